@@ -1,0 +1,32 @@
+# Needed beforehand: git, make, sh. `make demo` shows the main job, `make test` runs everything on both stacks.
+.PHONY: demo test test-keras test-tf.keras lint venv clean help
+PY = .venv/bin/python
+PYTEST = TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore $(PY) -m pytest
+
+help:
+	@echo "make demo | test | lint | venv | clean"
+
+venv:
+	@sh tools/venv.sh
+
+demo: venv
+	@$(PY) examples/demo.py
+
+# One process a stack, both at once: there are two of them and rarely fewer than two cores.
+test: venv
+	@$(MAKE) --no-print-directory -j2 -O test-keras test-tf.keras
+
+test-keras:
+	@echo "== Keras 2.3.1"; TF_KERAS=0 $(PYTEST) tests $(ARGS)
+
+test-tf.keras:
+	@echo "== tf.keras"; TF_KERAS=1 $(PYTEST) tests $(ARGS)
+
+lint: venv
+	@$(PY) -m flake8 . && $(PY) -m isort --check --diff . && $(PY) -m black --check -q . && echo "lint: clean"
+
+format: venv
+	@$(PY) -m isort -q . && $(PY) -m black -q .
+
+clean:
+	rm -rf .venv .cache build dist *.egg-info

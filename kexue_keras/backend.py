@@ -1,0 +1,74 @@
+"""Which Keras this is, registration, and everything that touches private TensorFlow or Keras.
+
+bert4keras decides between Keras 2.3.1 and tf.keras (its switch `TF_KERAS=1`); the rest of the package takes
+`keras` and `K` from here and never asks again. Only this file may import `tensorflow.python.*` or Keras
+internals, and only this file may read the environment.
+"""
+
+import os
+import random
+
+from kexue_keras import versions
+
+# bert4keras reads the same variable with the same words; the check must come first, since with a broken pair
+# of versions importing bert4keras dies with a message that does not name the cause.
+versions.check(os.environ.get("TF_KERAS", "0").lower() in ("1", "true", "t", "yes", "y", "on"))
+
+import bert4keras.layers  # noqa: E402,F401  (registers PositionEmbedding and its kin, so that models load)
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from bert4keras.backend import K, is_tf_keras, keras  # noqa: E402
+
+is_tf_keras = bool(is_tf_keras)
+tf1 = tf.compat.v1
+
+_registered = {}
+
+
+def register(cls_or_function):
+    """Decorator: make a class or function known to Keras, so that `load_model` finds it in a fresh process.
+
+    Args:
+        cls_or_function: what is to be registered, under its own `__name__`.
+
+    Returns:
+        the same object.
+
+    Raises:
+        ValueError: another part of kexue_keras already has this name.
+    """
+    name = cls_or_function.__name__
+    known = _registered.get(name)
+    if known is not None and known.__module__ != cls_or_function.__module__:
+        raise ValueError(
+            "the name %r is registered twice, by %s and by %s; rename one of them"
+            % (name, known.__module__, cls_or_function.__module__)
+        )
+    _registered[name] = cls_or_function
+    keras.utils.get_custom_objects()[name] = cls_or_function
+    return cls_or_function
+
+
+def registered(base=None):
+    """Dict name -> object of all that is registered; with `base`, only the subclasses of it."""
+    if base is None:
+        return dict(_registered)
+    return {k: v for k, v in _registered.items() if isinstance(v, type) and issubclass(v, base)}
+
+
+def set_seed(seed):
+    """Seed Python, numpy and TensorFlow's graph-level generator.
+
+    Args:
+        seed: int.
+    """
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    tf1.set_random_seed(seed)
+
+
+def get_session():
+    """The session in which Keras runs, with all Keras variables initialised."""
+    if is_tf_keras:
+        return tf1.keras.backend.get_session()
+    return K.get_session()

@@ -1,0 +1,1 @@
+"""Loss functions, and thin serialisable classes around those that have parameters."""

@@ -1,0 +1,1 @@
+"""bert4keras model classes and loaders."""

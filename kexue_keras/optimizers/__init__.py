@@ -1,0 +1,1 @@
+"""Optimizer wrappers that take an optimizer instance and are optimizers themselves."""

@@ -1,0 +1,1 @@
+"""Whole fine-tuning recipes, used by the command line and by examples/."""

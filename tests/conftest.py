@@ -1,0 +1,62 @@
+"""Fixtures and settings shared by all tests; both stacks run the same files (`make test` sets TF_KERAS)."""
+
+import os
+import subprocess
+import sys
+
+import hypothesis
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+hypothesis.settings.register_profile(
+    "kexue", deadline=None, max_examples=30, derandomize=True, database=None, print_blob=False
+)
+hypothesis.settings.load_profile("kexue")
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SHARED = os.path.join(os.path.dirname(ROOT), "shared")
+
+
+@pytest.fixture(autouse=True)
+def fresh_graph():
+    """Every test begins with an empty graph and the same seeds."""
+    from kexue_keras.backend import K, set_seed
+
+    K.clear_session()
+    set_seed(2021)
+    yield
+    K.clear_session()
+
+
+@pytest.fixture
+def rng():
+    """numpy generator with a fixed seed."""
+    return np.random.RandomState(7)
+
+
+@pytest.fixture
+def run_python():
+    """Run source code in a fresh Python process on the same stack; returns its standard output."""
+
+    def run(source, *args, expect=0, env=None):
+        environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", PYTHONWARNINGS="ignore", **(env or {}))
+        environment["PYTHONPATH"] = os.pathsep.join(p for p in (ROOT, environment.get("PYTHONPATH")) if p)
+        done = subprocess.run(
+            [sys.executable, "-c", source, *map(str, args)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+            env=environment,
+            timeout=300,
+        )
+        assert done.returncode == expect, "exit code %s\n%s\n%s" % (
+            done.returncode,
+            done.stdout,
+            done.stderr[-4000:],
+        )
+        return done.stdout
+
+    return run
