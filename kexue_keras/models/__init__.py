@@ -1,1 +1,5 @@
 """bert4keras model classes and loaders."""
+
+from kexue_keras.models.load import PretrainedModel  # noqa: F401
+from kexue_keras.models.load import WeightsError  # noqa: F401
+from kexue_keras.models.load import load  # noqa: F401

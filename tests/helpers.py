@@ -1,0 +1,49 @@
+"""Tiny models for tests: real bert4keras classes, hidden 16, 2 layers."""
+
+import json
+import os
+
+from bert4keras.models import build_transformer_model
+
+from kexue_keras.backend import K
+
+TINY = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "hidden_act": "gelu",
+    "max_position_embeddings": 64,
+    "type_vocab_size": 2,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+}
+CHARACTERS = "的一是不了人我在有他这中大来上国好坏很差快慢店书房服务电影看买喜欢讨厌推荐"
+
+
+def tiny_vocabulary():
+    """Tokens of the tiny models: the special ones, then a few characters and letters."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    return special + sorted(set(CHARACTERS)) + list("abcdefgh,.!?")
+
+
+def tiny_config(**changes):
+    """Configuration of a tiny BERT; `changes` override single entries."""
+    return dict(TINY, vocab_size=len(tiny_vocabulary()), **changes)
+
+
+def tiny_bert_folder(path, kind="bert", **changes):
+    """Write a model folder like the published ones: bert_config.json, vocab.txt, a TensorFlow checkpoint."""
+    os.makedirs(str(path), exist_ok=True)
+    config = tiny_config(**changes)
+    if kind == "nezha":
+        config["use_relative_position"] = True
+    with open(os.path.join(str(path), "bert_config.json"), "w", encoding="utf-8") as handle:
+        json.dump(config, handle)
+    with open(os.path.join(str(path), "vocab.txt"), "w", encoding="utf-8") as handle:
+        handle.write("\n".join(tiny_vocabulary()) + "\n")
+    bert = build_transformer_model(config_path=None, model=kind, return_keras_model=False, **config)
+    # bert4keras opens another graph before it reads the weights, so the session must exist by then.
+    K.batch_get_value(bert.model.weights)
+    bert.save_weights_as_checkpoint(os.path.join(str(path), "bert_model.ckpt"))
+    return str(path)

@@ -1,0 +1,71 @@
+"""The bundled weights: unpacking, and hidden states against an independent numpy BERT in float64."""
+
+import os
+import time
+
+import numpy as np
+import pytest
+from numpy_bert import bert_forward
+
+from kexue_keras.models import load
+from kexue_keras.models.bundled import BUNDLED, bundled_config, bundled_variables, unpack_blocks
+
+SENTENCE = "今天天气不错，我们去公园散步吧。"
+REFERENCE = os.path.join(os.path.dirname(__file__), "me5_zh_reference.npz")
+
+
+def test_blocks_are_scale_times_nibble_minus_eight():
+    rng = np.random.RandomState(0)
+    blocks = rng.randint(0, 256, (5, 18)).astype("uint8")
+    blocks[:, :2] = rng.rand(5, 1).astype("<f2").view("uint8").reshape(5, 2)
+    expected = []
+    for block in blocks:
+        scale = float(np.frombuffer(block[:2].tobytes(), "<f2")[0])
+        expected += [scale * ((byte & 15) - 8) for byte in map(int, block[2:])]
+        expected += [scale * ((byte >> 4) - 8) for byte in map(int, block[2:])]
+    np.testing.assert_allclose(unpack_blocks(blocks), np.array(expected).astype("float32"), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(BUNDLED))
+def test_variables_have_the_shapes_of_the_configuration(name):
+    begin = time.time()
+    variables = bundled_variables(name)
+    assert time.time() - begin < 20  # about .4 s on an idle core; only a gross slip is caught here
+    config = bundled_config(name)
+    assert variables["bert/embeddings/word_embeddings"].shape == (config["vocab_size"], 384)
+    assert variables["bert/encoder/layer_11/intermediate/dense/kernel"].shape == (384, 1536)
+    assert variables["bert/encoder/layer_11/output/dense/kernel"].shape == (1536, 384)
+    assert all(np.isfinite(v).all() for v in variables.values())
+
+
+@pytest.mark.parametrize("name", sorted(BUNDLED))
+def test_hidden_states_equal_numpy_in_float64(name):
+    encoder = load(name)
+    token_ids, segment_ids = encoder.tokenizer.encode(SENTENCE)
+    with np.load(REFERENCE) as stored:
+        np.testing.assert_array_equal(token_ids, stored[name + ".ids"])
+        expected = stored[name + ".hidden"]
+    got = encoder.model.predict([np.array([token_ids]), np.array([segment_ids])])[0]
+    assert np.abs(got - expected).max() < 1e-4
+    padded = [np.array([ids + [0] * 5]) for ids in (token_ids, segment_ids)]
+    got = encoder.model.predict(padded)[0, : len(token_ids)]
+    assert np.abs(got - expected).max() < 1e-4
+
+
+def test_the_stored_vectors_are_what_numpy_computes():
+    name = "me5-zh-char"
+    with np.load(REFERENCE) as stored:
+        token_ids, expected = stored[name + ".ids"], stored[name + ".hidden"]
+    got = bert_forward(bundled_variables(name), token_ids, heads=12, layers=12)
+    assert np.abs(got - expected).max() < 1e-6
+
+
+def test_similar_sentences_are_nearer():
+    encoder = load("me5-zh-sp")
+    texts = ["怎么办理信用卡", "信用卡如何申请", "今天的晚饭很好吃"]
+    vectors = []
+    for text in texts:
+        token_ids, segment_ids = encoder.tokenizer.encode(text)
+        vector = encoder.model.predict([np.array([token_ids]), np.array([segment_ids])])[0].mean(0)
+        vectors.append(vector / np.linalg.norm(vector))
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.05

@@ -1,0 +1,44 @@
+"""An independent numpy BERT in float64: the oracle for what the Keras models must output."""
+
+import numpy as np
+from scipy.special import erf
+
+
+def layer_norm(x, gamma, beta, eps=1e-12):
+    """Layer normalisation over the last axis."""
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps) * gamma + beta
+
+
+def bert_forward(variables, token_ids, heads, layers):
+    """Last hidden state `[n, d]` of one unpadded sentence with segment 0, variables under Google's names."""
+    w = {name: np.asarray(value, "float64") for name, value in variables.items()}
+    emb = "bert/embeddings/"
+    n = len(token_ids)
+    x = (
+        w[emb + "word_embeddings"][token_ids]
+        + w[emb + "position_embeddings"][:n]
+        + w[emb + "token_type_embeddings"][0]
+    )
+    x = layer_norm(x, w[emb + "LayerNorm/gamma"], w[emb + "LayerNorm/beta"])
+
+    def dense(x, name):
+        return x @ w[name + "/kernel"] + w[name + "/bias"]
+
+    for i in range(layers):
+        p = "bert/encoder/layer_%d/" % i
+        q, k, v = (
+            dense(x, p + "attention/self/" + part).reshape(n, heads, -1).transpose(1, 0, 2)
+            for part in ("query", "key", "value")
+        )
+        scores = q @ k.transpose(0, 2, 1) / np.sqrt(q.shape[-1])
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        context = (weights @ v).transpose(1, 0, 2).reshape(n, -1)
+        norm = p + "attention/output/LayerNorm/"
+        x = layer_norm(x + dense(context, p + "attention/output/dense"), w[norm + "gamma"], w[norm + "beta"])
+        inner = dense(x, p + "intermediate/dense")
+        inner = inner * (1 + erf(inner / np.sqrt(2))) / 2
+        norm = p + "output/LayerNorm/"
+        x = layer_norm(x + dense(inner, p + "output/dense"), w[norm + "gamma"], w[norm + "beta"])
+    return x
