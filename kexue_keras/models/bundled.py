@@ -84,12 +84,8 @@ def bundled_variables(name):
         words = packed["word_q4"][packed[BUNDLED[name][0]]]
         embeddings = "bert/embeddings/"
         variables[embeddings + "word_embeddings"] = unpack_blocks(words.reshape(-1, 18)).reshape(-1, hidden)
-        variables[embeddings + "position_embeddings"] = (
-            packed["emb.pos"].astype("float32").reshape(-1, hidden)
-        )
-        variables[embeddings + "token_type_embeddings"] = (
-            packed["emb.type"].astype("float32").reshape(-1, hidden)
-        )
+        variables[embeddings + "position_embeddings"] = packed["emb.pos"].astype("float32").reshape(-1, hidden)
+        variables[embeddings + "token_type_embeddings"] = packed["emb.type"].astype("float32").reshape(-1, hidden)
         norms = {"emb.ln": embeddings + "LayerNorm"}
         for i in range(CONFIG["num_hidden_layers"]):
             layer = "bert/encoder/layer_%d/" % i

@@ -139,9 +139,7 @@ def load_weights(transformer, checkpoint, *, source, missing="error"):
             if value is None:
                 continue
             if K.int_shape(weight) != np.shape(value):
-                misshapen.append(
-                    "%s: the model has %s, the file %s" % (name, K.int_shape(weight), np.shape(value))
-                )
+                misshapen.append("%s: the model has %s, the file %s" % (name, K.int_shape(weight), np.shape(value)))
             pairs.append((weight, value))
     if misshapen and not transformer.autoresize_weights:
         raise WeightsError(
@@ -177,16 +175,12 @@ def find_files(path):
     listing = ", ".join(sorted(os.listdir(path))) or "nothing"
     configs = _candidates(path, "bert_config.json", "config.json", "*config*.json")
     if not configs:
-        raise WeightsError(
-            "%s: expected a configuration such as bert_config.json; found %s" % (path, listing)
-        )
+        raise WeightsError("%s: expected a configuration such as bert_config.json; found %s" % (path, listing))
     if len(configs) > 1:
         raise WeightsError("%s: several configurations (%s); keep one" % (path, ", ".join(map(str, configs))))
     indexes = sorted(glob.glob(os.path.join(path, "*.index")))
     if len(indexes) != 1:
-        if glob.glob(os.path.join(path, "*.safetensors")) or glob.glob(
-            os.path.join(path, "pytorch_model*.bin")
-        ):
+        if glob.glob(os.path.join(path, "*.safetensors")) or glob.glob(os.path.join(path, "pytorch_model*.bin")):
             hint = "; this is a Hugging Face folder, which is not read yet"
         else:
             hint = ""
@@ -247,9 +241,7 @@ def _make_tokenizer(vocabulary, rows, source, build):
         return tokenizer
     keep, compound = build.get("keep_tokens"), build.get("compound_tokens")
     if compound is not None:
-        raise ValueError(
-            "with compound_tokens only you know what the new tokens are called: give tokenizer=..."
-        )
+        raise ValueError("with compound_tokens only you know what the new tokens are called: give tokenizer=...")
     if keep is not None:
         by_id = {i: token for token, i in token_dict.items()}
         token_dict = {by_id[i]: new for new, i in enumerate(keep)}

@@ -106,9 +106,7 @@ def test_configuration_of_another_model(tmp_path):
     config["hidden_size"] = 32
     with open(os.path.join(folder, "bert_config.json"), "w") as handle:
         json.dump(config, handle)
-    with pytest.raises(
-        WeightsError, match=r"differ in shape; nothing was loaded.*\(\d+, 32\), the file \(\d+, 16\)"
-    ):
+    with pytest.raises(WeightsError, match=r"differ in shape; nothing was loaded.*\(\d+, 32\), the file \(\d+, 16\)"):
         load(folder)
     with open(os.path.join(folder, "bert_config.json"), "w") as handle:
         handle.write("{")
@@ -146,9 +144,7 @@ def test_foreign_checkpoints_are_named(tmp_path):
 
     with pytest.raises(ValueError, match="T5"):
         kind_of(["shared/embedding", "encoder/block_000/layer_000/SelfAttention/q"], {}, "x")
-    with pytest.raises(
-        ValueError, match="expected the variable bert/embeddings/word_embeddings; found conv1"
-    ):
+    with pytest.raises(ValueError, match="expected the variable bert/embeddings/word_embeddings; found conv1"):
         kind_of(["conv1"], {}, "x")
     assert kind_of(["bert/embeddings/word_embeddings"], {}, "x") == "roformer_v2"
 
