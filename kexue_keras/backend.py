@@ -5,6 +5,7 @@ bert4keras decides between Keras 2.3.1 and tf.keras (its switch `TF_KERAS=1`); t
 internals, and only this file may read the environment.
 """
 
+import contextlib
 import os
 import random
 
@@ -72,3 +73,61 @@ def get_session():
     if is_tf_keras:
         return tf1.keras.backend.get_session()
     return K.get_session()
+
+
+class FunctionLoss(keras.losses.MeanSquaredError.__bases__[0]):
+    """Base of the losses that are a function with parameters: `super().__init__(function, name=..., alpha=...)`.
+
+    Keras 2.3.1 insists that the targets of a `keras.losses.Loss` have the shape of the output, except for those
+    that wrap a function of one's own. So sparse labels need this class, which is the `LossFunctionWrapper` of the
+    Keras in use (not public, but the base of every public loss class on all stacks).
+
+    Args:
+        function: `function(y_true, y_pred, **parameters)` giving values a sample.
+        name: str.
+        reduction: how Keras reduces the values, `"sum_over_batch_size"`, `"sum"` or `"none"`.
+        **parameters: keyword arguments of `function`; they make up `get_config()`, so they must be JSON-able.
+    """
+
+    def __init__(self, function, *, name, reduction="sum_over_batch_size", **parameters):
+        super().__init__(function, reduction=reduction, name=name)
+        self.fn = function
+        self.parameters = parameters
+
+    def call(self, y_true, y_pred):
+        return self.fn(y_true, y_pred, **self.parameters)
+
+    def get_config(self):
+        return dict(self.parameters, name=self.name, reduction=self.reduction)
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@contextlib.contextmanager
+def metric_objects_load():
+    """While this context is open, Keras 2.3.1 loads models that were compiled with metric objects.
+
+    It saves `{"class_name": ..., "config": ...}`, and on loading looks for a class of the name of the whole dict, so
+    that `load_model` fails for any metric object, its own ones too. On tf.keras there is nothing to mend.
+    `load_model(path, compile=False)` needs no mending either.
+    """
+    get = keras.metrics.get
+
+    def get_metric(identifier):
+        if isinstance(identifier, dict) and "class_name" in identifier:
+            return keras.metrics.deserialize(identifier)
+        return get(identifier)
+
+    if not is_tf_keras:
+        keras.metrics.get = get_metric
+    try:
+        yield
+    finally:
+        keras.metrics.get = get
+
+
+def quiet():
+    """Keep TensorFlow 1.15's deprecation notices, which its own Keras causes, off the screen."""
+    tf1.logging.set_verbosity(tf1.logging.ERROR)

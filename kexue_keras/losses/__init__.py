@@ -1,1 +1,33 @@
 """Loss functions, and thin serialisable classes around those that have parameters."""
+
+from kexue_keras.losses.accuracy import ExactAccuracy  # noqa: F401
+from kexue_keras.losses.accuracy import ExactScale  # noqa: F401
+from kexue_keras.losses.accuracy import SigmaSchedule  # noqa: F401
+from kexue_keras.losses.accuracy import expected_accuracy  # noqa: F401
+from kexue_keras.losses.accuracy import soft_accuracy  # noqa: F401
+from kexue_keras.losses.contrastive import FlatNCE  # noqa: F401
+from kexue_keras.losses.contrastive import InfoNCE  # noqa: F401
+from kexue_keras.losses.contrastive import flat_nce  # noqa: F401
+from kexue_keras.losses.contrastive import info_nce  # noqa: F401
+from kexue_keras.losses.cosent import CoSENT  # noqa: F401
+from kexue_keras.losses.cosent import cosent_loss  # noqa: F401
+from kexue_keras.losses.distillation import SimilarityDistillation  # noqa: F401
+from kexue_keras.losses.distillation import similarity_distillation  # noqa: F401
+from kexue_keras.losses.masked_lm import MaskedCrossentropy  # noqa: F401
+from kexue_keras.losses.masked_lm import masked_crossentropy  # noqa: F401
+from kexue_keras.losses.multilabel import MultilabelCrossentropy  # noqa: F401
+from kexue_keras.losses.multilabel import decode_multilabel  # noqa: F401
+from kexue_keras.losses.multilabel import multilabel_crossentropy  # noqa: F401
+from kexue_keras.losses.multilabel import multilabel_kl  # noqa: F401
+from kexue_keras.losses.multilabel import multilabel_probabilities  # noqa: F401
+from kexue_keras.losses.multilabel import sparse_multilabel_crossentropy  # noqa: F401
+from kexue_keras.losses.multilabel_metrics import MultilabelF1  # noqa: F401
+from kexue_keras.losses.multisoftmax import MultiSoftmaxCrossentropy  # noqa: F401
+from kexue_keras.losses.multisoftmax import multi_softmax_crossentropy  # noqa: F401
+from kexue_keras.losses.multitask import combine_losses  # noqa: F401
+from kexue_keras.losses.multitask import prior_loss  # noqa: F401
+from kexue_keras.losses.multitask_layers import MultiTaskLoss  # noqa: F401
+from kexue_keras.losses.multitask_layers import UncertaintyWeights  # noqa: F401
+from kexue_keras.losses.rdrop import RDropCrossentropy  # noqa: F401
+from kexue_keras.losses.rdrop import rdrop_crossentropy  # noqa: F401
+from kexue_keras.losses.rdrop import rdrop_divergence  # noqa: F401

@@ -1,0 +1,68 @@
+"""The backend: registration, seeds, and that nothing stays patched."""
+
+import numpy as np
+import pytest
+
+from kexue_keras import backend
+from kexue_keras.backend import K, keras
+
+
+def test_a_name_is_registered_once():
+    def info_nce():
+        pass
+
+    info_nce.__module__ = "somewhere.else"
+    with pytest.raises(ValueError, match="registered twice, by kexue_keras.losses.contrastive and by somewhere.else"):
+        backend.register(info_nce)
+
+
+def test_registered_by_base():
+    losses = backend.registered(keras.losses.Loss)
+    assert "FlatNCE" in losses and "GradientAccumulation" not in losses
+    assert set(losses) < set(backend.registered())
+    assert keras.utils.get_custom_objects()["FlatNCE"] is losses["FlatNCE"]
+
+
+def test_seeds_make_everything_repeat():
+    def draw():
+        K.clear_session()
+        backend.set_seed(2**33 + 5)
+        return np.random.rand(), K.get_value(K.random_normal_variable((3,), 0.0, 1.0)).tolist()
+
+    first = draw()
+    assert first == draw()
+
+
+def test_metric_objects_load_patches_nothing_for_good(tmp_path):
+    before = keras.metrics.get
+    with pytest.raises(RuntimeError):
+        with backend.metric_objects_load():
+            raise RuntimeError
+    assert keras.metrics.get is before
+
+
+def test_importing_the_package_patches_neither_keras_nor_bert4keras(run_python):
+    said = run_python(
+        """
+import types
+from bert4keras.backend import keras, K
+import bert4keras.layers, bert4keras.models, bert4keras.optimizers
+
+def functions():
+    found = {}
+    for module in (keras.metrics, keras.losses, keras.models, keras.layers, keras.optimizers, K, bert4keras.backend,
+                   bert4keras.layers, bert4keras.models, bert4keras.optimizers):
+        for name, value in vars(module).items():
+            found[module.__name__, name] = value
+            if isinstance(value, type):
+                found.update(((module.__name__, name, key), member) for key, member in vars(value).items()
+                             if isinstance(member, types.FunctionType))
+    return found
+
+before = functions()
+import kexue_keras, kexue_keras.tasks.classification
+after = functions()
+print([key for key in before if before[key] is not after.get(key)])
+"""
+    )
+    assert said.strip().splitlines()[-1] == "[]"

@@ -1,0 +1,27 @@
+"""Every example runs on a tiny budget."""
+
+import glob
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+EXAMPLES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(ROOT, "examples", "*.py")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example_runs(name, tmp_path):
+    done = subprocess.run(
+        [sys.executable, os.path.join(ROOT, "examples", name), "--quick", "--out", str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+        cwd=str(tmp_path),
+        env=dict(os.environ, PYTHONWARNINGS="ignore", TF_CPP_MIN_LOG_LEVEL="3"),
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "Traceback" not in done.stdout
