@@ -1,0 +1,343 @@
+"""The two bases of all optimizers here, written once for Keras 2.3.1 and tf.keras.
+
+A technique is a rule that turns gradients into one op. It never sees `get_updates` or `apply_gradients`; those
+live in `keras_adapter.py` and `tf_keras_adapter.py`, one of which is picked on import.
+
+An optimizer of its own subclasses `Optimizer`:
+
+    @register
+    class Sign(Optimizer):
+        def __init__(self, learning_rate=0.01, *, name=None):
+            super().__init__(learning_rate, name=name)
+
+        def create_state(self, params):             # runs outside any tf.cond
+            for p in params:
+                self.add_state("m", p)              # zeros like p; part of `weights`, saved and loaded
+
+        def update(self, gradients, params):        # builds the graph of one step, returns one op
+            lr = self.read_learning_rate()
+            ops = [p.assign_sub(lr * tf.sign(g)) for g, p in zip(self.densify(gradients, params), params)]
+            return self.count(ops)                  # bumps `iterations` after all of them
+
+A technique round another optimizer subclasses `Wrapper` and calls `self.inner_update(gradients, params)`, which is one
+step of whatever is inside, as an op:
+
+    @register
+    class Halved(Wrapper):                          # halves every gradient
+        def update(self, gradients, params):
+            return self.inner_update([map_values(lambda x: x / 2, g) for g in gradients], params)
+
+To act after the step, e.g. average the weights, use `self.after_update(gradients, params, then)`: `then()` builds ops
+that read the new weights, and runs only when a real update took place (inside a hidden accumulation most steps are
+none). To transform the step p_new - p_old, use `self.transform_step(gradients, params, function)`. To compute gradients
+in another way (multi-task), override `get_gradients(loss, params)`; wrappers further out ask for it.
+
+Rules. A gradient may be `tf.IndexedSlices`: use `kexue_keras.optimizers.gradients`. Read a counter once, with
+`tf.identity`, before anything is assigned. Assign with methods of the variable under explicit control dependencies.
+All ops that `update` makes wait for all gradients by themselves, so a weight may be written at once.
+`update` may be built a second time for the same parameters (`flush`): take state with `self.state(label, p)`, and
+make none in `update`. `get_config` of a subclass adds its own arguments to `super().get_config()`.
+"""
+
+import tensorflow as tf
+
+from kexue_keras.backend import K, is_tf_keras, keras, tf1
+from kexue_keras.optimizers import gradients as grads
+
+if is_tf_keras:
+    from kexue_keras.optimizers import tf_keras_adapter as adapter
+else:
+    from kexue_keras.optimizers import keras_adapter as adapter
+
+
+class Optimizer(adapter.StackOptimizer):
+    """Base of optimizers of our own: named state, a rate, a counter that is read once and bumped last.
+
+    Args:
+        learning_rate: float, or on tf.keras a `LearningRateSchedule`; None for wrappers, which have none.
+        name: name of the optimizer, default its class.
+    """
+
+    # Whether every step is a real update (False where some steps only accumulate).
+    always_updates = True
+    # Whether no other wrapper may stand round it.
+    outermost = False
+    # Whether the update may begin before the last gradient is there.
+    takes_gradients_early = False
+
+    def __init__(self, learning_rate=None, *, name=None):
+        super().__init__(name=name)
+        self._state = {}
+        self._built = False
+        if learning_rate is not None:
+            if isinstance(learning_rate, (int, float)) and not learning_rate >= 0:
+                raise ValueError("learning_rate is %r; it has to be a number >= 0" % (learning_rate,))
+            self.make_learning_rate(learning_rate)
+
+    # State
+
+    def add_state(self, label, param=None, *, dtype=None, value=None):
+        """A variable that is saved with the optimizer; asking twice for the same gives the same.
+
+        Args:
+            label: its name.
+            param: variable whose shape (and dtype) it takes; None for a scalar.
+            dtype: default that of `param`, "float32" for a scalar.
+            value: number for a scalar, default 0; a variable begins as zeros.
+        """
+        key = (label, None if param is None else id(param))
+        if key not in self._state:
+            name = "%s/%s" % (type(self).__name__, label)
+            with tf.init_scope():
+                if param is None:
+                    variable = K.variable(value or 0, dtype=dtype or "float32", name=name)
+                else:
+                    variable = K.zeros(
+                        K.int_shape(param), dtype=dtype or K.dtype(param), name="%s_%d" % (name, len(self._state))
+                    )
+            # The parameter is kept beside it, since an id may come back for another object.
+            self._state[key] = (variable, param)
+        return self._state[key][0]
+
+    def state(self, label, param=None):
+        """The variable made by `add_state` under this label."""
+        key = (label, None if param is None else id(param))
+        if key not in self._state:
+            raise RuntimeError(
+                "%s has no state %r yet; compile and train the model first" % (type(self).__name__, label)
+            )
+        return self._state[key][0]
+
+    @property
+    def own_weights(self):
+        """State of this optimizer alone, in the order in which it was made."""
+        return [variable for variable, _ in self._state.values()]
+
+    @property
+    def weights(self):
+        """Counter and state, empty before the first training graph is built."""
+        return [self.iterations] + self.own_weights if self._built else []
+
+    @weights.setter
+    def weights(self, value):
+        # Keras 2.3.1 sets an empty list in its constructor.
+        pass
+
+    def variables(self):
+        return self.weights
+
+    # One step
+
+    def create_state(self, params):
+        """Make all state for these parameters (to be overridden)."""
+
+    def build(self, params):
+        """Make the state, outside of any tf.cond; safe to repeat."""
+        with tf.init_scope():
+            self.iterations
+            self.create_state(params)
+        self._built = True
+
+    def update(self, gradients, params):
+        """One op that makes one step (to be overridden)."""
+        raise NotImplementedError("%s does not define update(gradients, params)" % type(self).__name__)
+
+    def train(self, gradients, params):
+        """What the adapters call with raw gradients: build state, wait for all gradients, update."""
+        self.build(params)
+        if self.takes_gradients_early:
+            return self.update(gradients, params)
+        with grads.after_all(gradients):
+            return self.update(gradients, params)
+
+    def count(self, ops):
+        """Op that runs `ops` and then adds one to `iterations`."""
+        with tf.control_dependencies([tf.group(*ops)]):
+            return tf.group(self.iterations.assign_add(1, read_value=False))
+
+    def densify(self, gradients, params):
+        """All gradients as dense tensors."""
+        return [grads.dense(g, p) for g, p in zip(gradients, params)]
+
+    def get_config(self):
+        config = super().get_config()
+        return dict(config, name=self._name if is_tf_keras else self.name)
+
+
+class Wrapper(Optimizer):
+    """Base of optimizers round another one, ours, Keras' or bert4keras'.
+
+    `lr`, `learning_rate` and `iterations` are those of the inner optimizer; `weights` is own state, then the inner's.
+
+    Args:
+        optimizer: an optimizer instance of the same Keras.
+        name: name of the wrapper, default its class.
+
+    Raises:
+        TypeError: a class, a tf.train optimizer or anything else than an optimizer of this Keras.
+        ValueError: an order of wrappers that makes no sense.
+    """
+
+    def __init__(self, optimizer, *, name=None):
+        check_instance(optimizer, type(self).__name__)
+        check_order(self, optimizer)
+        super().__init__(name=name)
+        self.optimizer = repaired(optimizer)
+        if is_tf_keras:
+            self._track_trackable(optimizer, "optimizer")
+
+    @property
+    def always_updates(self):
+        return getattr(self.optimizer, "always_updates", True)
+
+    @property
+    def learning_rate(self):
+        # Not `lr`: bert4keras' AdaFactor does not know it on tf.keras.
+        return self.optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        if isinstance(self.learning_rate, tf.Variable):
+            K.set_value(self.learning_rate, value)
+        else:
+            self.optimizer.learning_rate = value
+
+    @property
+    def iterations(self):
+        return self.optimizer.iterations
+
+    @property
+    def weights(self):
+        return self.own_weights + list(self.optimizer.weights) if self._built else []
+
+    @weights.setter
+    def weights(self, value):
+        pass
+
+    def build(self, params):
+        super().build(params)
+        if isinstance(self.optimizer, Optimizer):
+            self.optimizer.build(params)
+        else:
+            adapter.prepare(self.optimizer, params)
+
+    def inner_update(self, gradients, params):
+        """One step of the inner optimizer with these gradients, as an op."""
+        if isinstance(self.optimizer, Optimizer):
+            return self.optimizer.update(gradients, params)
+        return adapter.apply(self.optimizer, gradients, params)
+
+    def update(self, gradients, params):
+        return self.inner_update(gradients, params)
+
+    def after_update(self, gradients, params, then):
+        """The inner step, and after each real update the ops that `then()` returns.
+
+        Args:
+            gradients, params: of this step.
+            then: function without arguments that returns a list of ops; reads the new weights.
+        """
+        if self.always_updates:
+            with tf.control_dependencies([self.inner_update(gradients, params)]):
+                return tf.group(*then())
+        before = tf.identity(self.iterations)
+        with tf.control_dependencies([before]):
+            step = self.inner_update(gradients, params)
+        with tf.control_dependencies([step]):
+            moved = tf.not_equal(self.iterations.read_value(), before)
+            return tf.group(tf.cond(moved, lambda: tf.group(*then()), tf.no_op))
+
+    def transform_step(self, gradients, params, function):
+        """The inner step with p_old + function(p, p_new - p_old) in place of p_new.
+
+        Args:
+            gradients, params: of this step.
+            function: (param, step tensor) -> step tensor, or None to leave this parameter alone.
+        """
+        before = [tf.identity(p) for p in params]
+
+        def then():
+            ops = []
+            for p, old in zip(params, before):
+                step = function(p, p.read_value() - old)
+                if step is None:
+                    continue
+                new = old + step
+                if getattr(p, "constraint", None) is not None:
+                    new = p.constraint(new)
+                ops.append(p.assign(new, read_value=False))
+            return ops
+
+        # The inner step must not touch a weight before it is read: decoupled decay looks at no gradient.
+        with tf.control_dependencies([tf.group(*before)]):
+            return self.after_update(gradients, params, then)
+
+    def get_gradients(self, loss, params):
+        if isinstance(self.optimizer, Optimizer):
+            return self.optimizer.get_gradients(loss, params)
+        return super().get_gradients(loss, params)
+
+    def get_config(self):
+        inner = {"class_name": type(self.optimizer).__name__, "config": self.optimizer.get_config()}
+        return dict(super().get_config(), optimizer=inner)
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        optimizer = keras.optimizers.deserialize(dict(config.pop("optimizer")), custom_objects=custom_objects)
+        # By name, since Horovod's subclass takes keyword arguments alone.
+        return cls(optimizer=optimizer, **config)
+
+
+def chain(optimizer):
+    """The optimizer and all that it wraps, from the outside in."""
+    while optimizer is not None:
+        yield optimizer
+        optimizer = optimizer.__dict__.get("optimizer", optimizer.__dict__.get("_optimizer"))
+
+
+def check_instance(optimizer, owner):
+    """Raise TypeError, with what to do, unless `optimizer` is an optimizer instance of this Keras."""
+    if isinstance(optimizer, type):
+        raise TypeError(
+            "%s takes an optimizer instance, not the class %s; write %s(%s(...), ...)"
+            % (owner, optimizer.__name__, owner, optimizer.__name__)
+        )
+    native = isinstance(optimizer, tf1.train.Optimizer) or type(optimizer).__name__ == "TFOptimizer"
+    if native or not isinstance(optimizer, adapter.KerasOptimizer):
+        this = "tf.keras (TF_KERAS=1)" if is_tf_keras else "Keras 2.3.1 (TF_KERAS=0)"
+        raise TypeError(
+            "%s takes an optimizer of %s, not %r of %s; use kexue_keras.optimizers.AdamW or one of keras.optimizers"
+            % (owner, this, type(optimizer).__name__, type(optimizer).__module__)
+        )
+
+
+def check_order(wrapper, optimizer):
+    """Raise ValueError where wrapping `optimizer` in `wrapper` makes no sense."""
+    owner = type(wrapper).__name__
+    for inner in chain(optimizer):
+        name = type(inner).__name__
+        accumulates = not getattr(inner, "always_updates", True)
+        if getattr(inner, "grad_accum_steps", None) is not None:
+            raise ValueError(
+                "%s is bert4keras' gradient accumulation, which drops micro batches and is not saved; wrap the plain "
+                "optimizer in kexue_keras.optimizers.GradientAccumulation instead" % name
+            )
+        if getattr(wrapper, "outermost", False) and (accumulates or getattr(inner, "outermost", False)):
+            raise ValueError(
+                "accumulation inside accumulation: %s round %s; use one of them with the product of both `steps`"
+                % (owner, name)
+            )
+        if getattr(inner, "outermost", False):
+            raise ValueError(
+                "%s has to be the outermost wrapper, but stands inside %s, which would then act on every micro batch; "
+                "write %s(%s(...), ...)" % (name, owner, name, owner)
+            )
+
+
+def repaired(optimizer):
+    """bert4keras' AdaFactor makes a new rate variable at each access, so that no callback reaches it; keep one."""
+    if any(c.__name__ == "AdaFactorBase" for c in type(optimizer).__mro__):
+        if optimizer._learning_rate is not None and not hasattr(optimizer, "__learning_rate"):
+            setattr(optimizer, "__learning_rate", optimizer.learning_rate)
+    return optimizer
