@@ -155,9 +155,7 @@ def explain(problems):
     """The problems as text: one line each with what was found, what is needed and the mend."""
     lines = ["kexue_keras cannot be used with the installed versions:"]
     for p in problems:
-        lines.append(
-            "  %s: found %s, needs %s (%s). Mend: %s" % (p.package, p.found, p.needed, p.why, p.mend)
-        )
+        lines.append("  %s: found %s, needs %s (%s). Mend: %s" % (p.package, p.found, p.needed, p.why, p.mend))
     lines.append("`kexue-keras doctor` prints the whole picture.")
     return "\n".join(lines)
 

@@ -1,0 +1,200 @@
+"""The command `kexue-keras`: doctor, list, finetune, predict.
+
+Thin: it reads options, calls what the package offers as functions, and turns `UserError` into one line and exit
+code 2. At the top only the standard library is imported, so that help and a mistyped command answer at once and
+`doctor` runs where TensorFlow does not.
+"""
+
+import argparse
+import contextlib
+import importlib.util
+import io
+import os
+import sys
+import warnings
+
+PROG = "kexue-keras"
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors of one line, and without guessing at shortened options."""
+
+    def __init__(self, **kwargs):
+        super(Parser, self).__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message):
+        print("%s: %s (%s --help)" % (self.prog, " ".join(message.split()), self.prog), file=sys.stderr)
+        sys.exit(2)
+
+
+def main(argv=None, tf_keras=None):
+    """Run the command.
+
+    Args:
+        argv: list of arguments; None takes those of the process.
+        tf_keras: bool, the stack asked for; only `doctor` in an environment that cannot work needs it.
+
+    Returns:
+        exit code: 0 done, 1 the package cannot be used here (doctor), 2 something is wrong that the user can mend,
+        130 interrupted.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with _readable_output():
+            return _run(argv, tf_keras)
+    except SystemExit as leave:  # argparse: help (0) or bad usage (2)
+        return leave.code or 0
+    except KeyboardInterrupt:
+        print("\n%s: interrupted; finetune --resume goes on from the last saved point" % PROG, file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # `kexue-keras predict ... | head`: nobody reads on. Python would complain again while closing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(argv, tf_keras):
+    lines = ["  %-10s %s" % (name, command.__doc__.splitlines()[0]) for name, command in COMMANDS.items()]
+    parser = Parser(
+        prog=PROG,
+        description="Fine-tune Chinese BERT models with the techniques of kexue.fm.",
+        epilog="commands:\n%s\n\n`%s COMMAND --help` lists a command's options." % ("\n".join(lines), PROG),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", metavar="COMMAND", choices=list(COMMANDS), help=" | ".join(COMMANDS))
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    if not argv:
+        parser.print_help(sys.stderr)
+        return 2
+    given = parser.parse_args(argv)
+    command = COMMANDS[given.command]
+    own = Parser(prog="%s %s" % (PROG, given.command), description=command.__doc__.splitlines()[0])
+    if command is doctor:
+        return doctor(own, given.arguments, tf_keras)
+    package_error = _import_package()
+    if package_error is not None:
+        print(package_error, file=sys.stderr)
+        return 2
+    from kexue_keras.data import UserError
+
+    try:
+        return command(own, given.arguments)
+    except UserError as error:
+        print("%s %s: %s" % (PROG, given.command, error), file=sys.stderr)
+        return 2
+
+
+@contextlib.contextmanager
+def _readable_output():
+    """Chinese labels must come out also where the locale is C (as in most containers)."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure") and (stream.encoding or "").lower().replace("-", "") != "utf8":
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    with warnings.catch_warnings():
+        # TensorFlow 1.15 and its numpy print pages of them; none is about what the user did.
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _import_package():
+    """None, or why kexue_keras cannot be imported (with the mend)."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):  # Keras greets here
+            from kexue_keras.backend import tf1
+            from kexue_keras.tasks import classification  # noqa: F401
+    except ImportError as error:
+        return said.getvalue().replace("Using TensorFlow backend.\n", "") + str(error)
+    tf1.logging.set_verbosity(tf1.logging.ERROR)
+    return None
+
+
+def _beside(name):
+    """A module of this folder, loaded without importing the package."""
+    spec = importlib.util.spec_from_file_location("kexue_keras_" + name, os.path.join(HERE, name + ".py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def doctor(parser, arguments, tf_keras=None):
+    """show versions, devices, what works here and what does not, with the mend"""
+    parser.parse_args(arguments)
+    return _beside("doctor").run(_beside("versions"), tf_keras)
+
+
+def list_techniques(parser, arguments):
+    """list the techniques: article, names, documentation"""
+    parser.add_argument("--search", metavar="WORD", default="", help="only those that contain WORD")
+    parser.add_argument("--all", action="store_true", help="also those that are not there yet")
+    options = parser.parse_args(arguments)
+    from kexue_keras import catalogue
+
+    found = catalogue.search(options.search)
+    shown = [t for t in found if options.all or catalogue.exists(t)]
+    for t in shown:
+        print("%3d  %s%s" % (t.number, t.title, "" if catalogue.exists(t) else "  (not there yet)"))
+        links = ", ".join("https://kexue.fm/archives/%d" % number for number in t.articles)
+        print("     %s" % " ".join(part for part in (t.chinese, links) if part))
+        print("     %s" % ", ".join("kexue_keras." + name for name in t.names))
+        print("     docs/%s" % t.docs)
+    if not shown:
+        hint = "; --all also looks at %d that are not there yet" % len(found) if found else ""
+        print("%s list: nothing with %r%s" % (PROG, options.search, hint), file=sys.stderr)
+        return 2
+    return 0
+
+
+def finetune(parser, arguments):
+    """fine-tune a model for classification of texts or pairs of texts"""
+    from kexue_keras.data import UserError
+    from kexue_keras.tasks import classification
+    from kexue_keras.tasks.options import add_finetune_arguments
+    from kexue_keras.tasks.runs import known_options
+
+    add_finetune_arguments(parser)
+    parser.epilog = "Example: kexue-keras finetune --model me5-zh-sp --data train.tsv --test test.tsv --out runs/1"
+    options = parser.parse_args(arguments)
+    source = options.config
+    if source is None and options.resume and options.out and not options.data:
+        source = os.path.join(options.out, "config.json")
+    if source is not None:
+        repeated = known_options(source)
+        repeated.pop("out" if source == options.config else "", None)
+        parser.set_defaults(**repeated)
+        options = parser.parse_args(arguments)
+    missing = ["--" + name for name in ("model", "data", "out") if not getattr(options, name)]
+    if missing:
+        raise UserError("missing: %s; %s --help lists all options" % (", ".join(missing), parser.prog))
+    given = dict(vars(options), config=None)
+    classification.finetune(say=_say, **given)
+    return 0
+
+
+def _say(line):
+    print(line, flush=True)
+
+
+def predict(parser, arguments):
+    """label texts with the model of a run"""
+    from kexue_keras.tasks.options import add_table_arguments, positive
+
+    parser.add_argument("--run", required=True, metavar="RUN", help="folder of a fine-tuning run")
+    parser.add_argument("--data", required=True, metavar="FILE|-", help="texts; - is standard input")
+    parser.add_argument("--out", metavar="FILE", help="default: standard output")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE")
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="default: as in training")
+    parser.add_argument("--quiet", action="store_true", help="no notes")
+    parser.add_argument("--no-text", dest="text", action="store_false", help="only label and probability")
+    add_table_arguments(parser, for_labels=False)
+    from kexue_keras.tasks.prediction import predict_file
+
+    return predict_file(parser.parse_args(arguments), note=lambda line: print(line, file=sys.stderr))
+
+
+COMMANDS = {"doctor": doctor, "list": list_techniques, "finetune": finetune, "predict": predict}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

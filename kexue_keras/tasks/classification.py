@@ -1,0 +1,224 @@
+"""Fine-tuning for text classification: one label, several labels, or pairs of texts.
+
+What `kexue-keras finetune` does, as a function. What makes one run different from another
+hangs on it as techniques (`recipe.py`).
+"""
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from kexue_keras import models
+from kexue_keras.backend import set_seed
+from kexue_keras.data import BucketedBatches, UserError, encode
+from kexue_keras.optimizers import AdamW
+from kexue_keras.tasks import report, techniques  # noqa: F401  (techniques: fills the registry)
+from kexue_keras.tasks.checkpoint import atomic_path, read_json, write_json
+from kexue_keras.tasks.classifier import Classifier, surroundings
+from kexue_keras.tasks.corpus import read_parts
+from kexue_keras.tasks.heads import HEADS, build_classifier
+from kexue_keras.tasks.loop import Loop
+from kexue_keras.tasks.options import make_options
+from kexue_keras.tasks.randomness import repeatable_dropout, stateful_random_ops
+from kexue_keras.tasks.recipe import Recipe
+from kexue_keras.tasks.runs import RunFolder
+from kexue_keras.tasks.saved_tokenizer import save_tokenizer
+from kexue_keras.tasks.tensorboard import ScalarLogger
+
+
+def finetune(model=None, data=None, out=None, *, say=print, **options):
+    """Fine-tune a pretrained encoder on labelled texts.
+
+    Args:
+        model: 'me5-zh-char', 'me5-zh-sp', or a folder as `models.load` takes it.
+        data: training file (TSV, CSV, JSON lines; also .gz).
+        out: folder for the results.
+        say: function that prints a line; quiet=True silences it.
+        **options: every option of `kexue-keras finetune` under its name with underscores: valid, test, epochs,
+            batch_size, length, learning_rate, warmup, pooling, class_weights, train_layers, seed, resume, ...
+
+    Returns:
+        dict, the contents of metrics.json.
+
+    Raises:
+        UserError: something about the data, the options or the folder; nothing has been written then.
+        TypeError: no such option.
+    """
+    options = make_options(model=model, data=data, out=out, **options)
+    for name in ("model", "data", "out"):
+        if not getattr(options, name):
+            raise UserError("--%s is needed" % name)
+    if options.quiet:
+
+        def say(line):
+            pass
+
+    recipe = Recipe(options, say)
+    folder = RunFolder(options.out)
+    folder.check_free(options)
+    if options.resume and folder.is_finished:
+        say("%s is finished already; nothing to do" % folder.path)
+        return read_json(folder.file("metrics.json"))
+    facts = read_parts(recipe)
+    recipe.head = HEADS[_head_name(recipe)]
+    recipe.targets = recipe.head.targets(recipe.train.labels, recipe.labels)
+    recipe.steps = recipe.updates = -(-len(recipe.train) // options.batch_size) * options.epochs
+    recipe.notify("data_ready")
+    set_seed(options.seed)
+    _build(recipe)
+    valid = Classifier(recipe.model, recipe.pretrained.tokenizer, recipe.labels, recipe.head, options, pairs=None)
+    valid_targets = recipe.head.targets(recipe.valid.labels, recipe.labels)
+    valid_encoded = _encode(recipe, recipe.valid, "validation")
+
+    def evaluate():
+        measured = report.measure(recipe.head, valid.logits(valid_encoded), valid_targets, recipe.labels)
+        scores = {name: measured[name] for name in ("loss", "accuracy", "macro_f1", "micro_f1")}
+        return dict(scores, score=scores[recipe.head.main_metric])
+
+    folder.begin(options, dict(facts, labels=recipe.labels, head=recipe.head.name, **surroundings()))
+    loop = Loop(recipe, folder.path, evaluate, recipe.callbacks())
+    loop.callbacks.append(ScalarLogger(folder.file("logs"), lambda: loop.progress.step))
+    if options.resume:
+        if loop.restore():
+            p = loop.progress
+            say("going on after epoch %d, batch %d (step %d of %d)" % (p.epoch, p.batch, p.step, recipe.steps))
+        else:
+            say("nothing to go on from in %s; starting from the beginning" % folder.path)
+    progress = loop.run()
+    return _finish(recipe, folder, loop, progress)
+
+
+def _head_name(recipe):
+    if not recipe.train.is_multilabel:
+        return "single"
+    return "sigmoid" if recipe.options.multilabel_loss == "sigmoid" else "multi"
+
+
+def make_optimizer(recipe):
+    """The optimizer before the techniques wrap it."""
+    return AdamW(recipe.options.learning_rate, weight_decay=recipe.options.weight_decay)
+
+
+def _build(recipe):
+    """Model, batches, loss and optimizer of a recipe whose data are read."""
+    options = recipe.options
+    arguments = {}
+    if options.dropout is not None:
+        arguments.update(dropout_rate=options.dropout, attention_dropout_rate=options.dropout)
+    arguments = recipe.pass_through("build_arguments", arguments)
+    with repeatable_dropout(options.seed) as recipe.random_step:
+        try:
+            recipe.pretrained = models.load(options.model, **arguments)
+        except models.WeightsError as error:
+            raise UserError(error)
+        if recipe.pretrained.tokenizer is None:
+            raise UserError("the folder has no vocabulary (vocab.txt)", path=options.model)
+        _check_length(recipe)
+        recipe.model = build_classifier(
+            recipe.pretrained.model,
+            len(recipe.labels),
+            pooling=options.pooling,
+            dropout=0.1 if options.dropout is None else options.dropout,
+            seed=options.seed,
+        )
+        encoded = _encode(recipe, recipe.train, "training")
+        recipe.batches = BucketedBatches(
+            encoded,
+            batch_size=options.batch_size,
+            maxlen=options.length,
+            seed=options.seed,
+            bucketing=options.bucketing,
+        )
+        recipe.notify("model_built")
+        loss = recipe.pass_through("loss", recipe.head.loss())
+        recipe.optimizer = recipe.pass_through("optimizer", make_optimizer(recipe))
+        recipe.model.compile(recipe.optimizer, loss, metrics=recipe.head.metrics())
+        recipe.notify("compiled")
+    total = getattr(recipe.model, "total_loss", None)
+    unrepeatable = stateful_random_ops(total) if tf.is_tensor(total) and hasattr(total, "op") else []
+    if unrepeatable:
+        recipe.say("note: a run with --resume will differ a little; not repeatable: %s" % ", ".join(unrepeatable[:3]))
+
+
+def _check_length(recipe):
+    config, length = recipe.pretrained.config, recipe.options.length
+    most = config.get("max_position_embeddings", config.get("max_position"))
+    has_table = any("Embedding-Position" == layer.name for layer in recipe.pretrained.model.layers)
+    if has_table and most and length > most:
+        raise UserError("--length is %d, but %s has %d positions" % (length, recipe.pretrained.name, most))
+    least = 3 + recipe.train.is_pairs
+    if length < least:
+        raise UserError("--length is %d; with its special tokens a text has at least %d" % (length, least))
+
+
+def _encode(recipe, examples, what):
+    def bar(texts):
+        return tqdm(texts, desc="tokens", unit="text", leave=False, disable=recipe.options.quiet or len(texts) < 2000)
+
+    encoded, truncated = encode(recipe.pretrained.tokenizer, examples.texts, recipe.options.length, bar)
+    if truncated:
+        recipe.say(
+            "%d of %d %s texts are longer than %d tokens and were truncated (--length)"
+            % (truncated, len(encoded), what, recipe.options.length)
+        )
+    return encoded
+
+
+def _finish(recipe, folder, loop, progress):
+    """Save the model and everything about it; the saved points go last."""
+    save_tokenizer(recipe.pretrained.tokenizer, folder.path)
+    with atomic_path(folder.file("model.h5")) as path:
+        recipe.model.save(path, include_optimizer=False)
+    classifier = Classifier(
+        recipe.model, recipe.pretrained.tokenizer, recipe.labels, recipe.head, recipe.options, recipe.train.is_pairs
+    )
+    metrics = {
+        "best_epoch": progress.best["epoch"],
+        "main_metric": recipe.head.main_metric,
+        "history": progress.history,
+        "seconds": round(progress.seconds, 1),
+        "majority": majority(recipe),
+    }
+    last = "test" if recipe.test is not None else "valid"
+    for part in ("valid", "test")[: 2 if last == "test" else 1]:
+        examples = getattr(recipe, part)
+        logits = classifier.logits(
+            _encode(recipe, examples, part) if part == "test" else classifier.encode(examples.texts)
+        )
+        targets = recipe.head.targets(examples.labels, recipe.labels)
+        metrics[part] = report.measure(recipe.head, logits, targets, recipe.labels)
+    described = recipe.head.describe(recipe.head.probabilities(logits), recipe.labels)
+    report.write_predictions(folder.file("predictions.tsv"), examples, described)
+    matrix = report.confusion_matrix(recipe.head, logits, targets, recipe.labels)
+    report.write_confusion(folder.file("confusion.tsv"), matrix, recipe.labels)
+    if not report.draw_confusion(folder.file("confusion.png"), matrix, recipe.labels):
+        recipe.say("no font here can draw the labels; in confusion.png they are numbered as in confusion.tsv")
+    report.draw_curves(folder.file("curves.png"), progress.losses, progress.history, recipe.head.main_metric)
+    write_json(folder.file("metrics.json"), metrics)
+    loop.forget()
+    shown = metrics[last]
+    recipe.say(
+        "%s: accuracy %.4f (95%% interval %.4f to %.4f), macro F1 %.4f, micro F1 %.4f on %d texts; best epoch %d of %d"
+        % (
+            {"test": "test", "valid": "validation"}[last],
+            shown["accuracy"],
+            shown["accuracy_interval"][0],
+            shown["accuracy_interval"][1],
+            shown["macro_f1"],
+            shown["micro_f1"],
+            shown["texts"],
+            metrics["best_epoch"],
+            len(progress.history),
+        )
+    )
+    recipe.say("results in %s" % folder.path)
+    return metrics
+
+
+def majority(recipe):
+    """Share of the most frequent training label among the texts measured last; None for several labels a text."""
+    if recipe.train.is_multilabel:
+        return None
+    labels, counts = np.unique(recipe.train.labels, return_counts=True)
+    measured = (recipe.test or recipe.valid).labels
+    return measured.count(labels[counts.argmax()]) / len(measured)

@@ -1,0 +1,131 @@
+"""The options of fine-tuning: one place for the command, for `finetune(...)` and for config.json.
+
+Defaults stand in the argparse declarations alone; `finetune` and `--config` take them from there.
+"""
+
+import argparse
+
+from kexue_keras.data.tables import KINDS, MAX_LINE
+from kexue_keras.tasks.heads import POOLINGS
+from kexue_keras.tasks.recipe import TECHNIQUES
+
+# What says how a run is run and not what comes out of it; --resume lets these differ.
+PASSING = ("quiet", "resume", "overwrite", "save_every", "out", "config")
+FILES = ("data", "valid", "test")
+
+
+def positive(text):
+    """argparse type: whole number >= 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("%s is not a whole number from 1" % text)
+    return value
+
+
+def positive_float(text):
+    """argparse type: number > 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("%s is not a number above 0" % text)
+    return value
+
+
+def fraction(text):
+    """argparse type: number in [0, 1)."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError("%s does not lie in [0, 1)" % text)
+    return value
+
+
+def add_table_arguments(parser, for_labels=True):
+    """How files are read; shared by finetune and predict."""
+    group = parser.add_argument_group("files (TSV, CSV, JSON lines, each also .gz)")
+    group.add_argument("--format", choices=KINDS, help="default: by the suffix, else by the first line")
+    group.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="is line 1 a header?")
+    group.add_argument("--text-column", metavar="C", help="name, or number from 1")
+    group.add_argument("--text-b-column", metavar="C", help="second text of a pair")
+    if for_labels:
+        group.add_argument("--label-column", metavar="C", help="name, or number from 1")
+        group.add_argument(
+            "--label-separator", metavar="SEP", help="texts have several labels, with SEP between them, e.g. '|'"
+        )
+    group.add_argument(
+        "--max-line", type=positive, metavar="N", default=MAX_LINE, help="longest line in characters (%(default)s)"
+    )
+
+
+def add_finetune_arguments(parser):
+    """All options of fine-tuning, those of the techniques too."""
+    main = parser.add_argument_group("main")
+    main.add_argument("--model", metavar="M", help="me5-zh-char, me5-zh-sp, or a folder with a checkpoint")
+    main.add_argument("--data", metavar="TRAIN", help="training file")
+    main.add_argument("--valid", metavar="V", help="validation file (default: a part of TRAIN is split off)")
+    main.add_argument("--test", metavar="T", help="test file")
+    main.add_argument("--out", metavar="RUN", help="folder for the results")
+    main.add_argument("--config", metavar="FILE", help="config.json of another run: repeats it")
+    main.add_argument("--resume", action="store_true", help="go on from the last saved point of RUN")
+    main.add_argument("--overwrite", action="store_true", help="replace an earlier run in RUN")
+    main.add_argument("--quiet", action="store_true", help="no progress bar, no notes")
+    add_table_arguments(parser)
+    training = parser.add_argument_group("training")
+    training.add_argument("--epochs", type=positive, default=3, metavar="N", help="(%(default)s)")
+    training.add_argument("--batch-size", type=positive, default=32, metavar="N", help="(%(default)s)")
+    training.add_argument("--length", type=positive, default=128, metavar="N", help="tokens a text (%(default)s)")
+    training.add_argument(
+        "--learning-rate", type=positive_float, default=1e-4, metavar="LR", help="(%(default)s); base models: 2e-5"
+    )
+    training.add_argument("--weight-decay", type=fraction, default=0.0, metavar="W", help="decoupled (%(default)s)")
+    training.add_argument(
+        "--dropout", type=fraction, metavar="P", help="in encoder, attention and head (the model's own; head 0.1)"
+    )
+    training.add_argument(
+        "--multilabel-loss",
+        choices=("zlpr", "sigmoid"),
+        default="zlpr",
+        help="with several labels a text: one multi-label cross-entropy, or a sigmoid each (%(default)s)",
+    )
+    training.add_argument("--pooling", choices=POOLINGS, default="mean", help="(%(default)s)")
+    training.add_argument(
+        "--valid-share", type=fraction, default=0.1, metavar="F", help="part split off without --valid (%(default)s)"
+    )
+    training.add_argument("--seed", type=int, default=1, metavar="S", help="(%(default)s)")
+    training.add_argument(
+        "--save-every",
+        type=positive,
+        metavar="STEPS",
+        help="save a point for --resume every so many steps, besides each epoch's end",
+    )
+    training.add_argument(
+        "--no-bucketing",
+        dest="bucketing",
+        action="store_false",
+        help="pad all batches to --length (for comparison; slower)",
+    )
+    techniques = parser.add_argument_group("techniques")
+    for technique in TECHNIQUES:
+        technique.add_arguments(techniques)
+
+
+def defaults():
+    """Dict of all options with their default values."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_finetune_arguments(parser)
+    return vars(parser.parse_args([]))
+
+
+def make_options(**given):
+    """Namespace of all options, with `given` in place of the defaults.
+
+    Raises:
+        TypeError: no such option.
+
+    >>> make_options(epochs=2).epochs, make_options().batch_size
+    (2, 32)
+    """
+    options = defaults()
+    unknown = sorted(set(given) - set(options))
+    if unknown:
+        raise TypeError("no option %s; there are: %s" % (", ".join(unknown), ", ".join(sorted(options))))
+    options.update(given)
+    return argparse.Namespace(**options)

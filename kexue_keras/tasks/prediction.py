@@ -1,0 +1,110 @@
+"""Labels for a file of texts: what `kexue-keras predict` does."""
+
+import contextlib
+import os
+import sys
+
+from kexue_keras.data import Columns, UserError, choose_columns, read_examples, read_table
+from kexue_keras.tasks.checkpoint import atomic
+from kexue_keras.tasks.classifier import Classifier
+from kexue_keras.tasks.report import join, join_probabilities, one_line
+from kexue_keras.tasks.runs import RunFolder
+
+
+def predict_file(options, note=print):
+    """Write label, probability and text of each line as TSV.
+
+    Args:
+        options: namespace with run, data, out, overwrite, batch_size, text, quiet, and how the file is read (format,
+            header, text_column, text_b_column, max_line).
+        note: function that prints a line for the user.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: no such run, bad data, a file that would be overwritten.
+    """
+    config = RunFolder(options.run).config()
+    if options.out and os.path.exists(options.out) and not options.overwrite:
+        raise UserError("there is such a file; --overwrite replaces it", path=options.out)
+    if options.out and not os.path.isdir(os.path.dirname(os.path.abspath(options.out))):
+        raise UserError("no such folder", path=os.path.dirname(os.path.abspath(options.out)))
+    given = (options.text_column, options.text_b_column)
+    trained = [config["columns"][role] for role in ("text", "text_b", "label")]
+    table = read_table(
+        options.data,
+        kind=options.format,
+        header=options.header,
+        max_line=options.max_line,
+        known={name for name in list(given) + trained if isinstance(name, str)},
+    )
+    if given != (None, None):
+        columns = choose_columns(table, text=given[0], text_b=given[1], need_label=False)
+    else:
+        columns = columns_for_prediction(table, config)
+    if (columns.text_b is not None) != config["pairs"]:
+        wanted = "pairs of texts; give --text-b-column" if config["pairs"] else "single texts"
+        raise UserError("the run was trained on %s" % wanted, path=table.path, line=table.lines[0])
+    examples = read_examples(table, columns)
+    classifier = Classifier.load(options.run)
+    classifier.batch_size = options.batch_size or classifier.batch_size
+    predicted = classifier.predict(examples.texts)
+    if classifier.truncated and not options.quiet:
+        note(
+            "%d of %d texts are longer than %d tokens and were truncated"
+            % (classifier.truncated, len(predicted), classifier.length)
+        )
+    with _output(options.out) as handle:
+        names = ["text", "text_b"][: 1 + examples.is_pairs] if options.text else []
+        handle.write("\t".join(["label", "probability"] + names) + "\n")
+        for text, (label, probability) in zip(examples.texts, predicted):
+            cells = [join(label), join_probabilities(probability)]
+            if options.text:
+                cells += [one_line(t) for t in (text if isinstance(text, tuple) else (text,))]
+            handle.write("\t".join(cells) + "\n")
+    return 0
+
+
+@contextlib.contextmanager
+def _output(path):
+    if path:
+        with atomic(path, "w") as handle:
+            yield handle
+    else:
+        yield sys.stdout
+        sys.stdout.flush()
+
+
+def columns_for_prediction(table, config):
+    """The text column(s) of a table without labels, by what training used.
+
+    Args:
+        table: `Table`.
+        config: contents of config.json.
+
+    Returns:
+        `Columns` without label.
+
+    Raises:
+        UserError: the columns are not there.
+    """
+    trained = config["columns"]
+    text, text_b = trained["text"], trained["text_b"]
+    if table.names is not None:
+        lacking = [c for c in (text, text_b) if isinstance(c, str) and c not in table.names]
+        # Trained without a header, or under other names: what is usually called a text will do.
+        if lacking or not isinstance(text, str):
+            text = text_b = None
+        return choose_columns(table, text=text, text_b=text_b, need_label=False)
+    width, pairs = len(table.rows[0]), config["pairs"]
+    if width == (2 if pairs else 1):
+        return Columns(text=0, text_b=1 if pairs else None)
+    if isinstance(text, int) and width > max(text, text_b or 0):
+        return Columns(text=text, text_b=text_b)
+    raise UserError(
+        "the file has no header and %d column(s), training had %s; give --text-column%s"
+        % (width, Columns(**trained).describe(), " and --text-b-column" if pairs else ""),
+        path=table.path,
+        line=table.lines[0],
+    )

@@ -1,0 +1,75 @@
+"""Buckets: every row once, few shapes, little padding, the same order for the same seed and epoch."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kexue_keras.data import BucketedBatches, encode
+from kexue_keras.data.errors import shorten
+
+
+def make(lengths, **kwargs):
+    given = dict(batch_size=4, maxlen=64, seed=5)
+    return BucketedBatches([([7] * n, [0] * n) for n in lengths], **dict(given, **kwargs))
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=300), st.integers(1, 9), st.integers(0, 3))
+def test_an_epoch_has_every_row_once(lengths, batch_size, epoch):
+    batches = make(lengths, batch_size=batch_size)
+    for order in (batches.epoch(epoch), batches.in_length_order()):
+        assert sorted(np.concatenate(order)) == list(range(len(lengths)))
+        assert len(order) == len(batches)
+        assert all(len(indices) <= batch_size for indices in order)
+    for indices in batches.epoch(epoch):
+        tokens, segments = batches.inputs(indices)
+        assert tokens.shape == segments.shape == (len(indices), min(-(-max(np.array(lengths)[indices]) // 8) * 8, 64))
+        assert ((tokens != 0).sum(axis=1) == np.array(lengths)[indices]).all()
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    lengths = np.random.RandomState(0).randint(1, 64, 500)
+
+    def order(seed, epoch):
+        np.random.rand()  # the global generator must not matter
+        return [list(indices) for indices in make(lengths, seed=seed).epoch(epoch)]
+
+    assert order(1, 2) == order(1, 2)
+    assert order(1, 2) != order(1, 3)
+    assert order(1, 2) != order(2, 2)
+
+
+def test_buckets_save_padding_and_have_few_shapes_in_mixed_order():
+    lengths = np.random.RandomState(0).randint(3, 60, 2000)
+    batches = make(lengths, batch_size=16)
+    shapes = [batches.inputs(indices)[0].shape for indices in batches.epoch(0)]
+    cells = sum(rows * length for rows, length in shapes)
+    assert cells < 1.25 * lengths.sum()
+    assert len({length for _, length in shapes}) <= 8
+    tenth = [length for _, length in shapes[: len(shapes) // 10]]
+    assert np.std(tenth) > 5, "the first batches are all of one length"
+    plain = make(lengths, batch_size=16, bucketing=False)
+    assert {plain.inputs(indices)[0].shape[1] for indices in plain.epoch(0)} == {64}
+
+
+def test_never_longer_than_maxlen():
+    batches = make([13], maxlen=13)
+    assert batches.inputs(np.array([0]))[0].shape == (1, 13)
+
+
+def test_encode_counts_what_it_truncates(tmp_path):
+    from bert4keras.tokenizers import Tokenizer
+    from helpers import tiny_vocabulary
+
+    tokenizer = Tokenizer({t: i for i, t in enumerate(tiny_vocabulary())})
+    encoded, truncated = encode(tokenizer, ["好坏好", "好坏好坏好坏", ("好坏", "好"), ("好坏好", "好坏好")], 6)
+    assert truncated == 2
+    assert [len(tokens) for tokens, _ in encoded] == [5, 6, 6, 6]
+    assert encoded[2][1] == [0, 0, 0, 0, 1, 1]
+    for text, got in zip(["好坏好", "好坏好坏好坏"], encoded):
+        assert got == tokenizer.encode(text, maxlen=6)
+    assert encoded[3] == tokenizer.encode("好坏好", "好坏好", maxlen=6)
+
+
+def test_shorten():
+    assert shorten("a\nb") == "a b"
+    assert len(shorten("x" * 100)) == 40

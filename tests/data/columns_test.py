@@ -1,0 +1,79 @@
+"""Choosing columns by name, by number and by what stands in them."""
+
+import os
+
+import pytest
+from conftest import SHARED
+
+from kexue_keras.data import UserError, choose_columns, read_examples, read_table
+from kexue_keras.data.tables import Table
+
+
+def table(rows, names=None):
+    return Table("f.tsv", "tsv", names, [list(row) for row in rows], list(range(1, len(rows) + 1)), names is None)
+
+
+PAIRS = [("一二三%d" % i, "四五%d" % i, "01"[i % 2]) for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    "rows, names, given, expected",
+    [
+        ([("a", "b")], ["label", "text_a"], {}, ("text_a", None, "label")),
+        ([("a", "b", "c")], ["label", "label_desc", "sentence"], {}, ("sentence", None, "label")),
+        ([("a", "b", "c")], ["sentence1", "sentence2", "label"], {}, ("sentence1", "sentence2", "label")),
+        ([("a", "b")], ["Text", "whatever"], {}, ("Text", None, "whatever")),
+        ([("a", "b", "c")], ["x", "y", "z"], {"text": "z", "label": "x"}, ("z", None, "x")),
+        ([("a", "b", "c")], ["x", "y", "z"], {"text": 3, "label": "1"}, ("z", None, "x")),
+        ([("好的%d" % i, "01"[i % 2]) for i in range(12)], None, {}, (0, None, 1)),
+        ([("01"[i % 2], "好的%d" % i) for i in range(12)], None, {}, (1, None, 0)),
+        (PAIRS, None, {}, (0, 1, 2)),
+        ([("prompt", "标题%d" % i, "01"[i % 2]) for i in range(12)], None, {}, (1, None, 2)),
+        (PAIRS, None, {"text": 2, "label": 3}, (1, None, 2)),
+    ],
+)
+def test_choice(rows, names, given, expected):
+    columns = choose_columns(table(rows, names), **given)
+    assert (columns.text, columns.text_b, columns.label) == expected
+
+
+@pytest.mark.parametrize(
+    "rows, names, given, words",
+    [
+        ([("a", "b")], ["label", "text"], {"text": "body"}, "no column 'body'; there are: label, text"),
+        ([("a", "b")], None, {"text": "body"}, "has no header"),
+        ([("a", "b")], None, {"text": 3}, "no column 3"),
+        ([("a", "b", "c")], ["x", "y", "z"], {}, "which column is the text? There are: x, y, z"),
+        ([("a", "b", "c")], ["text", "u", "v"], {}, "which column is the label?"),
+        ([("好%d" % i,) for i in range(12)], None, {}, "a text and a label are needed, but there is 1 column"),
+        ([("a%d" % i, "b%d" % i) for i in range(12)], None, {}, "which of the 2 columns is the label?"),
+        ([("a%d" % i, "b%d" % i, "c%d" % i, "01"[i % 2]) for i in range(12)], None, {}, "is the text?"),
+    ],
+)
+def test_unclear_or_wrong_columns(rows, names, given, words):
+    with pytest.raises(UserError) as caught:
+        choose_columns(table(rows, names), **given)
+    assert words in str(caught.value)
+
+
+REAL = [
+    ("chnsenticorp/dev.tsv", None, 1200, 2),
+    ("sentiment/sentiment.valid.data", None, 2111, 2),
+    ("duee_multilabel/test.csv", "|", 1498, 65),
+    ("senteval_cn/LCQMC/LCQMC.valid.data", None, 8802, 2),
+    ("fewclue/tnews/train_0.json", None, 240, 15),
+    ("csl/cls_ctg_dev.tsv", None, 1000, 13),
+]
+
+
+@pytest.mark.skipif(not os.path.isdir(os.path.join(SHARED, "data")), reason="no ../shared/data")
+@pytest.mark.parametrize("path, separator, rows, labels", REAL, ids=[row[0] for row in REAL])
+def test_real_files_need_no_options(path, separator, rows, labels):
+    from kexue_keras.data.examples import label_names
+
+    read = read_table(os.path.join(SHARED, "data", path))
+    examples = read_examples(read, choose_columns(read), separator=separator)
+    assert len(examples) == rows
+    assert len(label_names(examples)) == labels
+    assert examples.is_pairs == ("LCQMC" in path)
+    assert examples.is_multilabel == (separator is not None)
