@@ -1,5 +1,5 @@
 # Needed beforehand: git, make, sh. `make demo` shows the main job, `make test` runs everything on both stacks.
-.PHONY: demo test test-keras test-tf.keras lint venv clean help
+.PHONY: demo test test-keras test-tf.keras lint format venv readme clean help
 PY = .venv/bin/python
 PYTEST = TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore $(PY) -m pytest
 
@@ -10,7 +10,7 @@ venv:
 	@sh tools/venv.sh
 
 demo: venv
-	@$(PY) examples/demo.py
+	@TF_CPP_MIN_LOG_LEVEL=2 PYTHONWARNINGS=ignore $(PY) examples/demo.py
 
 # One process a stack, both at once: there are two of them and rarely fewer than two cores.
 test: venv
@@ -27,6 +27,10 @@ lint: venv
 
 format: venv
 	@$(PY) -m isort -q . && $(PY) -m black -q .
+
+# The tables of techniques in both READMEs, from kexue_keras/catalogue.py.
+readme: venv
+	@$(PY) tools/readme_table.py
 
 clean:
 	rm -rf .venv .cache build dist *.egg-info

@@ -9,7 +9,15 @@ import sys
 
 BUILDS = ("tensorflow", "tensorflow-gpu", "tensorflow-cpu", "nvidia-tensorflow")
 # What the image's TensorFlow was compiled or tested against.
-WITH_IT = ("numpy", "protobuf", "tensorboard", "nvidia-tensorboard", "tensorflow-estimator", "horovod", "nvidia-horovod")
+WITH_IT = (
+    "numpy",
+    "protobuf",
+    "tensorboard",
+    "nvidia-tensorboard",
+    "tensorflow-estimator",
+    "horovod",
+    "nvidia-horovod",
+)
 
 
 def installed():
@@ -49,7 +57,8 @@ def main(task, path):
     tried = subprocess.run(other, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
     if tried.returncode == 0:
         sys.exit("keep_tensorflow: pip could install another TensorFlow in spite of the constraints")
-    print("pip refuses another TensorFlow: %s" % tried.stdout.strip().splitlines()[-1])
+    refusal = [line for line in tried.stdout.splitlines() if line.startswith("ERROR")]
+    print("pip refuses another TensorFlow: %s" % (refusal or [tried.stdout])[0])
 
 
 if __name__ == "__main__":

