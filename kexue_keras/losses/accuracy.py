@@ -51,7 +51,8 @@ def expected_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None, spa
         y_pred: [..., classes], logits mu. -inf takes a class out.
         sigma: float > 0, the standard deviation of the noise in units of logits.
         n_nodes: int, 2 to 128, nodes of the sum. Largest error (float64) over 300 random cases with up to nine
-            differences of up to 10 sigma: 16 nodes 2e-6, 32 nodes 4e-10, 64 nodes 1e-15. Memory is batch x classes x n_nodes floats.
+            differences of up to 10 sigma: 16 nodes 2e-6, 32 nodes 4e-10, 64 nodes 1e-15. Memory is
+            batch x classes x n_nodes floats.
         margin: float or None; logit differences above it count as `margin`, so that sure samples stop pulling.
         sparse: bool, y_true are class numbers.
 
