@@ -145,7 +145,6 @@ def measure_difference(model, config, rng, size, length, updates, k=4):
     """Weights after the same data as big batches and as micro batches."""
     import numpy as np
 
-    from kexue_keras.backend import is_tf_keras
     from kexue_keras.optimizers import AdamW, GradientAccumulation
 
     start = model.get_weights()
@@ -163,13 +162,13 @@ def measure_difference(model, config, rng, size, length, updates, k=4):
     names = [w.name for w in model.weights]
     # The bias of the keys shifts all scores of a row alike, so its gradient is 0 but for rounding: Adam makes steps of
     # that noise, in either run. It is given apart.
-    key_bias = "Attention/dense_%d/bias" % (1 if is_tf_keras else 2)
+    key_biases = {layer.k_dense.bias.name for layer in model.layers if hasattr(layer, "k_dense")}
     relative = [
         (float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-30)), n)
         for a, b, n in zip(final["big"], final["micro"], names)
     ]
-    worst = max(r for r in relative if key_bias not in r[1])
-    keys = max(r for r in relative if key_bias in r[1])
+    worst = max(r for r in relative if r[1] not in key_biases)
+    keys = max(r for r in relative if r[1] in key_biases)
     largest = max(float(np.abs(a - b).max()) for a, b in zip(final["big"], final["micro"]))
     weights = max(float(np.abs(a).max()) for a in final["big"])
     yield {

@@ -21,8 +21,8 @@ RUNS = {
         "multilabel_duee",
         "--rows 2000 --layers 2 --epochs 3 --length 64 --learning-rate 5e-4 --seeds 1 2 3",
     ),
-    "rdrop": ("rdrop_sentiment", "--rows 400 --test 1000 --layers 3 --epochs 4 --seeds 1 2 3"),
-    "accumulation": ("accumulation", "--rows 400 --test 1000 --layers 2 --epochs 4 --seeds 1 2 3"),
+    "rdrop": ("rdrop_sentiment", "--rows 300 --test 800 --layers 2 --epochs 4 --seeds 1 2 3"),
+    "accumulation": ("accumulation", "--rows 300 --test 800 --layers 2 --epochs 3 --seeds 1 2 3"),
     "multitask": (
         "multitask",
         "--sentiment %s --topic %s --rows 300 --test-rows 500 --epochs 3 --layers 2 --train-layers 2 --seeds 3"

@@ -36,8 +36,9 @@ def parse(argv):
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(argv)
+    options.layers, options.train_layers = None, 6
     if options.quick:
-        options.train, options.test, options.epochs = 48, 100, 1
+        options.train, options.test, options.epochs, options.layers, options.train_layers = 48, 100, 1, 2, 1
     return options
 
 
@@ -63,7 +64,8 @@ def main(argv=None):
         batch_size=16,
         length=96,
         learning_rate=options.learning_rate,
-        train_layers=6,
+        layers=options.layers,
+        train_layers=options.train_layers,
         seed=options.seed,
         overwrite=True,
     )
