@@ -1,6 +1,6 @@
 """n classifications of m classes each in one loss, balanced against each other (experimental).
 
-多标签“Softmax+交叉熵”的推广：n个m分类, kexue.fm/archives/9158. No paper; the author calls it unsuccessful.
+不成功的尝试：将多标签交叉熵推广到“n个m分类”上去, kexue.fm/archives/9158. No paper; the author calls it unsuccessful.
 """
 
 import tensorflow as tf
@@ -35,7 +35,7 @@ def multi_softmax_crossentropy(y_true, y_pred, *, mask=None, form="analogy"):
         ValueError: an unknown form, wrong shapes, or labels known beforehand that are no distributions (fed ones: an
             assertion op).
 
-    Reference: kexue.fm/archives/9158 (多标签“Softmax+交叉熵”的推广：n个m分类); no paper.
+    Reference: kexue.fm/archives/9158 (不成功的尝试：将多标签交叉熵推广到“n个m分类”上去); no paper.
 
     >>> loss = kexue_keras.losses.multi_softmax_crossentropy(
     ...     [[[1., 0., 0.], [0., 1., 0.]]], [[[1., .2, -.5], [.3, .8, -1.]]])
@@ -73,7 +73,7 @@ class MultiSoftmaxCrossentropy(FunctionLoss):
         name: str.
         reduction: Keras' word for what becomes of the values.
 
-    Reference: kexue.fm/archives/9158 (多标签“Softmax+交叉熵”的推广：n个m分类); no paper.
+    Reference: kexue.fm/archives/9158 (不成功的尝试：将多标签交叉熵推广到“n个m分类”上去); no paper.
 
     >>> loss = kexue_keras.losses.MultiSoftmaxCrossentropy(form="centered")
     >>> round(float(K.eval(loss(tf.constant([[[1., 0.], [0., 1.]]]), tf.zeros([1, 2, 2])))), 4)
