@@ -161,8 +161,8 @@ class Recipe(object):
             getattr(one, hook)(self)
 
     def callbacks(self):
-        """Keras callbacks of all techniques."""
-        return [callback for one in self.techniques for callback in one.callbacks(self)]
+        """Keras callbacks of all techniques; what wraps the optimizer further out comes first."""
+        return [callback for one in reversed(self.techniques) for callback in one.callbacks(self)]
 
     def make_batch(self, indices):
         """The training batch of the rows `indices`, after all techniques."""

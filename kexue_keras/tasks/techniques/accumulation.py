@@ -1,6 +1,7 @@
 """Gradient accumulation: several batches make one update, in buffers or hidden in the optimizer's momentum."""
 
-from kexue_keras.optimizers import FlushAccumulation, GradientAccumulation, accumulate_in_momentum
+from kexue_keras.backend import keras
+from kexue_keras.optimizers import GradientAccumulation, accumulate_in_momentum
 from kexue_keras.tasks.options import positive
 from kexue_keras.tasks.recipe import Technique, technique
 
@@ -43,7 +44,15 @@ class Accumulation(Technique):
         return GradientAccumulation(optimizer, recipe.options.accumulate)
 
     def callbacks(self, recipe):
-        return [FlushAccumulation("epoch")]
+        return [FlushBeforeValidation()]
+
+
+class FlushBeforeValidation(keras.callbacks.Callback):
+    """Applies an epoch's short last window before the epoch is validated, so that what is measured is what is kept."""
+
+    def on_test_begin(self, logs=None):
+        """Called by the training loop before each validation."""
+        self.model.optimizer.flush()
 
 
 @technique
