@@ -50,6 +50,16 @@ def test_hidden_states_equal_numpy_in_float64(name):
     padded = [np.array([ids + [0] * 5]) for ids in (token_ids, segment_ids)]
     got = encoder.model.predict(padded)[0, : len(token_ids)]
     assert np.abs(got - expected).max() < 1e-4
+    assert similarity(encoder, "怎么办理信用卡", "信用卡如何申请") > similarity(encoder, "怎么办理信用卡", "今天的晚饭很好吃") + 0.05
+
+
+def similarity(encoder, *texts):
+    vectors = []
+    for text in texts:
+        token_ids, segment_ids = encoder.tokenizer.encode(text)
+        vector = encoder.model.predict([np.array([token_ids]), np.array([segment_ids])])[0].mean(0)
+        vectors.append(vector / np.linalg.norm(vector))
+    return vectors[0] @ vectors[1]
 
 
 def test_the_stored_vectors_are_what_numpy_computes():
@@ -58,14 +68,3 @@ def test_the_stored_vectors_are_what_numpy_computes():
         token_ids, expected = stored[name + ".ids"], stored[name + ".hidden"]
     got = bert_forward(bundled_variables(name), token_ids, heads=12, layers=12)
     assert np.abs(got - expected).max() < 1e-6
-
-
-def test_similar_sentences_are_nearer():
-    encoder = load("me5-zh-sp")
-    texts = ["怎么办理信用卡", "信用卡如何申请", "今天的晚饭很好吃"]
-    vectors = []
-    for text in texts:
-        token_ids, segment_ids = encoder.tokenizer.encode(text)
-        vector = encoder.model.predict([np.array([token_ids]), np.array([segment_ids])])[0].mean(0)
-        vectors.append(vector / np.linalg.norm(vector))
-    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.05
