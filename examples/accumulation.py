@@ -12,7 +12,7 @@ import os
 import sys
 
 from kexue_keras.backend import quiet
-from kexue_keras.data import UserError, split_reviews, write_reviews
+from kexue_keras.data import UserError, split_reviews, write_parts
 from kexue_keras.tasks.comparison import compare, table
 
 
@@ -37,12 +37,8 @@ def main(argv=None):
     """Run the comparison; returns its rows."""
     options = parse(argv)
     quiet()
-    os.makedirs(options.out, exist_ok=True)
     parts = split_reviews(train=options.rows, valid=200 if not options.quick else 16, test=options.test, seed=2021)
-    train, valid, test = (
-        write_reviews(part, os.path.join(options.out, name + ".tsv"))
-        for part, name in zip(parts, ("train", "valid", "test"))
-    )
+    train, valid, test = write_parts(parts, options.out)
     rows = compare(
         {
             "batch 4": {"batch_size": 4},

@@ -12,7 +12,7 @@ import sys
 import time
 
 from kexue_keras.backend import quiet
-from kexue_keras.data import UserError, split_reviews, write_reviews
+from kexue_keras.data import UserError, split_reviews, write_parts
 from kexue_keras.tasks.baselines import majority_accuracy, tfidf_accuracy
 from kexue_keras.tasks.classification import Classifier, finetune
 from kexue_keras.tasks.report import wilson_interval
@@ -50,9 +50,7 @@ def main(argv=None):
     parts = split_reviews(train=options.train, valid=64, test=options.test, seed=2021)
     train, valid, test = parts
     print("%d reviews to train on, %d to choose the epoch by, %d to test on" % tuple(map(len, parts)))
-    data = os.path.join(options.out, "data")
-    os.makedirs(data, exist_ok=True)
-    files = [write_reviews(p, os.path.join(data, n + ".tsv")) for n, p in zip(("train", "valid", "test"), parts)]
+    files = write_parts(parts, os.path.join(options.out, "data"))
     run = os.path.join(options.out, "run")
     metrics = finetune(
         model="me5-zh-sp",

@@ -10,5 +10,6 @@ from kexue_keras.data.examples import read_examples  # noqa: F401
 from kexue_keras.data.examples import stratified_split  # noqa: F401
 from kexue_keras.data.reviews import read_reviews  # noqa: F401
 from kexue_keras.data.reviews import split_reviews  # noqa: F401
+from kexue_keras.data.reviews import write_parts  # noqa: F401
 from kexue_keras.data.reviews import write_reviews  # noqa: F401
 from kexue_keras.data.tables import read_table  # noqa: F401

@@ -56,6 +56,13 @@ def split_reviews(*, train, valid, test, seed=0):
     return reviews[:train], reviews[train : train + valid], reviews[len(reviews) - test :]
 
 
+def write_parts(parts, folder):
+    """Write the parts of `split_reviews` as train.tsv, valid.tsv and test.tsv; returns the three paths."""
+    os.makedirs(folder, exist_ok=True)
+    names = ("train.tsv", "valid.tsv", "test.tsv")
+    return [write_reviews(part, os.path.join(folder, name)) for part, name in zip(parts, names)]
+
+
 def write_reviews(rows, path):
     """Write (text, label) rows as a TSV file with a header, as `kexue-keras finetune` reads it."""
     with open(path, "w", encoding="utf-8") as handle:
