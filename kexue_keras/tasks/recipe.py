@@ -133,7 +133,7 @@ class Recipe(object):
         pretrained: what `models.load` returned.
         model: the Keras model that is trained; its output are logits.
         optimizer: the optimizer it is compiled with.
-        random_step: `randomness.Step`, for random numbers inside the graph.
+        random_step: `training.randomness.Step`, for random numbers inside the graph.
         train_on_batch: function of a `Batch`, returns a list like Keras' own.
     """
 

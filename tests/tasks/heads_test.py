@@ -1,13 +1,12 @@
-"""Pooling with masks, heads against scikit-learn, and repeatable dropout."""
+"""Pooling with masks, and heads against scikit-learn."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from kexue_keras.backend import K, get_session, keras, tf1
+from kexue_keras.backend import K, keras, tf1
 from kexue_keras.losses import multilabel_crossentropy
 from kexue_keras.tasks.heads import HEADS, SequencePooling, build_classifier
-from kexue_keras.tasks.randomness import repeatable_dropout, stateful_random_ops
 
 
 def pool_numpy(x, mask, mode):
@@ -99,43 +98,3 @@ def test_a_sigmoid_for_each_label(rng):
     assert np.isfinite(head.cross_entropy(logits * 1e30, targets))
     assert head.describe(np.array([[0.2, 0.8, 0.9], [0, 0, 0.1]]), list("abc")) == [(["c", "b"], [0.9, 0.8]), ([], [])]
     assert head.targets([("c", "a"), ()], list("abc")).tolist() == [[1, 0, 1], [0, 0, 0]]
-
-
-def test_dropout_depends_on_seed_place_and_step_alone():
-    with repeatable_dropout(3) as step:
-        x = keras.layers.Input((400,))
-        first = keras.layers.Dropout(0.25)(x)
-        second = keras.layers.Dropout(0.25, noise_shape=(None, 1))(x)
-        model = keras.models.Model(x, [first, second])
-    assert keras.layers.Dropout.call is not None and "repeatable" not in keras.layers.Dropout.call.__qualname__
-    assert stateful_random_ops(model.outputs[0]) == []
-    ones = np.ones((50, 400), "float32")
-
-    def draw(at):
-        step.set(at)
-        feed = {model.inputs[0]: ones}
-        phase = K.learning_phase()
-        if not isinstance(phase, int):
-            feed[phase] = 1
-        return get_session().run(model.outputs, feed)
-
-    (a, rows), (b, _), (again, _) = draw(1), draw(2), draw(1)
-    assert np.array_equal(a, again)
-    assert (a != b).mean() > 0.2
-    assert abs((a == 0).mean() - 0.25) < 0.02
-    assert np.allclose(a[a != 0], 1 / 0.75)
-    assert all(len(set(row)) == 1 for row in rows)
-    assert np.array_equal(model.predict(ones)[0], ones)
-
-
-def test_stateful_dropout_is_found():
-    x = keras.layers.Input((4,))
-    assert stateful_random_ops(keras.layers.Dropout(0.5)(x))
-
-
-def test_the_class_is_restored_after_an_error():
-    before = keras.layers.Dropout.call
-    with pytest.raises(RuntimeError):
-        with repeatable_dropout(1):
-            raise RuntimeError
-    assert keras.layers.Dropout.call is before

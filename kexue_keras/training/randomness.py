@@ -40,6 +40,11 @@ class Step(object):
         """Say which step the next one is."""
         K.set_value(self.variable, step)
 
+    @property
+    def key(self):
+        """The key of this step: int64 tensor [2]."""
+        return tf.stack([tf.constant(self.seed * 2**20, "int64"), tf.cast(self.variable, "int64")])
+
     def take_place(self):
         """The next free number of a place in the graph."""
         return next(self._places)
@@ -51,8 +56,78 @@ class Step(object):
             shape: tuple or int tensor.
             place: int, from `take_place`.
         """
-        key = tf.constant(self.seed * 2**20 + place, "int64")
-        return tf.random.stateless_uniform(shape, seed=tf.stack([key, tf.cast(self.variable, "int64")]))
+        return uniform(shape, self.key, place)
+
+
+def uniform(shape, key, place=0):
+    """float32 in [0, 1) that depends on the arguments alone.
+
+    Args:
+        shape: tuple or int tensor.
+        key: int64 tensor [2].
+        place: int, one number for each use of a key.
+    """
+    return tf.random.stateless_uniform(shape, seed=key + tf.constant([place, 0], "int64"))
+
+
+def fold_in(key, number):
+    """Another key, made of `key` and a number (a layer's, a chunk's).
+
+    Args:
+        key: int64 tensor [2].
+        number: int, or int tensor without axes.
+
+    Returns:
+        int64 tensor [2].
+    """
+    number = tf.cast(number, "int64")
+    return tf.random.stateless_uniform(
+        [2], seed=key + tf.stack([number, number + 1]), minval=0, maxval=2**62, dtype="int64"
+    )
+
+
+# The `Step` of the innermost open `repeatable_dropout`.
+_steps = []
+
+
+def step_key():
+    """The key of the running step, the same wherever it is used in one `session.run`.
+
+    While a `repeatable_dropout` is open, it is the key of its `Step`. Otherwise it is drawn anew in each run, outside
+    of any tf.cond or tf.while_loop, from TensorFlow's generator (which `set_seed` seeds).
+
+    Returns:
+        int64 tensor [2].
+    """
+    with tf.control_dependencies(None):
+        if _steps:
+            return _steps[-1].key
+        return tf.random.uniform([2], minval=0, maxval=2**62, dtype="int64")
+
+
+@contextlib.contextmanager
+def replayed_dropout(key):
+    """While this context is open, Keras' Dropout layers that are called draw masks that depend on `key` alone.
+
+    Their places are counted from 0, so that the same layers called in the same order in a second such context get the
+    same masks: in the second run of a recomputed layer, in both passes of a gradient cache, in an attack and the step
+    after it.
+
+    Args:
+        key: int64 tensor [2], `fold_in(step_key(), number)` for instance.
+
+    >>> key = step_key()
+    >>> x = keras.layers.Input((50,))
+    >>> def dropped():
+    ...     with replayed_dropout(key):
+    ...         return keras.layers.Dropout(.5)(x)
+    >>> first, second = K.function([x, K.learning_phase()], [dropped(), dropped()])([np.ones((1, 50)), 1])
+    >>> bool((first == second).all()), bool((first == 1).all())
+    (True, False)
+    """
+    places = itertools.count()
+    with _dropout_drawn_by(lambda: next(places), lambda shape, place: uniform(shape, key, place)):
+        yield
 
 
 @contextlib.contextmanager
@@ -77,26 +152,36 @@ def repeatable_dropout(seed):
     >>> bool((first == second).all()), bool((first == draw([np.ones((1, 50)), 1])[0]).all())
     (True, False)
     """
+    step = Step(seed)
+    _steps.append(step)
+    try:
+        with _dropout_drawn_by(step.take_place, step.uniform):
+            yield step
+    finally:
+        _steps.remove(step)
+
+
+@contextlib.contextmanager
+def _dropout_drawn_by(take_place, draw):
     layer = keras.layers.Dropout
     original = layer.__dict__["call"]
-    step = Step(seed)
 
     def call(self, inputs, training=None):
         if not 0.0 < self.rate < 1.0:
             return inputs
 
         # Taken here and not inside: Keras may trace a branch more than once.
-        place = step.take_place()
+        place = take_place()
 
         def dropped():
-            keep = step.uniform(_noise_shape(inputs, self.noise_shape), place) >= self.rate
+            keep = draw(_noise_shape(inputs, self.noise_shape), place) >= self.rate
             return inputs * tf.cast(keep, inputs.dtype) * tf.cast(1.0 / (1.0 - self.rate), inputs.dtype)
 
         return K.in_train_phase(dropped, inputs, training=training)
 
     layer.call = call
     try:
-        yield step
+        yield
     finally:
         layer.call = original
 
