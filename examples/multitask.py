@@ -40,11 +40,12 @@ def arguments(argv):
     parser.add_argument("--train-layers", type=int, default=3, help="topmost blocks that are trained")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
-    parser.add_argument("--quick", action="store_true", help="made-up sentences, two blocks, one seed, one epoch")
+    parser.add_argument("--quick", action="store_true", help="made-up sentences, two methods, one seed, one epoch")
     options = parser.parse_args(argv)
     if options.quick:
         options.rows, options.test_rows, options.epochs, options.length = 96, 48, 1, 16
         options.layers, options.train_layers, options.seeds, options.learning_rate = 2, 1, 1, 1e-3
+        options.methods = ["sum", "mgda"]
     elif not (options.sentiment and options.topic):
         parser.error("give both --sentiment FOLDER and --topic FOLDER, or --quick")
     return options

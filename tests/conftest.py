@@ -20,12 +20,25 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHARED = os.path.join(os.path.dirname(ROOT), "shared")
 
 
+def pytest_configure():
+    """Leave graph optimization out of the tests' own process, where a graph runs a few times and it costs a third.
+
+    What runs in a process of its own has it, and so do sessions that a test opens with a configuration of its own.
+    """
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
 @pytest.fixture(autouse=True)
 def fresh_graph():
     """Every test begins with an empty graph and the same seeds."""
-    from kexue_keras.backend import K, set_seed
+    from helpers import plain_session
+
+    from kexue_keras.backend import K, set_seed, tf1
 
     K.clear_session()
+    tf1.keras.backend.set_session(tf1.Session(config=plain_session()))
     set_seed(2021)
     yield
     K.clear_session()

@@ -1,11 +1,14 @@
 """Tiny models for tests: real bert4keras classes, hidden 16, 2 layers."""
 
+import atexit
 import json
 import os
+import shutil
+import tempfile
 
 from bert4keras.models import build_transformer_model
 
-from kexue_keras.backend import K
+from kexue_keras.backend import K, tf1
 
 TINY = {
     "hidden_size": 16,
@@ -33,17 +36,42 @@ def tiny_config(**changes):
 
 
 def tiny_bert_folder(path, kind="bert", **changes):
-    """Write a model folder like the published ones: bert_config.json, vocab.txt, a TensorFlow checkpoint."""
+    """Write a model folder like the published ones: bert_config.json, vocab.txt, a TensorFlow checkpoint.
+
+    Made once a process for each kind, then copied: building takes seconds.
+    """
+    key = (kind, json.dumps(changes, sort_keys=True))
+    if key not in _folders:
+        _folders[key] = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, _folders[key], ignore_errors=True)
+        _write_bert_folder(_folders[key], kind, changes)
     os.makedirs(str(path), exist_ok=True)
+    for name in os.listdir(_folders[key]):
+        shutil.copy(os.path.join(_folders[key], name), str(path))
+    return str(path)
+
+
+_folders = {}
+
+
+def _write_bert_folder(path, kind, changes):
     config = tiny_config(**changes)
     if kind == "nezha":
         config["use_relative_position"] = True
-    with open(os.path.join(str(path), "bert_config.json"), "w", encoding="utf-8") as handle:
+    with open(os.path.join(path, "bert_config.json"), "w", encoding="utf-8") as handle:
         json.dump(config, handle)
-    with open(os.path.join(str(path), "vocab.txt"), "w", encoding="utf-8") as handle:
+    with open(os.path.join(path, "vocab.txt"), "w", encoding="utf-8") as handle:
         handle.write("\n".join(tiny_vocabulary()) + "\n")
-    bert = build_transformer_model(config_path=None, model=kind, return_keras_model=False, **config)
-    # bert4keras opens another graph before it reads the weights, so the session must exist by then.
-    K.batch_get_value(bert.model.weights)
-    bert.save_weights_as_checkpoint(os.path.join(str(path), "bert_model.ckpt"))
-    return str(path)
+    with tf1.Graph().as_default(), tf1.Session():
+        bert = build_transformer_model(config_path=None, model=kind, return_keras_model=False, **config)
+        # bert4keras opens another graph before it reads the weights, so the session must exist by then.
+        K.batch_get_value(bert.model.weights)
+        bert.save_weights_as_checkpoint(os.path.join(path, "bert_model.ckpt"))
+
+
+def plain_session():
+    """Session settings without graph optimization, which takes a third of the time where a graph runs a few times."""
+    config = tf1.ConfigProto(allow_soft_placement=True)
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    config.graph_options.optimizer_options.opt_level = tf1.OptimizerOptions.L0
+    return config

@@ -151,15 +151,3 @@ class Toy:
 def difference(a, b):
     """Largest absolute difference of two lists of arrays."""
     return max(float(np.max(np.abs(np.asarray(x) - np.asarray(y)))) for x, y in zip(a, b))
-
-
-def use_plain_session():
-    """Let Keras run in such a session; to be called before anything is initialised."""
-    tf1.keras.backend.set_session(tf1.Session(config=plain_session()))
-
-
-def plain_session():
-    """Session settings without graph rewriting, which would take longer than the twenty sessions' own work."""
-    config = tf1.ConfigProto()
-    config.graph_options.rewrite_options.disable_meta_optimizer = True
-    return config

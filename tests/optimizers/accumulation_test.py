@@ -4,20 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from bert4keras.optimizers import AdaFactor
+from helpers import plain_session
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy_optimizers import (
-    Toy,
-    adafactor,
-    adagrad,
-    adam,
-    clip_by_stack_norm,
-    difference,
-    plain_session,
-    rmsprop,
-    sgd,
-    use_plain_session,
-)
+from numpy_optimizers import Toy, adafactor, adagrad, adam, clip_by_stack_norm, difference, rmsprop, sgd
 
 from kexue_keras.backend import K, get_session, is_tf_keras, keras, tf1
 from kexue_keras.optimizers import (
@@ -27,13 +17,6 @@ from kexue_keras.optimizers import (
     MomentumAccumulationAdamW,
     PiecewiseLinear,
 )
-
-
-@pytest.fixture(autouse=True)
-def quick_session(fresh_graph):
-    """No graph rewriting: these graphs are built once and run a few times."""
-    use_plain_session()
-
 
 optimizers = keras.optimizers
 INNER = {

@@ -3,17 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from numpy_optimizers import Toy, adam, clip_by_stack_norm, difference, plain_session, use_plain_session
+from helpers import plain_session
+from numpy_optimizers import Toy, adam, clip_by_stack_norm, difference
 
 from kexue_keras.backend import K, is_tf_keras, keras, tf1
 from kexue_keras.optimizers import AdamW
-
-
-@pytest.fixture(autouse=True)
-def quick_session(fresh_graph):
-    """No graph rewriting: these graphs are built once and run a few times."""
-    use_plain_session()
-
 
 DECAY = [0.1, 0.0, 0.1]  # the bias is excluded by default
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from bert4keras import optimizers as bert4keras_optimizers
-from numpy_optimizers import Toy, adafactor, adam, difference, sgd, use_plain_session
+from numpy_optimizers import Toy, adafactor, adam, difference, sgd
 
 from kexue_keras.backend import K, is_tf_keras, keras, tf1
 from kexue_keras.optimizers import (
@@ -17,13 +17,6 @@ from kexue_keras.optimizers import (
     Wrapper,
 )
 from kexue_keras.optimizers import gradients as grads
-
-
-@pytest.fixture(autouse=True)
-def quick_session(fresh_graph):
-    """No graph rewriting: these graphs are built once and run a few times."""
-    use_plain_session()
-
 
 optimizers = keras.optimizers
 

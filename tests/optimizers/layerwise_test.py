@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from bert4keras.models import build_transformer_model
 from helpers import tiny_config
-from numpy_optimizers import Toy, adam, difference, plain_session
+from numpy_optimizers import Toy, adam, difference
 
-from kexue_keras.backend import K, is_tf_keras, keras, tf1
+from kexue_keras.backend import K, keras
 from kexue_keras.optimizers import AdamW, LayerwiseLearningRate
 
 optimizers = keras.optimizers
@@ -51,8 +51,6 @@ def test_factor_zero_survives_an_infinite_gradient(rng):
 
 @pytest.fixture
 def bert():
-    # Graph rewriting would take longer than the one step.
-    (tf1.keras.backend if is_tf_keras else K).set_session(tf1.Session(config=plain_session()))
     model = build_transformer_model(config_path=None, model="bert", with_pool=True, **tiny_config())
     output = keras.layers.Dense(2, activation="softmax", name="classifier")(model.output)
     return keras.models.Model(model.inputs, output)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy_optimizers import Toy, adam, difference, sgd, use_plain_session
+from numpy_optimizers import Toy, adam, difference, sgd
 
 from kexue_keras.backend import K, get_session, keras, tf1
 from kexue_keras.optimizers import (
@@ -17,13 +17,6 @@ from kexue_keras.optimizers import (
     accumulate_in_momentum,
     beta_tilde,
 )
-
-
-@pytest.fixture(autouse=True)
-def quick_session(fresh_graph):
-    """No graph rewriting: these graphs are built once and run a few times."""
-    use_plain_session()
-
 
 GRADIENTS = [[1, -2], [3, 0], [-1, 4], [1, 2]]
 

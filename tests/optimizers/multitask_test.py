@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT
-from numpy_optimizers import difference, plain_session
+from numpy_optimizers import difference
 
 from kexue_keras import regularizers
 from kexue_keras.backend import K, get_session, is_tf_keras, keras, tf1
@@ -24,12 +24,6 @@ from kexue_keras.optimizers import (
 from kexue_keras.optimizers.loss_terms import loss_terms
 
 L = keras.layers
-
-
-@pytest.fixture(autouse=True)
-def quick_session(fresh_graph):
-    """Graph rewriting would take longer than the few steps of these tests."""
-    (tf1.keras.backend if is_tf_keras else K).set_session(tf1.Session(config=plain_session()))
 
 
 METHODS = ("normalize", "mgda", "pcgrad", "main_auxiliary")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy_optimizers import Toy, adam, difference, sgd, use_plain_session
+from numpy_optimizers import Toy, adam, difference, sgd
 
 from kexue_keras.backend import K, keras, tf1
 from kexue_keras.optimizers import (
@@ -16,13 +16,6 @@ from kexue_keras.optimizers import (
     linear_warmup,
     stretch_schedule,
 )
-
-
-@pytest.fixture(autouse=True)
-def quick_session(fresh_graph):
-    """No graph rewriting: these graphs are built once and run a few times."""
-    use_plain_session()
-
 
 STEPS = np.arange(0, 60)
 
