@@ -25,8 +25,8 @@ RUNS = {
     "accumulation": ("accumulation", "--rows 300 --test 800 --layers 2 --epochs 3 --seeds 1 2 3"),
     "multitask": (
         "multitask",
-        "--sentiment %s --topic %s --rows 300 --test-rows 500 --epochs 3 --layers 2 --train-layers 2 --seeds 3"
-        % (os.path.join(DATA, "chnsenticorp"), os.path.join(DATA, "fewclue", "tnews")),
+        "--sentiment %s --topic %s --rows 300 --test-rows 400 --epochs 3 --batch-size 16 --layers 2 --train-layers 2 "
+        "--learning-rate 1e-3 --seeds 3" % (os.path.join(DATA, "chnsenticorp"), os.path.join(DATA, "fewclue", "tnews")),
     ),
 }
 

@@ -20,19 +20,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHARED = os.path.join(os.path.dirname(ROOT), "shared")
 
 
-def pytest_configure():
-    """Leave graph optimization out of the tests' own process, where a graph runs a few times and it costs a third.
-
-    What runs in a process of its own has it, and so do sessions that a test opens with a configuration of its own.
-    """
-    import tensorflow as tf
-
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
-
 @pytest.fixture(autouse=True)
 def fresh_graph():
-    """Every test begins with an empty graph and the same seeds."""
+    """Every test begins with an empty graph, the same seeds, and a session without graph optimization.
+
+    Sessions that a test opens itself, or Keras after a `clear_session`, are as users have them; so are other processes.
+    """
     from helpers import plain_session
 
     from kexue_keras.backend import K, set_seed, tf1

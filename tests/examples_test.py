@@ -5,6 +5,7 @@ import importlib.util
 import os
 
 import pytest
+import tensorflow as tf
 from conftest import ROOT
 
 from kexue_keras.backend import is_tf_keras
@@ -14,10 +15,18 @@ EXAMPLES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(ROOT
 MINE = EXAMPLES[int(is_tf_keras) :: 2]
 
 
+@pytest.fixture
+def plain_sessions():
+    """Sessions that Keras opens have no graph optimization, which takes longer than the few steps."""
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+
+
 # In this process, which has imported everything already; `.ci/run` runs the demo in one of its own.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MINE)
-def test_example_runs(name, tmp_path, monkeypatch):
+def test_example_runs(name, tmp_path, monkeypatch, plain_sessions):
     monkeypatch.chdir(tmp_path)
     spec = importlib.util.spec_from_file_location(name[: -len(".py")], os.path.join(ROOT, "examples", name))
     module = importlib.util.module_from_spec(spec)
