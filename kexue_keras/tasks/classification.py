@@ -19,11 +19,11 @@ from kexue_keras.tasks.corpus import read_parts
 from kexue_keras.tasks.heads import HEADS, build_classifier
 from kexue_keras.tasks.loop import Loop
 from kexue_keras.tasks.options import make_options
-from kexue_keras.training.randomness import repeatable_dropout, stateful_random_ops
 from kexue_keras.tasks.recipe import Recipe
 from kexue_keras.tasks.runs import RunFolder
 from kexue_keras.tasks.saved_tokenizer import save_tokenizer
 from kexue_keras.tasks.tensorboard import ScalarLogger
+from kexue_keras.training.randomness import repeatable_dropout, stateful_random_ops
 
 
 def finetune(model=None, data=None, out=None, *, say=print, **options):
