@@ -1,5 +1,6 @@
 """Fixtures and settings shared by all tests; both stacks run the same files (`make test` sets TF_KERAS)."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -18,6 +19,16 @@ hypothesis.settings.load_profile("kexue")
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHARED = os.path.join(os.path.dirname(ROOT), "shared")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_graphs():
+    """What the libraries have made so far is not searched for garbage again and again, a twelfth of the tests' time."""
+    from kexue_keras.backend import quiet
+
+    quiet()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
