@@ -1,9 +1,13 @@
 """Fixtures and settings shared by all tests; both stacks run the same files (`make test` sets TF_KERAS)."""
 
 import gc
+import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import zlib
 
 import hypothesis
 import numpy as np
@@ -13,12 +17,30 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 hypothesis.settings.register_profile(
-    "kexue", deadline=None, max_examples=30, derandomize=True, database=None, print_blob=False
+    "kexue", deadline=None, max_examples=20, derandomize=True, database=None, print_blob=False
 )
 hypothesis.settings.load_profile("kexue")
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHARED = os.path.join(os.path.dirname(ROOT), "shared")
+
+
+def pytest_collection_modifyitems(config, items):
+    """What is marked `one_stack` runs on one of the two stacks: which, the name of the test decides."""
+    from kexue_keras.backend import is_tf_keras
+
+    mine, others = [], []
+    for item in items:
+        elsewhere = item.get_closest_marker("one_stack") and on_tf_keras(item.nodeid) != is_tf_keras
+        (others if elsewhere else mine).append(item)
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = mine
+
+
+def on_tf_keras(nodeid):
+    """Whether the test `nodeid`, marked `one_stack`, runs on tf.keras: so for about half of them."""
+    return zlib.crc32(nodeid.encode("utf-8")) % 2 == 1
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,25 +77,58 @@ def rng():
 
 
 @pytest.fixture
-def run_python():
-    """Run source code in a fresh Python process on the same stack; returns its standard output."""
+def plain_sessions():
+    """Sessions that Keras opens have no graph optimization either, which takes longer than a few steps."""
+    import tensorflow as tf
 
-    def run(source, *args, expect=0, env=None):
-        environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", PYTHONWARNINGS="ignore", **(env or {}))
-        environment["PYTHONPATH"] = os.pathsep.join(p for p in (ROOT, environment.get("PYTHONPATH")) if p)
-        done = subprocess.run(
-            [sys.executable, "-c", source, *map(str, args)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            universal_newlines=True,
-            env=environment,
-            timeout=300,
-        )
-        assert done.returncode == expect, "exit code %s\n%s\n%s" % (
-            done.returncode,
-            done.stdout,
-            done.stderr[-4000:],
-        )
-        return done.stdout
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
 
-    return run
+
+@pytest.fixture(scope="session")
+def fresh_python(tmp_path_factory):
+    """Run source in a fresh process on the same stack, forked from tests/fresh.py; returns (stdout, stderr)."""
+    folder = tmp_path_factory.mktemp("fresh")
+    environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", PYTHONWARNINGS="ignore")
+    environment["PYTHONPATH"] = os.pathsep.join(p for p in (ROOT, os.environ.get("PYTHONPATH")) if p)
+    servers = []
+
+    def run(source, *args, expect=0):
+        if not servers:
+            servers.append(
+                subprocess.Popen(
+                    [sys.executable, os.path.join(ROOT, "tests", "fresh.py")],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    universal_newlines=True,
+                    env=environment,
+                    preexec_fn=os.setpgrp,
+                )
+            )
+        streams = [os.devnull, str(folder / "stdout"), str(folder / "stderr")]
+        for path in streams[1:]:
+            open(path, "w").close()
+        request = {"source": source, "args": [str(a) for a in args], "streams": streams}
+        servers[0].stdin.write(json.dumps(request) + "\n")
+        servers[0].stdin.flush()
+        timer = threading.Timer(300, os.killpg, (servers[0].pid, signal.SIGKILL))
+        timer.start()
+        answer = servers[0].stdout.readline()
+        timer.cancel()
+        if not answer:
+            servers.pop().wait()
+        out, err = (open(path, encoding="utf-8").read() for path in streams[1:])
+        assert answer.strip() == str(expect), "exit code %s\n%s\n%s" % (answer.strip(), out, err[-4000:])
+        return out, err
+
+    yield run
+    for server in servers:
+        server.stdin.close()
+        server.wait()
+
+
+@pytest.fixture
+def run_python(fresh_python):
+    """Run source in a fresh process on the same stack; returns its standard output."""
+    return lambda *args, **options: fresh_python(*args, **options)[0]

@@ -5,7 +5,6 @@ import importlib.util
 import os
 
 import pytest
-import tensorflow as tf
 from conftest import ROOT
 
 from kexue_keras.backend import is_tf_keras
@@ -13,14 +12,6 @@ from kexue_keras.backend import is_tf_keras
 EXAMPLES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(ROOT, "examples", "*.py")))
 # Examples only call the package, all of which is tested on both stacks; each of them runs on one, in turn, for time.
 MINE = EXAMPLES[int(is_tf_keras) :: 2]
-
-
-@pytest.fixture
-def plain_sessions():
-    """Sessions that Keras opens have no graph optimization, which takes longer than the few steps."""
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    yield
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
 
 
 # In this process, which has imported everything already; `.ci/run` runs the demo in one of its own.
