@@ -7,6 +7,7 @@ import os
 import pytest
 from conftest import ROOT
 
+pytestmark = pytest.mark.one_stack  # reads files, needs no Keras
 PACKAGE = sorted(glob.glob(os.path.join(ROOT, "kexue_keras", "**", "*.py"), recursive=True))
 SCRIPTS = sorted(
     path for folder in ("examples", "benchmarks", "tools") for path in glob.glob(os.path.join(ROOT, folder, "*.py"))

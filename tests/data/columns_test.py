@@ -8,6 +8,8 @@ from conftest import SHARED
 from kexue_keras.data import UserError, choose_columns, read_examples, read_table
 from kexue_keras.data.tables import Table
 
+pytestmark = pytest.mark.one_stack  # reads files, needs no Keras
+
 
 def table(rows, names=None):
     return Table("f.tsv", "tsv", names, [list(row) for row in rows], list(range(1, len(rows) + 1)), names is None)

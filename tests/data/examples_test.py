@@ -9,6 +9,8 @@ from kexue_keras.data import Examples, UserError, choose_columns, read_examples,
 from kexue_keras.data.examples import check_labels, check_no_header_taken_for_data, label_names
 from kexue_keras.data.tables import Table
 
+pytestmark = pytest.mark.one_stack  # reads files, needs no Keras
+
 
 def examples(labels, texts=None):
     texts = texts or ["t%d" % i for i in range(len(labels))]

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from kexue_keras.data import UserError, choose_columns, read_examples, read_table
 
+pytestmark = pytest.mark.one_stack  # reads files, needs no Keras
+
 
 def write(tmp_path, name, content):
     path = str(tmp_path / name)

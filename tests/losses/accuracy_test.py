@@ -33,6 +33,7 @@ def runner(dtype="float32", **kwargs):
     )
 
 
+@pytest.mark.one_stack
 def test_log_ndtr_in_the_far_tails_with_its_gradient():
     x = np.concatenate([-np.logspace(4, -3, 200), np.linspace(-25, 9, 200)])
     for dtype, rtol in (("float32", 1e-5), ("float64", 1e-12)):
@@ -46,6 +47,7 @@ def test_log_ndtr_in_the_far_tails_with_its_gradient():
         np.testing.assert_allclose(gradient, np.where(at > -30, mills, series), rtol=10 * rtol, atol=1e-37)
 
 
+@pytest.mark.one_stack
 def test_oracles():
     single = {sigma: runner(sigma=sigma) for sigma in (1.0, 0.5)}
     double = {sigma: runner("float64", sigma=sigma) for sigma in (1.0, 0.5)}
@@ -157,6 +159,7 @@ def test_toy_oracles():
 mus = st.lists(st.floats(-8, 8), min_size=CLASSES, max_size=CLASSES).map(np.array)
 
 
+@pytest.mark.one_stack
 def test_properties():
     everyone = np.arange(CLASSES)
     run, finer, halved = runner("float64"), runner("float64", n_nodes=64), runner("float64", sigma=0.5)
@@ -179,6 +182,7 @@ def test_properties():
     assert p.tolist() == [1.0, 0.0, 0.0, 0.0, 0.0] and np.isfinite(gradient).all()
 
 
+@pytest.mark.one_stack
 def test_margin_masks_and_half_precision(rng):
     mu = np.array([4.0, 0.0, 1.0, 3.5])
     p, gradient = runner(margin=1.5, sigma=0.7)([0], [mu])

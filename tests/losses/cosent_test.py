@@ -42,41 +42,56 @@ def run(*tensors, **feeds):
     return get_session().run(list(tensors), feeds.get("feed"))
 
 
-@pytest.mark.parametrize("case", OF_COSINES, ids=lambda case: case["name"])
-def test_oracles_of_cosines(case):
-    cosines, labels, scale = case["inputs"]["cos"], case["inputs"]["y"], case["params"]["lambda"]
-    expected = case["expected"]
-    value, slope = twin(cosines, labels, scale)
-    np.testing.assert_allclose(value, expected["loss"], atol=1e-10)
-    np.testing.assert_allclose(slope, expected.get("grad_cos", slope), atol=1e-10)
-    methods = ["auto", "pairwise"] + (["factorised"] if len(set(labels)) < 3 else [])
-    for dtype, tolerance in [(tf.float64, 1e-9), (tf.float32, 2e-5)]:
-        c = tf.constant(cosines, dtype)
-        losses = [cosent_loss(c, labels, scale, method=method) for method in methods]
-        for got in run(*[(loss, tf.gradients(loss, c)[0]) for loss in losses]):
-            np.testing.assert_allclose(got[0], expected["loss"], atol=tolerance)
-            np.testing.assert_allclose(got[1], slope, atol=scale * tolerance)
+def by_scale(cases):
+    """The cases that one graph can compute: pairs (scale, list of cases)."""
+    scales = sorted({case["params"]["lambda"] for case in cases})
+    return [(scale, [case for case in cases if case["params"]["lambda"] == scale]) for scale in scales]
 
 
-@pytest.mark.parametrize("case", OF_VECTORS, ids=lambda case: case["name"])
-def test_oracles_of_vectors(case):
-    vectors, labels, scale = case["inputs"]["vectors"], case["inputs"]["y"], case["params"]["lambda"]
-    expected = case["expected"]
-    np.testing.assert_allclose(cosines_of(vectors), expected["cos"], atol=1e-10)
-    value, slope = twin(cosines_of(vectors), labels, scale)
-    np.testing.assert_allclose(value, expected["loss"], atol=1e-10)
-    np.testing.assert_allclose(slope, expected.get("grad_cos", slope), atol=1e-10)
-    per_pair, rows = CoSENT(scale, labels="per_pair"), CoSENT(scale)
-    for dtype, tolerance in [(tf.float64, 1e-9), (tf.float32, 2e-5)]:
-        v = tf.constant(vectors, dtype)
-        loss = rows(tf.constant(np.repeat(labels, 2)[:, None]), v)
-        losses = [loss, per_pair(tf.constant(labels), v), per_pair(tf.constant(labels), tf.reshape(v, [3, 2, 2]))]
-        losses.append(per_pair(tf.constant(labels), tf.constant(expected["cos"], dtype)[:, None]))
-        got = run(tf.gradients(loss, v)[0], *losses)
-        np.testing.assert_allclose(got[1:], expected["loss"], atol=tolerance)
-        np.testing.assert_allclose(got[0], expected.get("grad_vectors", got[0]), atol=max(tolerance, 1e-8))
+DTYPES = pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-9), ("float32", 2e-5)])
 
 
+@pytest.mark.one_stack
+@DTYPES
+def test_oracles_of_cosines(dtype, tolerance):
+    for scale, cases in by_scale(OF_COSINES):
+        c, y = tf1.placeholder(dtype, [None]), tf1.placeholder(tf.float64, [None])
+        losses = [cosent_loss(c, y, scale, method=method) for method in ("auto", "pairwise", "factorised")]
+        fetches = [(loss, tf.gradients(loss, c)[0]) for loss in losses]
+        for case in cases:
+            cosines, labels, expected = case["inputs"]["cos"], case["inputs"]["y"], case["expected"]
+            value, slope = twin(cosines, labels, scale)
+            np.testing.assert_allclose(value, expected["loss"], atol=1e-10, err_msg=case["name"])
+            np.testing.assert_allclose(slope, expected.get("grad_cos", slope), atol=1e-10, err_msg=case["name"])
+            two = len(set(labels)) < 3
+            for got in run(*fetches[: 3 if two else 2], feed={c: cosines, y: labels}):
+                np.testing.assert_allclose(got[0], expected["loss"], atol=tolerance, err_msg=case["name"])
+                np.testing.assert_allclose(got[1], slope, atol=scale * tolerance, err_msg=case["name"])
+
+
+@DTYPES
+def test_oracles_of_vectors(dtype, tolerance):
+    for scale, cases in by_scale(OF_VECTORS):
+        v, c = tf1.placeholder(dtype, [None, 2]), tf1.placeholder(dtype, [None, 1])
+        y, repeated = tf1.placeholder(tf.float64, [None]), tf1.placeholder(tf.float64, [None, 1])
+        per_pair, rows = CoSENT(scale, labels="per_pair"), CoSENT(scale)
+        loss = rows(repeated, v)
+        losses = [loss, per_pair(y, v), per_pair(y, tf.reshape(v, [-1, 2, 2])), per_pair(y, c)]
+        fetches = [tf.gradients(loss, v)[0]] + losses
+        for case in cases:
+            vectors, labels, expected = case["inputs"]["vectors"], case["inputs"]["y"], case["expected"]
+            np.testing.assert_allclose(cosines_of(vectors), expected["cos"], atol=1e-10, err_msg=case["name"])
+            value, slope = twin(cosines_of(vectors), labels, scale)
+            np.testing.assert_allclose(value, expected["loss"], atol=1e-10, err_msg=case["name"])
+            np.testing.assert_allclose(slope, expected.get("grad_cos", slope), atol=1e-10, err_msg=case["name"])
+            feed = {v: vectors, y: labels, repeated: np.repeat(labels, 2)[:, None]}
+            got = run(*fetches, feed={**feed, c: np.reshape(expected["cos"], [-1, 1])})
+            np.testing.assert_allclose(got[1:], expected["loss"], atol=tolerance, err_msg=case["name"])
+            slope = expected.get("grad_vectors", got[0])
+            np.testing.assert_allclose(got[0], slope, atol=max(tolerance, 1e-8), err_msg=case["name"])
+
+
+@pytest.mark.one_stack
 def test_properties_of_cosines():
     c, y = tf1.placeholder(tf.float64, [None]), tf1.placeholder(tf.float64, [None])
     w = tf1.placeholder(tf.float64, [None])
@@ -140,11 +155,13 @@ def test_properties_of_vectors():
     check()
 
 
+@pytest.mark.one_stack
 def test_perfect_order_with_wide_gaps_costs_nothing():
     value = run(cosent_loss(np.array([0.9, 0.0, -0.9]), [3, 2, 1]))[0]
     assert 0 < value < 1e-6
 
 
+@pytest.mark.one_stack
 def test_nothing_to_compare_is_exactly_zero_with_zero_gradient():
     c, y = tf1.placeholder(tf.float32, [None]), tf1.placeholder(tf.float32, [None])
     w = tf.constant([1.0, 0.0])

@@ -39,6 +39,7 @@ def test_oracle():
         np.testing.assert_allclose(rows.mean(), ORACLE["expected"], atol=tolerance)
 
 
+@pytest.mark.one_stack
 def test_properties():
     u, v = tf1.placeholder(tf.float64, [None, 4]), tf1.placeholder(tf.float64, [None, 3])
     w = tf1.placeholder(tf.float64, [None, 4])
@@ -69,6 +70,7 @@ def test_properties():
     check()
 
 
+@pytest.mark.one_stack
 def test_half_precision_and_one_sentence():
     rng = np.random.RandomState(3)
     u, v = rng.randn(4, 5).astype("float16"), rng.randn(4, 3).astype("float16")

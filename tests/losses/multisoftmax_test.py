@@ -50,6 +50,7 @@ soft = st.lists(st.floats(0.001, 1), min_size=N * M, max_size=N * M).map(
 )
 
 
+@pytest.mark.one_stack
 @pytest.mark.parametrize("loss", sorted(FORMS))
 def test_oracles(loss):
     form = FORMS[loss]
@@ -68,6 +69,7 @@ def test_oracles(loss):
             np.testing.assert_allclose(value[0], wanted, rtol=2e-6, err_msg=name)
 
 
+@pytest.mark.one_stack
 @pytest.mark.parametrize("form", sorted(FORMS.values()))
 def test_properties(form):
     run = runner(form)
@@ -101,6 +103,7 @@ def test_properties(form):
     two_classes_are_multilabel()
 
 
+@pytest.mark.one_stack
 def test_one_hard_classification_is_cross_entropy_and_classes_count_by_logarithm():
     run = runner("analogy")
 
@@ -115,6 +118,7 @@ def test_one_hard_classification_is_cross_entropy_and_classes_count_by_logarithm
     assert abs(many - once - np.log(1000)) < 0.05
 
 
+@pytest.mark.one_stack
 @pytest.mark.parametrize("form", sorted(FORMS.values()))
 def test_masks_padding_and_impossible_classes(form, rng):
     run = runner(form)

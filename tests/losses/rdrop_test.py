@@ -41,6 +41,7 @@ def runner(dtype="float32", **kwargs):
     )
 
 
+@pytest.mark.one_stack
 def test_oracles():
     entry = ORACLES["ce_rows"]
     p, y = np.array(entry["inputs"]["pred"]), np.array(entry["inputs"]["labels"])
@@ -68,6 +69,7 @@ def test_oracles():
     np.testing.assert_allclose(run(a, b), [entry["expected"]], rtol=1e-6)
 
 
+@pytest.mark.one_stack
 def test_no_clipped_logarithm():
     # Keras' kld says 16.118 here, with no gradient.
     run = runner(alpha=4.0)
@@ -88,6 +90,7 @@ rows = st.lists(st.floats(-30, 30, width=32), min_size=12, max_size=12).map(lamb
 labels = st.lists(st.integers(0, 2), min_size=2, max_size=2).map(lambda y: np.repeat(y, 2))
 
 
+@pytest.mark.one_stack
 def test_properties():
     run, plain, exact = runner(), runner(alpha=0.0), runner("float64")
     seconds = evaluator(
