@@ -8,8 +8,10 @@ import pytest
 from bert4keras.models import BERT
 from helpers import tiny_bert_folder, tiny_config, tiny_vocabulary
 
-from kexue_keras.backend import K
+from kexue_keras.backend import K, is_tf_keras
 from kexue_keras.models import WeightsError, load
+
+pytestmark = pytest.mark.usefixtures("plain_sessions")
 
 
 def outputs(loaded, ids=((2, 6, 7, 8, 3), (2, 9, 10, 3, 0))):
@@ -17,9 +19,10 @@ def outputs(loaded, ids=((2, 6, 7, 8, 3), (2, 9, 10, 3, 0))):
     return loaded.model.predict([ids, np.zeros_like(ids)])
 
 
-@pytest.mark.parametrize("kind", ["bert", "roformer", "nezha", "albert", "electra"])
+# The checkpoint's names are read by the same code on both stacks: BERT on both, two of the others on each, for time.
+@pytest.mark.parametrize("kind", ["bert"] + (["nezha", "electra"] if is_tf_keras else ["roformer", "albert"]))
 def test_the_kind_is_read_from_the_checkpoint(tmp_path, kind):
-    folder = tiny_bert_folder(tmp_path / kind, kind=kind)
+    folder = tiny_bert_folder(tmp_path / kind, kind=kind, num_hidden_layers=1)
     loaded = load(folder)
     assert loaded.kind == kind
     first = outputs(loaded)
@@ -30,7 +33,7 @@ def test_the_kind_is_read_from_the_checkpoint(tmp_path, kind):
 
 
 def test_arguments_of_build_transformer_model_pass_through(tmp_path):
-    folder = tiny_bert_folder(tmp_path, with_mlm=False)
+    folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
     unilm = load(folder, application="unilm", missing="initialise")
     assert unilm.model.output_shape[-1] == len(tiny_vocabulary())
     K.clear_session()
@@ -42,7 +45,7 @@ def test_arguments_of_build_transformer_model_pass_through(tmp_path):
 
 
 def test_keep_tokens_leaves_the_outputs_alone(tmp_path):
-    folder = tiny_bert_folder(tmp_path)
+    folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
     text = "".join(tiny_vocabulary()[i] for i in (9, 7, 8))
 
     def encode(loaded):
@@ -62,7 +65,7 @@ def test_an_own_model_class(tmp_path):
             x = super(Doubled, self).apply_final_layers(inputs)
             return self.apply(inputs=x, layer=keras.layers.Lambda, function=lambda x: 2 * x, name="Twice")
 
-    folder = tiny_bert_folder(tmp_path)
+    folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
     plain = outputs(load(folder))
     K.clear_session()
     np.testing.assert_allclose(outputs(load(folder, model=Doubled)), 2 * plain, atol=1e-5)
@@ -119,7 +122,7 @@ def test_configuration_of_another_model(tmp_path):
 
 
 def test_absent_variables_are_an_error_unless_asked_for(tmp_path):
-    folder = tiny_bert_folder(tmp_path)
+    folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
     with pytest.raises(WeightsError, match="lacks .*nothing was loaded.*cls/predictions"):
         load(folder, with_mlm=True)
     K.clear_session()

@@ -58,7 +58,7 @@ def kinds(recipe):
 
 
 def test_all_that_wrap_the_optimizer_go_together(run):
-    metrics, recipe = run(accumulate=3, ema=0.9, layerwise_lr=0.5)
+    metrics, recipe = run(accumulate=3, ema=0.9, layerwise_lr=0.5, layers=1)
     order = ["GradientAccumulation", "ExponentialMovingAverage", "LayerwiseLearningRate", "PiecewiseLinear", "AdamW"]
     assert kinds(recipe) == order
     # 26 rows in batches of 4 are 7 batches, that is windows of 3, 3 and 1 in each of two epochs
@@ -75,13 +75,13 @@ def test_all_that_wrap_the_optimizer_go_together(run):
 
 
 def test_accumulation_in_momentum_replaces_the_optimizer(run):
-    _, recipe = run(accumulate=3, accumulate_in="momentum", epochs=1)
+    _, recipe = run(accumulate=3, accumulate_in="momentum", epochs=1, layers=1)
     assert kinds(recipe)[-1] == "MomentumAccumulationAdamW"
     assert recipe.updates == 7 // 3
 
 
 def test_rdrop_doubles_training_batches_and_nothing_else(run):
-    metrics, recipe = run(rdrop=4.0, dropout=0.3, epochs=1)
+    metrics, recipe = run(rdrop=4.0, dropout=0.3, epochs=1, layers=1)
     assert isinstance(recipe.model.loss, RDropCrossentropy)
     batch = recipe.make_batch(np.arange(3))
     assert batch.inputs[0].shape[0] == batch.targets.shape[0] == batch.weights.shape[0] == 6
