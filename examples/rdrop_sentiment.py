@@ -39,8 +39,9 @@ def main(argv=None):
     quiet()
     parts = split_reviews(train=options.rows, valid=200 if not options.quick else 16, test=options.test, seed=2021)
     train, valid, test = write_parts(parts, options.out)
-    variants = {"plain, dropout 0.1": {}}
+    variants = {}
     if not options.quick:
+        variants["plain, dropout 0.1"] = {}
         variants["plain, dropout %g" % options.dropout] = {"dropout": options.dropout}
     variants["R-Drop, alpha %g" % options.alpha] = {"dropout": options.dropout, "rdrop": options.alpha}
     rows = compare(

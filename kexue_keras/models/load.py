@@ -80,7 +80,7 @@ def load(name_or_path, *, kind=None, model=None, tokenizer=None, missing="error"
 
     Reference: bert4keras, https://github.com/bojone/bert4keras.
 
-    >>> encoder = kexue_keras.models.load('me5-zh-char')
+    >>> encoder = kexue_keras.models.load('me5-zh-char', num_hidden_layers=1)  # the lowest of its 12
     >>> token_ids, segment_ids = encoder.tokenizer.encode('今天天气不错')
     >>> encoder.model.predict([np.array([token_ids]), np.array([segment_ids])]).shape
     (1, 8, 384)
