@@ -49,7 +49,15 @@ TECHNIQUES = [
             "Mixed precision and XLA",
             "在bert4keras中使用混合精度和XLA加速训练",
             (9059,),
-            ("training.enable_mixed_precision", "training.enable_xla", "training.find_fastest"),
+            (
+                "training.enable_mixed_precision",
+                "training.enable_xla",
+                "training.find_fastest",
+                "training.LossScale",
+                "training.scale_loss",
+                "training.precision_report",
+                "training.fp16_lint",
+            ),
             "training/precision.md",
         ),
         (
@@ -156,7 +164,7 @@ TECHNIQUES = [
             "对抗训练浅谈：意义、方法和思考（附Keras实现）",
             (7234, 7466),
             ("training.FGM", "training.GradientPenalty", "training.VirtualAdversarial"),
-            "training/adversarial.md",
+            "training/fgm.md",
         ),
         (
             17,

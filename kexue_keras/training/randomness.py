@@ -86,15 +86,31 @@ def fold_in(key, number):
     )
 
 
-# The `Step` of the innermost open `repeatable_dropout`.
+class _Replay(object):
+    """What an open `replayed_dropout` counts and draws with."""
+
+    def __init__(self, key):
+        self.key = key
+        self._places = itertools.count()
+
+    def take_place(self):
+        return next(self._places)
+
+    def uniform(self, shape, place):
+        return uniform(shape, self.key, place)
+
+
+# The `Step` or `_Replay` of each open context, the innermost last.
 _steps = []
 
 
 def step_key():
     """The key of the running step, the same wherever it is used in one `session.run`.
 
-    While a `repeatable_dropout` is open, it is the key of its `Step`. Otherwise it is drawn anew in each run, outside
-    of any tf.cond or tf.while_loop, from TensorFlow's generator (which `set_seed` seeds).
+    While a `repeatable_dropout` is open, it is the key of its `Step`; in a `replayed_dropout` it is the key of that, so
+    that what replays within something replayed (a recomputed layer in a gradient cache) is replayed with it. Otherwise
+    it is drawn anew in each run, outside of any tf.cond or tf.while_loop, from TensorFlow's generator (which
+    `set_seed` seeds).
 
     Returns:
         int64 tensor [2].
@@ -103,6 +119,15 @@ def step_key():
         if _steps:
             return _steps[-1].key
         return tf.random.uniform([2], minval=0, maxval=2**62, dtype="int64")
+
+
+def own_key():
+    """A key that no other call of this function gets in a step, made of `step_key`; it repeats where dropout does.
+
+    Returns:
+        int64 tensor [2].
+    """
+    return fold_in(step_key(), _steps[-1].take_place()) if _steps else step_key()
 
 
 @contextlib.contextmanager
@@ -125,9 +150,13 @@ def replayed_dropout(key):
     >>> bool((first == second).all()), bool((first == 1).all())
     (True, False)
     """
-    places = itertools.count()
-    with _dropout_drawn_by(lambda: next(places), lambda shape, place: uniform(shape, key, place)):
-        yield
+    replay = _Replay(key)
+    _steps.append(replay)
+    try:
+        with _dropout_drawn_by(replay.take_place, replay.uniform):
+            yield
+    finally:
+        _steps.remove(replay)
 
 
 @contextlib.contextmanager
@@ -174,7 +203,7 @@ def _dropout_drawn_by(take_place, draw):
         place = take_place()
 
         def dropped():
-            keep = draw(_noise_shape(inputs, self.noise_shape), place) >= self.rate
+            keep = draw(_noise_shape(inputs, self._get_noise_shape(inputs)), place) >= self.rate
             return inputs * tf.cast(keep, inputs.dtype) * tf.cast(1.0 / (1.0 - self.rate), inputs.dtype)
 
         return K.in_train_phase(dropped, inputs, training=training)
@@ -187,22 +216,22 @@ def _dropout_drawn_by(take_place, draw):
 
 
 def _noise_shape(inputs, noise_shape):
-    shape = tf.shape(inputs)
     if noise_shape is None:
-        return shape
-    return tf.stack([shape[i] if n is None else n for i, n in enumerate(noise_shape)])
+        return tf.shape(inputs)
+    return tf.stack(noise_shape) if isinstance(noise_shape, (list, tuple)) else noise_shape
 
 
-def stateful_random_ops(tensor):
+def stateful_random_ops(tensor, *, stop=()):
     """Names of the ops that `tensor` depends on whose random numbers cannot be repeated.
 
     Args:
         tensor: graph tensor, for instance a model's loss.
+        stop: tensors behind which the search does not go on.
 
     Returns:
         sorted list of str.
     """
-    seen, waiting, found = set(), [tensor.op], []
+    seen, waiting, found = {x.op for x in stop}, [tensor.op], []
     while waiting:
         op = waiting.pop()
         if op in seen:
@@ -213,3 +242,8 @@ def stateful_random_ops(tensor):
         waiting.extend(x.op for x in op.inputs)
         waiting.extend(op.control_inputs)
     return sorted(found)
+
+
+def dropout_is_repeatable():
+    """Whether a `repeatable_dropout` or `replayed_dropout` is open."""
+    return bool(_steps)

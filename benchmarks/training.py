@@ -1,0 +1,42 @@
+"""All figures on training steps: recompute, gradient cache, mixed precision and XLA, adversarial training.
+
+    python benchmarks/training.py              # both stacks, one after the other; about an hour on 2 cores
+    python benchmarks/training.py recompute    # one of them, see PARTS
+
+Each part is a benchmark of its own (its file says what it measures and takes options); rows go to benchmarks/results.
+"""
+
+import os
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+# name -> command lines
+PARTS = {
+    "recompute": ["recompute.py"],
+    "grad_cache": ["grad_cache.py equal", "grad_cache.py time", "grad_cache.py large"],
+    "precision": ["precision.py"],
+    "adversarial": ["adversarial.py"],
+}
+
+
+def main(argv):
+    """Command line; the exit code is the number of parts that failed."""
+    unknown = sorted(set(argv) - set(PARTS))
+    if unknown:
+        raise SystemExit("no part %s; there are: %s" % (", ".join(unknown), ", ".join(PARTS)))
+    failed = 0
+    for name in argv or PARTS:
+        for stack in ("0", "1"):
+            for line in PARTS[name]:
+                print("== %s, %s" % (line, "tf.keras" if stack == "1" else "Keras 2.3.1"), flush=True)
+                environment = dict(os.environ, TF_KERAS=stack)
+                script, *options = line.split()
+                done = subprocess.run([sys.executable, os.path.join(HERE, script)] + options, env=environment)
+                failed += done.returncode != 0
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,75 @@
+"""Recompute: less memory for more time, the same result (节省显存的重计算技巧也有了Keras版了, kexue.fm/archives/7367)."""
+
+import json
+
+import tensorflow as tf
+from bert4keras import models as bert4keras_models
+
+from kexue_keras.data import UserError
+from kexue_keras.models import WeightsError, extend_with_recompute
+from kexue_keras.models.bundled import BUNDLED
+from kexue_keras.models.kinds import kind_of
+from kexue_keras.models.load import find_files
+from kexue_keras.models.recompute import POLICIES
+from kexue_keras.tasks.recipe import Technique, technique
+
+_CLASSES = {
+    "bert": bert4keras_models.BERT,
+    "albert": bert4keras_models.ALBERT,
+    "electra": bert4keras_models.ELECTRA,
+    "nezha": bert4keras_models.NEZHA,
+    "roformer": bert4keras_models.RoFormer,
+    "roformer_v2": bert4keras_models.RoFormerV2,
+}
+
+
+@technique
+class Recompute(Technique):
+    """Builds the encoder's class with recompute; the steps and the masks of dropout are those of a run without it."""
+
+    name = "recompute"
+
+    def add_arguments(self, parser):
+        parser.add_argument(
+            "--recompute",
+            nargs="?",
+            const="selective",
+            choices=POLICIES,
+            metavar="POLICY",
+            help="compute inner results again in the backward pass instead of keeping them: %s (default without a "
+            "word: selective, a fifth of the memory or less for about a fifth more time)" % ", ".join(POLICIES),
+        )
+
+    def active(self, options):
+        return options.recompute is not None and options.recompute is not False
+
+    def check(self, options):
+        if options.recompute is True:
+            options.recompute = "selective"
+        if options.recompute not in POLICIES:
+            raise UserError("--recompute is %r; it is one of %s" % (options.recompute, ", ".join(POLICIES)))
+
+    def build_arguments(self, recipe, arguments):
+        base = arguments.get("model") or model_class(recipe.options.model)
+        return dict(arguments, model=extend_with_recompute(base, recipe.options.recompute))
+
+
+def model_class(name_or_path):
+    """The bert4keras class that `models.load` builds for a bundled name or a folder.
+
+    Raises:
+        UserError: no such folder, or nothing in it that is known.
+
+    >>> model_class('me5-zh-char').__name__
+    'BERT'
+    """
+    if name_or_path in BUNDLED:
+        return bert4keras_models.BERT
+    try:
+        config_file, checkpoint, _ = find_files(name_or_path)
+        with open(config_file, encoding="utf-8") as handle:
+            config = json.load(handle)
+        names = [name for name, _ in tf.train.list_variables(checkpoint)]
+        return _CLASSES[kind_of(names, config, name_or_path)]
+    except (WeightsError, ValueError) as error:
+        raise UserError(error)

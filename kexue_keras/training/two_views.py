@@ -1,0 +1,60 @@
+"""Losses that pair neighbouring rows, for data whose rows are shuffled.
+
+中文任务还是SOTA吗？我们给SimCSE补充了一些实验, kexue.fm/archives/8348. Paper: SimCSE, arXiv 2104.08821.
+"""
+
+import tensorflow as tf
+
+from kexue_keras.backend import FunctionLoss, keras, register
+
+
+@register
+class TwoViewLoss(FunctionLoss):
+    """A loss that pairs rows 2i and 2i+1, for y_pred [batch, 2, dimension], whose rows shuffling cannot tear apart.
+
+    The loss gets y_pred [2 batch, dimension] and each target twice; a row's value is the mean of its two.
+
+    Args:
+        loss: Keras loss, or a function (y_true, y_pred) with values a row: `InfoNCE(0.05, layout="two_view")` is the
+            loss of SimBERT and of the article on SimCSE, with negatives in both views.
+        name: that of the loss by default.
+        reduction: as in `keras.losses.Loss`.
+
+    Raises:
+        ValueError: y_pred is not [batch, 2, dimension], or the loss does not give a value a row.
+
+    Reference: kexue.fm/archives/7427, 8348 (中文任务还是SOTA吗？我们给SimCSE补充了一些实验).
+
+    >>> from kexue_keras import losses, training
+    >>> views = K.constant([[[1.0, 0.0], [0.8, 0.6]], [[0.0, 2.0], [-0.6, 0.8]]])
+    >>> loss = training.TwoViewLoss(losses.InfoNCE(1.0, layout="two_view"))
+    >>> np.round(K.eval(loss.call(K.zeros([2, 1, 1]), views)), 4)
+    array([0.6736, 0.6736], dtype=float32)
+    """
+
+    def __init__(self, loss, *, name=None, reduction="sum_over_batch_size"):
+        self.loss = keras.losses.get(loss)
+        if not callable(self.loss):
+            raise TypeError("TwoViewLoss: loss must be a Keras loss or a function, but it is %r" % (loss,))
+        inner = getattr(self.loss, "name", None) or getattr(self.loss, "__name__", "loss")
+        super().__init__(self._values, name=name or inner, reduction=reduction)
+
+    def _values(self, y_true, y_pred):
+        y_pred = tf.convert_to_tensor(y_pred)
+        if y_pred.shape.rank != 3 or y_pred.shape.as_list()[1] not in (2, None):
+            raise ValueError("TwoViewLoss: y_pred must be [batch, 2, dimension], but its shape is %s" % y_pred.shape)
+        function = getattr(self.loss, "call", self.loss)
+        rows = tf.reshape(y_pred, [-1, tf.shape(y_pred)[2]])
+        rows.set_shape([None, y_pred.shape.as_list()[2]])
+        values = function(tf.repeat(tf.convert_to_tensor(y_true), 2, axis=0), rows)
+        if values.shape.rank == 0:
+            return values
+        if values.shape.rank != 1:
+            raise ValueError(
+                "TwoViewLoss: %s must give one value a row (or one number), but its shape is %s"
+                % (self.name, values.shape)
+            )
+        return tf.reduce_mean(tf.reshape(values, [-1, 2]), axis=1)
+
+    def get_config(self):
+        return {"loss": keras.losses.serialize(self.loss), "name": self.name, "reduction": self.reduction}
