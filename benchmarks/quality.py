@@ -1,8 +1,8 @@
 """What the techniques do for quality: the examples on real data with 3 seeds, rows into results/quality.jsonl.
 
-    python benchmarks/quality.py multilabel|rdrop|accumulation|multitask [options of the example]
+    python benchmarks/quality.py multilabel|rdrop|accumulation|multitask|adversarial|simcse [options of the example]
 
-Without options of its own each example gets the budget below, which a 2-core machine does in 5 to 15 minutes; the
+Without options of its own each example gets the budget below, which a 2-core machine does in 5 to 40 minutes; the
 numbers in the documentation are from it.
 """
 
@@ -22,6 +22,8 @@ RUNS = {
         "--rows 2000 --layers 2 --epochs 3 --length 64 --learning-rate 5e-4 --seeds 1 2 3",
     ),
     "rdrop": ("rdrop_sentiment", "--rows 300 --test 800 --layers 2 --epochs 4 --seeds 1 2 3"),
+    "adversarial": ("adversarial_sentiment", "--rows 300 --test 800 --layers 2 --epochs 4 --seeds 1 2 3"),
+    "simcse": ("contrastive_simcse", "--sentences 1536 --length 24 --layers 12 --seeds 1 2 3"),
     "accumulation": ("accumulation", "--rows 300 --test 800 --layers 2 --epochs 3 --seeds 1 2 3"),
     "multitask": (
         "multitask",

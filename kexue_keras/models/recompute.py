@@ -23,8 +23,9 @@ _LAYERS = {
 }
 POLICIES = ("selective", "blocks") + tuple(sorted(_LAYERS))
 
-# What the policy "selective" keeps (`training.recompute.cost_per_byte`): in all blocks masks of dropout and products over
-# 1334 terms and more, in every second block the error function too. What is added to the residual stream is kept anyway.
+# What the policy "selective" keeps (`training.recompute.cost_per_byte`): in all blocks masks of dropout and products
+# over 1334 terms and more, in every second block the error function too. What is added to the residual stream is kept
+# anyway.
 SELECTIVE_COST = (8.0, 5.0)
 
 

@@ -1,0 +1,73 @@
+"""Which Keras this is, and everything that touches private TensorFlow or Keras, or reads the environment.
+
+The rest of the package takes `keras`, `K` and `tf1` from here and never asks again which ones they are.
+"""
+
+from kexue_keras.backend.acceleration import (
+    environment_variable,
+    exchange_environment,
+    exchange_mixed_precision,
+    half_precision_lists,
+    is_mixed_precision_on,
+    keras_has_session,
+    nvidia_release,
+    rewritten_to_half,
+    sessions_created,
+)
+from kexue_keras.backend.graphs import (
+    control_flow_contexts,
+    copy_op,
+    gradient_function,
+    gradient_number,
+    identity_with_gradient,
+    op_definitions,
+    other_conditions,
+)
+from kexue_keras.backend.stack import (
+    FunctionLoss,
+    K,
+    get_session,
+    is_tf_keras,
+    keras,
+    metric_objects_load,
+    quiet,
+    register,
+    registered,
+    set_seed,
+    tf1,
+)
+from kexue_keras.backend.training_step import call_again, minimise_instead, train_function_options, train_step_nodes
+
+__all__ = [
+    "FunctionLoss",
+    "K",
+    "call_again",
+    "control_flow_contexts",
+    "copy_op",
+    "environment_variable",
+    "exchange_environment",
+    "exchange_mixed_precision",
+    "get_session",
+    "gradient_function",
+    "gradient_number",
+    "half_precision_lists",
+    "identity_with_gradient",
+    "is_mixed_precision_on",
+    "is_tf_keras",
+    "keras",
+    "keras_has_session",
+    "metric_objects_load",
+    "minimise_instead",
+    "nvidia_release",
+    "op_definitions",
+    "other_conditions",
+    "quiet",
+    "register",
+    "registered",
+    "rewritten_to_half",
+    "sessions_created",
+    "set_seed",
+    "tf1",
+    "train_function_options",
+    "train_step_nodes",
+]

