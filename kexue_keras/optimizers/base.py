@@ -323,6 +323,11 @@ def check_order(wrapper, optimizer):
                 "%s is bert4keras' gradient accumulation, which drops micro batches and is not saved; wrap the plain "
                 "optimizer in kexue_keras.optimizers.GradientAccumulation instead" % name
             )
+        if name == "LossScale":
+            raise ValueError(
+                "LossScale has to be the outermost wrapper, but stands inside %s, which would then see scaled "
+                "gradients; write LossScale(%s(...))" % (owner, owner)
+            )
         if getattr(wrapper, "outermost", False) and (accumulates or getattr(inner, "outermost", False)):
             raise ValueError(
                 "accumulation inside accumulation: %s round %s; use one of them with the product of both `steps`"
