@@ -177,13 +177,26 @@ def train_function_options(model, options, metadata):
         options: tf.compat.v1.RunOptions.
         metadata: tf.compat.v1.RunMetadata, filled by each step.
     """
-    model._make_train_function()
-    function = model.train_function
-    before = function.run_options, function.run_metadata
-    function.run_options, function.run_metadata = options, metadata
-    function._callable_fn = None
+    make, set_here = model._make_train_function, "_make_train_function" in vars(model)
+    changed = []
+
+    def make_and_set():
+        # tf.keras makes a new function when sample weights come or go.
+        make()
+        function = model.train_function
+        if all(function is not other for other, _ in changed):
+            changed.append((function, (function.run_options, function.run_metadata)))
+            function.run_options, function.run_metadata = options, metadata
+            function._callable_fn = None
+
+    vars(model)["_make_train_function"] = make_and_set
     try:
         yield
     finally:
-        function.run_options, function.run_metadata = before
-        function._callable_fn = None
+        if set_here:
+            vars(model)["_make_train_function"] = make
+        else:
+            del vars(model)["_make_train_function"]
+        for function, before in changed:
+            function.run_options, function.run_metadata = before
+            function._callable_fn = None

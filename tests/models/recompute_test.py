@@ -70,50 +70,52 @@ def compare(base, policies, **settings):
 
 
 def test_bert_with_a_tied_head_under_every_policy():
-    policies = [{"policy": p} for p in ("selective", "blocks", "layers", "attention", "ffn")]
-    policies += [{"segment": 2, "keep_cost": 0.05}]
+    policies = [{"policy": "selective"}, {"policy": "layers"}]
     plain, extended = compare(b.BERT, policies, with_mlm=True, with_pool=True)
     assert extended.model.trainable_weights and plain.variable_mapping() == extended.variable_mapping()
+
+
+@pytest.mark.parametrize("policy, base", [("attention", b.NEZHA), ("ffn", b.GPT2_ML)])
+def test_policies_of_one_kind_of_layer(policy, base):
+    _, extended = compare(base, [{"policy": policy}], num_hidden_layers=1)
+    recomputed = [layer.name for layer in extended.model.layers if hasattr(layer.call, "recomputed")]
+    names = {"attention": "MultiHeadSelfAttention", "ffn": "FeedForward"}
+    assert len(recomputed) == 1 and recomputed[0].endswith(names[policy])
 
 
 @pytest.mark.parametrize(
     "base, settings",
     [
-        (b.ALBERT, {"embedding_size": 8}),
-        (b.NEZHA, {}),
+        (b.ALBERT, {"embedding_size": 8, "residual_attention_scores": True}),
         (b.RoFormer, {"application": "unilm"}),
-        (b.GPT2_ML, {}),
-        (b.BERT, {"residual_attention_scores": True}),
-        (b.BERT, {"layer_norm": True}),
     ],
-    ids=lambda x: getattr(x, "__name__", None) or "-".join(x) or "plain",
+    ids=["ALBERT", "RoFormer"],
 )
 def test_other_models(base, settings):
-    settings = dict(settings)
-    if settings.pop("layer_norm", None):
-        # conditional layer normalisation on an input of one's own
-        condition = keras.layers.Input([4], name="condition")
-        condition_feed = dict(layer_norm_cond=condition, additional_input_layers=condition)
-        plain, step = build(base, **condition_feed)
-        extended, other = build(extend_with_recompute(base), **condition_feed)
-        assert len(plain.model.weights) == len(extended.model.weights)
-        return
-    compare(base, [{}], **settings)
+    compare(base, [{"keep_cost": 0.05, "segment": 2}], **settings)
+
+
+def test_conditional_layer_normalisation_on_an_input_of_ones_own():
+    condition = keras.layers.Input([4], name="condition")
+    settings = dict(layer_norm_cond=condition, additional_input_layers=condition, num_hidden_layers=1)
+    plain, _ = build(b.BERT, **settings)
+    extended, _ = build(extend_with_recompute(b.BERT), **settings)
+    assert len(plain.model.weights) == len(extended.model.weights)
 
 
 def test_t5_extends_its_encoder_and_its_decoder():
-    settings = dict(version="t5.1.1", hidden_act=["gelu", "linear"])
-    plain, extended = compare(b.T5, [{}], **settings)
+    settings = dict(version="t5.1.1", hidden_act=["gelu", "linear"], num_hidden_layers=1)
+    plain, extended = compare(b.T5, [{"policy": "blocks"}], **settings)
     names = [layer.name for layer in extended.model.layers]
-    assert sum(n.endswith("Recompute") for n in names) == 4
+    assert sum(n.endswith("Recompute") for n in names) == 2
 
 
 def test_memory_falls():
     peaks = []
-    for policy in (None, "selective", "blocks"):
+    for policy in (None, "selective"):
         K.clear_session()
         model = b.BERT if policy is None else extend_with_recompute(b.BERT, policy)
-        transformer, step = build(model, num_hidden_layers=4, hidden_size=32, intermediate_size=128)
+        transformer, step = build(model, num_hidden_layers=2, hidden_size=32, intermediate_size=128)
         gradients = tf.gradients(tf.reduce_sum(transformer.model.output**2), transformer.model.trainable_weights)
         # what an optimizer would do as well: nothing is held for the sake of being fetched
         done = tf.group(*[tf.reduce_sum(tf.convert_to_tensor(g)) for g in gradients if g is not None])
@@ -122,7 +124,7 @@ def test_memory_falls():
         if not isinstance(flag, int):
             feed[flag] = 1
         peaks.append(trace_memory(done, feed)[1].peak)
-    assert peaks[1] < 0.45 * peaks[0] and peaks[2] < 0.45 * peaks[0], peaks
+    assert peaks[1] < 0.6 * peaks[0], peaks
 
 
 LOADED = (
@@ -142,20 +144,17 @@ print(model.predict([np.array(%r), np.zeros([2, 7])]).tolist())
 
 def test_checkpoints_load_and_models_are_saved(tmp_path, run_python):
     folder = tiny_bert_folder(tmp_path / "model")
-    plain = models.load(folder)
+    plain = models.load(folder, num_hidden_layers=1)
     inputs = [IDS, IDS * 0]
     wanted = plain.model.predict(inputs)
-    loaded = models.load(folder, model=extend_with_recompute(b.BERT))
+    loaded = models.load(folder, model=extend_with_recompute(b.BERT), num_hidden_layers=1)
     np.testing.assert_allclose(loaded.model.predict(inputs), wanted, rtol=1e-5, atol=1e-6)
-    again = keras.models.model_from_json(loaded.model.to_json())
-    again.set_weights(loaded.model.get_weights())
-    np.testing.assert_allclose(again.predict(inputs), wanted, rtol=1e-5, atol=1e-6)
     path = str(tmp_path / "m.h5")
     loaded.model.compile("sgd", "mse")
     loaded.model.fit(inputs, wanted * 0, verbose=0)
     loaded.model.save(path)
     count, values = run_python(LOADED, path).strip().split("\n")
-    assert int(count) == 2
+    assert int(count) == 1
     np.testing.assert_allclose(np.array(eval(values)), loaded.model.predict(inputs), rtol=1e-5, atol=1e-6)
     plain.model.load_weights(path)
     np.testing.assert_allclose(plain.model.predict(inputs), loaded.model.predict(inputs), rtol=1e-5, atol=1e-6)

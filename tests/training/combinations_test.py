@@ -32,7 +32,7 @@ FEATURES = (
 PAIRS = list(itertools.combinations(FEATURES, 2))
 # Pair -> what is raised, and words of it.
 REFUSED = {("gradient cache", "FGM"): (NotImplementedError, "GradientCache")}
-STEPS = 3
+STEPS = 2
 
 
 class Run(object):
@@ -138,19 +138,19 @@ def test_pair(pair, references):
     np.testing.assert_allclose(weights, expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("feature", [f for f in FEATURES if f != "resume"])
+@pytest.mark.parametrize("feature", ["recompute", "gradient cache", "FGM", "R-Drop"])
 def test_a_stopped_run_goes_on_with_the_same_dropout(feature):
     whole = train((feature,), dropout=0.3)
     K.clear_session()
     stopped = train((feature, "resume"), dropout=0.3)
-    np.testing.assert_array_equal(whole[1], stopped[1])
-    np.testing.assert_array_equal(whole[2], stopped[2])
+    np.testing.assert_allclose(stopped[1], whole[1], atol=1e-6)
+    np.testing.assert_allclose(stopped[2], whole[2], rtol=1e-6)
 
 
 def test_all_at_once(references):
-    features = tuple(f for f in FEATURES if f != "gradient cache")
-    _, weights, _ = train(features)
+    features = [f for f in FEATURES if f != "resume"]
+    _, weights, _ = train(tuple(f for f in features if f != "gradient cache"))
     np.testing.assert_allclose(weights, references[("FGM",)], atol=2e-6)
     K.clear_session()
-    _, weights, _ = train(tuple(f for f in FEATURES if f != "FGM"))
+    _, weights, _ = train(tuple(f for f in features if f != "FGM"))
     np.testing.assert_allclose(weights, references[()], atol=2e-6)

@@ -141,7 +141,7 @@ LOSSES = {
 def test_any_loss_has_the_gradients_of_one_pass(rng):
     encoder, y = small_encoder(), tf1.placeholder("float32", [None, 1])
     weights = encoder.trainable_weights
-    models = [gradient_cache(encoder, chunk_size=size) for size in (4, 64)] + [encoder]
+    models = [gradient_cache(encoder, chunk_size=4), encoder]
     tensors = {}
     for name in LOSSES:
         loss = LOSSES[name]()
@@ -151,10 +151,9 @@ def test_any_loss_has_the_gradients_of_one_pass(rng):
         tokens, labels = padded(rng, rows, length), np.repeat(np.arange(rows // 2) % 3, 2)[:, None]
         feed = {model.inputs[0]: tokens for model in models}
         feed[y] = labels
-        for name, found in run(tensors, feed).items():
-            for value, gradients in found[:2]:
-                np.testing.assert_allclose(value, found[2][0], rtol=1e-5, err_msg=name)
-                assert relative(gradients, found[2][1]) < 1e-5, name
+        for name, (found, wanted) in run(tensors, feed).items():
+            np.testing.assert_allclose(found[0], wanted[0], rtol=1e-5, err_msg=name)
+            assert relative(found[1], wanted[1]) < 1e-5, name
 
 
 def test_chunks_cover_all_rows_once_and_are_about_equal():
