@@ -12,11 +12,11 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-# name -> command lines
+# name -> command lines; {stack} is the value of TF_KERAS, {name} what it chooses
 PARTS = {
-    "recompute": ["recompute.py"],
-    "grad_cache": ["grad_cache.py equal", "grad_cache.py time", "grad_cache.py large"],
-    "precision": ["precision.py"],
+    "recompute": ["recompute.py %s --stack {stack}" % part for part in ("step", "largest", "budget")],
+    "grad_cache": ["grad_cache.py %s --stack {stack}" % part for part in ("equal", "time", "large")],
+    "precision": ["precision.py --stack {name}"],
     "adversarial": ["adversarial.py"],
 }
 
@@ -27,12 +27,13 @@ def main(argv):
     if unknown:
         raise SystemExit("no part %s; there are: %s" % (", ".join(unknown), ", ".join(PARTS)))
     failed = 0
-    for name in argv or PARTS:
+    for part in argv or PARTS:
         for stack in ("0", "1"):
-            for line in PARTS[name]:
-                print("== %s, %s" % (line, "tf.keras" if stack == "1" else "Keras 2.3.1"), flush=True)
+            for line in PARTS[part]:
+                name = "tf.keras" if stack == "1" else "keras"
+                print("== %s, %s" % (line.split(" --")[0], name), flush=True)
                 environment = dict(os.environ, TF_KERAS=stack)
-                script, *options = line.split()
+                script, *options = line.format(stack=stack, name=name).split()
                 done = subprocess.run([sys.executable, os.path.join(HERE, script)] + options, env=environment)
                 failed += done.returncode != 0
     return failed
