@@ -23,7 +23,7 @@ RUNS = {
     ),
     "rdrop": ("rdrop_sentiment", "--rows 300 --test 800 --layers 2 --epochs 4 --seeds 1 2 3"),
     "adversarial": ("adversarial_sentiment", "--rows 300 --test 800 --layers 2 --epochs 4 --seeds 1 2 3"),
-    "simcse": ("contrastive_simcse", "--sentences 1536 --length 16 --layers 12 --seeds 1 2 3"),
+    "simcse": ("contrastive_simcse", "--sentences 2048 --length 16 --layers 4 --learning-rate 5e-5 --seeds 1 2 3"),
     "accumulation": ("accumulation", "--rows 300 --test 800 --layers 2 --epochs 3 --seeds 1 2 3"),
     "multitask": (
         "multitask",
