@@ -122,7 +122,7 @@ def test_functions_that_make_nothing_are_left_alone():
     assert segments(x.graph) == []
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_any_graph_whatever_is_kept(seed):
     """Random programs of products, sums and functions, with random tensors kept."""
     random = np.random.RandomState(seed)
@@ -233,7 +233,7 @@ def masked_model(layer):
     return keras.models.Model(x, layer(keras.layers.Embedding(9, 3, mask_zero=True, name="e")(x)))
 
 
-@pytest.mark.parametrize("way", ["instance", "class", "method"])
+@pytest.mark.parametrize("way", ["class", "method"])
 def test_layers_keep_masks_in_fit_and_predict(way, rng):
     ids = np.array([[1, 2, 3, 0], [4, 5, 0, 0]])
     trained = []
@@ -243,8 +243,6 @@ def test_layers_keep_masks_in_fit_and_predict(way, rng):
         if wrapped and way == "class":
             assert recompute(kind) is kind
         layer = kind() if wrapped else MaskedSum()
-        if wrapped and way == "instance":
-            assert recompute(layer) is layer
         model = masked_model(layer)
         assert bool(segments(model.output.graph)) == wrapped
         model.set_weights([np.random.RandomState(k).randn(*w.shape) for k, w in enumerate(model.get_weights())])
