@@ -78,7 +78,7 @@ def predict_peak(fetches, shapes):
 def recompute_for_budget(memory, *, batch_size, length, say=print):
     """A policy for `models.extend_with_recompute`: recompute as little as possible, so that a step fits in `memory`.
 
-    When the model is built, small models of one and two blocks with each plan in turn (the fastest first, from no
+    When the model is built, small models of two to four blocks with each plan in turn (the fastest first, from no
     recompute to whole blocks) are built beside it; `predict_peak` of these gives that of all blocks, and the first plan
     that fits is taken. Nothing runs for it.
 
@@ -158,9 +158,12 @@ class RecomputeBudget(object):
         )
 
     def _predict(self, build, plan, blocks):
-        # Beyond two blocks each one adds as much as the one before.
-        peaks = [self._predict_blocks(build, plan, n) for n in (1, 2)]
-        return peaks[0] + (blocks - 1) * max(0, peaks[1] - peaks[0])
+        # The first block adds less than the others. By default "selective" keeps more in every second one.
+        period = 2 if plan == {"policy": "selective"} else 1
+        if blocks <= 2 + period:
+            return self._predict_blocks(build, plan, blocks)
+        peaks = [self._predict_blocks(build, plan, n) for n in (2, 2 + period)]
+        return peaks[0] + (blocks - 2) * max(0, peaks[1] - peaks[0]) // period
 
     def _predict_blocks(self, build, plan, blocks):
         # The key of the running step would belong to another graph.
