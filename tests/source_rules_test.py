@@ -41,9 +41,7 @@ def test_private_apis_and_the_choice_of_keras_are_in_the_backend(path):
         return
     for name, line in imports(tree_of(path)):
         place = "%s:%d imports %s; " % (relative(path), line, name)
-        assert not name.startswith(("tensorflow.python", "tensorflow_core")), (
-            place + "put it into kexue_keras/backend/"
-        )
+        assert not name.startswith(("tensorflow.python", "tensorflow_core")), place + "put it into kexue_keras/backend/"
         assert "contrib" not in name.split("."), place + "tf.contrib is gone in TensorFlow 2"
         assert name != "keras" and not name.startswith(("keras.", "tensorflow.keras")), (
             place + "take keras from kexue_keras.backend, which knows which one"
