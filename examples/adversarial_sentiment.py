@@ -57,13 +57,16 @@ def main(argv=None):
     else:
         parts = split_reviews(seed=2021, **sizes)
     train, valid, test = write_parts(parts, options.out)
+    variants = {
+        "plain": {},
+        "FGM, epsilon %g" % options.epsilon: {"fgm": options.epsilon},
+        "gradient penalty, epsilon %g" % options.penalty: {"gradient_penalty": options.penalty},
+        "R-Drop, alpha %g" % options.alpha: {"dropout": 0.3, "rdrop": options.alpha},
+    }
+    if options.quick:
+        variants = {name: variants[name] for name in variants if name.startswith(("FGM", "gradient"))}
     rows = compare(
-        {
-            "plain": {},
-            "FGM, epsilon %g" % options.epsilon: {"fgm": options.epsilon},
-            "gradient penalty, epsilon %g" % options.penalty: {"gradient_penalty": options.penalty},
-            "R-Drop, alpha %g" % options.alpha: {"dropout": 0.3, "rdrop": options.alpha},
-        },
+        variants,
         seeds=options.seeds,
         out=options.out,
         model="me5-zh-sp",

@@ -46,7 +46,7 @@ def parse(argv):
     options = parser.parse_args(argv)
     if options.quick:
         options.sentences, options.length, options.layers, options.seeds = 32, 12, 1, [1]
-        options.batch_sizes, options.chunk = [8, 32], 16
+        options.batch_sizes, options.chunk = [32], 16
     return options
 
 

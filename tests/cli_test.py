@@ -41,7 +41,7 @@ def place(tmp_path_factory):
     """Folder with a tiny model and data."""
     folder = tmp_path_factory.mktemp("cli")
     K.clear_session()
-    tiny_bert_folder(folder / "tiny")
+    tiny_bert_folder(folder / "tiny", num_hidden_layers=1)
     K.clear_session()
     write_rows(folder / "train.tsv", reviews(90, seed=1))
     write_rows(folder / "test.tsv", reviews(30, seed=2))

@@ -3,6 +3,11 @@
 The rest of the package takes `keras`, `K` and `tf1` from here and never asks again which ones they are.
 """
 
+# First, since it checks the versions before TensorFlow is imported.
+from kexue_keras.backend import stack  # noqa: F401
+
+# isort: split
+
 from kexue_keras.backend.acceleration import (
     environment_variable,
     exchange_environment,

@@ -146,7 +146,7 @@ def test_ignore():
 
 @pytest.fixture
 def mlm():
-    model = build_transformer_model(None, with_mlm="linear", **tiny_config())
+    model = build_transformer_model(None, with_mlm="linear", **dict(tiny_config(), num_hidden_layers=1))
     tokens = np.array([[2, 6, 7, 8, 3, 0], [2, 9, 4, 3, 0, 0], [2, 5, 6, 7, 8, 3]])
     labels = np.array([[0, 9, 0, 5, 0, 0], [0, 0, 7, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
     return model, [tokens, np.zeros_like(tokens)], labels

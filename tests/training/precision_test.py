@@ -171,7 +171,7 @@ def test_layer_norm_epsilon_is_put_back_and_saved():
 def files(tmp_path, rng, monkeypatch):
     monkeypatch.setattr(report, "draw_confusion", lambda *args: True)
     monkeypatch.setattr(report, "draw_curves", lambda *args: True)
-    paths = [tiny_bert_folder(tmp_path / "model")]
+    paths = [tiny_bert_folder(tmp_path / "model", num_hidden_layers=1)]
     for name, rows in (("train", 14), ("valid", 6)):
         path = tmp_path / (name + ".tsv")
         texts = ["".join(rng.choice(list(CHARACTERS), 5 + i % 5)) for i in range(rows)]

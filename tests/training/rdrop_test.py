@@ -100,7 +100,8 @@ def test_bert_with_two_inputs_and_masks(rng):
     from bert4keras.models import build_transformer_model
     from helpers import tiny_config
 
-    bert = build_transformer_model(config_path=None, model="bert", return_keras_model=False, **tiny_config())
+    config = dict(tiny_config(), num_hidden_layers=1)
+    bert = build_transformer_model(config_path=None, model="bert", return_keras_model=False, **config)
     output = keras.layers.Dense(3, name="tags")(bert.model.output)
     model = keras.models.Model(bert.model.inputs, output)
     trained = rdrop(model)

@@ -8,7 +8,7 @@ from helpers import tiny_config
 
 from kexue_keras.backend import K, get_session, keras, tf1
 from kexue_keras.models import extend_with_recompute
-from kexue_keras.training import recompute_for_budget
+from kexue_keras.training import recompute_for_budget, training_memory
 from kexue_keras.training.memory import trace_memory
 from kexue_keras.training.recompute import cost_per_byte
 from kexue_keras.training.recompute_budget import RecomputeBudget, predict_peak
@@ -72,6 +72,9 @@ def test_a_model_is_built_with_the_plan_and_measured(monkeypatch):
     # 20% is what the benchmark shows with the optimizer of graphs, which the tests leave out
     assert 0.65 < budget.predicted / measured < 1.35, lines
     assert "predicted peak" in lines[1] and "measured" in lines[1]
+    plain = build_transformer_model(model=BERT, **config)
+    plain.compile("sgd", "mse")
+    assert measured < 0.5 * training_memory(plain, inputs, np.zeros([16, 32, 32]))[1].peak
 
 
 def test_bad_budgets():
