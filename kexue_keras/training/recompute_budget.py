@@ -98,11 +98,11 @@ def recompute_for_budget(memory, *, batch_size, length, say=print):
     Reference: kexue.fm/archives/7367 (节省显存的重计算技巧也有了Keras版了), arXiv 1604.06174.
 
     >>> from bert4keras.models import BERT, build_transformer_model
-    >>> budget = recompute_for_budget(2 * 2**20, batch_size=8, length=32, say=lambda line: None)
+    >>> budget = recompute_for_budget(4 * 2**20, batch_size=8, length=32, say=lambda line: None)
     >>> model = build_transformer_model(
     ...     model=kexue_keras.models.extend_with_recompute(BERT, budget), vocab_size=50, hidden_size=16,
-    ...     num_hidden_layers=4, num_attention_heads=2, intermediate_size=32, hidden_act='gelu')
-    >>> budget.predicted <= 2 * 2**20
+    ...     num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, hidden_act='gelu')
+    >>> budget.predicted <= 4 * 2**20
     True
     """
     return RecomputeBudget(memory, batch_size, length, say)
