@@ -51,7 +51,7 @@ def predict_peak(fetches, shapes):
     The graph is read again with the shapes of its inputs filled in, so that TensorFlow infers all others, and then
     played through in the order in which a single worker would run it. Counted is what `trace_memory` measures:
     everything but variables. The fetched tensors live to the end. TensorFlow's several workers run ahead of a single
-    one, and its optimizer fuses ops: measured peaks lie within 20% on both sides.
+    one, and its optimizer fuses ops, which comes to a few percent.
 
     Args:
         fetches: list of tensors, for instance all gradients.
