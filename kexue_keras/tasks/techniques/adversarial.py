@@ -19,7 +19,7 @@ class AdversarialTraining(Technique):
             type=float,
             metavar="EPS",
             default=0.0,
-            help="adversarial training with a perturbation of this norm, the author's is 0.5; about 1.7 times the time "
+            help="adversarial training with a perturbation of this norm, the author's is 0.5; about 1.9 times the time "
             "(default: off)",
         )
         parser.add_argument(
