@@ -1,10 +1,10 @@
 # Needed beforehand: git, make, sh. `make demo` shows the main job, `make test` runs everything on both stacks.
-.PHONY: demo test test-keras test-tf.keras lint format venv readme clean help
+.PHONY: demo test test-all test-keras test-tf.keras lint format venv readme clean help
 PY = .venv/bin/python
 PYTEST = TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore $(PY) -m pytest
 
 help:
-	@echo "make demo | test | lint | venv | clean"
+	@echo "make demo | test | test-all | lint | venv | clean"
 
 venv:
 	@sh tools/venv.sh
@@ -15,6 +15,10 @@ demo: venv
 # One process a stack, both at once: there are two of them and rarely fewer than two cores.
 test: venv
 	@$(MAKE) --no-print-directory -j2 -O test-keras test-tf.keras
+
+# Also the cases that take turns on the two stacks, each on both: half as long again.
+test-all:
+	@$(MAKE) --no-print-directory test ARGS="--all-cases $(ARGS)"
 
 test-keras:
 	@echo "== Keras 2.3.1"; TF_KERAS=0 $(PYTEST) tests $(ARGS)

@@ -162,6 +162,7 @@ def test_kill_and_resume_end_with_the_same_metrics(run, place, fresh_python, cap
             assert a.read() == b.read()
 
 
+@pytest.mark.spread
 def test_config_repeats_the_run_and_options_beside_it_count(run, place, capsys):
     assert cli.main(["finetune", "--config", str(run / "config.json"), "--out", str(place / "again"), "--quiet"]) == 0
     assert capsys.readouterr().out == ""
@@ -224,6 +225,7 @@ BAD_INPUT = [
 ]
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("content, options, where, words", BAD_INPUT, ids=[row[3] for row in BAD_INPUT])
 def test_bad_input_gives_one_line_and_touches_nothing(tmp_path, place, capsys, content, options, where, words):
     if content is not None:

@@ -1,5 +1,6 @@
 """Fixtures and settings shared by all tests; both stacks run the same files (`make test` sets TF_KERAS)."""
 
+import collections
 import gc
 import json
 import os
@@ -25,32 +26,45 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHARED = os.path.join(os.path.dirname(ROOT), "shared")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--all-cases", action="store_true", help="run on this stack also what is spread over the two")
+
+
 def pytest_collection_modifyitems(config, items):
-    """What is marked `one_stack` runs on one of the two stacks: which, the name of the test decides."""
+    """Leave to the other stack its part of what is marked `one_stack` or `spread`, unless there is --all-cases."""
     from kexue_keras.backend import is_tf_keras
 
-    mine, others = [], []
+    if config.getoption("--all-cases"):
+        return
+    others = {item.nodeid for item in items if item.get_closest_marker("one_stack") and number(item) % 2 != is_tf_keras}
+    spread = collections.defaultdict(list)
     for item in items:
-        elsewhere = item.get_closest_marker("one_stack") and on_tf_keras(item.nodeid) != is_tf_keras
-        (others if elsewhere else mine).append(item)
+        if item.get_closest_marker("spread"):
+            spread[item.nodeid.split("[")[0]].append(item)
+    for test, cases in spread.items():
+        # In turn, so that neither stack is without a case of a test that has several; by number, so that a stack does
+        # not get all cases with one value of a parameter.
+        first = zlib.crc32(test.encode("utf-8")) + is_tf_keras
+        others.update(item.nodeid for item in sorted(cases, key=number)[first % 2 :: 2])
     if others:
-        config.hook.pytest_deselected(items=others)
-        items[:] = mine
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in others])
+        items[:] = [item for item in items if item.nodeid not in others]
 
 
-def on_tf_keras(nodeid):
-    """Whether the test `nodeid`, marked `one_stack`, runs on tf.keras: so for about half of them."""
-    return zlib.crc32(nodeid.encode("utf-8")) % 2 == 1
+def number(item):
+    """A number that depends on nothing but the name of a test."""
+    return zlib.crc32(item.nodeid.encode("utf-8"))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_graphs():
-    """What the libraries have made so far is not searched for garbage again and again, a twelfth of the tests' time."""
+    """Garbage is looked for rarely, and not in what the libraries have made so far: a seventh of the tests' time."""
     from kexue_keras.backend import quiet
 
     quiet()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(200000, 5, 10)
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,6 @@ import pytest
 from conftest import ROOT
 from helpers import tiny_config
 
-from kexue_keras.backend import is_tf_keras
-
 PAGES = ["README.md", "README.zh-CN.md"] + sorted(
     os.path.relpath(path, ROOT) for path in glob.glob(os.path.join(ROOT, "docs", "**", "*.md"), recursive=True)
 )
@@ -37,13 +35,12 @@ def users_model():
     return {"model": model, "x": [np.ones((8, 5)), np.zeros((8, 5))], "y": np.zeros((8, 1)), "loss_per_token": "mse"}
 
 
-# The Chinese README has the code of the English one. What the pages call is tested on both stacks; each page runs on
-# one, for time.
+# The Chinese README has the code of the English one.
 WITH_BLOCKS = [page for page in PAGES if blocks(page) and page != "README.zh-CN.md"]
-MINE = WITH_BLOCKS[int(is_tf_keras) :: 2]
 
 
-@pytest.mark.parametrize("page", MINE)
+@pytest.mark.spread
+@pytest.mark.parametrize("page", WITH_BLOCKS)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     import tensorflow as tf
 

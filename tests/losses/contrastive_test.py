@@ -219,6 +219,7 @@ def test_properties_of_embeddings():
     check()
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("kind, loss_class", [("flat", FlatNCE), ("info", InfoNCE)])
 @pytest.mark.parametrize("hard", [0, 2])
 @pytest.mark.parametrize("symmetric", [False, True])

@@ -247,6 +247,7 @@ def task_losses(model, batch, weights=(1.0, 1.0)):
     return np.array([np.mean(first * weights[0]), np.mean(second * weights[1])], "float64")
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize(
     "arguments, expected",
     [

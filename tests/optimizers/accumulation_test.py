@@ -39,6 +39,7 @@ def mean_of(toy, window):
     return [sum(g) / len(window) for g in zip(*(toy.gradients(b) for b in window))]
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("name", sorted(INNER))
 def test_equals_the_big_batch_and_is_idle_in_between(rng, name):
     make, reference = INNER[name]
@@ -141,6 +142,7 @@ def test_flush_uses_the_true_count_and_reset_forgets(rng):
     assert K.get_value(optimizer.iterations) == 4
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_window_with_nan_is_skipped_and_counted(rng, bad):
     optimizer = GradientAccumulation(AdamW(0.05), 2, skip_nonfinite=True)

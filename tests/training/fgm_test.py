@@ -112,6 +112,7 @@ def by_hand(model, x, y, epsilon, rate, **kwargs):
     return loss, after
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("tied", [False, True])
 def test_equals_the_matrix_moved_and_put_back(rng, tied):
     # Where the matrix is read as a whole too, its gradient is dense.
@@ -224,6 +225,7 @@ def test_an_attack_without_dropout_sees_what_evaluation_sees(rng):
     assert len(set(found[:, 0])) == 5  # the step itself has dropout
 
 
+@pytest.mark.spread
 def test_optimizers_that_wrap_others(rng):
     x, y = tokens_and_labels(rng)
     start = classifier()
@@ -257,6 +259,7 @@ def test_tasks_whose_gradients_are_combined(rng):
     assert found["loss"] > found["clean_loss"]
 
 
+@pytest.mark.spread
 def test_rdrop(rng):
     x, y = tokens_and_labels(rng)
     tokens = keras.layers.Input([4])

@@ -109,6 +109,7 @@ def test_a_scaled_loss_does_not_scale_the_penalty(rng):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.spread
 def test_the_number_of_samples_with_rdrop_and_dropout_at_choice(rng):
     x, y = rng.randint(1, 9, (6, 4)), rng.randint(0, 3, 6)
     tokens = keras.layers.Input([4])

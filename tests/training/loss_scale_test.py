@@ -43,6 +43,7 @@ def broken(batch, value=np.nan, part=2):
     return tuple(batch)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("name, scale", [(name, (1000, "dynamic")[i % 2]) for i, name in enumerate(sorted(INNER))])
 def test_steps_are_those_of_the_inner_optimizer_and_broken_ones_none(rng, name, scale):
     make, reference = INNER[name]
