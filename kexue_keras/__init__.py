@@ -1,7 +1,7 @@
 """The techniques of the blog 科学空间 (kexue.fm) as Keras parts that plug into bert4keras models."""
 
 from kexue_keras import backend  # noqa: F401  (first: it checks the versions and picks the Keras)
-from kexue_keras import data, losses, models, optimizers, regularizers, tasks, training  # noqa: F401
+from kexue_keras import data, layers, losses, models, optimizers, regularizers, tasks, training  # noqa: F401
 
 __version__ = "0.1.0"
-__all__ = ["backend", "data", "losses", "models", "optimizers", "regularizers", "tasks", "training"]
+__all__ = ["backend", "data", "layers", "losses", "models", "optimizers", "regularizers", "tasks", "training"]

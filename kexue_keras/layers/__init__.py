@@ -1,0 +1,34 @@
+"""Keras layers: attention, mixing of tokens, normalisation, activations, distributions, projections."""
+
+from kexue_keras.layers import mixing  # noqa: F401
+from kexue_keras.layers.deepnorm import DeepNormAdd  # noqa: F401
+from kexue_keras.layers.deepnorm import DeepNormAttention  # noqa: F401
+from kexue_keras.layers.deepnorm import GainInitializer  # noqa: F401
+from kexue_keras.layers.deepnorm import deepnorm_constants  # noqa: F401
+from kexue_keras.layers.entropy_invariant_attention import EntropyInvariantAttention  # noqa: F401
+from kexue_keras.layers.entropy_invariant_attention import attention_entropy  # noqa: F401
+from kexue_keras.layers.entropy_invariant_attention import entropy_invariant_scale  # noqa: F401
+from kexue_keras.layers.entropy_normalization import EntropyNormalization  # noqa: F401
+from kexue_keras.layers.entropy_normalization import entropy_normalize_np  # noqa: F401
+from kexue_keras.layers.perturbation import PerturbMax  # noqa: F401
+from kexue_keras.layers.perturbation import perturb_max  # noqa: F401
+from kexue_keras.layers.perturbation import perturb_max_np  # noqa: F401
+from kexue_keras.layers.perturbation import sample_perturb_max  # noqa: F401
+from kexue_keras.layers.ptuning import PTuningEmbedding  # noqa: F401
+from kexue_keras.layers.quadrature import smooth_by_quadrature  # noqa: F401
+from kexue_keras.layers.random_projection import RandomProjection  # noqa: F401
+from kexue_keras.layers.random_projection import SimHash  # noqa: F401
+from kexue_keras.layers.random_projection import projection_matrix  # noqa: F401
+from kexue_keras.layers.sau import SAU  # noqa: F401
+from kexue_keras.layers.smoothing import Smooth  # noqa: F401
+from kexue_keras.layers.smoothing import gauss_relu  # noqa: F401
+from kexue_keras.layers.smoothing import gelu_s  # noqa: F401
+from kexue_keras.layers.smoothing import smooth  # noqa: F401
+from kexue_keras.layers.smoothing import smooth_values  # noqa: F401
+from kexue_keras.layers.square_plus import SquarePlus  # noqa: F401
+from kexue_keras.layers.square_plus import squareplus  # noqa: F401
+from kexue_keras.layers.synthesizer import SynthesizerAttention  # noqa: F401
+from kexue_keras.layers.von_mises_fisher import VonMisesFisherSampling  # noqa: F401
+from kexue_keras.layers.von_mises_fisher import vmf_cosines  # noqa: F401
+from kexue_keras.layers.von_mises_fisher import vmf_kl  # noqa: F401
+from kexue_keras.layers.von_mises_fisher import vmf_mean_resultant  # noqa: F401
