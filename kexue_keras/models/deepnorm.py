@@ -1,0 +1,96 @@
+"""bert4keras transformers with DeepNorm residuals and its initial values.
+
+Reference: "训练1000层的Transformer究竟有什么困难？", kexue.fm/archives/8978; Wang et al., arXiv 2203.00555.
+"""
+
+from bert4keras.layers import Add, FeedForward, MultiHeadAttention
+from bert4keras.models import GPT2, GPT2_ML, T5_Base
+
+from kexue_keras.backend import K
+from kexue_keras.layers.deepnorm import DeepNormAdd, DeepNormAttention, GainInitializer, deepnorm_constants, set_gain
+from kexue_keras.layers.numeric import require_not_negative
+from kexue_keras.models.pretrained import PartialWeights, check_base
+
+
+def extend_with_deepnorm(BaseModel, *, rule="paper", alpha=None, beta=None, allow_pretrained=False):
+    """A model class like `BaseModel` with DeepNorm, for `build_transformer_model(..., model=...)`.
+
+    x <- LN(alpha x + F(x)); V, O and both FFN kernels start from beta times Xavier, Q and K from Xavier, instead of
+    bert4keras' truncated normal of 0.02. Weights have the same names and shapes as those of `BaseModel`.
+
+    Args:
+        BaseModel: a post-norm class of bert4keras (BERT, RoFormer, NEZHA, ALBERT, ...), or one that was extended.
+        rule: str, see `deepnorm_constants`; N is the configured number of layers.
+        alpha, beta: numbers that replace the rule's. With both 1 it is the plain post-norm model with Xavier kernels.
+        allow_pretrained: whether checkpoints of ordinary models are loaded. All variables are kept, but with alpha != 1
+            they make another function, so train it further.
+
+    Returns:
+        class for `build_transformer_model(..., model=...)` and `kexue_keras.models.load(..., model=...)`, whose
+        constructor takes `allow_pretrained` too.
+
+    Raises:
+        ValueError: a pre-norm class (GPT2, T5), an unknown rule, or a negative alpha or beta.
+
+    Reference: kexue.fm/archives/8978.
+
+    >>> from bert4keras.models import BERT, build_transformer_model
+    >>> config = dict(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+    >>> deep = kexue_keras.models.extend_with_deepnorm(BERT)
+    >>> model = build_transformer_model(model=deep, hidden_act="gelu", **config)
+    >>> round(model.get_layer("Transformer-1-FeedForward-Add").alpha, 4)
+    1.4142
+    """
+    check_base(BaseModel, "extend_with_deepnorm")
+    if issubclass(BaseModel, (GPT2, GPT2_ML, T5_Base)):
+        raise ValueError(
+            "extend_with_deepnorm takes a post-norm model class such as bert4keras.models.BERT or RoFormer, not %r; "
+            "in pre-norm models alpha is 1 and only the initial values would change" % (BaseModel,)
+        )
+    deepnorm_constants(1, rule=rule)
+    for name, value in (("alpha", alpha), ("beta", beta)):
+        if value is not None:
+            require_not_negative(value, name, "extend_with_deepnorm")
+
+    # What was extended already has the mixin among its bases, where it must not come before them.
+    bases = (BaseModel,) if issubclass(BaseModel, PartialWeights) else (PartialWeights, BaseModel)
+    allowed = bool(allow_pretrained)
+    base_changes = getattr(BaseModel, "changes_function", False)
+
+    class DeepNorm(*bases):
+        """`BaseModel` with alpha in its residuals and beta in its initial values."""
+
+        technique = "deepnorm"
+        allow_pretrained = allowed
+
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            constants = deepnorm_constants(self.num_hidden_layers, rule=rule)
+            self.alpha = constants.alpha if alpha is None else float(alpha)
+            self.beta = constants.beta if beta is None else float(beta)
+            self.changes_function = base_changes or self.alpha != 1
+
+        def apply(self, inputs=None, layer=None, arguments=None, **kwargs):
+            name = kwargs.get("name") or ""
+            if layer is Add and name.endswith(("Attention-Add", "FeedForward-Add")):
+                layer, kwargs["alpha"] = DeepNormAdd, self.alpha
+            elif isinstance(layer, type) and issubclass(layer, FeedForward):
+                kwargs["kernel_initializer"] = GainInitializer(self.beta)
+            elif isinstance(layer, type) and issubclass(layer, MultiHeadAttention):
+                kwargs["kernel_initializer"] = GainInitializer(1.0)
+                if inputs is not None and self.prefixed(name) not in self.layers:
+                    self._make_attention(inputs, layer, arguments, kwargs)
+            return super().apply(inputs, layer, arguments, **kwargs)
+
+        def _make_attention(self, inputs, layer, arguments, kwargs):
+            # Another extension below may put its own class here, so the layer is made before it is looked at.
+            made = super().apply(None, layer, arguments, **kwargs)
+            if type(made) is MultiHeadAttention:
+                made = DeepNormAttention.from_config(dict(made.get_config(), gain=self.beta))
+                self.layers[made.name] = made
+            elif isinstance(made, MultiHeadAttention) and not made.built:
+                with K.name_scope(made.name):
+                    made.build([K.int_shape(x) for x in inputs])
+                set_gain(made, self.beta)
+
+    return DeepNorm

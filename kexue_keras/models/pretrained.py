@@ -1,0 +1,128 @@
+"""Pretrained checkpoints in models that compute something else than they were trained for: refuse, or keep what fits.
+
+A checkpoint that such a model saved itself carries a mark, and loads as ever. A foreign one (an ordinary BERT, say) is
+refused, since its weights would silently mean something else; `allow_pretrained=True` takes what the two have in
+common and says what that is.
+"""
+
+import re
+import warnings
+
+import numpy as np
+import tensorflow as tf
+from bert4keras.models import Transformer
+
+from kexue_keras.backend import K, tf1
+from kexue_keras.models.load import WeightsError
+
+
+def summarize(names):
+    """Names of variables for people: numbered layers in one, in order.
+
+    >>> summarize(['a/layer_0/k', 'a/layer_1/k', 'b'])
+    'a/layer_*/k, b'
+    """
+    return ", ".join(dict.fromkeys(re.sub(r"(?<=_)\d+(?=/)", "*", name) for name in names))
+
+
+def check_base(BaseModel, function):
+    """Raise a ValueError unless `BaseModel` is a model class of bert4keras."""
+    if not (isinstance(BaseModel, type) and issubclass(BaseModel, Transformer)):
+        raise ValueError(
+            "%s takes a model class of bert4keras, such as bert4keras.models.BERT, but got %r" % (function, BaseModel)
+        )
+
+
+class PartialWeights(object):
+    """Mixin of model classes; it stands before the bert4keras class among the bases.
+
+    Works with `build_transformer_model(config, checkpoint, model=...)` and with `kexue_keras.models.load`.
+
+    Attributes:
+        technique: str, what the model does otherwise; it names the mark in its checkpoints.
+        changes_function: whether a foreign checkpoint would compute something else here (may be a property).
+        allow_pretrained: whether foreign checkpoints are taken all the same; also an argument of the constructor and
+            hence of `build_transformer_model`.
+        kept_variables: names that the last checkpoint filled.
+        fresh_variables: names that the last checkpoint did not have; they keep their random start.
+    """
+
+    technique = "changed"
+    changes_function = True
+    allow_pretrained = False
+
+    def __init__(self, *args, allow_pretrained=None, **kwargs):
+        super(PartialWeights, self).__init__(*args, **kwargs)
+        if allow_pretrained is not None:
+            self.allow_pretrained = bool(allow_pretrained)
+        self.kept_variables, self.fresh_variables = [], []
+        self._examined = None
+
+    @property
+    def mark(self):
+        """Name of the variable that says that a checkpoint was saved by such a model."""
+        return "kexue_keras/" + self.technique
+
+    def create_variable(self, name, value, dtype=None):
+        """As in bert4keras, and before the first of a checkpoint its mark."""
+        if self.mark not in [v.op.name for v in tf1.global_variables()]:
+            K.variable(np.float32(1), dtype="float32", name=self.mark)
+        return super(PartialWeights, self).create_variable(name, value, dtype)
+
+    def load_weights_from_checkpoint(self, checkpoint, mapping=None):
+        """As in bert4keras, but foreign checkpoints are refused or loaded in part.
+
+        Raises:
+            WeightsError: the checkpoint was not saved by such a model, and `allow_pretrained` is False.
+        """
+        self._examined = None
+        self._examine(checkpoint)
+        super(PartialWeights, self).load_weights_from_checkpoint(checkpoint, mapping)
+
+    def load_variable(self, checkpoint, name):
+        """As in bert4keras; None for what a foreign checkpoint does not have, which both loaders leave out."""
+        self._examine(checkpoint)
+        if name in self._absent:
+            return None
+        return super(PartialWeights, self).load_variable(checkpoint, name)
+
+    def _examine(self, checkpoint):
+        same = checkpoint is self._examined
+        if same or (isinstance(checkpoint, str) and checkpoint == self._examined):
+            return
+        if isinstance(checkpoint, dict):
+            names, source = set(checkpoint), "the dict of variables"
+        else:
+            names, source = {name for name, _ in tf.train.list_variables(checkpoint)}, checkpoint
+        wanted = []
+        for layer, variables in self.variable_mapping().items():
+            layer = self.layers.get(self.prefixed(layer))
+            if layer is not None:
+                wanted.extend(variables[: len(layer.trainable_weights)])
+        own = self.mark in names or not self.changes_function
+        if not own and not self.allow_pretrained:
+            raise WeightsError(
+                "%s was not saved by a model with %s, so that its weights would compute something else here; nothing "
+                "was loaded. To start from what can be kept all the same (%d of %d variables), give "
+                "allow_pretrained=True to build_transformer_model or to the function that made the class."
+                % (source, self.technique, len([n for n in wanted if n in names]), len(wanted))
+            )
+        self.kept_variables = [n for n in wanted if n in names]
+        self.fresh_variables = [n for n in wanted if n not in names]
+        # Of an own checkpoint nothing may be missing: the loaders say so in their own way.
+        self._absent = set() if own else set(self.fresh_variables)
+        self._examined = checkpoint
+        if not own:
+            warnings.warn(
+                "%s was not saved by a model with %s. Kept, %d variables: %s. Fresh, %d variables: %s. Train it "
+                "further before you use it."
+                % (
+                    source,
+                    self.technique,
+                    len(self.kept_variables),
+                    summarize(self.kept_variables) or "none",
+                    len(self.fresh_variables),
+                    summarize(self.fresh_variables) or "none",
+                ),
+                stacklevel=2,
+            )

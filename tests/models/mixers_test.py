@@ -1,0 +1,52 @@
+"""extend_with_mixer: masks in every application, feed-forward layers, weights' names."""
+
+import pytest
+from model_checks import BASES, check, make
+
+from kexue_keras.layers import mixing
+from kexue_keras.models import extend_with_mixer
+
+
+@pytest.mark.spread
+@pytest.mark.parametrize(
+    "base, application, mixer",
+    [
+        ("bert", "encoder", "fnet"),
+        ("roformer", "encoder", "mlp"),
+        ("bert", "lm", "ffstack"),
+        ("roformer", "unilm", "resmlp"),
+        ("roformer", "unilm", "gmlp"),
+        ("bert", "unilm", "amlp"),
+        ("bert", "lm", "external"),
+        ("roformer", "unilm", "aft"),
+    ],
+)
+def test_padding_and_leaks(base, application, mixer):
+    options = {"spatial_initializer": "glorot_uniform"} if mixer in ("gmlp", "amlp") else {}
+    transformer = check(extend_with_mixer(BASES[base], mixer, **options), application)
+    layer = transformer.layers["Transformer-0-MultiHeadSelfAttention"]
+    assert type(layer) is mixing.MIXERS[mixer]
+    assert ("Transformer-0-FeedForward" in transformer.layers) is (mixer not in ("gmlp", "amlp"))
+    names = transformer.variable_mapping()["Transformer-0-MultiHeadSelfAttention"]
+    assert len(names) == len(layer.trainable_weights) == len(set(names))
+    assert all(name.startswith("bert/encoder/layer_0/attention/%s/" % mixer) for name in names)
+    transformer.model.get_config()
+
+
+def test_feed_forward_can_stay_and_go():
+    both = make(extend_with_mixer(BASES["bert"], "gmlp", feed_forward=True, max_len=32))
+    assert "Transformer-0-FeedForward-Norm" in both.layers
+    assert both.layers["Transformer-0-MultiHeadSelfAttention"].max_len == 32
+    none = make(extend_with_mixer(BASES["bert"], "resmlp", feed_forward=False))
+    assert not [name for name in none.layers if "FeedForward" in name]
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="mixer must be one of"):
+        extend_with_mixer(BASES["bert"], "attention")
+    with pytest.raises(ValueError, match="mixes all tokens with all"):
+        make(extend_with_mixer(BASES["bert"], "fnet"), "lm")
+    with pytest.raises(ValueError, match="go with attention only"):
+        make(extend_with_mixer(BASES["bert"], "gmlp"), residual_attention_scores=True)
+    with pytest.raises(ValueError, match="takes a model class of bert4keras"):
+        extend_with_mixer(None)
