@@ -1,0 +1,125 @@
+"""Mixers side by side: attention, Synthesizers and the mixers as small MLMs at equal steps on the same text.
+
+    python benchmarks/mixers.py                     # all variants, 1 seed; rows into results/mixers.jsonl
+    python benchmarks/mixers.py --seeds 1 2 3       # more
+    python benchmarks/mixers.py --only gmlp fnet    # some
+    python benchmarks/mixers.py --trial             # tokens a second of each variant, 20 steps, nothing written
+    python benchmarks/mixers.py --quick             # a tiny model, nothing written
+    python benchmarks/mixers.py --report            # table, and the plot docs/layers/mixing.png, from the results
+
+All over BERT (with its absolute positions), hidden 128, 2 layers, 128 tokens, 1100 steps of 16 rows: 5 to 8 minutes a
+variant on a core. gMLP and aMLP have no feed-forward layers; to have about the parameters of the others their inner
+size is 2 x 512. A run that was cut off is taken up: finished (variant, seed) pairs are skipped.
+"""
+
+import argparse
+import json
+import os
+
+from record import RESULTS, record
+from small_mlm import HERE, SIZE, TINY, evaluate, finished, train
+
+LENGTH = 128
+SYNTHESIZERS = {
+    "synthesizer dense": "dense",
+    "synthesizer random": "random",
+    "synthesizer fixed random": "fixed_random",
+    "synthesizer factorized dense": "factorized_dense",
+    "synthesizer factorized random": "factorized_random",
+    "synthesizer random+vanilla": ("random", "vanilla"),
+}
+MIXERS = {"gmlp": "gmlp", "amlp": "amlp", "fnet": "fnet", "mixer mlp": "mlp", "resmlp": "resmlp", "aft": "aft"}
+MIXERS["external attention"] = "external"
+VARIANTS = ["attention"] + list(SYNTHESIZERS) + list(MIXERS)
+
+
+def model_class(variant, size):
+    from bert4keras.models import BERT
+
+    from kexue_keras.models import extend_with_mixer, extend_with_synthesizer
+
+    if variant == "attention":
+        return BERT
+    if variant in SYNTHESIZERS:
+        return extend_with_synthesizer(BERT, kinds=SYNTHESIZERS[variant])
+    options = {"ffn_units": 2 * size["units"]} if variant in ("gmlp", "amlp") else {}
+    return extend_with_mixer(BERT, MIXERS[variant], **options)
+
+
+def report():
+    """Table on the screen, plot into the documentation."""
+    import matplotlib
+    import numpy as np
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with open(os.path.join(RESULTS, "mixers.jsonl"), encoding="utf-8") as handle:
+        rows = [json.loads(line) for line in handle]
+    print("| mixer | test loss | accuracy % | tokens/s | parameters | seeds |\n|---|---|---|---|---|---|")
+    points = []
+    for variant in VARIANTS:
+        found = [row for row in rows if row["variant"] == variant]
+        if not found:
+            continue
+        loss, accuracy = ([row[key] for row in found] for key in ("test_loss", "accuracy"))
+        speed = np.median([row["tokens_per_processor_second"] for row in found])
+        spread = " (%.3f to %.3f)" % (min(loss), max(loss)) if len(found) > 1 else ""
+        line = (variant, np.mean(loss), spread, 100 * np.mean(accuracy), speed, found[0]["parameters"], len(found))
+        print("| %s | %.3f%s | %.2f | %d | %d | %d |" % line)
+        points.append((variant, speed, np.mean(loss)))
+    figure, axes = plt.subplots(figsize=(8, 5))
+    for variant, speed, loss in points:
+        axes.plot(speed, loss, "o")
+        axes.annotate(variant, (speed, loss), textcoords="offset points", xytext=(5, 3), fontsize=8)
+    axes.set_xlabel("tokens a second of processor time")
+    axes.set_ylabel("test loss (nats a hidden character)")
+    axes.set_title("Small MLMs at equal steps")
+    figure.tight_layout()
+    path = os.path.join(HERE, "..", "docs", "layers", "mixing.png")
+    figure.savefig(path, dpi=100)
+    print("plot: %s" % os.path.normpath(path))
+
+
+def main():
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--trial", action="store_true")
+    parser.add_argument("--report", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=VARIANTS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--steps", type=int, default=1100)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    if options.report:
+        return report()
+    dry = options.quick or options.trial
+    steps, size = (3, TINY) if options.quick else (20 if options.trial else options.steps, SIZE)
+    limits = {"held_out": 4096, "limit": 40000} if dry else {}
+    for seed in options.seeds[: 1 if dry else None]:
+        for variant in options.only:
+            if not dry and finished("mixers", RESULTS, variant=variant, seed=seed, steps=steps):
+                print("%s, seed %d: done before" % (variant, seed))
+                continue
+            model, row, test = train(
+                model_class(variant, size),
+                seed=seed,
+                steps=steps,
+                length=LENGTH,
+                batch=16,
+                size=size,
+                threads=options.threads,
+                **limits,
+            )
+            row["variant"] = variant
+            if not options.trial:
+                accuracy, loss = evaluate(model, test, LENGTH, size["vocabulary"])
+                row.update(accuracy=round(float(accuracy), 5), test_loss=round(float(loss), 5))
+            print(row, flush=True)
+            if not dry:
+                record("mixers", row)
+
+
+if __name__ == "__main__":
+    main()
