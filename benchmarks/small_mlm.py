@@ -18,8 +18,8 @@ TEXT = os.path.join(HERE, "..", "..", "shared", "data", "unlabelled")
 SOURCES = ("chid_novel_news", "literature", "msra_news", "peopledaily_199801")
 PAD, UNKNOWN, MASK = 0, 1, 2
 SPECIAL = 3
-# Larger models (hidden 128, 4000 characters, rate 1e-3) were still at the frequencies of single characters after 800 steps,
-# whatever mixed their tokens; this one leaves them behind after about 400.
+# Larger models (hidden 128, 4000 characters, rate 1e-3) were still at the frequencies of single characters after 800
+# steps, whatever mixed their tokens; this one leaves them behind after about 400.
 SIZE = {"hidden": 64, "layers": 2, "heads": 2, "units": 256, "vocabulary": 1000}
 TINY = {"hidden": 16, "layers": 1, "heads": 2, "units": 32, "vocabulary": 200}
 
