@@ -47,6 +47,7 @@ def test_log_ndtr_in_the_far_tails_with_its_gradient():
         np.testing.assert_allclose(gradient, np.where(at > -30, mills, series), rtol=10 * rtol, atol=1e-37)
 
 
+@pytest.mark.spread
 @pytest.mark.one_stack
 def test_oracles():
     single = {sigma: runner(sigma=sigma) for sigma in (1.0, 0.5)}
@@ -159,6 +160,7 @@ def test_toy_oracles():
 mus = st.lists(st.floats(-8, 8), min_size=CLASSES, max_size=CLASSES).map(np.array)
 
 
+@pytest.mark.spread
 @pytest.mark.one_stack
 def test_properties():
     everyone = np.arange(CLASSES)
@@ -284,6 +286,7 @@ def test_annealed_sigma_and_scale_is_sigma(rng):
         model.fit(x, y, verbose=0, callbacks=[losses.SigmaSchedule([0.0])])
 
 
+@pytest.mark.spread
 def test_as_a_bert4keras_loss_layer(rng):
     from bert4keras.layers import Loss
 

@@ -382,7 +382,8 @@ class PairLoss(Loss):
         return K.mean(flat_nce(K.dot(a, K.transpose(b))))
 
 
-def test_as_bert4keras_loss_layer(rng):
+@pytest.mark.spread
+def test_as_a_bert4keras_loss_layer(rng):
     a, b = keras.layers.Input((3,)), keras.layers.Input((3,))
     dense = keras.layers.Dense(3, use_bias=False)
     model = keras.models.Model([a, b], PairLoss(0)([dense(a), dense(b)]))

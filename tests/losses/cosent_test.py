@@ -239,7 +239,8 @@ class RankLoss(Loss):
         return CoSENT(labels="per_pair")(*inputs)
 
 
-def test_as_bert4keras_loss_layer(rng):
+@pytest.mark.spread
+def test_as_a_bert4keras_loss_layer(rng):
     labels, vectors = keras.layers.Input((1,)), keras.layers.Input((2, 3))
     model = keras.models.Model([labels, vectors], RankLoss(1)([labels, keras.layers.Dense(3)(vectors)]))
     model.compile("sgd")

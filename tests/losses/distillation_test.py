@@ -104,7 +104,8 @@ class Distill(Loss):
         return K.mean(similarity_distillation(*inputs))
 
 
-def test_as_bert4keras_loss_layer(rng):
+@pytest.mark.spread
+def test_as_a_bert4keras_loss_layer(rng):
     teacher, x = keras.layers.Input((5,)), keras.layers.Input((4,))
     model = keras.models.Model([teacher, x], Distill(1)([teacher, keras.layers.Dense(3)(x)]))
     model.compile("sgd")

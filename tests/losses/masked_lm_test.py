@@ -174,7 +174,8 @@ class MaskedLM(Loss):
         return K.mean(masked_crossentropy(*inputs))
 
 
-def test_as_bert4keras_loss_layer(mlm):
+@pytest.mark.spread
+def test_as_a_bert4keras_loss_layer(mlm):
     bert, inputs, labels = mlm
     targets = keras.layers.Input((None,))
     model = keras.models.Model(bert.inputs + [targets], MaskedLM(1)([targets, bert.output]))

@@ -354,6 +354,7 @@ def test_function_by_name_and_training_lowers_the_loss(rng):
     assert history[-1] < 0.7 * history[0]
 
 
+@pytest.mark.spread
 def test_as_a_bert4keras_loss_layer(rng):
     from bert4keras.layers import Loss
 

@@ -200,6 +200,7 @@ def test_compile_save_and_load(rng, tmp_path, run_python):
     np.testing.assert_allclose(float(said[-2]), values.mean(), rtol=1e-5)
 
 
+@pytest.mark.spread
 def test_as_a_bert4keras_loss_layer(rng):
     from bert4keras.layers import Loss
 

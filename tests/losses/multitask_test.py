@@ -343,7 +343,8 @@ class Geometric(Loss):
         return combine_losses([ce, K.mean(K.square(y2 - b))], method="geometric")
 
 
-def test_as_bert4keras_loss_layer(rng):
+@pytest.mark.spread
+def test_as_a_bert4keras_loss_layer(rng):
     x, y1, y2 = keras.layers.Input((4,)), keras.layers.Input((1,)), keras.layers.Input((1,))
     a, b = keras.layers.Dense(3, activation="softmax")(x), keras.layers.Dense(1)(x)
     model = keras.models.Model([x, y1, y2], Geometric([2, 3])([y1, y2, a, b]))

@@ -224,6 +224,7 @@ def test_compile_validates_without_pairs_weights_save_and_load(rng, tmp_path, ru
     assert said[-1] == "mean"
 
 
+@pytest.mark.spread
 def test_as_a_bert4keras_loss_layer(rng):
     from bert4keras.layers import Loss
 

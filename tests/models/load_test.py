@@ -20,6 +20,7 @@ def outputs(loaded, ids=((2, 6, 7, 8, 3), (2, 9, 10, 3, 0))):
 
 
 # The checkpoint's names are read by the same code on both stacks: BERT on both, two of the others on each, for time.
+@pytest.mark.spread
 @pytest.mark.parametrize("kind", ["bert"] + (["nezha", "electra"] if is_tf_keras else ["roformer", "albert"]))
 def test_the_kind_is_read_from_the_checkpoint(tmp_path, kind):
     folder = tiny_bert_folder(tmp_path / kind, kind=kind, num_hidden_layers=1)

@@ -146,6 +146,7 @@ def test_equals_the_matrix_moved_and_put_back(rng, tied):
     assert "clean_loss" not in model.metrics_names
 
 
+@pytest.mark.spread
 def test_through_a_loop(rng):
     tokens, crf = keras.layers.Input([None]), ConditionalRandomField()
     x = keras.layers.Embedding(9, 4, mask_zero=True, name="Embedding-Token")(tokens)

@@ -69,6 +69,7 @@ def unilm():
     return keras.models.Model(bert.model.inputs, bert.model.get_layer("Transformer-0-FeedForward-Norm").output)
 
 
+@pytest.mark.spread
 def test_bert_gradients_equal_those_of_one_pass_with_the_same_dropout(rng):
     bert = unilm()
     encoder = keras.models.Model(bert.inputs, layers.GlobalAveragePooling1D()(bert.output))
@@ -138,6 +139,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.spread
 def test_any_loss_has_the_gradients_of_one_pass(rng):
     encoder, y = small_encoder(), tf1.placeholder("float32", [None, 1])
     weights = encoder.trainable_weights

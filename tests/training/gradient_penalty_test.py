@@ -73,6 +73,7 @@ def test_its_gradient_is_that_of_finite_differences(float64, rng):
             np.testing.assert_allclose(gradient[place], wanted, rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.spread
 def test_the_sparse_kernel_is_replaced_and_nothing_else_changes(rng):
     x, y = rng.randint(1, 9, (6, 4)), rng.randint(0, 3, 6)
     hot = np.eye(3)[y]
