@@ -34,6 +34,7 @@ setup(
         "pandas",
         "tqdm",
         "sentencepiece",
+        "safetensors>=0.4",
     ],
     extras_require={
         "cpu": ["tensorflow==1.15.5; python_version < '3.8'"],

@@ -305,7 +305,14 @@ TECHNIQUES = [
             "analysis/gradient-inequality.md",
         ),
         (36, "Fast, cached, batched decoding", "", (), ("models.decoding",), "models/decoding.md"),
-        (37, "Weights from TensorFlow checkpoints and bundled models", "", (), ("models.load",), "models/load.md"),
+        (
+            37,
+            "Weights from TensorFlow checkpoints, Hugging Face folders and bundled models, and back",
+            "",
+            (),
+            ("models.load", "models.save", "models.convert"),
+            "models/weights.md",
+        ),
     ]
 ]
 

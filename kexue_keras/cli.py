@@ -1,4 +1,4 @@
-"""The command `kexue-keras`: doctor, list, finetune, predict.
+"""The command `kexue-keras`: doctor, list, finetune, predict, convert.
 
 Thin: it reads options, calls what the package offers as functions, and turns `UserError` into one line and exit
 code 2. At the top only the standard library is imported, so that help and a mistyped command answer at once and
@@ -193,7 +193,32 @@ def predict(parser, arguments):
     return predict_file(parser.parse_args(arguments), note=lambda line: print(line, file=sys.stderr))
 
 
-COMMANDS = {"doctor": doctor, "list": list_techniques, "finetune": finetune, "predict": predict}
+def convert(parser, arguments):
+    """convert a model folder: TensorFlow checkpoint <-> Hugging Face; trim its vocabulary"""
+    from kexue_keras.tasks.options import positive
+
+    parser.add_argument("source", metavar="IN", help="folder with a TensorFlow checkpoint or Hugging Face's weights")
+    parser.add_argument("target", metavar="OUT", help="new folder")
+    parser.add_argument("--format", choices=("tensorflow", "hf"), help="default: the one that IN does not have")
+    parser.add_argument("--keep-tokens", metavar="FILE", help="JSON list of the token ids to keep")
+    parser.add_argument("--corpus", metavar="FILE", help="texts, one a line: keep the SentencePiece pieces they need")
+    parser.add_argument("--min-count", type=positive, default=1, metavar="N", help="of those, what occurs N times (1)")
+    parser.add_argument("--max-pieces", type=positive, metavar="N", help="of those, N pieces in all")
+    parser.add_argument("--ignore-extra", action="store_true", help="leave out variables that have no place in OUT")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
+    from kexue_keras.tasks.conversion import convert_folder
+
+    convert_folder(parser.parse_args(arguments), say=_say)
+    return 0
+
+
+COMMANDS = {
+    "doctor": doctor,
+    "list": list_techniques,
+    "finetune": finetune,
+    "predict": predict,
+    "convert": convert,
+}
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def kind_of(variables, config, source):
         return "electra"
     if has("shared/embedding") or has("/block_000/"):
         raise ValueError(
-            "%s is a T5 checkpoint: build it with build_transformer_model(..., model='t5.1.1' or 'mt5.1.1')" % source
+            "%s is a T5 checkpoint: load it with kexue_keras.models.load_t5, or without kind=... and model=..." % source
         )
     if not has("bert/embeddings/word_embeddings"):
         raise ValueError(

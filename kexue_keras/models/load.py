@@ -1,27 +1,27 @@
 """`load`: a pretrained model with its tokenizer, from a bundled name or from a folder.
 
 A folder is what Google, HIT, Zhuiyi, Huawei and others publish: a TensorFlow checkpoint, a configuration in JSON
-and vocab.txt. Names and shapes of all variables are compared before a single weight is set, so that nothing is
-ever loaded by half.
+and vocab.txt; or what Hugging Face's library writes: config.json and model.safetensors or pytorch_model.bin. Names and
+shapes of all variables are compared before a single weight is set, so that nothing is ever loaded by half.
 """
 
 import glob
 import json
 import os
-import warnings
+import re
 
-import numpy as np
-import tensorflow as tf
 from bert4keras.models import build_transformer_model
 from bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab
 
-from kexue_keras.backend import K
+from kexue_keras.models.assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.models.bundled import ASSETS, BUNDLED, bundled_config, bundled_variables
+from kexue_keras.models.epsilon import extend_with_epsilon
+from kexue_keras.models.hf import has_hf_weights, read_hf
+from kexue_keras.models.hf_config import hf_kind
 from kexue_keras.models.kinds import kind_of
-
-
-class WeightsError(ValueError):
-    """A model folder, a vocabulary or a checkpoint does not fit the model that is to be built."""
+from kexue_keras.models.rotary import extend_with_rotary_table
+from kexue_keras.models.t5 import load_t5
+from kexue_keras.models.variables import WeightsError, from_arrays, read_tensorflow
 
 
 class PretrainedModel(object):
@@ -32,6 +32,7 @@ class PretrainedModel(object):
         kind: model type as `build_transformer_model` calls it ('bert', 'roformer', ...), or the class given.
         bert: the bert4keras transformer object (`bert.layers`, `bert.inputs`, `bert.apply_...`).
         model: its Keras model; inputs token ids and segment ids `[B, n]`, output as the application says.
+        transformer: the same, under the name that all pretrained models have.
         tokenizer: bert4keras tokenizer, or None if the folder has no vocabulary.
         config: dict, the configuration that the model was built from.
     """
@@ -39,7 +40,7 @@ class PretrainedModel(object):
     def __init__(self, name, kind, bert, tokenizer, config):
         self.name = name
         self.kind = kind
-        self.bert = bert
+        self.bert = self.transformer = bert
         self.model = bert.model
         self.tokenizer = tokenizer
         self.config = config
@@ -54,12 +55,12 @@ class PretrainedModel(object):
         )
 
 
-def load(name_or_path, *, kind=None, model=None, tokenizer=None, missing="error", **build):
-    """Load a pretrained encoder with its tokenizer.
+def load(name_or_path, *, kind=None, model=None, tokenizer=None, missing="error", extra="error", **build):
+    """Load a pretrained model with its tokenizer.
 
     Args:
-        name_or_path: 'me5-zh-char' or 'me5-zh-sp' (bundled), or a folder with `*.ckpt.index`, a JSON configuration
-            and vocab.txt.
+        name_or_path: 'me5-zh-char' or 'me5-zh-sp' (bundled), or a folder: with `*.ckpt.index`, a JSON configuration
+            and vocab.txt, or with Hugging Face's config.json and weights. A T5 goes on to `load_t5`.
         kind: 'bert', 'roberta', 'albert', 'nezha', 'roformer', 'roformer_v2', 'electra', ...; None reads it from the
             checkpoint's variables and the configuration.
         model: a subclass of a bert4keras model class to build instead of the one of that kind.
@@ -67,16 +68,18 @@ def load(name_or_path, *, kind=None, model=None, tokenizer=None, missing="error"
             vocabularies such as WoBERT's want their own with `pre_tokenize`).
         missing: what happens to variables that the model has and the checkpoint lacks: 'error', or 'initialise' (they
             keep their random start; a warning names them), for a new head over an old encoder.
+        extra: what happens if the checkpoint has variables in the encoder for which such a model has no place: 'error',
+            or 'ignore'. Heads that are not asked for are no matter.
         **build: all other arguments of `build_transformer_model`: application, with_mlm, with_pool, keep_tokens,
             dropout_rate, hierarchical_position, ...
 
     Returns:
-        `PretrainedModel`.
+        `PretrainedModel`; for a T5 `PretrainedT5`.
 
     Raises:
-        WeightsError: no such name or folder, a missing file, a vocabulary whose size differs from the embedding's, a
-            variable that is absent or has another shape; the message names the file, what was expected and what was
-            found. The model's weights are then untouched.
+        WeightsError: no such name or folder, a missing or damaged file, a vocabulary whose size differs from the
+            embedding's, a variable that is absent, has another shape or has no place; the message names the file, what
+            was expected and what was found. Nothing is loaded by half.
 
     Reference: bert4keras, https://github.com/bojone/bert4keras.
 
@@ -87,79 +90,86 @@ def load(name_or_path, *, kind=None, model=None, tokenizer=None, missing="error"
     """
     if missing not in ("error", "initialise"):
         raise ValueError("missing=%r; it is 'error' or 'initialise'" % (missing,))
-    if name_or_path in BUNDLED:
-        source = os.path.join(ASSETS, "me5_zh_q4.npz")
-        config, checkpoint = bundled_config(name_or_path), bundled_variables(name_or_path)
-        vocabulary, detected = os.path.join(ASSETS, BUNDLED[name_or_path][1]), "bert"
-    else:
-        config_file, source, vocabulary = find_files(name_or_path)
-        config, checkpoint = _read_config(config_file), source
-        detected = kind
-        if kind is None and model is None:
-            names = [n for n, _ in tf.train.list_variables(source)]
-            detected = kind_of(names, config, name_or_path)
-    kind = model or kind or detected
-    if tokenizer is None and vocabulary is not None:
-        rows = _embedding_rows(checkpoint, config)
-        tokenizer = _make_tokenizer(vocabulary, rows, source, build)
-    transformer = build_transformer_model(
-        config_path=None, model=kind, return_keras_model=False, **dict(config, **build)
+    if extra not in ("error", "ignore"):
+        raise ValueError("extra=%r; it is 'error' or 'ignore'" % (extra,))
+    if kind is None and is_t5(name_or_path):
+        if model is not None:
+            build["model"] = model
+        return load_t5(name_or_path, tokenizer=tokenizer, missing=missing, extra=extra, **build)
+    detected, config, checkpoint, vocabulary = read_folder(
+        name_or_path, kind=model or kind, extra=extra if "num_hidden_layers" not in build else "ignore"
     )
-    load_weights(transformer, checkpoint, source=source, missing=missing)
-    return PretrainedModel(name_or_path, kind, transformer, tokenizer, config)
+    kind = kind or detected
+    rows = _embedding_rows(checkpoint, config)
+    if build.get("keep_tokens") is not None:
+        kept = checked_keep_tokens(build["keep_tokens"], rows, checkpoint.source, config.get("trimmed"))
+        build["keep_tokens"] = kept
+    if tokenizer is None and vocabulary is not None:
+        tokenizer = make_tokenizer(vocabulary, rows, checkpoint.source, build)
+    built = {k: v for k, v in config.items() if k not in ("layer_norm_eps", "trimmed", "model_type")}
+    built_class = extend_with_epsilon(model or kind, config.get("layer_norm_eps"), build.get("application"))
+    built_class = extend_with_rotary_table(built_class, checkpoint)
+    transformer = build_transformer_model(
+        config_path=None, model=built_class, return_keras_model=False, **dict(built, **build)
+    )
+    load_weights(transformer, checkpoint, source=checkpoint.source, missing=missing)
+    if build.get("keep_tokens") is not None:
+        config = record_trimming(config, build["keep_tokens"], rows)
+    return PretrainedModel(name_or_path, model or kind, transformer, tokenizer, config)
 
 
-def load_weights(transformer, checkpoint, *, source, missing="error"):
-    """Set all weights of a bert4keras transformer, or none and raise.
+def read_folder(name_or_path, *, kind=None, extra="error"):
+    """What a bundled name or a folder holds, nothing of it built: for `load`, for converting, for looking.
 
     Args:
-        transformer: bert4keras transformer object, built.
-        checkpoint: dict variable name -> array, or the prefix of a TensorFlow checkpoint.
-        source: name of the file for messages.
-        missing: see `load`.
+        name_or_path: as for `load`, but no T5.
+        kind: the kind if it is known (then it is not looked for).
+        extra: as for `load`.
 
     Returns:
-        list of variable names that were not found (empty unless missing='initialise').
+        (kind as `build_transformer_model` calls it, configuration, `Variables`, path of the vocabulary or None).
 
     Raises:
-        WeightsError: variables are absent or have other shapes.
+        WeightsError: see `load`.
     """
-    mapping = {transformer.prefixed(k): v for k, v in transformer.variable_mapping().items()}
-    pairs, absent, misshapen = [], [], []
-    for layer_name, names in mapping.items():
-        layer = transformer.layers.get(layer_name)
-        if layer is None:
-            continue
-        for weight, name in zip(layer.trainable_weights, names):
-            try:
-                value = transformer.load_variable(checkpoint, name)
-            except (KeyError, tf.errors.NotFoundError):
-                absent.append(name)
-                continue
-            if value is None:
-                continue
-            if K.int_shape(weight) != np.shape(value):
-                misshapen.append("%s: the model has %s, the file %s" % (name, K.int_shape(weight), np.shape(value)))
-            pairs.append((weight, value))
-    if misshapen and not transformer.autoresize_weights:
+    if name_or_path in BUNDLED:
+        source = os.path.join(ASSETS, "me5_zh_q4.npz")
+        vocabulary = os.path.join(ASSETS, BUNDLED[name_or_path][1])
+        variables = from_arrays(source, bundled_variables(name_or_path))
+        return "bert", bundled_config(name_or_path), variables, vocabulary
+    if os.path.isdir(name_or_path) and has_hf_weights(name_or_path):
+        config = _read_json(os.path.join(name_or_path, "config.json"))
+        _, detected = hf_kind(config, name_or_path)
+        config, variables = read_hf(name_or_path, config, extra=extra)
+        return kind or detected, config, variables, _vocabulary(name_or_path)
+    config_file, prefix, vocabulary = find_files(name_or_path)
+    config, variables = _read_config(config_file), read_tensorflow(prefix)
+    beyond = _beyond(variables, config["num_hidden_layers"])
+    if beyond and extra == "error":
         raise WeightsError(
-            "%s does not fit the model: %d variables differ in shape; nothing was loaded. %s. Give the configuration "
-            "that belongs to the checkpoint." % (source, len(misshapen), "; ".join(misshapen[:5]))
+            "%s says num_hidden_layers %d, but %s has %d variables of higher layers, first of them %s; nothing was "
+            "loaded. Give the configuration that belongs to it, num_hidden_layers=..., or extra='ignore'."
+            % (config_file, config["num_hidden_layers"], prefix, len(beyond), beyond[0])
         )
-    if absent and missing == "error":
-        raise WeightsError(
-            "%s lacks %d variables that the model has; nothing was loaded. First of them: %s. If they are a new head "
-            "that you want to train, give missing='initialise'; if not, the kind or the configuration is another."
-            % (source, len(absent), ", ".join(absent[:5]))
-        )
-    if misshapen:
-        # bert4keras' own resizing, asked for by autoresize_weights=True, lives in its own loader.
-        transformer.load_weights_from_checkpoint(checkpoint)
-        return absent
-    K.batch_set_value(pairs)
-    if absent:
-        warnings.warn("%s lacks %s: these start from random values" % (source, ", ".join(absent)))
-    return absent
+    return kind or kind_of(list(variables), config, name_or_path), config, variables, vocabulary
+
+
+def _beyond(variables, layers):
+    numbers = ((n, re.match(r"(?:bert|electra)/encoder/layer_(\d+)/", n)) for n in variables)
+    return [name for name, number in numbers if number and int(number.group(1)) >= layers]
+
+
+def is_t5(path):
+    """Whether a folder is T5's; anything that is wrong with it is told later, by who reads it."""
+    if path in BUNDLED or not os.path.isdir(path):
+        return False
+    if has_hf_weights(path):
+        try:
+            return _read_json(os.path.join(path, "config.json")).get("model_type") in ("t5", "mt5")
+        except WeightsError:
+            return False
+    indexes = glob.glob(os.path.join(path, "*.index"))
+    return len(indexes) == 1 and "shared/embedding" in read_tensorflow(indexes[0][: -len(".index")])
 
 
 def find_files(path):
@@ -180,19 +190,19 @@ def find_files(path):
         raise WeightsError("%s: several configurations (%s); keep one" % (path, ", ".join(map(str, configs))))
     indexes = sorted(glob.glob(os.path.join(path, "*.index")))
     if len(indexes) != 1:
-        if glob.glob(os.path.join(path, "*.safetensors")) or glob.glob(os.path.join(path, "pytorch_model*.bin")):
-            hint = "; this is a Hugging Face folder, which is not read yet"
-        else:
-            hint = ""
         raise WeightsError(
-            "%s: expected one TensorFlow checkpoint (*.index and its data file); found %d of them among %s%s"
-            % (path, len(indexes), listing, hint)
+            "%s: expected one TensorFlow checkpoint (*.index and its data file), or Hugging Face's weights; found %d "
+            "checkpoints among %s" % (path, len(indexes), listing)
         )
     prefix = indexes[0][: -len(".index")]
     if not glob.glob(prefix + ".data-*"):
         raise WeightsError("%s: %s.data-00000-of-00001 is missing; found %s" % (path, prefix, listing))
-    vocabularies = _candidates(path, "vocab.txt", "vocab*.txt", "*.model")
-    return configs[0], prefix, vocabularies[0] if vocabularies else None
+    return configs[0], prefix, _vocabulary(path)
+
+
+def _vocabulary(path):
+    found = _candidates(path, "vocab.txt", "vocab*.txt", "*.model")
+    return found[0] if found else None
 
 
 def _candidates(path, *patterns):
@@ -203,29 +213,47 @@ def _candidates(path, *patterns):
     return []
 
 
-def _read_config(path):
+def _read_json(path):
     try:
         with open(path, encoding="utf-8") as handle:
             config = json.load(handle)
+    except OSError as error:
+        raise WeightsError("%s cannot be read: %s" % (path, error.strerror))
     except ValueError as error:
         raise WeightsError("%s is no JSON: %s" % (path, error))
+    if not isinstance(config, dict):
+        raise WeightsError("%s is no JSON object; it is %.60r" % (path, config))
+    return config
+
+
+def _read_config(path):
+    config = _read_json(path)
     for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"):
         if key not in config:
             raise WeightsError("%s: expected the key %r; found %s" % (path, key, ", ".join(sorted(config))))
     return config
 
 
-def _embedding_rows(checkpoint, config):
+def _lower_case(path):
+    """What Hugging Face's tokenizer_config.json says; models for Chinese are lower case if it says nothing."""
+    file = os.path.join(path, "tokenizer_config.json")
+    return bool(_read_json(file).get("do_lower_case", True)) if os.path.exists(file) else True
+
+
+def _embedding_rows(variables, config):
     """Rows of the token embedding as the checkpoint has it, before keep_tokens."""
-    if isinstance(checkpoint, dict):
-        return len(checkpoint["bert/embeddings/word_embeddings"])
-    for name, shape in tf.train.list_variables(checkpoint):
+    for name in variables:
         if name.endswith("embeddings/word_embeddings"):
-            return shape[0]
+            return variables.shape(name)[0]
     return config["vocab_size"]
 
 
-def _make_tokenizer(vocabulary, rows, source, build):
+def make_tokenizer(vocabulary, rows, source, build):
+    """The tokenizer of a vocabulary file, cut to `build["keep_tokens"]`.
+
+    Raises:
+        WeightsError: the vocabulary has not as many tokens as the embedding has rows.
+    """
     if vocabulary.endswith(".model"):
         tokenizer = SpTokenizer(vocabulary, token_start="<s>", token_end="</s>")
         tokens = tokenizer._vocab_size
@@ -245,4 +273,4 @@ def _make_tokenizer(vocabulary, rows, source, build):
     if keep is not None:
         by_id = {i: token for token, i in token_dict.items()}
         token_dict = {by_id[i]: new for new, i in enumerate(keep)}
-    return Tokenizer(token_dict, do_lower_case=True)
+    return Tokenizer(token_dict, do_lower_case=_lower_case(os.path.dirname(vocabulary)))

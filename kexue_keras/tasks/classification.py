@@ -11,6 +11,7 @@ from tqdm import tqdm
 from kexue_keras import models
 from kexue_keras.backend import set_seed
 from kexue_keras.data import BucketedBatches, UserError, encode
+from kexue_keras.models.load import is_t5
 from kexue_keras.optimizers import AdamW
 from kexue_keras.tasks import report, techniques  # noqa: F401  (techniques: fills the registry)
 from kexue_keras.tasks.checkpoint import atomic_path, read_json, write_json
@@ -102,6 +103,8 @@ def make_optimizer(recipe):
 def _build(recipe):
     """Model, batches, loss and optimizer of a recipe whose data are read."""
     options = recipe.options
+    if is_t5(options.model):
+        raise UserError("a T5 generates; classification takes an encoder, a BERT or a RoFormer", path=options.model)
     arguments = {}
     if options.dropout is not None:
         arguments.update(dropout_rate=options.dropout, attention_dropout_rate=options.dropout)

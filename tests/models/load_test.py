@@ -153,8 +153,27 @@ def test_foreign_checkpoints_are_named(tmp_path):
     assert kind_of(["bert/embeddings/word_embeddings"], {}, "x") == "roformer_v2"
 
 
-def test_hugging_face_folders_say_so(tmp_path):
+def test_a_hugging_face_folder_needs_its_configuration(tmp_path):
     folder = tiny_bert_folder(tmp_path)
     os.rename(os.path.join(folder, "bert_model.ckpt.index"), os.path.join(folder, "model.safetensors"))
-    with pytest.raises(WeightsError, match="Hugging Face"):
+    with pytest.raises(WeightsError, match="config.json cannot be read"):
         load(folder)
+
+
+def test_layers_beyond_the_configuration_are_named(tmp_path):
+    folder = tiny_bert_folder(tmp_path)
+    path = os.path.join(folder, "bert_config.json")
+    with open(path, "w") as handle:
+        json.dump(dict(tiny_config(), num_hidden_layers=1), handle)
+    with pytest.raises(WeightsError, match="num_hidden_layers 1, but .* has 16 variables of higher layers.*layer_1/"):
+        load(folder)
+    assert load(folder, extra="ignore").bert.num_hidden_layers == 1
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    folder = tiny_bert_folder(tmp_path)
+    for name in ("bert_model.ckpt.data-00000-of-00001", "bert_model.ckpt.index"):
+        with open(os.path.join(folder, name), "r+b") as handle:
+            handle.truncate(100)
+        with pytest.raises(WeightsError, match="bert_model.ckpt"):
+            load(folder)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import CHARACTERS, tiny_bert_folder
 
-from kexue_keras import optimizers
+from kexue_keras import models, optimizers
 from kexue_keras.backend import K
 from kexue_keras.data import UserError
 from kexue_keras.losses import RDropCrossentropy
@@ -12,6 +12,7 @@ from kexue_keras.optimizers.base import chain
 from kexue_keras.tasks import classification
 from kexue_keras.tasks.recipe import TECHNIQUES
 from kexue_keras.tasks.techniques.accumulation import windows
+from kexue_keras.tasks.techniques.recompute import model_class
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +118,13 @@ def test_names_and_orders():
     assert len({t.name for t in TECHNIQUES}) == len(TECHNIQUES)
     order = {t.name: t.order for t in TECHNIQUES}
     assert order["momentum-accumulation"] < order["schedule"] < order["averaging"] < order["accumulation"]
+
+
+def test_folders_of_hugging_face_and_t5(folder, files, tmp_path):
+    models.convert(folder, str(tmp_path / "hf"), format="hf")
+    assert model_class(str(tmp_path / "hf")) is model_class(folder)
+    (tmp_path / "t5").mkdir()
+    (tmp_path / "t5" / "config.json").write_text('{"model_type": "mt5"}')
+    (tmp_path / "t5" / "model.safetensors").write_text("")
+    with pytest.raises(UserError, match="a T5 generates"):
+        classification.finetune(str(tmp_path / "t5"), files[0], str(tmp_path / "run"), valid=files[1], quiet=True)

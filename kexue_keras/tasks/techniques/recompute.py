@@ -1,15 +1,11 @@
 """Recompute: less memory for more time, the same result (节省显存的重计算技巧也有了Keras版了, kexue.fm/archives/7367)."""
 
-import json
-
-import tensorflow as tf
 from bert4keras import models as bert4keras_models
 
 from kexue_keras.data import UserError
 from kexue_keras.models import WeightsError, extend_with_recompute
 from kexue_keras.models.bundled import BUNDLED
-from kexue_keras.models.kinds import kind_of
-from kexue_keras.models.load import find_files
+from kexue_keras.models.load import read_folder
 from kexue_keras.models.recompute import POLICIES
 from kexue_keras.tasks.recipe import Technique, technique
 
@@ -66,10 +62,7 @@ def model_class(name_or_path):
     if name_or_path in BUNDLED:
         return bert4keras_models.BERT
     try:
-        config_file, checkpoint, _ = find_files(name_or_path)
-        with open(config_file, encoding="utf-8") as handle:
-            config = json.load(handle)
-        names = [name for name, _ in tf.train.list_variables(checkpoint)]
-        return _CLASSES[kind_of(names, config, name_or_path)]
+        # What has no place in the model is told where it is loaded.
+        return _CLASSES[read_folder(name_or_path, extra="ignore")[0]]
     except (WeightsError, ValueError) as error:
         raise UserError(error)

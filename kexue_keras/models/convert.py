@@ -1,0 +1,111 @@
+"""Model folders from one format to the other, and models back into folders: `convert`, `save`.
+
+Converting builds no model and needs no PyTorch: names are exchanged and matrices turned, values stay bit for bit.
+"""
+
+import os
+
+from kexue_keras.models.assign import checked_keep_tokens, record_trimming
+from kexue_keras.models.hf import has_hf_weights
+from kexue_keras.models.load import is_t5, make_tokenizer, read_folder
+from kexue_keras.models.t5 import read_t5_folder, t5_tokenizer
+from kexue_keras.models.variables import WeightsError
+from kexue_keras.models.write import FORMATS, weights_of, write_folder
+
+
+def save(pretrained, path, *, format="tensorflow", overwrite=False):
+    """Write a loaded (and trained) model as a folder that `load` or `load_t5` reads again, bit for bit.
+
+    Args:
+        pretrained: what `load` or `load_t5` returned. Its bert4keras part is written, with the heads that it has; what
+            was put on top of it (a classifier) is not.
+        path: str, a folder that does not exist or is empty.
+        format: 'tensorflow' (checkpoint, JSON configuration, vocabulary, as bert4keras reads them too) or 'hf'
+            (config.json, model.safetensors, vocabulary).
+        overwrite: bool, replace what is there.
+
+    Raises:
+        WeightsError: there is something in `path`, or the kind of model has no form in that format.
+
+    >>> import os, tempfile
+    >>> folder = os.path.join(tempfile.mkdtemp(), 'hf')
+    >>> save(kexue_keras.models.load('me5-zh-char', num_hidden_layers=1), folder, format='hf')
+    >>> sorted(os.listdir(folder))
+    ['config.json', 'model.safetensors', 'tokenizer_config.json', 'vocab.txt']
+    """
+    transformer, kind = pretrained.transformer, pretrained.kind
+    arrays = weights_of(transformer)
+    if "t5" in str(kind):
+        kind = "t5"
+    elif not isinstance(kind, str):
+        kind = _kind_of_class(kind, arrays, pretrained.config)
+    config = dict(pretrained.config, num_hidden_layers=transformer.num_hidden_layers)
+    config["vocab_size"] = next(
+        len(v) for n, v in arrays.items() if n.endswith(("word_embeddings", "shared/embedding"))
+    )
+    write_folder(path, kind, config, arrays, format=format, tokenizer=pretrained.tokenizer, overwrite=overwrite)
+
+
+def _kind_of_class(model, arrays, config):
+    from kexue_keras.models.kinds import kind_of
+
+    return kind_of(arrays, config, model.__name__)
+
+
+def convert(source, target, *, format=None, keep_tokens=None, extra="error", overwrite=False):
+    """Convert a model folder from one format to the other, or trim its vocabulary, without building the model.
+
+    Args:
+        source: folder with a TensorFlow checkpoint or with Hugging Face's weights; or the name of a bundled model.
+        target: str, a folder that does not exist or is empty.
+        format: 'tensorflow' or 'hf'; None takes the one that `source` does not have, with keep_tokens the same one.
+        keep_tokens: token ids to keep, as from `trim_sentencepiece`; the vocabulary is cut in the same way, and the
+            configuration records it.
+        extra: 'error' or 'ignore': variables that have no place in such a model, or no name in the other format.
+        overwrite: bool, replace what is there.
+
+    Returns:
+        names of the variables that were left out: other heads than those of pretraining.
+
+    Raises:
+        WeightsError: see `load`; or `target` is there already.
+
+    Reference: kexue.fm/archives/7867 (那个屠榜的T5模型，现在可以在中文上玩玩了), for trimming.
+
+    >>> import os, tempfile
+    >>> folder = os.path.join(tempfile.mkdtemp(), 'hf')
+    >>> convert('me5-zh-char', folder, keep_tokens=list(range(200)), format='hf')
+    []
+    >>> kexue_keras.models.load(folder, num_hidden_layers=1)
+    <PretrainedModel ...: bert, 12 layers x 384, 200 tokens>
+    """
+    if format not in FORMATS + (None,):
+        raise ValueError("format=%r; it is %s" % (format, " or ".join(map(repr, FORMATS))))
+    theirs = os.path.isdir(source) and has_hf_weights(source)
+    if format is None:
+        format = "hf" if theirs == (keep_tokens is not None) else "tensorflow"
+    if is_t5(source):
+        kind, vocabulary, tokens_in = "t5", None, "shared/embedding"
+        config, variables = read_t5_folder(source, None, extra)
+    else:
+        kind, config, variables, vocabulary = read_folder(source, extra=extra)
+        tokens_in = next((n for n in variables if n.endswith("embeddings/word_embeddings")), None)
+    if tokens_in is None:
+        raise WeightsError("%s has no token embedding; nothing was written" % variables.source)
+    rows, name = variables.shape(tokens_in)[0], variables.source
+    if keep_tokens is not None:
+        keep_tokens = checked_keep_tokens(keep_tokens, rows, name, config.get("trimmed"))
+    if kind == "t5":
+        tokenizer = t5_tokenizer(source, None, keep_tokens, rows, name)
+    else:
+        tokenizer = make_tokenizer(vocabulary, rows, name, {"keep_tokens": keep_tokens}) if vocabulary else None
+    arrays = {n: variables[n] for n in variables}
+    if keep_tokens is not None:
+        config = record_trimming(config, keep_tokens, rows)
+        for n in arrays:
+            if n in (tokens_in, "cls/predictions/output_bias"):
+                arrays[n] = arrays[n][keep_tokens]
+            elif n == "decoder/logits/kernel":
+                arrays[n] = arrays[n][:, keep_tokens]
+    write_folder(target, kind, config, arrays, format=format, tokenizer=tokenizer, extra=extra, overwrite=overwrite)
+    return list(getattr(variables, "left_out", []))

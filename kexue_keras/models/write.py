@@ -1,0 +1,190 @@
+"""Writing a model folder: TensorFlow checkpoint or Hugging Face's safetensors, configuration and vocabulary."""
+
+import json
+import os
+import re
+import shutil
+
+import numpy as np
+import tensorflow as tf
+
+from kexue_keras.backend import K, tf1
+from kexue_keras.models.hf_config import to_hf
+from kexue_keras.models.hf_names import hf_names
+from kexue_keras.models.rotary import ROTARY_TABLE, sinusoidal_table
+from kexue_keras.models.safetensors_file import write_safetensors
+from kexue_keras.models.variables import WeightsError
+
+FORMATS = ("tensorflow", "hf")
+_OPTIMIZER = re.compile(r"(_slot_\w+|/Adam(_1)?|/(adam|lamb)_[mv]|/Momentum|^global_step)$")
+
+
+def weights_of(transformer):
+    """The weights of a bert4keras transformer under the names of its checkpoints.
+
+    Args:
+        transformer: bert4keras transformer object.
+
+    Returns:
+        dict name -> float32 array.
+
+    Raises:
+        WeightsError: it has several weights that go by one name (ALBERT with its layers unshared).
+    """
+    arrays = {}
+    mapping = {transformer.prefixed(k): v for k, v in transformer.variable_mapping().items()}
+    for layer, names in mapping.items():
+        if layer not in transformer.layers:
+            continue
+        for name, value in zip(names, K.batch_get_value(transformer.layers[layer].trainable_weights)):
+            if name in arrays:
+                raise WeightsError(
+                    "the model has several weights called %s (are its layers unshared?), so no checkpoint of that kind "
+                    "can hold it; save it with Keras' save_weights" % name
+                )
+            # These two lie the other way round in checkpoints than in bert4keras.
+            turned = name.endswith(("relative_attention_bias", "cls/seq_relationship/output_weights"))
+            arrays[name] = value.T if turned else value
+    if hasattr(transformer, "rotary_table"):
+        arrays[ROTARY_TABLE] = transformer.rotary_table
+    return arrays
+
+
+def write_folder(
+    path, kind, config, variables, *, format, vocabulary=None, tokenizer=None, extra="error", overwrite=False
+):
+    """Write a folder that `load` or `load_t5` reads; it appears under its name when it is complete.
+
+    Args:
+        path: str, a folder that does not exist or is empty.
+        kind: 'bert', 'albert', 'electra', 'roformer', 't5', 'nezha', ...
+        config: dict in the words of bert4keras.
+        variables: dict name -> array, names as in TensorFlow checkpoints.
+        format: 'tensorflow' or 'hf'.
+        vocabulary: path of a vocabulary file to copy.
+        tokenizer: bert4keras tokenizer to write instead.
+        extra: 'error' or 'ignore': what happens to variables that Hugging Face's format has no name for.
+        overwrite: replace what is there.
+
+    Raises:
+        WeightsError: there is something in `path`; the kind has no form in that format; variables without a name there.
+    """
+    if format not in FORMATS:
+        raise ValueError("format=%r; it is %s" % (format, " or ".join(map(repr, FORMATS))))
+    if os.path.exists(path) and not overwrite and not (os.path.isdir(path) and not os.listdir(path)):
+        raise WeightsError("%s is there already; give the name of a new folder, or overwrite=True" % path)
+    path = os.path.abspath(path)
+    part = path + ".part"
+    shutil.rmtree(part, ignore_errors=True)
+    os.makedirs(part)
+    try:
+        own = {name: variables[name] for name in variables if not _OPTIMIZER.search(name)}
+        (_write_hf if format == "hf" else _write_tensorflow)(part, kind, config, own, extra)
+        _write_vocabulary(part, vocabulary, tokenizer)
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        elif os.path.exists(path):
+            os.remove(path)
+        os.rename(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_tensorflow(path, kind, config, variables, extra):
+    table = variables.get(ROTARY_TABLE)
+    if table is not None and np.array_equal(table, sinusoidal_table(*table.shape)):
+        variables = {name: value for name, value in variables.items() if name != ROTARY_TABLE}
+    if kind == "t5" and config.get("norm_name") == "rms_norm":
+        # mT5's checkpoints say rms_norm, and bert4keras' 'mt5.1.1' looks for that.
+        variables = {n.replace("final_layer_norm", "rms_norm"): v for n, v in variables.items()}
+        variables = {n.replace("layer_norm", "rms_norm"): v for n, v in variables.items()}
+    words = dict(config)
+    act = words["hidden_act"]
+    # The one with erf is bert4keras' and Google's "gelu"; in a T5 the word would leave it open which one.
+    if kind != "t5" and act == "gelu_erf":
+        words["hidden_act"] = "gelu"
+    _write_json(os.path.join(path, "t5_config.json" if kind == "t5" else "bert_config.json"), words)
+    write_tensorflow(os.path.join(path, "t5_model.ckpt" if kind == "t5" else "bert_model.ckpt"), variables)
+
+
+def write_tensorflow(prefix, variables):
+    """Write a TensorFlow checkpoint.
+
+    Args:
+        prefix: str, path without `.index`.
+        variables: dict name -> array.
+    """
+    names = sorted(variables)
+    with tf.Graph().as_default(), tf1.Session() as session:
+        # Fed, since a graph with the weights as constants may not have more than 2 GB.
+        feeds = [tf1.placeholder(variables[name].dtype, variables[name].shape) for name in names]
+        save = tf.raw_ops.SaveV2(prefix=prefix, tensor_names=names, shape_and_slices=[""] * len(names), tensors=feeds)
+        session.run(save, {feed: variables[name] for feed, name in zip(feeds, names)})
+
+
+def _write_hf(path, kind, config, variables, extra):
+    model_type = config.get("model_type")
+    if kind == "t5":
+        model_type = model_type if model_type in ("t5", "mt5") else "t5"
+    elif kind == "bert" and model_type == "electra":
+        model_type = "electra_generator"
+    else:
+        model_type = "bert" if kind == "roberta" else kind
+    theirs_of = hf_table(kind if kind == "t5" else model_type, config)
+    unknown = [name for name in variables if name not in theirs_of]
+    if unknown and extra == "error":
+        raise WeightsError(
+            "%d variables have no name in Hugging Face's %s, first of them %s; nothing was written. extra='ignore' "
+            "leaves them out" % (len(unknown), model_type, ", ".join(unknown[:5]))
+        )
+    arrays = {}
+    for name in variables:
+        if name in theirs_of:
+            theirs, turned = theirs_of[name]
+            arrays[theirs] = variables[name].T if turned else variables[name]
+    written = to_hf(config, model_type)
+    if model_type == "roformer":
+        size = config["hidden_size"] // config["num_attention_heads"]
+        table = sinusoidal_table(written.setdefault("max_position_embeddings", 1536), size)
+        arrays.setdefault("roformer.encoder.embed_positions.weight", table)
+        written["rotary_value"] = False
+    _write_json(os.path.join(path, "config.json"), written)
+    write_safetensors(os.path.join(path, "model.safetensors"), arrays)
+
+
+def hf_table(kind, config):
+    """Name in a TensorFlow checkpoint -> (Hugging Face's name, whether it is transposed).
+
+    Raises:
+        WeightsError: Hugging Face's library has no such model.
+    """
+    if kind not in ("bert", "albert", "electra", "electra_generator", "roformer", "t5"):
+        raise WeightsError(
+            "Hugging Face's library has no model of the kind %r; save it as TensorFlow checkpoint" % kind
+        )
+    if kind == "bert" and config.get("embedding_size", config["hidden_size"]) != config["hidden_size"]:
+        raise WeightsError("Hugging Face's BERT has no embedding_size of its own; save it as TensorFlow checkpoint")
+    return {ours: (theirs, turned) for theirs, (ours, turned) in hf_names(kind, config).items()}
+
+
+def _write_vocabulary(path, vocabulary, tokenizer):
+    if tokenizer is None:
+        if vocabulary is not None:
+            shutil.copy(vocabulary, os.path.join(path, os.path.basename(vocabulary)))
+        return
+    if hasattr(tokenizer, "sp_model"):
+        with open(os.path.join(path, "spiece.model"), "wb") as handle:
+            handle.write(tokenizer.sp_model.serialized_model_proto())
+        return
+    tokens = sorted(tokenizer._token_dict, key=tokenizer._token_dict.get)
+    if [tokenizer._token_dict[token] for token in tokens] != list(range(len(tokens))):
+        raise WeightsError("the tokenizer's ids have gaps, so there is no vocab.txt that says the same")
+    with open(os.path.join(path, "vocab.txt"), "w", encoding="utf-8") as handle:
+        handle.writelines(token + "\n" for token in tokens)
+    _write_json(os.path.join(path, "tokenizer_config.json"), {"do_lower_case": bool(tokenizer._do_lower_case)})
+
+
+def _write_json(path, value):
+    with open(path, "w", encoding="utf-8") as handle:
+        json.dump(value, handle, ensure_ascii=False, indent=1, sort_keys=True)
+        handle.write("\n")

@@ -1,0 +1,122 @@
+"""trim_sentencepiece: which pieces stay, that ids go together, errors; the published trimming of mT5."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from conftest import SHARED
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kexue_keras.models import WeightsError, trim_sentencepiece
+from kexue_keras.models.bundled import ASSETS
+from kexue_keras.models.trimming import keep_pieces, sentencepiece_tokenizer
+
+pytestmark = pytest.mark.one_stack
+MODEL = os.path.join(ASSETS, "me5_zh_q4.spiece.model")
+MT5 = os.path.join(SHARED, "data", "vocab", "mt5_sentencepiece_cn.model")
+TEXTS = ["今天天气不错，我们去公园。", "明天下雨", "深度学习模型的压缩与加速"]
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return sentencepiece_tokenizer(MODEL)
+
+
+@pytest.fixture(scope="module")
+def trimmed():
+    return trim_sentencepiece(MODEL, TEXTS * 3 + ["罕见"], min_count=2)
+
+
+def test_pieces_of_the_corpus_stay_and_ids_go_together(whole, trimmed):
+    small = trimmed.tokenizer()
+    assert small._vocab_size == len(trimmed.keep_tokens) - 2 < 500
+    assert trimmed.keep_tokens == sorted(trimmed.keep_tokens) and 0.9 < trimmed.coverage < 1
+    assert trimmed.keep_tokens[:259] == list(range(259))
+    assert trimmed.keep_tokens[-102:] == list(range(25386, 25488))
+    for new, old in enumerate(trimmed.keep_tokens[:-2]):
+        assert small.id_to_token(new) == whole.id_to_token(old)
+    for text in TEXTS:
+        assert [trimmed.keep_tokens[i] for i in small.encode(text)[0]] == whole.encode(text)[0]
+        assert small.decode([int(i) for i in small.encode(text)[0]]) == whole.decode(whole.encode(text)[0])
+
+
+def test_counts_and_files_choose_the_same_as_texts(tmp_path, whole, trimmed):
+    (tmp_path / "corpus.txt").write_text("\n".join(TEXTS * 3 + ["罕见"]) + "\n", encoding="utf-8")
+    assert trim_sentencepiece(MODEL, str(tmp_path / "corpus.txt"), min_count=2).keep_tokens == trimmed.keep_tokens
+    counts = {}
+    for text in TEXTS * 3 + ["罕见"]:
+        for token in whole.tokenize(text)[:-1]:
+            counts[token] = counts.get(token, 0) + 1
+    assert trim_sentencepiece(MODEL, counts, min_count=2).keep_tokens == trimmed.keep_tokens
+    by_id = {whole.token_to_id(token): count for token, count in counts.items()}
+    with open(MODEL, "rb") as handle:
+        assert trim_sentencepiece(handle.read(), by_id, min_count=2).keep_tokens == trimmed.keep_tokens
+
+
+def test_saving(tmp_path, trimmed):
+    trimmed.save(str(tmp_path / "new"))
+    with open(str(tmp_path / "new" / "keep_tokens.json")) as handle:
+        assert json.load(handle) == trimmed.keep_tokens
+    again = sentencepiece_tokenizer(str(tmp_path / "new" / "spiece.model"))
+    assert again.encode(TEXTS[0]) == trimmed.tokenizer().encode(TEXTS[0])
+
+
+def test_the_most_frequent_stay_within_a_limit():
+    counts = {1000: 5, 2000: 9, 3000: 9, 4000: 1}
+    limits = dict(head=4, tail=0, spare=0)
+    fixed = trim_sentencepiece(MODEL, counts, min_count=10, **limits).keep_tokens
+    for room, chosen in ((0, set()), (1, {2000}), (2, {2000, 3000}), (3, {1000, 2000, 3000})):
+        kept = trim_sentencepiece(MODEL, counts, max_pieces=len(fixed) + room, **limits).keep_tokens
+        assert set(kept) - set(fixed) == chosen and kept == sorted(kept)
+
+
+@settings(max_examples=8)
+@given(st.sets(st.integers(4, 25485), min_size=1, max_size=40), st.integers(0, 20))
+def test_any_selection_gives_a_model_with_just_these_pieces(whole, chosen, spare):
+    ids = sorted(chosen | {0, 1, 2, 3})
+    small = sentencepiece_tokenizer(keep_pieces(MODEL, ids + list(range(25486, 25486 + spare))))
+    assert [small.id_to_token(i) for i in range(small._vocab_size)] == [whole.id_to_token(i) for i in ids]
+
+
+def test_errors(tmp_path):
+    (tmp_path / "x.model").write_bytes(b"nonsense")
+    for model, message in ((str(tmp_path / "x.model"), "no SentencePiece model"), ("nowhere", "nowhere is no file")):
+        with pytest.raises(WeightsError, match=message):
+            trim_sentencepiece(model, TEXTS)
+    for corpus, options, message in (
+        ([], {}, "corpus has no text"),
+        ("nowhere.txt", {}, "corpus='nowhere.txt' is no file"),
+        ({"没有这个词": 1}, {}, "counts have '没有这个词', which the SentencePiece model lacks"),
+        ({25486: 1}, {}, "counts have 25486"),
+        (TEXTS, {"head": -1}, "head is -1"),
+        (TEXTS, {"max_pieces": 100}, "max_pieces is 100, but head, tail and special pieces are 359"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            trim_sentencepiece(MODEL, corpus, **options)
+    with pytest.raises(WeightsError, match="lacks the unknown piece"):
+        keep_pieces(MODEL, [5, 6])
+    with pytest.raises(WeightsError, match="has no pieces of text"):
+        sentencepiece_tokenizer(keep_pieces(MODEL, [0, 1, 2, 3]))
+    with pytest.raises(WeightsError, match="ids beyond the 25486 pieces before others"):
+        keep_pieces(MODEL, [0, 1, 2, 3, 25486, 5])
+
+
+@pytest.mark.skipif(not os.path.isfile(MT5), reason="../shared/data/vocab is not there")
+def test_a_real_trimmed_vocabulary_of_mt5_is_trimmed_further(tmp_path):
+    with open(MT5.replace(".model", "_keep_tokens.json")) as handle:
+        published = json.load(handle)
+    tokenizer = sentencepiece_tokenizer(MT5)
+    # Its last two are spare rows, as `spare=2` makes them.
+    assert tokenizer._vocab_size == len(published) - 2 and published[-2:] == [250100, 250101]
+    assert published[:259] == list(range(259)) and published[-102:-2] == list(range(250000, 250100))
+    small = trim_sentencepiece(MT5, TEXTS)
+    assert small.coverage == 1 and len(small.keep_tokens) < 450
+    # Whatever is not among the pieces is written in bytes, so nothing is lost.
+    for text in TEXTS + ["龘𠮷"]:
+        found, old = small.tokenizer().encode(text)[0], tokenizer.encode(text)[0]
+        if text in TEXTS:
+            assert [small.keep_tokens[i] for i in found] == old
+        assert small.tokenizer().decode([int(i) for i in found]) == tokenizer.decode([int(i) for i in old])
+    assert np.max(found) < len(small.keep_tokens) - 2
