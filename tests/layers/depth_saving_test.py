@@ -1,6 +1,7 @@
 """Models with these layers are saved here and load in a fresh process, in the formats of Keras."""
 
 import numpy as np
+import pytest
 
 from kexue_keras.backend import keras
 from kexue_keras.layers import (
@@ -29,6 +30,7 @@ print("same")
 """
 
 
+@pytest.mark.spread
 def test_a_model_with_all_of_them_comes_back(tmp_path, run_python):
     tokens = keras.layers.Input((None,))
     x = keras.layers.Dense(8, activation="squareplus")(

@@ -172,6 +172,7 @@ def test_all_see_all_causal_and_rescaled(rng, name):
             np.testing.assert_allclose(run_scaled(x, mask)[s][rows], expected[rows], atol=5e-5)
 
 
+@pytest.mark.spread
 def test_the_numbers_of_the_specification():
     fnet = np.array([[[0.0, 1], [2, 3], [4, 5]]])
     expected = [[15, -3], [-6, 0], [-6, 0]]
@@ -252,6 +253,7 @@ def test_gradients(rng, name):
         assert_gradients(y, [x] + layer.trainable_weights, rng)
 
 
+@pytest.mark.spread
 def test_float16(rng):
     x, mask = rng.randn(2, 6, WIDTH), np.arange(6) < [[6], [4]]
     with floatx("float16"):

@@ -51,6 +51,7 @@ def by_scale(cases):
 DTYPES = pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-9), ("float32", 2e-5)])
 
 
+@pytest.mark.spread
 @pytest.mark.one_stack
 @DTYPES
 def test_oracles_of_cosines(dtype, tolerance):
@@ -69,6 +70,7 @@ def test_oracles_of_cosines(dtype, tolerance):
                 np.testing.assert_allclose(got[1], slope, atol=scale * tolerance, err_msg=case["name"])
 
 
+@pytest.mark.spread
 @DTYPES
 def test_oracles_of_vectors(dtype, tolerance):
     for scale, cases in by_scale(OF_VECTORS):

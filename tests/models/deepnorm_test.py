@@ -80,6 +80,7 @@ def test_what_comes_later_does_not_leak_and_padding_does_not_count(application):
     np.testing.assert_allclose(ours[1:, :3], short, atol=1e-6)
 
 
+@pytest.mark.spread
 def test_foreign_checkpoints_are_refused_unless_asked_for(tmp_path):
     folder = tiny_bert_folder(tmp_path / "bert", num_hidden_layers=1)
     with pytest.raises(WeightsError, match="deepnorm.*allow_pretrained=True"):

@@ -68,6 +68,7 @@ def compare(base, policies, **settings):
     return plain, extended
 
 
+@pytest.mark.spread
 def test_bert_with_a_tied_head_under_every_policy():
     policies = [{"policy": "selective"}, {"policy": "layers"}]
     plain, extended = compare(b.BERT, policies, with_mlm=True, with_pool=True)

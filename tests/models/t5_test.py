@@ -85,6 +85,7 @@ def test_outputs_are_those_of_numpy(tmp_path, gated):
     np.testing.assert_array_equal(K.get_value(t5.t5.layers["Embedding-Token"].embeddings), weights["shared.weight"])
 
 
+@pytest.mark.spread
 def test_a_trimmed_model_gives_the_same_logits_and_is_loaded_again(tmp_path, run_python):
     path, config, weights = t5_folder(tmp_path / "full")
     kept = [0, 1, 2, 5, 6, 7, 8, 9, 10, 12, 13, 49]

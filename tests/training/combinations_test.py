@@ -149,6 +149,7 @@ def test_a_stopped_run_goes_on_with_the_same_dropout(feature):
     np.testing.assert_allclose(stopped[2], whole[2], rtol=1e-6)
 
 
+@pytest.mark.spread
 def test_all_at_once(references):
     features = [f for f in FEATURES if f != "resume"]
     _, weights, _ = train(tuple(f for f in features if f != "gradient cache"))

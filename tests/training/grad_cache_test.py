@@ -233,6 +233,7 @@ def test_the_loss_of_the_article_on_views_and_sample_weights(rng):
         TwoViewLoss(None)
 
 
+@pytest.mark.spread
 def test_towers_and_hard_negatives_train_as_one_pass_does(rng):
     a, b = dense_encoder(name="a"), dense_encoder(name="b")
     towers = [a, b, b]

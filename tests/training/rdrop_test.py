@@ -96,6 +96,7 @@ def test_fit_with_shuffling_odd_batches_and_validation(rng, tmp_path, run_python
     assert float(said[-1]) > 1.5  # it still is R-Drop
 
 
+@pytest.mark.spread
 def test_bert_with_two_inputs_and_masks(rng):
     from bert4keras.models import build_transformer_model
     from helpers import tiny_config
@@ -117,6 +118,7 @@ def test_bert_with_two_inputs_and_masks(rng):
     assert np.isfinite(trained.train_on_batch([tokens, segments], y))
 
 
+@pytest.mark.spread
 def test_two_outputs_regression_and_multilabel(rng):
     x = keras.layers.Input([4])
     h = keras.layers.Dropout(0.5)(x)
