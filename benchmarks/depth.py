@@ -20,7 +20,6 @@ import argparse
 import collections
 import glob
 import gzip
-import json
 import os
 import sys
 import time
@@ -228,16 +227,8 @@ def train(scheme, seed, options, ids, log_frequencies):
     return losses, excess, ratios, (time.perf_counter() - start) / max(options.steps - 1, 1)
 
 
-def rows_of(options):
-    path = os.path.join(options.results, "depth.jsonl")
-    if not os.path.exists(path):
-        return []
-    with open(path, encoding="utf-8") as handle:
-        return [json.loads(line) for line in handle]
-
-
 def run_training(options):
-    from record import record
+    from record import record, recorded
 
     ids, log_frequencies = characters(options.text)
     entropy = float(-np.sum(np.exp(log_frequencies) * log_frequencies))
@@ -246,7 +237,7 @@ def run_training(options):
         for scheme in options.schemes.split(","):
             key = {"benchmark": "next character", "scheme": scheme, "seed": seed}
             key.update({name: getattr(options, name) for name in SETTING})
-            if any(all(row.get(k) == v for k, v in key.items()) for row in rows_of(options)):
+            if recorded("depth", options.results, **key):
                 print("there already:", key, flush=True)
                 continue
             losses, excess, ratios, seconds = train(scheme, seed, options, ids, log_frequencies)
@@ -269,20 +260,21 @@ def run_training(options):
 def plot(options):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from record import rows
 
     wanted = {k: getattr(options, k) for k in SETTING if k != "rate"}
-    rows = [r for r in rows_of(options) if r["benchmark"] == "next character"]
-    rows = [row for row in rows if all(row.get(k) == v for k, v in wanted.items())]
-    if not rows:
+    found = [r for r in rows("depth", options.results) if r["benchmark"] == "next character"]
+    found = [row for row in found if all(row.get(k) == v for k, v in wanted.items())]
+    if not found:
         sys.exit("no rows of this setting in %s/depth.jsonl; run train first" % options.results)
-    rates = sorted({row["rate"] for row in rows})
+    rates = sorted({row["rate"] for row in found})
     figure = Figure(figsize=(4.2 * len(rates), 3.6))
     FigureCanvasAgg(figure)
     labels = {"vanilla": "plain post-norm", "paper": "DeepNorm, rule 'paper'", "adam": "DeepNorm, rule 'adam'"}
     for i, rate in enumerate(rates):
         axes = figure.add_subplot(1, len(rates), i + 1)
         for color, scheme in zip(("tab:red", "tab:blue", "tab:green"), labels):
-            curves = [r["losses_minus_frequencies"] for r in rows if r["scheme"] == scheme and r["rate"] == rate]
+            curves = [r["losses_minus_frequencies"] for r in found if r["scheme"] == scheme and r["rate"] == rate]
             for n, curve in enumerate(curves):
                 means = np.convolve(curve, np.ones(10) / 10, "valid")
                 axes.plot(np.arange(9, len(curve)), means, color=color, lw=1.2, label=None if n else labels[scheme])

@@ -14,18 +14,13 @@ import os
 import time
 
 import numpy as np
+from record import ratio, record
 
 
-def ratio(times, above, below):
-    """Medians over rounds of the ratio within a round, of wall time and of the processor time of all threads."""
-    wall, processor = (np.array(times[above]) / np.array(times[below])).T
-    quartiles = np.percentile(wall, [25, 50, 75])
-    return {
-        "ratio": round(quartiles[1], 4),
-        "quartiles": [round(q, 4) for q in quartiles[::2]],
-        "processor_time_ratio": round(float(np.median(processor)), 4),
-        "seconds": {name: round(float(np.median(times[name], axis=0)[0]), 4) for name in (above, below)},
-    }
+def compare(times, above, below):
+    """The ratios, and the median seconds of both sides."""
+    seconds = {name: round(float(np.median(times[name], axis=0)[0]), 4) for name in (above, below)}
+    return dict(ratio(times, above, below), seconds=seconds)
 
 
 def measure(contestants, width, batch, length, rounds, rng, mask_kind="padding"):
@@ -71,7 +66,6 @@ def main():
     parser.add_argument("--rounds", type=int, default=31)
     options = parser.parse_args()
     from bert4keras.layers import MultiHeadAttention
-    from record import record
 
     from kexue_keras.backend import K
     from kexue_keras.layers import EntropyInvariantAttention, mixing
@@ -97,9 +91,12 @@ def main():
             times = measure(contestants, width, batch, length, rounds, rng, kind)
             setting = {"batch": batch, "length": length, "width": width, "heads": heads, "rounds": rounds}
             case = "%s mask, %d tokens" % (kind, length)
-            emit("entropy_invariant_attention", case, 1.03, ratio(times, "ours", "bert4keras"), **setting)
+            emit("entropy_invariant_attention", case, 1.03, compare(times, "ours", "bert4keras"), **setting)
             emit(
-                "entropy_invariant_attention", case + ", over softmax_plus", None, ratio(times, "ours", "softmax_plus")
+                "entropy_invariant_attention",
+                case + ", over softmax_plus",
+                None,
+                compare(times, "ours", "softmax_plus"),
             )
     length = 16 if options.quick else 512
     K.clear_session()
@@ -112,7 +109,7 @@ def main():
     times = measure(contestants, width, batch, length, rounds, rng)
     for name in ("padded matmul", "padded fft", "masked_dft"):
         setting = {"batch": batch, "length": length, "width": width, "rounds": rounds}
-        emit("fnet", "%s over attention, %d tokens" % (name, length), 1.0, ratio(times, name, "attention"), **setting)
+        emit("fnet", "%s over attention, %d tokens" % (name, length), 1.0, compare(times, name, "attention"), **setting)
 
 
 if __name__ == "__main__":

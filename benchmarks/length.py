@@ -11,11 +11,9 @@ pairs are skipped.
 """
 
 import argparse
-import json
-import os
 
-from record import RESULTS, record
-from small_mlm import SIZE, TINY, evaluate, finished, train
+from record import record, recorded, rows
+from small_mlm import SIZE, TINY, evaluate, train
 
 LENGTHS = (64, 128, 256, 512)
 VARIANTS = ("ordinary", "log n")
@@ -34,11 +32,9 @@ def table():
     """Means over the seeds, with the range."""
     import numpy as np
 
-    with open(os.path.join(RESULTS, "length.jsonl"), encoding="utf-8") as handle:
-        rows = [json.loads(line) for line in handle]
     print("| attention | seeds |" + "".join(" %d |" % n for n in LENGTHS) + "\n|---|---|" + "---|" * len(LENGTHS))
     for variant in VARIANTS:
-        found = [row for row in rows if row["variant"] == variant]
+        found = [row for row in rows("length") if row["variant"] == variant]
         cells = []
         for n in LENGTHS:
             values = [100 * row["accuracy"][str(n)] for row in found]
@@ -61,7 +57,7 @@ def main():
     limits = {"held_out": 4096, "limit": 40000} if options.quick else {}
     for seed in options.seeds[: 1 if options.quick else None]:
         for variant in VARIANTS:
-            if not options.quick and finished("length", RESULTS, variant=variant, seed=seed, steps=steps):
+            if not options.quick and recorded("length", variant=variant, seed=seed, steps=steps):
                 print("%s, seed %d: done before" % (variant, seed))
                 continue
             model, row, test = train(

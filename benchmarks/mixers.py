@@ -13,11 +13,10 @@ size is 2 x 256. A run that was cut off is taken up: finished (variant, seed) pa
 """
 
 import argparse
-import json
 import os
 
-from record import RESULTS, record
-from small_mlm import HERE, SIZE, TINY, evaluate, finished, train
+from record import record, recorded, rows
+from small_mlm import HERE, SIZE, TINY, evaluate, train
 
 LENGTH = 128
 SYNTHESIZERS = {
@@ -54,12 +53,10 @@ def report():
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    with open(os.path.join(RESULTS, "mixers.jsonl"), encoding="utf-8") as handle:
-        rows = [json.loads(line) for line in handle]
     print("| mixer | test loss | accuracy % | tokens/s | parameters | seeds |\n|---|---|---|---|---|---|")
     points = []
     for variant in VARIANTS:
-        found = [row for row in rows if row["variant"] == variant]
+        found = [row for row in rows("mixers") if row["variant"] == variant]
         if not found:
             continue
         loss, accuracy = ([row[key] for row in found] for key in ("test_loss", "accuracy"))
@@ -99,7 +96,7 @@ def main():
     limits = {"held_out": 4096, "limit": 40000} if dry else {}
     for seed in options.seeds[: 1 if dry else None]:
         for variant in options.only:
-            if not dry and finished("mixers", RESULTS, variant=variant, seed=seed, steps=steps):
+            if not dry and recorded("mixers", variant=variant, seed=seed, steps=steps):
                 print("%s, seed %d: done before" % (variant, seed))
                 continue
             model, row, test = train(

@@ -62,19 +62,6 @@ def batch(rng, config, size, length):
     return [tokens, 0 * tokens], rng.randint(0, 2, (size, 1))
 
 
-def ratio(times, above, below):
-    """Medians over rounds of the ratio within a round, of wall time and of the processor time of all threads."""
-    import numpy as np
-
-    wall, processor = (np.array(times[above]) / np.array(times[below])).T
-    quartiles = np.percentile(wall, [25, 50, 75])
-    return {
-        "ratio": round(quartiles[1], 4),
-        "quartiles": [round(q, 4) for q in quartiles[::2]],
-        "processor_time_ratio": round(float(np.median(processor)), 4),
-    }
-
-
 def slot_bytes(optimizer):
     """Bytes of the variables with a shape (float32); scalars, which are counters, are reported apart."""
     import numpy as np
@@ -92,6 +79,7 @@ def distance(xs, ys):
 def measure_times(model, config, rng, size, length, rounds):
     """Whole training steps; every contestant in every round."""
     import numpy as np
+    from record import ratio
 
     from kexue_keras.backend import keras
     from kexue_keras.optimizers import AdamW, GradientAccumulation, MomentumAccumulationAdamW

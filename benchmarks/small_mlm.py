@@ -188,15 +188,3 @@ def train(
         "load": round(os.getloadavg()[0], 1),
     }
     return model, row, test
-
-
-def finished(name, results, **keys):
-    """Whether results/`name`.jsonl has a row with these values, so that a run that was cut off goes on where it was."""
-    import json
-
-    path = os.path.join(results, name + ".jsonl")
-    if not os.path.exists(path):
-        return False
-    with open(path, encoding="utf-8") as handle:
-        rows = [json.loads(line) for line in handle if line.strip()]
-    return any(all(row.get(k) == v for k, v in keys.items()) for row in rows)

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kexue_keras import backend
-from kexue_keras.backend import K, keras
+from kexue_keras.backend import K, keras, widen
 
 
 def test_a_name_is_registered_once():
@@ -66,3 +67,10 @@ print([key for key in before if before[key] is not after.get(key)])
 """
     )
     assert said.strip().splitlines()[-1] == "[]"
+
+
+def test_what_is_narrower_than_float32_is_widened():
+    for dtype in ("float16", "int32", "bool", "uint8"):
+        assert widen(np.ones(2, dtype)).dtype == tf.float32
+    assert widen(tf.ones([2], tf.bfloat16)).dtype == tf.float32
+    assert widen(np.ones(2)).dtype == tf.float64 and widen([1.0]).dtype == tf.float32

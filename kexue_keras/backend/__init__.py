@@ -19,6 +19,7 @@ from kexue_keras.backend.acceleration import (
     rewritten_to_half,
     sessions_created,
 )
+from kexue_keras.backend.dtypes import widen
 from kexue_keras.backend.graphs import (
     control_flow_contexts,
     copy_op,
@@ -75,4 +76,5 @@ __all__ = [
     "tf1",
     "train_function_options",
     "train_step_nodes",
+    "widen",
 ]

@@ -10,10 +10,10 @@ from kexue_keras.layers.entropy_invariant_attention import attention_entropy  # 
 from kexue_keras.layers.entropy_invariant_attention import entropy_invariant_scale  # noqa: F401
 from kexue_keras.layers.entropy_normalization import EntropyNormalization  # noqa: F401
 from kexue_keras.layers.entropy_normalization import entropy_normalize_np  # noqa: F401
-from kexue_keras.layers.perturbation import PerturbMax  # noqa: F401
-from kexue_keras.layers.perturbation import perturb_max  # noqa: F401
-from kexue_keras.layers.perturbation import perturb_max_np  # noqa: F401
-from kexue_keras.layers.perturbation import sample_perturb_max  # noqa: F401
+from kexue_keras.layers.perturb_max import PerturbMax  # noqa: F401
+from kexue_keras.layers.perturb_max import perturb_max  # noqa: F401
+from kexue_keras.layers.perturb_max import perturb_max_np  # noqa: F401
+from kexue_keras.layers.perturb_max import sample_perturb_max  # noqa: F401
 from kexue_keras.layers.ptuning import PTuningEmbedding  # noqa: F401
 from kexue_keras.layers.quadrature import smooth_by_quadrature  # noqa: F401
 from kexue_keras.layers.random_projection import RandomProjection  # noqa: F401

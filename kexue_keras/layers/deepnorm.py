@@ -5,10 +5,10 @@ Reference: "训练1000层的Transformer究竟有什么困难？", kexue.fm/archi
 
 from collections import namedtuple
 
-import tensorflow as tf
 from bert4keras.layers import Layer, MultiHeadAttention
 
 from kexue_keras.backend import keras, register
+from kexue_keras.layers.masking import joined_mask
 from kexue_keras.layers.numeric import require_choice, require_count, require_not_negative
 
 DeepNormConstants = namedtuple("DeepNormConstants", "alpha beta")
@@ -109,10 +109,7 @@ class DeepNormAdd(Layer):
         return self.alpha * x + branch
 
     def compute_mask(self, inputs, mask=None):
-        known = [m for m in mask or [] if m is not None]
-        if len(known) == 2:
-            return tf.logical_and(*known)
-        return known[0] if known else None
+        return joined_mask(mask)
 
     def compute_output_shape(self, input_shape):
         return input_shape[0]

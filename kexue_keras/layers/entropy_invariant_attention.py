@@ -9,9 +9,8 @@ import math
 import tensorflow as tf
 from bert4keras.layers import MultiHeadAttention, apply_rotary_position_embeddings
 
-from kexue_keras.backend import K, keras, register
+from kexue_keras.backend import K, keras, register, widen
 from kexue_keras.layers.masking import attend, bias_visibility, four_axes, visible_keys
-from kexue_keras.layers.numeric import widen
 
 
 def _check(base, min_len):

@@ -7,8 +7,8 @@ Newton fails on about one random peaked distribution in six.
 import numpy as np
 import tensorflow as tf
 
-from kexue_keras.backend import K, keras, register
-from kexue_keras.layers.numeric import require_count, widen
+from kexue_keras.backend import K, keras, register, widen
+from kexue_keras.layers.numeric import require_count
 
 # exp of this is 0 in float32 and float64, and it times 0 is 0.
 _LOW = -1e4
@@ -16,7 +16,8 @@ _LOW = -1e4
 _TIE = 1e-30
 
 
-def _check(target, ratio):
+def check_target(target, ratio):
+    """Raise a ValueError unless at most one of them is given, and in its range."""
     if target is not None and ratio is not None:
         raise ValueError("target=%r and ratio=%r are two ways to say the same; give one of them" % (target, ratio))
     if target is not None and not (np.isscalar(target) and 0 <= target < np.inf):
@@ -160,7 +161,7 @@ class EntropyNormalization(keras.layers.Layer):
         self, target=None, *, ratio=None, iters=30, from_logits=True, implicit_grad=True, return_gamma=False, **kwargs
     ):
         super(EntropyNormalization, self).__init__(**kwargs)
-        _check(target, ratio)
+        check_target(target, ratio)
         self.target, self.ratio, self.iters = target, ratio, require_count(iters, "iters", self.name)
         self.from_logits, self.implicit_grad, self.return_gamma = from_logits, implicit_grad, return_gamma
         self.supports_masking = True

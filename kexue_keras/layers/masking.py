@@ -50,6 +50,15 @@ def padding_mask(mask, layer):
     return mask if mask.dtype == tf.bool else tf.not_equal(mask, 0)
 
 
+def joined_mask(mask):
+    """One mask for what is made of several inputs element by element: a token has to be there in all of them."""
+    known = [m for m in mask or [] if m is not None]
+    joined = known[0] if known else None
+    for other in known[1:]:
+        joined = tf.logical_and(joined, other)
+    return joined
+
+
 def bias_visibility(bias, layer):
     """Booleans: where a bias, boolean or additive, lets through."""
     if bias.dtype == tf.bool:

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from bert4keras.layers import Layer
 
-from kexue_keras.backend import register
-from kexue_keras.layers.numeric import require_choice, require_count, widen
+from kexue_keras.backend import register, widen
+from kexue_keras.layers.numeric import require_choice, require_count
 
 KINDS = ("gaussian", "sign", "sparse")
 

@@ -6,8 +6,8 @@ Reference: "用狄拉克函数来构造非光滑函数的光滑近似", kexue.fm
 import tensorflow as tf
 from bert4keras.layers import Layer
 
-from kexue_keras.backend import keras, register
-from kexue_keras.layers.numeric import require_positive, softplus_inverse, widen
+from kexue_keras.backend import keras, register, widen
+from kexue_keras.layers.numeric import require_positive, softplus_inverse
 from kexue_keras.layers.smoothing import check_smooth, smooth_values
 
 

@@ -8,9 +8,10 @@ import math
 import tensorflow as tf
 from bert4keras.layers import Layer
 
-from kexue_keras.backend import keras, register
+from kexue_keras.backend import keras, register, widen
 from kexue_keras.layers.kernels import KERNELS, scaled
-from kexue_keras.layers.numeric import require_choice, require_count, require_positive, softplus_inverse, widen
+from kexue_keras.layers.masking import joined_mask
+from kexue_keras.layers.numeric import require_choice, require_count, require_positive, softplus_inverse
 
 
 def _floor(x, kernel, cells):
@@ -201,12 +202,7 @@ class Smooth(Layer):
         )
 
     def compute_mask(self, inputs, mask=None):
-        if not isinstance(mask, list):
-            return mask
-        known = [m for m in mask if m is not None]
-        if len(known) == 2:
-            return tf.logical_and(*known)
-        return known[0] if known else None
+        return joined_mask(mask) if isinstance(mask, list) else mask
 
     def compute_output_shape(self, input_shape):
         return input_shape[0] if self.fn == "max" else input_shape

@@ -6,8 +6,8 @@ Reference: "SquarePlus：可能是运算最简单的ReLU光滑近似", kexue.fm/
 import tensorflow as tf
 from bert4keras.layers import Layer
 
-from kexue_keras.backend import keras, register
-from kexue_keras.layers.numeric import require_positive, softplus_inverse, widen
+from kexue_keras.backend import keras, register, widen
+from kexue_keras.layers.numeric import require_positive, softplus_inverse
 
 # The b whose largest distance to SoftPlus is least, 0.0759314510 (recomputed; the article prints 1.52382103).
 CLOSEST_TO_SOFTPLUS = 1.5238210492

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 from bert4keras.layers import MultiHeadAttention, apply_rotary_position_embeddings
 
-from kexue_keras.backend import K, keras, register
+from kexue_keras.backend import K, keras, register, widen
 from kexue_keras.layers.masking import attend, four_axes, last_dimension, require_length, visible_keys
-from kexue_keras.layers.numeric import require_choice, require_count, widen
+from kexue_keras.layers.numeric import require_choice, require_count
 
 KINDS = ("dense", "random", "fixed_random", "factorized_dense", "factorized_random", "vanilla")
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 from bert4keras.layers import Layer
 from scipy import special
 
-from kexue_keras.backend import K, register
-from kexue_keras.layers.numeric import require_count, require_not_negative, widen
+from kexue_keras.backend import K, register, widen
+from kexue_keras.layers.numeric import require_count, require_not_negative
 
 
 def _log_0f1(v, kappa):

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from kexue_keras.backend import FunctionLoss, K, keras, register
-from kexue_keras.losses.checks import as_float, require, require_same_shape, warn_if_probabilities
+from kexue_keras.backend import FunctionLoss, K, keras, register, widen
+from kexue_keras.losses.checks import require, require_same_shape, warn_if_probabilities
 from kexue_keras.losses.labels import class_count, one_class_each
 
 
@@ -71,7 +71,7 @@ def expected_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None, spa
     _check(sigma, n_nodes, margin, name)
     y_pred = tf.convert_to_tensor(y_pred)
     warn_if_probabilities(y_pred, name)
-    logits = as_float(y_pred)
+    logits = widen(y_pred)
     hot = _one_hot(y_true, logits, sparse, name)
     taking_part = tf.not_equal(logits, -float("inf"))
     logits = tf.where(taking_part, logits, tf.zeros_like(logits))
@@ -254,7 +254,7 @@ def soft_accuracy(y_true, y_pred, *, from_logits=True, sparse=True):
     """
     name = "soft_accuracy"
     y_pred = tf.convert_to_tensor(y_pred)
-    values = as_float(y_pred)
+    values = widen(y_pred)
     if sparse:
         targets = tf.cast(_one_hot(y_true, values, True, name), values.dtype)
     else:

@@ -26,19 +26,6 @@ _TRANSPARENT = (
 _PROBABILITIES = ("Softmax", "Sigmoid")
 
 
-def as_float(x):
-    """`x` as a tensor in which sums of exponentials are safe.
-
-    Args:
-        x: tensor or array. float32 and float64 are kept; anything else becomes float32.
-
-    Returns:
-        a float32 or float64 tensor.
-    """
-    x = tf.convert_to_tensor(x)
-    return x if x.dtype in (tf.float32, tf.float64) else tf.cast(x, tf.float32)
-
-
 def static_length(x, axis):
     """The length of an axis of tensor `x` if it is known when the graph is built, else None."""
     return tf.compat.dimension_value(x.shape[axis])

@@ -13,8 +13,8 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from kexue_keras.backend import FunctionLoss, register
-from kexue_keras.losses.checks import as_float, require, require_rank, require_same_shape, static_length
+from kexue_keras.backend import FunctionLoss, register, widen
+from kexue_keras.losses.checks import require, require_rank, require_same_shape, static_length
 
 _REPORTS = ("flat", "one", "infonce")
 _LAYOUTS = ("pairs", "two_view")
@@ -22,7 +22,7 @@ _LAYOUTS = ("pairs", "two_view")
 
 def unit_vectors(x):
     """`x` [..., d] divided by its length over the last axis; a zero vector stays zero, its gradient is finite."""
-    return tf.math.l2_normalize(as_float(x), axis=-1, epsilon=1e-12)
+    return tf.math.l2_normalize(widen(x), axis=-1, epsilon=1e-12)
 
 
 def softplus(x):
@@ -54,7 +54,7 @@ def masked_logsumexp(x, keep, axis):
 
 def _flat_values(scores, positive_mask, loss):
     """Per row and candidate: logsumexp of the row's negatives minus the score; and where that is a pair to learn."""
-    scores = as_float(require_rank(scores, 2, loss, "scores [rows, candidates]"))
+    scores = widen(require_rank(scores, 2, loss, "scores [rows, candidates]"))
     if (static_length(scores, 1) or 2) < 2:
         raise ValueError(
             "%s: a row needs one positive and at least one negative candidate, but scores has shape %s; "

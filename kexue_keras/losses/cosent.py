@@ -5,8 +5,8 @@ Reference: "CoSENT（一）：比Sentence-BERT更有效的句向量方案", kexu
 
 import tensorflow as tf
 
-from kexue_keras.backend import FunctionLoss, register
-from kexue_keras.losses.checks import as_float, require, require_rank, static_length
+from kexue_keras.backend import FunctionLoss, register, widen
+from kexue_keras.losses.checks import require, require_rank, static_length
 from kexue_keras.losses.contrastive import masked_logsumexp, softplus, unit_vectors
 
 _LABELS = ("pair_rows", "per_pair")
@@ -62,8 +62,8 @@ def cosent_loss(cosines, labels, scale=20.0, *, method="auto", weights=None):
         raise ValueError("cosent_loss: method must be one of %s, not %r" % (", ".join(_METHODS), method))
     if not scale > 0:
         raise ValueError("cosent_loss: scale must be positive, not %r" % (scale,))
-    cosines = tf.reshape(as_float(cosines), [-1])
-    labels = tf.reshape(as_float(labels), [-1])
+    cosines = tf.reshape(widen(cosines), [-1])
+    labels = tf.reshape(widen(labels), [-1])
     if static_length(cosines, 0) == 1:
         raise ValueError("cosent_loss: one pair cannot be compared with another; use a batch of at least 2 pairs")
     cosines = _same_number(cosines, labels, cosines, "labels")
@@ -110,7 +110,7 @@ def _cosines(y_pred, labels):
         unit = unit_vectors(y_pred)
         return tf.reduce_sum(unit[:, 0] * unit[:, 1], axis=-1)
     if labels == "per_pair" and static_length(y_pred, 1) == 1:
-        return tf.squeeze(as_float(y_pred), 1)
+        return tf.squeeze(widen(y_pred), 1)
     y_pred = _require_even(y_pred, y_pred)
     unit = unit_vectors(y_pred)
     return tf.reduce_sum(unit[::2] * unit[1::2], axis=-1)
@@ -151,9 +151,9 @@ def _of_embeddings(y_true, y_pred, *, scale, labels, method, sample_weight=None)
             "CoSENT: labels='pair_rows' takes y_pred [2 * pairs, dimension], but its shape is %s; "
             "for [pairs, 2, dimension] use labels='per_pair'" % y_pred.shape
         )
-    values, weights, factor = tf.reshape(as_float(y_true), [-1]), None, None
+    values, weights, factor = tf.reshape(widen(y_true), [-1]), None, None
     if sample_weight is not None:
-        weights = as_float(sample_weight)
+        weights = widen(sample_weight)
         weights, factor = (None, weights) if weights.shape.rank == 0 else (tf.reshape(weights, [-1]), None)
     cosines = _cosines(y_pred, labels)
     if labels == "pair_rows":

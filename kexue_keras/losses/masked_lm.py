@@ -7,15 +7,8 @@ Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kex
 import numpy as np
 import tensorflow as tf
 
-from kexue_keras.backend import FunctionLoss, register
-from kexue_keras.losses.checks import (
-    as_float,
-    require,
-    require_rank,
-    require_same_shape,
-    static_length,
-    warn_if_probabilities,
-)
+from kexue_keras.backend import FunctionLoss, register, widen
+from kexue_keras.losses.checks import require, require_rank, require_same_shape, static_length, warn_if_probabilities
 
 _NORMALIZATIONS = ("batch", "sample", "sum")
 # The largest integer below which all integers can be represented.
@@ -61,7 +54,7 @@ def _token_losses(y_true, y_pred, mask, from_logits, ignore, loss):
         [tf.reduce_min(labels), tf.reduce_max(labels), tf.shape(y_pred)[2]],
         then=labels,
     )
-    rows = as_float(tf.gather_nd(y_pred, where))
+    rows = widen(tf.gather_nd(y_pred, where))
     picked = tf.gather_nd(rows, tf.stack([tf.range(tf.size(labels)), labels], axis=1))
     if from_logits:
         values = tf.reduce_logsumexp(rows, axis=-1) - picked

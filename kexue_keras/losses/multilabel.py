@@ -8,8 +8,8 @@ Paper: ZLPR, arXiv 2208.02955.
 import numpy as np
 import tensorflow as tf
 
-from kexue_keras.backend import FunctionLoss, register
-from kexue_keras.losses.checks import as_float, require, require_same_shape, warn_if_probabilities
+from kexue_keras.backend import FunctionLoss, register, widen
+from kexue_keras.losses.checks import require, require_same_shape, warn_if_probabilities
 from kexue_keras.losses.labels import as_classes, class_count, multi_hot, row_and_column
 
 _INF = float("inf")
@@ -65,8 +65,8 @@ def multilabel_crossentropy(
     _check_smoothing(label_smoothing, name)
     y_pred = tf.convert_to_tensor(y_pred)
     warn_if_probabilities(y_pred, name)
-    logits = _masked(as_float(y_pred), mask, name)
-    targets = _in_unit_interval(as_float(y_true), name)
+    logits = _masked(widen(y_pred), mask, name)
+    targets = _in_unit_interval(widen(y_true), name)
     targets, logits = require_same_shape(tf.cast(tf.stop_gradient(targets), logits.dtype), logits, name)
     return _dense(targets, logits, label_smoothing, mask_below)
 
@@ -104,7 +104,7 @@ def sparse_multilabel_crossentropy(y_true, y_pred, *, mask=None, label_smoothing
     _check_smoothing(label_smoothing, name)
     y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
     warn_if_probabilities(y_pred, name)
-    logits = as_float(y_pred)
+    logits = widen(y_pred)
     known = y_true.shape.rank is not None and y_pred.shape.rank is not None
     if not known or y_true.shape.rank != y_pred.shape.rank or y_pred.shape.rank < 1:
         raise ValueError(
@@ -207,7 +207,7 @@ def multilabel_kl(logits, other, *, mask=None, mask_below=-1e7):
     >>> print(K.eval(d).round(4))
     [0.6071]
     """
-    s, u = require_same_shape(as_float(logits), as_float(other), "multilabel_kl", ("logits", "other"))
+    s, u = require_same_shape(widen(logits), widen(other), "multilabel_kl", ("logits", "other"))
     u = tf.cast(u, s.dtype)
     s, u = _masked(s, mask, "multilabel_kl"), _masked(u, mask, "multilabel_kl")
     out = tf.logical_or(s <= mask_below, u <= mask_below)
@@ -233,7 +233,7 @@ def multilabel_probabilities(logits):
     [0.5, 0.8808]
     """
     if tf.is_tensor(logits):
-        return tf.sigmoid(2.0 * as_float(logits))
+        return tf.sigmoid(2.0 * widen(logits))
     logits = np.asarray(logits)
     logits = logits.astype("float64" if logits.dtype == "float64" else "float32")
     return 0.5 * (1.0 + np.tanh(logits))

@@ -5,8 +5,8 @@
 
 import tensorflow as tf
 
-from kexue_keras.backend import FunctionLoss, register
-from kexue_keras.losses.checks import as_float, require, require_rank, require_same_shape, warn_if_probabilities
+from kexue_keras.backend import FunctionLoss, register, widen
+from kexue_keras.losses.checks import require, require_rank, require_same_shape, warn_if_probabilities
 
 _FORMS = ("analogy", "centered")
 
@@ -46,8 +46,8 @@ def multi_softmax_crossentropy(y_true, y_pred, *, mask=None, form="analogy"):
     _check_form(form, name)
     y_pred = require_rank(y_pred, 3, name, "y_pred [batch, n, m]")
     warn_if_probabilities(y_pred, name)
-    logits = as_float(y_pred)
-    targets = _distributions(as_float(y_true), mask, name)
+    logits = widen(y_pred)
+    targets = _distributions(widen(y_true), mask, name)
     targets, logits = require_same_shape(tf.cast(tf.stop_gradient(targets), logits.dtype), logits, name)
     # Not "is finite": NaN must come through.
     taking_part = tf.not_equal(logits, -float("inf"))

@@ -10,8 +10,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from kexue_keras.backend import register
-from kexue_keras.losses.checks import as_float, require
+from kexue_keras.backend import register, widen
+from kexue_keras.losses.checks import require
 
 _METHODS = ("sum", "initial", "prior", "running", "geometric", "power", "uncertainty")
 ANY_SIGN = "'sum', 'initial' and 'prior'"
@@ -44,7 +44,7 @@ def check_method(method, initial, prior, gamma, where, needed=True):
 
 def _stack(losses, names):
     """The losses as one vector of float32, or of float64 if one of them is."""
-    losses = [as_float(loss) for loss in losses]
+    losses = [widen(loss) for loss in losses]
     for name, loss in zip(names, losses):
         if loss.shape.rank not in (0, None):
             raise ValueError(

@@ -5,8 +5,8 @@ Reference: "多任务学习漫谈（一）：以损失之名", kexue.fm/archives
 
 import tensorflow as tf
 
-from kexue_keras.backend import K, keras, register
-from kexue_keras.losses.checks import as_float, require
+from kexue_keras.backend import K, keras, register, widen
+from kexue_keras.losses.checks import require
 from kexue_keras.losses.multitask import ANY_SIGN, check_method, combine_losses
 
 
@@ -54,7 +54,7 @@ class UncertaintyWeights(keras.layers.Layer):
     def call(self, inputs):
         combined = 0.0
         for i, loss in enumerate(inputs):
-            loss = as_float(loss)
+            loss = widen(loss)
             loss = require(
                 loss >= 0,
                 "UncertaintyWeights needs non-negative losses; for losses that can be <= 0 use combine_losses with %s. "
@@ -171,8 +171,8 @@ class MultiTaskLoss(keras.layers.Layer):
 
 def _mean_loss(loss, y_true, y_pred, weights):
     if isinstance(loss, keras.losses.Loss):
-        return tf.reduce_mean(as_float(loss(y_true, y_pred, sample_weight=weights)))
-    values = as_float(loss(y_true, y_pred))
+        return tf.reduce_mean(widen(loss(y_true, y_pred, sample_weight=weights)))
+    values = widen(loss(y_true, y_pred))
     if weights is not None:
         shape = tf.concat([[-1], tf.ones([tf.rank(values) - 1], tf.int32)], axis=0)
         values *= tf.reshape(tf.cast(weights, values.dtype), shape)

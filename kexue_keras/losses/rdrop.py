@@ -8,8 +8,8 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from kexue_keras.backend import FunctionLoss, K, register
-from kexue_keras.losses.checks import as_float, require, require_same_shape, warn_if_probabilities
+from kexue_keras.backend import FunctionLoss, K, register, widen
+from kexue_keras.losses.checks import require, require_same_shape, warn_if_probabilities
 from kexue_keras.losses.labels import class_count, one_class_each
 from kexue_keras.losses.multilabel import multilabel_crossentropy, multilabel_kl
 
@@ -46,7 +46,7 @@ def rdrop_divergence(first, second, *, divergence="kl", from_logits=True):
     """
     name = "rdrop_divergence"
     _check(0.0, divergence, "article", from_logits, name)
-    a, b = require_same_shape(as_float(first), as_float(second), name, ("first", "second"))
+    a, b = require_same_shape(widen(first), widen(second), name, ("first", "second"))
     if divergence == "mse":
         return 2.0 * tf.reduce_mean(tf.square(a - b), -1)
     if divergence == "multilabel":
@@ -253,12 +253,12 @@ def _as_logits(y_pred, from_logits, divergence, name):
     if from_logits:
         if divergence != "mse":
             warn_if_probabilities(y_pred, name)
-        return as_float(y_pred)
+        return widen(y_pred)
     op = y_pred.op if hasattr(y_pred, "op") else None
     while op is not None and op.type == "Identity":
         op = op.inputs[0].op
     # Logits are exact where probabilities have rounded to 0 or 1.
-    return as_float(op.inputs[0]) if op is not None and op.type == "Softmax" else _log(as_float(y_pred))
+    return widen(op.inputs[0]) if op is not None and op.type == "Softmax" else _log(widen(y_pred))
 
 
 def _supervised(y_true, logits, sparse, divergence, name):

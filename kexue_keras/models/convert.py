@@ -7,6 +7,7 @@ import os
 
 from kexue_keras.models.assign import checked_keep_tokens, record_trimming
 from kexue_keras.models.hf import has_hf_weights
+from kexue_keras.models.kinds import kind_of
 from kexue_keras.models.load import is_t5, make_tokenizer, read_folder
 from kexue_keras.models.t5 import read_t5_folder, t5_tokenizer
 from kexue_keras.models.variables import WeightsError
@@ -38,18 +39,12 @@ def save(pretrained, path, *, format="tensorflow", overwrite=False):
     if "t5" in str(kind):
         kind = "t5"
     elif not isinstance(kind, str):
-        kind = _kind_of_class(kind, arrays, pretrained.config)
+        kind = kind_of(arrays, pretrained.config, kind.__name__)
     config = dict(pretrained.config, num_hidden_layers=transformer.num_hidden_layers)
     config["vocab_size"] = next(
         len(v) for n, v in arrays.items() if n.endswith(("word_embeddings", "shared/embedding"))
     )
     write_folder(path, kind, config, arrays, format=format, tokenizer=pretrained.tokenizer, overwrite=overwrite)
-
-
-def _kind_of_class(model, arrays, config):
-    from kexue_keras.models.kinds import kind_of
-
-    return kind_of(arrays, config, model.__name__)
 
 
 def convert(source, target, *, format=None, keep_tokens=None, extra="error", overwrite=False):

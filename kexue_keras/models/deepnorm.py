@@ -9,7 +9,7 @@ from bert4keras.models import GPT2, GPT2_ML, T5_Base
 from kexue_keras.backend import K
 from kexue_keras.layers.deepnorm import DeepNormAdd, DeepNormAttention, GainInitializer, deepnorm_constants, set_gain
 from kexue_keras.layers.numeric import require_not_negative
-from kexue_keras.models.pretrained import PartialWeights, check_base
+from kexue_keras.models.pretrained import extended_bases
 
 
 def extend_with_deepnorm(BaseModel, *, rule="paper", alpha=None, beta=None, allow_pretrained=False):
@@ -41,7 +41,7 @@ def extend_with_deepnorm(BaseModel, *, rule="paper", alpha=None, beta=None, allo
     >>> round(model.get_layer("Transformer-1-FeedForward-Add").alpha, 4)
     1.4142
     """
-    check_base(BaseModel, "extend_with_deepnorm")
+    bases = extended_bases(BaseModel, "extend_with_deepnorm")
     if issubclass(BaseModel, (GPT2, GPT2_ML, T5_Base)):
         raise ValueError(
             "extend_with_deepnorm takes a post-norm model class such as bert4keras.models.BERT or RoFormer, not %r; "
@@ -52,8 +52,6 @@ def extend_with_deepnorm(BaseModel, *, rule="paper", alpha=None, beta=None, allo
         if value is not None:
             require_not_negative(value, name, "extend_with_deepnorm")
 
-    # What was extended already has the mixin among its bases, where it must not come before them.
-    bases = (BaseModel,) if issubclass(BaseModel, PartialWeights) else (PartialWeights, BaseModel)
     allowed = bool(allow_pretrained)
     base_changes = getattr(BaseModel, "changes_function", False)
 

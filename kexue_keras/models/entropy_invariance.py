@@ -7,7 +7,7 @@ from bert4keras.layers import MultiHeadAttention
 
 from kexue_keras.backend import register
 from kexue_keras.layers.entropy_invariant_attention import EntropyInvariantAttention
-from kexue_keras.models.pretrained import PartialWeights, check_base
+from kexue_keras.models.pretrained import extended_bases
 
 
 @register
@@ -38,12 +38,12 @@ def extend_with_entropy_invariance(BaseModel, *, kappa=None, base=512, min_len=1
     >>> model.output_shape
     (None, None, 16)
     """
-    check_base(BaseModel, "extend_with_entropy_invariance")
+    bases = extended_bases(BaseModel, "extend_with_entropy_invariance")
     scale = {"kappa": kappa, "base": base, "min_len": min_len}
     EntropyInvariantAttention(1, 2, **scale)
     allowed = bool(allow_pretrained)
 
-    class EntropyInvariantModel(PartialWeights, BaseModel):
+    class EntropyInvariantModel(*bases):
         """`BaseModel` with entropy-invariant attention."""
 
         technique = "entropy_invariance"

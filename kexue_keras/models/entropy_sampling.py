@@ -9,7 +9,7 @@ import numpy as np
 from bert4keras.snippets import AutoRegressiveDecoder
 
 from kexue_keras.backend import register
-from kexue_keras.layers.entropy_normalization import entropy_normalize_np
+from kexue_keras.layers.entropy_normalization import check_target, entropy_normalize_np
 
 
 @register
@@ -45,10 +45,7 @@ class EntropySampler(AutoRegressiveDecoder):
         super(EntropySampler, self).__init__(start_id, end_id, maxlen, minlen)
         if (target is None) == (ratio is None):
             raise ValueError("give either target (nats) or ratio; got target=%r and ratio=%r" % (target, ratio))
-        if target is not None and not 0 <= target < np.inf:
-            raise ValueError("target is %r; it has to be a finite number >= 0, in nats" % (target,))
-        if ratio is not None and not 0 <= ratio <= 1:
-            raise ValueError("ratio is %r; it is a part of the largest possible entropy, 0 to 1" % (ratio,))
+        check_target(target, ratio)
         self.target, self.ratio, self.cap_only = target, ratio, cap_only
 
     def normalize(self, probabilities):

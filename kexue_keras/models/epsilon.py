@@ -3,18 +3,9 @@
 bert4keras has 1e-12 in BERT and Keras' 1e-7 in ALBERT and RoFormer; Hugging Face's configurations name one.
 """
 
-from bert4keras import models as bert4keras_models
 from bert4keras.layers import LayerNormalization
 
-_CLASSES = {
-    "bert": bert4keras_models.BERT,
-    "roberta": bert4keras_models.BERT,
-    "albert": bert4keras_models.ALBERT,
-    "albert_unshared": bert4keras_models.ALBERT_Unshared,
-    "nezha": bert4keras_models.NEZHA,
-    "roformer": bert4keras_models.RoFormer,
-    "electra": bert4keras_models.ELECTRA,
-}
+from kexue_keras.models.kinds import CLASSES
 
 
 class _WithEpsilon(object):
@@ -46,7 +37,7 @@ def extend_with_epsilon(model, epsilon, application=None):
     name = model.lower() if isinstance(model, str) else None
     if (application or "encoder").lower() != "encoder" and name == "electra":
         raise ValueError("ELECTRA has no head that predicts tokens, so it has no application=%r" % application)
-    base = _CLASSES.get(name, model)
+    base = CLASSES.get(name, model)
     if epsilon is None or isinstance(base, str):
         return base
     if not isinstance(epsilon, float) or not 0 < epsilon < 1:

@@ -1,4 +1,17 @@
-"""Which kind of model a checkpoint is, read from its variables' names and its configuration."""
+"""Kinds of models: the classes of bert4keras, and which of them a checkpoint is for."""
+
+from bert4keras import models as bert4keras_models
+
+CLASSES = {
+    "bert": bert4keras_models.BERT,
+    "roberta": bert4keras_models.BERT,
+    "albert": bert4keras_models.ALBERT,
+    "albert_unshared": bert4keras_models.ALBERT_Unshared,
+    "nezha": bert4keras_models.NEZHA,
+    "roformer": bert4keras_models.RoFormer,
+    "roformer_v2": bert4keras_models.RoFormerV2,
+    "electra": bert4keras_models.ELECTRA,
+}
 
 
 def kind_of(variables, config, source):

@@ -6,7 +6,6 @@ shapes of all variables are compared before a single weight is set, so that noth
 """
 
 import glob
-import json
 import os
 import re
 
@@ -18,6 +17,7 @@ from kexue_keras.models.bundled import ASSETS, BUNDLED, bundled_config, bundled_
 from kexue_keras.models.epsilon import extend_with_epsilon
 from kexue_keras.models.hf import has_hf_weights, read_hf
 from kexue_keras.models.hf_config import hf_kind
+from kexue_keras.models.json_file import read_json
 from kexue_keras.models.kinds import kind_of
 from kexue_keras.models.rotary import extend_with_rotary_table
 from kexue_keras.models.t5 import load_t5
@@ -138,7 +138,7 @@ def read_folder(name_or_path, *, kind=None, extra="error"):
         variables = from_arrays(source, bundled_variables(name_or_path))
         return "bert", bundled_config(name_or_path), variables, vocabulary
     if os.path.isdir(name_or_path) and has_hf_weights(name_or_path):
-        config = _read_json(os.path.join(name_or_path, "config.json"))
+        config = read_json(os.path.join(name_or_path, "config.json"))
         _, detected = hf_kind(config, name_or_path)
         config, variables = read_hf(name_or_path, config, extra=extra)
         return kind or detected, config, variables, _vocabulary(name_or_path)
@@ -165,7 +165,7 @@ def is_t5(path):
         return False
     if has_hf_weights(path):
         try:
-            return _read_json(os.path.join(path, "config.json")).get("model_type") in ("t5", "mt5")
+            return read_json(os.path.join(path, "config.json")).get("model_type") in ("t5", "mt5")
         except WeightsError:
             return False
     indexes = glob.glob(os.path.join(path, "*.index"))
@@ -213,21 +213,8 @@ def _candidates(path, *patterns):
     return []
 
 
-def _read_json(path):
-    try:
-        with open(path, encoding="utf-8") as handle:
-            config = json.load(handle)
-    except OSError as error:
-        raise WeightsError("%s cannot be read: %s" % (path, error.strerror))
-    except ValueError as error:
-        raise WeightsError("%s is no JSON: %s" % (path, error))
-    if not isinstance(config, dict):
-        raise WeightsError("%s is no JSON object; it is %.60r" % (path, config))
-    return config
-
-
 def _read_config(path):
-    config = _read_json(path)
+    config = read_json(path)
     for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"):
         if key not in config:
             raise WeightsError("%s: expected the key %r; found %s" % (path, key, ", ".join(sorted(config))))
@@ -237,7 +224,7 @@ def _read_config(path):
 def _lower_case(path):
     """What Hugging Face's tokenizer_config.json says; models for Chinese are lower case if it says nothing."""
     file = os.path.join(path, "tokenizer_config.json")
-    return bool(_read_json(file).get("do_lower_case", True)) if os.path.exists(file) else True
+    return bool(read_json(file).get("do_lower_case", True)) if os.path.exists(file) else True
 
 
 def _embedding_rows(variables, config):

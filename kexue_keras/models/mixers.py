@@ -11,7 +11,7 @@ from kexue_keras.backend import register
 from kexue_keras.layers.mixing import MIXERS, make_mixer
 from kexue_keras.layers.mixing.block import WITHOUT_FEED_FORWARD
 from kexue_keras.layers.numeric import require_choice
-from kexue_keras.models.pretrained import PartialWeights, check_base
+from kexue_keras.models.pretrained import extended_bases
 
 _FEED_FORWARD = re.compile(r"Transformer-\d+-FeedForward(-\w+)?$")
 
@@ -51,12 +51,12 @@ def extend_with_mixer(BaseModel, mixer="gmlp", *, max_len=None, feed_forward=Non
     >>> model.output_shape
     (None, None, 16)
     """
-    check_base(BaseModel, "extend_with_mixer")
+    bases = extended_bases(BaseModel, "extend_with_mixer")
     require_choice(mixer, tuple(sorted(MIXERS)), "mixer", "extend_with_mixer")
     feed_forward = mixer not in WITHOUT_FEED_FORWARD if feed_forward is None else bool(feed_forward)
     allowed = bool(allow_pretrained)
 
-    class MixerModel(PartialWeights, BaseModel):
+    class MixerModel(*bases):
         """`BaseModel` with a token mixer."""
 
         technique = "mixer_" + mixer

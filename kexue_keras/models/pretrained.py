@@ -25,12 +25,17 @@ def summarize(names):
     return ", ".join(dict.fromkeys(re.sub(r"(?<=_)\d+(?=/)", "*", name) for name in names))
 
 
-def check_base(BaseModel, function):
-    """Raise a ValueError unless `BaseModel` is a model class of bert4keras."""
+def extended_bases(BaseModel, function):
+    """The bases of a class that extends `BaseModel`: the mixin, if it is not among its bases already, and it.
+
+    Raises:
+        ValueError: `BaseModel` is no model class of bert4keras; the message names `function`.
+    """
     if not (isinstance(BaseModel, type) and issubclass(BaseModel, Transformer)):
         raise ValueError(
             "%s takes a model class of bert4keras, such as bert4keras.models.BERT, but got %r" % (function, BaseModel)
         )
+    return (BaseModel,) if issubclass(BaseModel, PartialWeights) else (PartialWeights, BaseModel)
 
 
 class PartialWeights(object):

@@ -7,7 +7,7 @@ from bert4keras.layers import MultiHeadAttention
 
 from kexue_keras.backend import register
 from kexue_keras.layers.synthesizer import SynthesizerAttention
-from kexue_keras.models.pretrained import PartialWeights, check_base
+from kexue_keras.models.pretrained import extended_bases
 
 
 @register
@@ -43,12 +43,12 @@ def extend_with_synthesizer(
     >>> model.output_shape
     (None, None, 16)
     """
-    check_base(BaseModel, "extend_with_synthesizer")
+    bases = extended_bases(BaseModel, "extend_with_synthesizer")
     options = {"kinds": kinds, "rank": rank, "factors": factors}
     kinds = SynthesizerAttention(1, 2, max_len=max_len or 1, seed=0, **options).kinds
     allowed = bool(allow_pretrained)
 
-    class SynthesizerModel(PartialWeights, BaseModel):
+    class SynthesizerModel(*bases):
         """`BaseModel` with Synthesizer attention."""
 
         technique = "synthesizer"

@@ -5,7 +5,6 @@ Text-to-Text Transformer, arXiv 1910.10683; mT5, arXiv 2010.11934.
 """
 
 import glob
-import json
 import os
 
 from bert4keras.models import build_transformer_model
@@ -13,6 +12,7 @@ from bert4keras.tokenizers import Tokenizer, load_vocab
 
 from kexue_keras.models.assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.models.hf import has_hf_weights, read_hf
+from kexue_keras.models.json_file import read_json
 from kexue_keras.models.t5_config import t5_config, usual_t5_names
 from kexue_keras.models.t5_model import T5
 from kexue_keras.models.trimming import keep_pieces, sentencepiece_tokenizer
@@ -122,11 +122,7 @@ def load_t5(path, *, config=None, keep_tokens=None, tokenizer=None, model=T5, mi
 def read_t5_folder(path, config, extra):
     """Configuration and `Variables` of a T5 folder, nothing of it built; arguments as for `load_t5`."""
     if has_hf_weights(path):
-        try:
-            with open(os.path.join(path, "config.json"), encoding="utf-8") as handle:
-                theirs = json.load(handle)
-        except (OSError, ValueError) as error:
-            raise WeightsError("%s: expected Hugging Face's config.json: %s" % (path, error))
+        theirs = read_json(os.path.join(path, "config.json"))
         if theirs.get("model_type") not in ("t5", "mt5"):
             raise WeightsError(
                 "%s is a %s, not a T5; load it with kexue_keras.models.load" % (path, theirs.get("model_type"))

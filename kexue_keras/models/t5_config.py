@@ -2,15 +2,14 @@
 
 import ast
 import glob
-import json
 import os
 import re
 
 from kexue_keras.models.hf_config import from_hf, is_hf_config
-from kexue_keras.models.variables import WeightsError
+from kexue_keras.models.json_file import read_json
+from kexue_keras.models.variables import WeightsError, is_optimizers
 
 _RELATIVE = "/block_000/layer_000/SelfAttention/relative_attention_bias"
-_SLOT = re.compile(r"(_slot_\w+|/Adam(_1)?|/adam_[mv]|^global_step)$")
 
 
 def usual_t5_names(variables):
@@ -25,7 +24,7 @@ def usual_t5_names(variables):
     Raises:
         WeightsError: it is no T5.
     """
-    own = [name for name in variables if not _SLOT.search(name)]
+    own = [name for name in variables if not is_optimizers(name)]
     if "shared/embedding" not in own:
         raise WeightsError(
             "%s is no T5: expected the variable shared/embedding, for encoder and decoder; found %s ..."
@@ -195,11 +194,7 @@ _WORDS = (
 
 
 def _from_json(path):
-    try:
-        with open(path, encoding="utf-8") as handle:
-            config = json.load(handle)
-    except ValueError as error:
-        raise WeightsError("%s is no JSON: %s" % (path, error))
+    config = read_json(path)
     if is_hf_config(config) or "d_model" in config:
         return from_hf(config, path)
     return {key: config[key] for key in _WORDS if config.get(key) is not None}

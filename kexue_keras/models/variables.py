@@ -1,7 +1,12 @@
 """The variables of a checkpoint, read when they are asked for, and the error for what does not fit."""
 
+import re
+
 import numpy as np
 import tensorflow as tf
+
+# What optimizers leave in a checkpoint: Google's, mesh-TensorFlow's, Keras'.
+_OPTIMIZER = re.compile(r"(_slot_\w+|/Adam(_1)?|/(adam|lamb)_[mv]|/Momentum|^global_step)$")
 
 
 class WeightsError(ValueError):
@@ -58,6 +63,15 @@ class Variables(dict):
 
 def _reader(variables, name, transposed):
     return lambda: variables[name].T if transposed else variables[name]
+
+
+def is_optimizers(name):
+    """Whether a variable is an optimizer's, by its name.
+
+    >>> is_optimizers('bert/pooler/dense/kernel/adam_m'), is_optimizers('bert/pooler/dense/kernel')
+    (True, False)
+    """
+    return bool(_OPTIMIZER.search(name))
 
 
 def from_arrays(source, arrays):

@@ -1,8 +1,6 @@
 """Writing a model folder: TensorFlow checkpoint or Hugging Face's safetensors, configuration and vocabulary."""
 
-import json
 import os
-import re
 import shutil
 
 import numpy as np
@@ -11,12 +9,12 @@ import tensorflow as tf
 from kexue_keras.backend import K, tf1
 from kexue_keras.models.hf_config import to_hf
 from kexue_keras.models.hf_names import hf_names
+from kexue_keras.models.json_file import write_json
 from kexue_keras.models.rotary import ROTARY_TABLE, sinusoidal_table
 from kexue_keras.models.safetensors_file import write_safetensors
-from kexue_keras.models.variables import WeightsError
+from kexue_keras.models.variables import WeightsError, is_optimizers
 
 FORMATS = ("tensorflow", "hf")
-_OPTIMIZER = re.compile(r"(_slot_\w+|/Adam(_1)?|/(adam|lamb)_[mv]|/Momentum|^global_step)$")
 
 
 def weights_of(transformer):
@@ -78,7 +76,7 @@ def write_folder(
     shutil.rmtree(part, ignore_errors=True)
     os.makedirs(part)
     try:
-        own = {name: variables[name] for name in variables if not _OPTIMIZER.search(name)}
+        own = {name: variables[name] for name in variables if not is_optimizers(name)}
         (_write_hf if format == "hf" else _write_tensorflow)(part, kind, config, own, extra)
         _write_vocabulary(part, vocabulary, tokenizer)
         if os.path.isdir(path):
@@ -103,7 +101,7 @@ def _write_tensorflow(path, kind, config, variables, extra):
     # The one with erf is bert4keras' and Google's "gelu"; in a T5 the word would leave it open which one.
     if kind != "t5" and act == "gelu_erf":
         words["hidden_act"] = "gelu"
-    _write_json(os.path.join(path, "t5_config.json" if kind == "t5" else "bert_config.json"), words)
+    write_json(os.path.join(path, "t5_config.json" if kind == "t5" else "bert_config.json"), words)
     write_tensorflow(os.path.join(path, "t5_model.ckpt" if kind == "t5" else "bert_model.ckpt"), variables)
 
 
@@ -148,7 +146,7 @@ def _write_hf(path, kind, config, variables, extra):
         table = sinusoidal_table(written.setdefault("max_position_embeddings", 1536), size)
         arrays.setdefault("roformer.encoder.embed_positions.weight", table)
         written["rotary_value"] = False
-    _write_json(os.path.join(path, "config.json"), written)
+    write_json(os.path.join(path, "config.json"), written)
     write_safetensors(os.path.join(path, "model.safetensors"), arrays)
 
 
@@ -181,10 +179,4 @@ def _write_vocabulary(path, vocabulary, tokenizer):
         raise WeightsError("the tokenizer's ids have gaps, so there is no vocab.txt that says the same")
     with open(os.path.join(path, "vocab.txt"), "w", encoding="utf-8") as handle:
         handle.writelines(token + "\n" for token in tokens)
-    _write_json(os.path.join(path, "tokenizer_config.json"), {"do_lower_case": bool(tokenizer._do_lower_case)})
-
-
-def _write_json(path, value):
-    with open(path, "w", encoding="utf-8") as handle:
-        json.dump(value, handle, ensure_ascii=False, indent=1, sort_keys=True)
-        handle.write("\n")
+    write_json(os.path.join(path, "tokenizer_config.json"), {"do_lower_case": bool(tokenizer._do_lower_case)})

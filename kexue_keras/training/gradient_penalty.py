@@ -6,10 +6,10 @@ kexue.fm/archives/7466. Paper: arXiv 1711.09404.
 
 import tensorflow as tf
 
-from kexue_keras.backend import gradient_function
+from kexue_keras.backend import gradient_function, widen
 from kexue_keras.training.adversarial import OtherLoss, check_choice, check_number, without_dropout
 from kexue_keras.training.loop_copy import loop_of
-from kexue_keras.training.perturbation import outputs_of, wide
+from kexue_keras.training.perturbation import outputs_of
 from kexue_keras.training.second_pass import SecondPass, reached
 
 REDUCTIONS = ("author", "per_sample")
@@ -81,7 +81,7 @@ class GradientPenalty(OtherLoss):
                 "is recomputed or in chunks (GradientCache), leave the penalty out" % self.layer.name
             )
         _check_differentiable([g for _, g in found], [t for t, _ in found])
-        total = tf.add_n([tf.reduce_sum(tf.square(wide(g))) for _, g in found])
+        total = tf.add_n([tf.reduce_sum(tf.square(widen(g))) for _, g in found])
         if self.reduction == "per_sample":
             # The model's input, since R-Drop has twice as many rows as samples inside.
             total *= tf.cast(tf.shape(self.model.inputs[0])[0], total.dtype)

@@ -8,7 +8,7 @@ The perturbed tensors are new ones, made by `SecondPass`; the weights themselves
 import numpy as np
 import tensorflow as tf
 
-from kexue_keras.backend import K
+from kexue_keras.backend import K, widen
 from kexue_keras.optimizers.gradients import dense, is_sparse
 from kexue_keras.training.loop_copy import loop_of
 from kexue_keras.training.second_pass import SecondPass, reached
@@ -17,11 +17,6 @@ from kexue_keras.training.second_pass import SecondPass, reached
 TINY = 1e-8
 _HANDS_ON = ("Identity", "Switch", "RefSwitch", "Enter")
 _LOOKUPS = ("ResourceGather", "ResourceGatherNd", "Gather", "GatherV2", "GatherNd")
-
-
-def wide(x):
-    """The tensor in float32, or in float64 if it is that."""
-    return tf.cast(x, tf.float32) if x.dtype.base_dtype.size < 4 else x
 
 
 def make_place(layer, target, tensors, owner):
@@ -134,11 +129,11 @@ class EmbeddingMatrix(object):
         if found is None:
             raise ValueError("%s: the loss has no gradient for %s" % (self.owner, self.matrix.name))
         if self.rows is None:
-            return [wide(dense(found, self.matrix))]
+            return [widen(dense(found, self.matrix))]
         if not is_sparse(found):
-            return [wide(tf.gather(found, self.rows))]
+            return [widen(tf.gather(found, self.rows))]
         place = tf.gather(self._place, found.indices)
-        return [tf.math.unsorted_segment_sum(wide(found.values), place, tf.size(self.rows))]
+        return [tf.math.unsorted_segment_sum(widen(found.values), place, tf.size(self.rows))]
 
     def unit(self, direction):
         """The direction with norm 1; 0 stays 0."""
@@ -202,7 +197,7 @@ class LayerOutputs(object):
                 % (self.owner, ", ".join(t.name for t in self.tensors))
             )
         pairs = zip(found, self.tensors)
-        return [wide(tf.zeros_like(t) if g is None else tf.convert_to_tensor(g)) for g, t in pairs]
+        return [widen(tf.zeros_like(t) if g is None else tf.convert_to_tensor(g)) for g, t in pairs]
 
     def unit(self, direction):
         """The direction with norm 1 for each sample; 0 stays 0."""

@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from kexue_keras.backend import K, is_tf_keras, keras
+from kexue_keras.backend import K, is_tf_keras, keras, widen
 from kexue_keras.losses import multilabel_kl
 from kexue_keras.training.adversarial import (
     TARGETS,
@@ -18,7 +18,7 @@ from kexue_keras.training.adversarial import (
     learning_phase,
     without_dropout,
 )
-from kexue_keras.training.perturbation import make_place, wide
+from kexue_keras.training.perturbation import make_place
 from kexue_keras.training.randomness import fold_in, own_key
 from kexue_keras.training.second_pass import reached
 
@@ -246,7 +246,7 @@ def _signal(output, divergence, from_logits):
     if callable(divergence):
         return output, divergence
     if divergence == "mse":
-        return output, lambda a, b: tf.reduce_mean(tf.math.squared_difference(wide(a), wide(b)), -1)
+        return output, lambda a, b: tf.reduce_mean(tf.math.squared_difference(widen(a), widen(b)), -1)
     function, squashing = (kl, "Softmax") if divergence == "kl" else (multilabel_kl, "Sigmoid")
     if divergence == "kl" and output.shape.as_list()[-1] == 1:
         raise ValueError(
@@ -264,11 +264,11 @@ def _signal(output, divergence, from_logits):
     if op.type == squashing and not from_logits:
         output = op.inputs[0]
     elif from_logits is not None and not from_logits:
-        p = tf.maximum(wide(output), np.finfo("float32").tiny)
+        p = tf.maximum(widen(output), np.finfo("float32").tiny)
         output = tf.math.log(p)
         if divergence == "multilabel":
             output -= tf.math.log(tf.maximum(1.0 - p, np.finfo("float32").eps))
-    return output, lambda a, b: function(wide(a), wide(b))
+    return output, lambda a, b: function(widen(a), widen(b))
 
 
 def kl(clean, moved):

@@ -17,25 +17,11 @@ from kexue_keras.losses import (
     SimilarityDistillation,
     UncertaintyWeights,
 )
-from kexue_keras.losses.checks import (
-    as_float,
-    require,
-    require_rank,
-    require_same_shape,
-    static_length,
-    warn_if_probabilities,
-)
+from kexue_keras.losses.checks import require, require_rank, require_same_shape, static_length, warn_if_probabilities
 
 
 def run(tensor, feed=None):
     return get_session().run(tensor, feed)
-
-
-def test_as_float():
-    for dtype in ("float16", "int32", "bool", "uint8"):
-        assert as_float(np.ones(2, dtype)).dtype == tf.float32
-    assert as_float(tf.ones([2], tf.bfloat16)).dtype == tf.float32
-    assert as_float(np.ones(2)).dtype == tf.float64 and as_float([1.0]).dtype == tf.float32
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])

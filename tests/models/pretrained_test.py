@@ -7,8 +7,10 @@ from helpers import tiny_bert_folder
 from model_checks import IDS, make, predict
 
 from kexue_keras.backend import K
+from kexue_keras.layers import DeepNormAdd, EntropyInvariantAttention
 from kexue_keras.models import (
     WeightsError,
+    extend_with_deepnorm,
     extend_with_entropy_invariance,
     extend_with_mixer,
     extend_with_synthesizer,
@@ -98,3 +100,16 @@ def test_dicts_and_classes_that_change_nothing(tmp_path):
     invariant = make(extend_with_entropy_invariance(BERT, base=32))
     with pytest.raises(WeightsError, match="the dict of variables was not saved by a model with entropy_invariance"):
         invariant.load_weights_from_checkpoint(variables)
+
+
+def test_extensions_stack_in_either_order():
+    inner_first = [extend_with_deepnorm, extend_with_entropy_invariance]
+    outputs = []
+    for first, second in (inner_first, inner_first[::-1]):
+        transformer = make(second(first(BERT)))
+        rng = np.random.RandomState(0)
+        transformer.model.set_weights([0.1 * rng.randn(*w.shape) for w in transformer.model.get_weights()])
+        assert isinstance(transformer.layers["Transformer-0-MultiHeadSelfAttention"], EntropyInvariantAttention)
+        assert isinstance(transformer.layers["Transformer-0-FeedForward-Add"], DeepNormAdd)
+        outputs.append(predict(transformer, IDS))
+    np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-6)

@@ -6,9 +6,9 @@ second input, the boolean matrix that bert4keras makes for language models and U
 
 import tensorflow as tf
 
-from kexue_keras.backend import K, keras
+from kexue_keras.backend import K, keras, widen
 from kexue_keras.layers.masking import bias_visibility, first_shape, last_dimension, padding_mask, require_length
-from kexue_keras.layers.numeric import require_choice, require_count, widen
+from kexue_keras.layers.numeric import require_choice, require_count
 
 
 class Tokens(object):

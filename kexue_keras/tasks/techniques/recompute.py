@@ -1,22 +1,12 @@
 """Recompute: less memory for more time, the same result (节省显存的重计算技巧也有了Keras版了, kexue.fm/archives/7367)."""
 
-from bert4keras import models as bert4keras_models
-
 from kexue_keras.data import UserError
 from kexue_keras.models import WeightsError, extend_with_recompute
 from kexue_keras.models.bundled import BUNDLED
+from kexue_keras.models.kinds import CLASSES
 from kexue_keras.models.load import read_folder
 from kexue_keras.models.recompute import POLICIES
 from kexue_keras.tasks.recipe import Technique, technique
-
-_CLASSES = {
-    "bert": bert4keras_models.BERT,
-    "albert": bert4keras_models.ALBERT,
-    "electra": bert4keras_models.ELECTRA,
-    "nezha": bert4keras_models.NEZHA,
-    "roformer": bert4keras_models.RoFormer,
-    "roformer_v2": bert4keras_models.RoFormerV2,
-}
 
 
 @technique
@@ -60,9 +50,9 @@ def model_class(name_or_path):
     'BERT'
     """
     if name_or_path in BUNDLED:
-        return bert4keras_models.BERT
+        return CLASSES["bert"]
     try:
         # What has no place in the model is told where it is loaded.
-        return _CLASSES[read_folder(name_or_path, extra="ignore")[0]]
+        return CLASSES[read_folder(name_or_path, extra="ignore")[0]]
     except (WeightsError, ValueError) as error:
         raise UserError(error)

@@ -7,9 +7,9 @@ import numpy as np
 import tensorflow as tf
 from bert4keras.layers import Layer
 
-from kexue_keras.backend import register
+from kexue_keras.backend import register, widen
 from kexue_keras.layers.noise import NOISES, draw
-from kexue_keras.layers.numeric import require_choice, require_count, require_positive, widen
+from kexue_keras.layers.numeric import require_choice, require_count, require_positive
 
 NODES = ("midpoint", "article")
 
