@@ -39,7 +39,8 @@ setup(
     extras_require={
         "cpu": ["tensorflow==1.15.5; python_version < '3.8'"],
         "demo": ["snownlp"],
-        "dev": ["pytest", "pytest-xdist", "hypothesis", "flake8", "isort", "black"],
+        "dev": ["pytest", "pytest-xdist", "hypothesis", "flake8", "isort", "black", "rouge", "nltk"],
+        "seq2seq": ["rouge", "nltk"],
         "docs": ["mkdocs", "mkdocs-material"],
         "horovod": ["horovod>=0.22,<0.23"],
     },

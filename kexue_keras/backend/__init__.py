@@ -29,6 +29,7 @@ from kexue_keras.backend.graphs import (
     op_definitions,
     other_conditions,
 )
+from kexue_keras.backend.layer_calls import LayerCall, layer_calls
 from kexue_keras.backend.stack import (
     FunctionLoss,
     K,
@@ -47,6 +48,7 @@ from kexue_keras.backend.training_step import call_again, minimise_instead, trai
 __all__ = [
     "FunctionLoss",
     "K",
+    "LayerCall",
     "call_again",
     "control_flow_contexts",
     "copy_op",
@@ -62,6 +64,7 @@ __all__ = [
     "is_tf_keras",
     "keras",
     "keras_has_session",
+    "layer_calls",
     "metric_objects_load",
     "minimise_instead",
     "nvidia_release",

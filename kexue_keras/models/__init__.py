@@ -1,6 +1,7 @@
 """bert4keras model classes and loaders."""
 
 from kexue_keras.layers.deepnorm import deepnorm_constants  # noqa: F401
+from kexue_keras.models import decoding  # noqa: F401
 from kexue_keras.models.convert import convert  # noqa: F401
 from kexue_keras.models.convert import save  # noqa: F401
 from kexue_keras.models.deepnorm import extend_with_deepnorm  # noqa: F401
