@@ -58,7 +58,7 @@ def test_teacher_forcing_of_a_unilm(tmp_path):
 @pytest.mark.filterwarnings("ignore:.*start from random values")
 def test_it_learns_stops_and_goes_on(tmp_path):
     bert = tiny_bert_folder(tmp_path / "bert", num_hidden_layers=1)
-    options = dict(valid=PAIRS[:2], learning_rate=1e-2, batch_size=2, epochs=25, quiet=True)
+    options = dict(valid=PAIRS[:2], learning_rate=1e-2, batch_size=2, epochs=15, quiet=True)
     options.update(source_length=12, target_length=5, dropout=0.1)
 
     class Stop(Exception):
@@ -78,7 +78,7 @@ def test_it_learns_stops_and_goes_on(tmp_path):
     K.clear_session()
     said = []
     resumed = finetune_seq2seq(bert, PAIRS, broken, resume=True, say=said.append, **options)
-    assert said[0] == "going on after epoch 2, batch 0" and len(resumed["history"]) == 25
+    assert said[0] == "going on after epoch 2, batch 0" and len(resumed["history"]) == 15
     assert resumed["valid"]["rouge-l"] > 99 and resumed["valid"]["texts"] == 2
     # Nothing is left to do, and what was saved writes the same.
     assert finetune_seq2seq(bert, PAIRS, broken, resume=True, **options) == json.loads(json.dumps(resumed))
