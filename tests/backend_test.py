@@ -24,6 +24,25 @@ def test_registered_by_base():
     assert keras.utils.get_custom_objects()["FlatNCE"] is losses["FlatNCE"]
 
 
+@pytest.mark.skipif(not backend.is_tf_keras, reason="Keras 2.3.1 has no AutoGraph")
+def test_autograph_does_not_rewrite_what_is_registered(monkeypatch):
+    from tensorflow.python.autograph.impl import conversion
+
+    from kexue_keras.layers import SquarePlus
+
+    class Other(SquarePlus):
+        def call(self, inputs):
+            return super(Other, self).call(inputs)
+
+    seen, convert = [], conversion.convert
+    monkeypatch.setattr(conversion, "convert", lambda entity, *args: seen.append(entity) or convert(entity, *args))
+    x = keras.layers.Input([3])
+    SquarePlus()(x)
+    assert seen == []
+    Other()(x)  # a user's layer is rewritten as before, but not what it calls of ours
+    assert [entity.__qualname__.split(".")[-2] for entity in seen if hasattr(entity, "__qualname__")] == ["Other"]
+
+
 def test_seeds_make_everything_repeat():
     def draw():
         K.clear_session()

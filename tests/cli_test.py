@@ -108,6 +108,7 @@ def test_a_run_leaves_everything(run):
     assert os.listdir(str(run / "logs"))
 
 
+@pytest.mark.spread
 def test_predict_in_a_fresh_process_from_standard_input(run, place):
     with open(str(run / "predictions.tsv"), encoding="utf-8") as handle:
         expected = [line.rstrip("\n").split("\t") for line in handle][1:]
@@ -121,12 +122,14 @@ def test_predict_in_a_fresh_process_from_standard_input(run, place):
     assert np.allclose([float(row[1]) for row in rows[1:]], [float(row[3]) for row in expected], atol=2e-4)
 
 
+@pytest.mark.spread
 def test_the_saved_model_loads_after_importing_the_package_alone(run, run_python):
     source = "import sys, kexue_keras; from kexue_keras.backend import keras\n"
     source += "model = keras.models.load_model(sys.argv[1], compile=False); print(model.output_shape)"
     assert "(None, 2)" in run_python(source, run / "model.h5")
 
 
+@pytest.mark.spread
 def test_kill_and_resume_end_with_the_same_metrics(run, place, fresh_python, capsys):
     # The 13th step is in the second epoch, one after a saved point (11 batches an epoch, a point every 4 steps).
     source = """if True:

@@ -4,6 +4,7 @@ bert4keras decides between Keras 2.3.1 and tf.keras (its switch `TF_KERAS=1`).
 """
 
 import contextlib
+import inspect
 import os
 import random
 
@@ -44,8 +45,22 @@ def register(cls_or_function):
             % (name, known.__module__, cls_or_function.__module__)
         )
     _registered[name] = cls_or_function
+    _spare_autograph(cls_or_function)
     keras.utils.get_custom_objects()[name] = cls_or_function
     return cls_or_function
+
+
+def _spare_autograph(cls_or_function):
+    """Mark what is ours as graph code already.
+
+    tf.keras hands the `call` of every layer, and all that it calls, to AutoGraph, which reads and rewrites the source:
+    0.3 s and more for each class that a model uses, and nothing to gain, since the same code runs on Keras 2.3.1.
+    `tf.autograph.experimental.do_not_convert` would hide the arguments `mask` and `training` from Keras.
+    """
+    is_class = isinstance(cls_or_function, type)
+    for member in vars(cls_or_function).values() if is_class else [cls_or_function]:
+        if inspect.isfunction(member):
+            setattr(member, "__ag_compiled", True)
 
 
 def registered(base=None):

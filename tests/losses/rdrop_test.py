@@ -196,6 +196,7 @@ def test_no_dropout_is_warned_of():
         losses.rdrop_crossentropy([0, 0], tf1.placeholder("float32", [2, 3]), from_logits=True)
 
 
+@pytest.mark.spread
 def test_compile_validates_without_pairs_weights_save_and_load(rng, tmp_path, run_python):
     model = model_with_dropout()
     model.compile("sgd", losses.RDropCrossentropy(alpha=2.0, from_logits=True, convention="mean"))

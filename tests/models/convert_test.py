@@ -67,6 +67,7 @@ def test_google_style_checkpoints_there_and_back(tmp_path):
     assert config["hidden_act"] == "gelu" and config["model_type"] == "bert"
 
 
+@pytest.mark.spread
 def test_a_model_is_saved_in_both_formats_and_loaded_in_another_process(tmp_path, run_python):
     path, _, weights = bert_folder(tmp_path / "hf")
     loaded = load(path, with_mlm=True)

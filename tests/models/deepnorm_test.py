@@ -100,6 +100,7 @@ def test_foreign_checkpoints_are_refused_unless_asked_for(tmp_path):
     np.testing.assert_array_equal(plain.model.predict(inputs), deep.model.predict(inputs))
 
 
+@pytest.mark.spread
 def test_own_checkpoints_and_whole_models_load_in_a_fresh_process(tmp_path, run_python):
     bert = build(extend_with_deepnorm(RoFormer), return_keras_model=False)
     expected = bert.model.predict([TOKENS, SEGMENTS])

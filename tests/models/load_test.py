@@ -33,6 +33,7 @@ def test_the_kind_is_read_from_the_checkpoint(tmp_path, kind):
     assert kind in repr(loaded)
 
 
+@pytest.mark.spread
 def test_arguments_of_build_transformer_model_pass_through(tmp_path):
     folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
     unilm = load(folder, application="unilm", missing="initialise")
@@ -45,6 +46,7 @@ def test_arguments_of_build_transformer_model_pass_through(tmp_path):
     assert small.tokenizer.encode(token)[0] == [2, 5, 3]
 
 
+@pytest.mark.spread
 def test_keep_tokens_leaves_the_outputs_alone(tmp_path):
     folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
     text = "".join(tiny_vocabulary()[i] for i in (9, 7, 8))
@@ -58,6 +60,7 @@ def test_keep_tokens_leaves_the_outputs_alone(tmp_path):
     np.testing.assert_allclose(encode(load(folder, keep_tokens=[0, 1, 2, 3, 4, 9, 8, 7])), full, atol=1e-6)
 
 
+@pytest.mark.spread
 def test_an_own_model_class(tmp_path):
     class Doubled(BERT):
         def apply_final_layers(self, inputs):
@@ -133,6 +136,7 @@ def test_absent_variables_are_an_error_unless_asked_for(tmp_path):
         load(folder, missing="maybe")
 
 
+@pytest.mark.spread
 def test_more_layers_than_the_checkpoint_has(tmp_path):
     folder = tiny_bert_folder(tmp_path)
     with open(os.path.join(folder, "bert_config.json"), "w") as handle:

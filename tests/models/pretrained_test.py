@@ -24,6 +24,7 @@ def test_names_are_summarised():
     assert summarize(names) == "bert/encoder/layer_*/output/dense/kernel, bert/pooler/dense/bias"
 
 
+@pytest.mark.spread
 def test_a_foreign_checkpoint_is_refused_by_both_loaders(tmp_path):
     folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
     cls = extend_with_mixer(BERT, "gmlp")
@@ -62,6 +63,7 @@ def test_what_can_be_kept_is_kept_and_listed(tmp_path, by_class):
     np.testing.assert_array_equal(embeddings, K.get_value(plain.layers["Embedding-Token"].embeddings))
 
 
+@pytest.mark.spread
 def test_own_checkpoints_load_whole_and_nowhere_else(tmp_path):
     cls = extend_with_synthesizer(BERT, kinds=("random", "vanilla", "fixed_random"), seed=3)
     first = make(cls)

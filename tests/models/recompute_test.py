@@ -129,6 +129,7 @@ print(model.predict([np.array(%r), np.zeros([2, 7])]).tolist())
 )
 
 
+@pytest.mark.spread
 def test_checkpoints_load_and_models_are_saved(tmp_path, run_python):
     folder = tiny_bert_folder(tmp_path / "model", num_hidden_layers=1)
     plain = models.load(folder)

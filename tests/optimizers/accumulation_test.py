@@ -158,6 +158,7 @@ def test_a_window_with_nan_is_skipped_and_counted(rng, bad):
     assert K.get_value(optimizer.skipped) == 2 and K.get_value(optimizer.iterations) == 1
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("depth", [1, 7])
 def test_one_trajectory_in_twenty_fresh_sessions(rng, depth):
     # Keras 2.3.1's own Adam races on its counter; inside the wrapper it must not.
@@ -268,6 +269,7 @@ def embedding_model():
     )
 
 
+@pytest.mark.spread
 def test_resume_in_mid_window_in_a_fresh_process(rng, tmp_path, run_python):
     # Graph rewriting rounds differently, so it has to be on here as it is in the fresh process.
     tf1.keras.backend.set_session(tf1.Session())

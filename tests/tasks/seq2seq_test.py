@@ -37,6 +37,7 @@ def test_teacher_forcing_of_a_t5(vocabulary):
     assert [x.shape for x in inputs] == [(2, 5), (2, 5)]
 
 
+@pytest.mark.spread
 def test_teacher_forcing_of_a_unilm(tmp_path):
     folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
     with pytest.warns(UserWarning, match="cls/predictions"):
@@ -55,6 +56,7 @@ def test_teacher_forcing_of_a_unilm(tmp_path):
         load_seq2seq(folder, source_length=60, target_length=5)
 
 
+@pytest.mark.spread
 @pytest.mark.filterwarnings("ignore:.*start from random values")
 def test_it_learns_stops_and_goes_on(tmp_path):
     bert = tiny_bert_folder(tmp_path / "bert", num_hidden_layers=1)

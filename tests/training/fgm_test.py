@@ -322,6 +322,7 @@ def test_recomputed_dropout(rng):
         assert loss == clean != pytest.approx(plain, rel=1e-5)
 
 
+@pytest.mark.spread
 def test_saved_it_is_the_plain_model(rng, tmp_path, run_python):
     x, y = tokens_and_labels(rng)
     model = classifier(dropout=0.1)

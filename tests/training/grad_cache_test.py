@@ -194,6 +194,7 @@ def test_in_chunks_works_on_half_precision_inputs_and_an_empty_batch(rng):
     assert empty[0].shape == (0, 3) and not empty[1].any()
 
 
+@pytest.mark.spread
 def test_fit_shuffles_sentences_without_tearing_views_apart(rng):
     encoder = small_encoder(0.1)
     model = gradient_cache(encoder, chunk_size=5, views=2)
@@ -256,6 +257,7 @@ def test_towers_and_hard_negatives_train_as_one_pass_does(rng):
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
+@pytest.mark.spread
 def test_layers_before_and_after_regularizers_and_frozen_layers_train_as_without(rng):
     x, y = rng.randn(9, 4).astype("f"), rng.randn(9, 2)
     inputs = layers.Input([4])
@@ -284,6 +286,7 @@ def test_layers_before_and_after_regularizers_and_frozen_layers_train_as_without
     assert abs(frozen.get_weights()[0] - before_step).max() > 1e-5
 
 
+@pytest.mark.spread
 def test_saved_and_loaded_in_a_fresh_process(rng, tmp_path, run_python):
     encoder = small_encoder(0.2)
     model = gradient_cache(encoder, chunk_size=3, views=2)

@@ -95,6 +95,7 @@ def test_the_sparse_kernel_is_replaced_and_nothing_else_changes(rng):
     np.testing.assert_allclose(evaluated[0], evaluated[2], rtol=1e-5)
 
 
+@pytest.mark.spread
 def test_a_scaled_loss_does_not_scale_the_penalty(rng):
     x, y = rng.randint(1, 9, (6, 4)), rng.randint(0, 3, 6)
     ends = []

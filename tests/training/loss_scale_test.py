@@ -161,6 +161,7 @@ def test_fit_with_callbacks(rng):
     assert K.get_value(model.optimizer.lr) < 1e-2
 
 
+@pytest.mark.spread
 def test_state_is_saved_in_mid_window_and_goes_on(rng, run_python, tmp_path):
     model = build(LossScale(GradientAccumulation(AdamW(0.05), 2), "dynamic", growth_steps=5))
     x, y = rng.randn(7, 4, 3).astype("float32"), rng.randn(7, 4, 2).astype("float32")

@@ -56,6 +56,7 @@ def test_training_value_is_the_formula_on_two_passes(rng):
     np.testing.assert_allclose(loss, ((ce + kl) * weights).mean(), rtol=1e-5)
 
 
+@pytest.mark.spread
 def test_fit_with_shuffling_odd_batches_and_validation(rng, tmp_path, run_python):
     model = dropout_model()
     trained = rdrop(model)

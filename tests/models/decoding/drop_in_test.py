@@ -25,6 +25,7 @@ def script(base, transformer, segment=1, **options):
     return AutoTitle(start_id=None, end_id=END, **options)
 
 
+@pytest.mark.spread
 def test_a_unilm_script():
     transformer = tiny("bert", "unilm")
     before = script(AutoRegressiveDecoder, transformer, maxlen=6, minlen=3)

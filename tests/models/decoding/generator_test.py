@@ -90,6 +90,7 @@ def test_equals_hugging_face(name):
         assert [r[0] for r in found.lists()] == rows(wanted)
 
 
+@pytest.mark.spread
 def test_lengths_padding_and_batches():
     generator = Generator(tiny("roformer", "unilm"), end_id=None, pad_id=7)
     texts = sources(5, 2, 4, 3)
@@ -138,6 +139,7 @@ def test_samples_are_repeatable_and_follow_the_probabilities():
     assert (found.scores[0] <= first[found.ids[0, :, 0]] + 1e-4).all()
 
 
+@pytest.mark.spread
 def test_a_training_model_and_new_weights():
     transformer = tiny("bert", "unilm")
 
@@ -157,6 +159,7 @@ def test_a_training_model_and_new_weights():
     assert generator.greedy([texts], max_length=6).lists() != before
 
 
+@pytest.mark.spread
 def test_conditions_are_given_beside_the_tokens():
     condition = keras.layers.Input([5], name="condition")
     transformer = tiny("bert", "unilm", layer_norm_cond=condition, additional_input_layers=condition)
