@@ -8,11 +8,6 @@ from kexue_keras.data import UserError
 from kexue_keras.tasks.checkpoint import read_json, remove_leftovers, write_json
 from kexue_keras.tasks.options import FILES, PASSING, defaults
 
-CONTENTS = (
-    "config.json metrics.json curves.png confusion.png confusion.tsv predictions.tsv model.h5 tokenizer.json "
-    "vocab.txt spiece.model checkpoint.npz best.npz logs"
-).split()
-
 
 class RunFolder(object):
     """A folder with the results of one fine-tuning run.
@@ -22,7 +17,13 @@ class RunFolder(object):
 
     Attributes:
         path: the folder.
+        contents: names of the files and folders that a run makes; no others are ever removed.
     """
+
+    contents = (
+        "config.json metrics.json curves.png confusion.png confusion.tsv predictions.tsv model.h5 tokenizer.json "
+        "vocab.txt spiece.model checkpoint.npz best.npz logs"
+    ).split()
 
     def __init__(self, path):
         self.path = os.path.abspath(path)
@@ -94,6 +95,16 @@ class RunFolder(object):
             if fingerprint(new[name]) != known:
                 raise UserError("--resume: the file has changed since the run began", path=new[name])
 
+    def make(self, *, empty):
+        """Make the folder if it is not there, without what a killed process left in it; `empty`: without any run."""
+        os.makedirs(self.path, exist_ok=True)
+        remove_leftovers(self.path)
+        for name in self.contents if empty else ():
+            if os.path.isdir(self.file(name)):
+                shutil.rmtree(self.file(name))
+            elif os.path.exists(self.file(name)):
+                os.remove(self.file(name))
+
     def begin(self, options, facts):
         """Make the folder ready: empty it if that was asked for, and write config.json.
 
@@ -101,15 +112,10 @@ class RunFolder(object):
             options: namespace.
             facts: JSON-able dict of what the run found out (labels, columns, versions, ...).
         """
-        os.makedirs(self.path, exist_ok=True)
-        remove_leftovers(self.path)
-        if options.resume and self.is_run:
+        goes_on = options.resume and self.is_run
+        self.make(empty=not goes_on)
+        if goes_on:
             return
-        for name in CONTENTS:
-            if os.path.isdir(self.file(name)):
-                shutil.rmtree(self.file(name))
-            elif os.path.exists(self.file(name)):
-                os.remove(self.file(name))
         kept = {k: v for k, v in vars(as_absolute(options)).items() if k not in ("resume", "overwrite", "config")}
         files = {name: fingerprint(kept[name]) for name in FILES if kept[name]}
         write_json(self.file("config.json"), dict(facts, options=kept, fingerprints=files))

@@ -6,9 +6,9 @@ beam search, ROUGE and BLEU on the titles of CSL.
 
 import json
 import os
-import shutil
 import time
 import types
+import zlib
 
 import numpy as np
 
@@ -17,10 +17,10 @@ from kexue_keras.backend import set_seed
 from kexue_keras.data import BucketedBatches, Columns, UserError, read_examples, read_table
 from kexue_keras.data.columns import resolve
 from kexue_keras.optimizers import AdamW
-from kexue_keras.tasks.checkpoint import read_json, remove_leftovers, write_json
+from kexue_keras.tasks.checkpoint import read_json, write_json
 from kexue_keras.tasks.loop import Loop
 from kexue_keras.tasks.recipe import Batch
-from kexue_keras.tasks.runs import fingerprint
+from kexue_keras.tasks.runs import RunFolder, fingerprint
 from kexue_keras.tasks.seq2seq import LEARNING_RATES, load_seq2seq
 from kexue_keras.tasks.seq2seq_scores import generation_scores
 from kexue_keras.training.randomness import repeatable_dropout
@@ -142,11 +142,11 @@ def finetune_seq2seq(
     settings = {
         k: v for k, v in locals().items() if k not in ("say", "quiet", "resume", "overwrite", "save_every", "out")
     }
-    settings = json.loads(json.dumps(dict(settings, **settings.pop("build")), default=repr))
-    out = _Folder(out, settings, [f for f in (train, valid, test) if isinstance(f, str)])
+    parts = {"train": train, "valid": valid, "test": test}
+    settings.update({name: _described(part) for name, part in parts.items()}, **settings.pop("build"))
+    out = _Folder(out, json.loads(json.dumps(settings, default=repr)))
     if out.check(resume, overwrite):
         return read_json(out.file("metrics.json"))
-    parts = {"train": train, "valid": valid, "test": test}
     parts = {k: read_pairs(v, source=source, target=target) if isinstance(v, str) else v for k, v in parts.items()}
     for name in ("train", "valid"):
         if not parts[name]:
@@ -205,32 +205,38 @@ def _write_generated(path, pairs, texts):
             handle.write("\t".join(" ".join(part.split()) for part in (text, target, source)) + "\n")
 
 
-class _Folder(object):
+def _described(part):
+    """What config.json says of a file or of a list of pairs, so that a resumed run can be held to the same data."""
+    if isinstance(part, str):
+        return {"path": os.path.abspath(part), "fingerprint": fingerprint(part) if os.path.exists(part) else None}
+    if part is not None:
+        return {"pairs": len(part), "crc32": "%08x" % zlib.crc32(json.dumps(list(map(list, part))).encode())}
+
+
+class _Folder(RunFolder):
     """The folder of a run; what is in it is replaced only on demand."""
 
-    def __init__(self, path, settings, files):
-        self.path, self.settings, self.files = os.path.abspath(path), settings, files
+    contents = "config.json metrics.json generated.tsv checkpoint.npz best.npz model".split()
 
-    def file(self, name):
-        """Path of a file in it."""
-        return os.path.join(self.path, name)
+    def __init__(self, path, settings):
+        super(_Folder, self).__init__(path)
+        self.settings = settings
 
     def check(self, resume, overwrite):
-        """Whether the run is there and finished, so that --resume has nothing to do.
+        """Whether the run is there and finished, so that resuming has nothing to do.
 
         Raises:
             UserError: something else is there, or another run.
         """
         if resume and overwrite:
             raise UserError("resume and overwrite exclude each other")
-        self.settings["fingerprints"] = {name: fingerprint(name) for name in self.files if os.path.exists(name)}
-        if not os.path.isdir(self.path) or not os.listdir(self.path) or overwrite:
+        if not os.path.isdir(self.path) or not os.listdir(self.path) or (overwrite and self.is_run):
             return False
-        if not os.path.exists(self.file("config.json")):
+        if not self.is_run:
             raise UserError("the folder is not empty and holds no run; choose another", path=self.path)
         if not resume:
             raise UserError("there is a run already; resume goes on with it, overwrite replaces it", path=self.path)
-        before = read_json(self.file("config.json"))
+        before = self.config()
         for name in sorted(set(before) | set(self.settings)):
             if before.get(name) != self.settings.get(name):
                 raise UserError(
@@ -238,15 +244,9 @@ class _Folder(object):
                     % (name, before.get(name), self.settings.get(name)),
                     path=self.file("config.json"),
                 )
-        return os.path.exists(self.file("metrics.json"))
+        return self.is_finished
 
     def begin(self, overwrite):
         """Make the folder ready."""
-        os.makedirs(self.path, exist_ok=True)
-        remove_leftovers(self.path)
-        if overwrite:
-            for name in ("metrics.json", "generated.tsv", "checkpoint.npz", "best.npz"):
-                if os.path.exists(self.file(name)):
-                    os.remove(self.file(name))
-            shutil.rmtree(self.file("model"), ignore_errors=True)
+        self.make(empty=overwrite)
         write_json(self.file("config.json"), self.settings)
