@@ -8,6 +8,7 @@ from kexue_keras.models.entropy_invariance import extend_with_entropy_invariance
 from kexue_keras.models.entropy_sampling import EntropySampler  # noqa: F401
 from kexue_keras.models.load import PretrainedModel  # noqa: F401
 from kexue_keras.models.load import load  # noqa: F401
+from kexue_keras.models.masked_lm import predict_at  # noqa: F401
 from kexue_keras.models.mixers import extend_with_mixer  # noqa: F401
 from kexue_keras.models.pretrained import PartialWeights  # noqa: F401
 from kexue_keras.models.recompute import extend_with_recompute  # noqa: F401
