@@ -30,9 +30,9 @@ def random_masking(token_ids, random, *, mask_id, vocab_size, protected=(), rate
 
     >>> from kexue_keras.data import random_masking
     >>> ids = np.array([[2, 50, 51, 52, 3, 0]])
-    >>> inputs, labels = random_masking(ids, np.random.RandomState(3), mask_id=4, vocab_size=90, protected=[2, 3], rate=.5)
-    >>> inputs, labels
-    (array([[ 2,  4, 51,  4,  3,  0]]), array([[ 0, 50,  0, 52,  0,  0]]))
+    >>> random = np.random.RandomState(3)
+    >>> random_masking(ids, random, mask_id=4, vocab_size=90, protected=[2, 3], rate=.5)
+    (array([[ 2, 50,  4, 52,  3,  0]]), array([[ 0,  0, 51,  0,  0,  0]]))
     """
     if not 0 <= rate < 1:
         raise ValueError("rate is %r; it is a probability in [0, 1)" % (rate,))
