@@ -34,7 +34,7 @@ def weights_of(transformer):
     for layer, names in mapping.items():
         if layer not in transformer.layers:
             continue
-        for name, value in zip(names, K.batch_get_value(transformer.layers[layer].trainable_weights)):
+        for name, value in zip(names, K.batch_get_value(_weights_when_trained(transformer.layers[layer]))):
             if name in arrays:
                 raise WeightsError(
                     "the model has several weights called %s (are its layers unshared?), so no checkpoint of that kind "
@@ -46,6 +46,17 @@ def weights_of(transformer):
     if hasattr(transformer, "rotary_table"):
         arrays[ROTARY_TABLE] = transformer.rotary_table
     return arrays
+
+
+def _weights_when_trained(layer):
+    """A layer's trainable weights, also while the layer is frozen: freezing takes nothing out of the model."""
+    if layer.trainable:
+        return layer.trainable_weights
+    layer.trainable = True
+    try:
+        return layer.trainable_weights
+    finally:
+        layer.trainable = False
 
 
 def write_folder(

@@ -73,7 +73,10 @@ def test_a_model_is_saved_in_both_formats_and_loaded_in_another_process(tmp_path
     ids = np.array([[2, 6, 7, 3, 0]])
     expected = loaded.model.predict([ids, 0 * ids])
     save(loaded, str(tmp_path / "saved"), format="hf")
+    loaded.bert.layers["Embedding-Token"].trainable = False  # what is frozen belongs to the model all the same
+    loaded.bert.layers["Transformer-0-MultiHeadSelfAttention"].trainable = False
     save(loaded, str(tmp_path / "tf"))
+    assert not loaded.bert.layers["Transformer-0-MultiHeadSelfAttention"].trainable_weights
     equal(weights_in(tmp_path / "saved"), weights)
     out = run_python(
         "import sys, json, numpy as np; from kexue_keras.models import load; m = load(sys.argv[1], with_mlm=True); "
