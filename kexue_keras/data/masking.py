@@ -47,3 +47,23 @@ def random_masking(token_ids, random, *, mask_id, vocab_size, protected=(), rate
     others = random.randint(lowest, vocab_size, token_ids.shape).astype(token_ids.dtype)
     seen = np.where(dice < 0.8, np.asarray(mask_id, token_ids.dtype), np.where(dice < 0.9, others, token_ids))
     return np.where(chosen, seen, token_ids), np.where(chosen, token_ids, 0)
+
+
+def gather_places(labels):
+    """The places that have a label, row by row, padded to the longest row.
+
+    Args:
+        labels: int array `[B, n]`, 0 where nothing is predicted.
+
+    Returns:
+        (places `[B, m]`, labels at the places `[B, m]` with 0 for padding), m >= 1.
+
+    >>> from kexue_keras.data import gather_places
+    >>> gather_places(np.array([[0, 7, 0, 8], [0, 0, 9, 0]]))
+    (array([[1, 3],
+           [2, 0]], dtype=int32), array([[7, 8],
+           [9, 0]]))
+    """
+    counts = (labels != 0).sum(axis=1)
+    places = np.argsort(labels == 0, axis=1, kind="stable")[:, : max(1, int(counts.max()))]
+    return places.astype("int32"), np.take_along_axis(labels, places, axis=1)

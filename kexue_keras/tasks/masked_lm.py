@@ -12,36 +12,15 @@ import time
 import numpy as np
 
 from kexue_keras.backend import K
-from kexue_keras.data import BucketedBatches, UserError, encode, random_masking
+from kexue_keras.data import BucketedBatches, UserError, encode
 from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.models import load, predict_at
 from kexue_keras.models.convert import save
-from kexue_keras.models.masked_lm import HEAD
+from kexue_keras.models.masked_lm import HEAD, mask_batch, masked_accuracy
 from kexue_keras.optimizers import AdamW, LayerwiseLearningRate, WarmupCosine
 from kexue_keras.tasks import checkpoint
 
 POINT = "checkpoint.npz"
-
-
-def gather_places(inputs, labels):
-    """The places that have a label, row by row, padded to the longest row.
-
-    Args:
-        inputs: int array `[B, n]`, not read beyond its shape.
-        labels: int array `[B, n]`, 0 where nothing is predicted.
-
-    Returns:
-        (places `[B, m]`, labels at the places `[B, m]` with 0 for padding), m >= 1.
-    """
-    counts = (labels != 0).sum(axis=1)
-    places = np.argsort(labels == 0, axis=1, kind="stable")[:, : max(1, int(counts.max()))]
-    return places.astype("int32"), np.take_along_axis(labels, places, axis=1)
-
-
-def _protected(tokenizer):
-    """[CLS], [SEP] and what else is no text."""
-    names = ("_token_start_id", "_token_end_id", "_token_pad_id", "_token_mask_id")
-    return [i for i in (getattr(tokenizer, name, None) for name in names) if i is not None]
 
 
 class MaskedLanguageModel(object):
@@ -83,17 +62,7 @@ class MaskedLanguageModel(object):
                 layer.trainable = False
 
     def _batch(self, batches, indices, random):
-        tokens, segments = batches.inputs(indices)
-        inputs, labels = random_masking(
-            tokens,
-            random,
-            mask_id=self.tokenizer._token_mask_id,
-            vocab_size=self.tokenizer._vocab_size,
-            protected=_protected(self.tokenizer),
-            rate=self.rate,
-        )
-        places, labels = gather_places(inputs, labels)
-        return [inputs, segments, places], labels[..., None]
+        return mask_batch(self.tokenizer, *batches.inputs(indices), random, rate=self.rate)
 
     def train(
         self,
@@ -163,34 +132,16 @@ class MaskedLanguageModel(object):
             self._save(folder, run, step)
 
     def evaluate(self, texts, *, batch_size=32, seed=12345):
-        """How well hidden tokens of `texts` are predicted; the same ones each time.
+        """How well hidden tokens of `texts` are predicted; see `masked_accuracy`.
 
-        Returns:
-            dict: accuracy, loss (nats a token), tokens (how many were hidden), chance (share of the commonest).
+        Raises:
+            UserError: the texts are too few, no token was hidden.
         """
-        encoded, _ = encode(self.tokenizer, texts, self.length)
-        batches = BucketedBatches(encoded, batch_size=batch_size, maxlen=self.length)
-        random = np.random.RandomState(seed)
-        hits, loss, truth = 0, 0.0, []
-        for indices in batches.in_length_order():
-            inputs, labels = self._batch(batches, indices, random)
-            logits = self.model.predict_on_batch(inputs)
-            labels = labels[..., 0]
-            known = labels != 0
-            rows, right = np.asarray(logits)[known].astype("float64"), labels[known]
-            top = rows.max(axis=1)
-            loss += (top + np.log(np.exp(rows - top[:, None]).sum(axis=1)) - rows[np.arange(len(right)), right]).sum()
-            hits += (rows.argmax(axis=1) == right).sum()
-            truth.append(right)
-        truth = np.concatenate(truth)
-        if not truth.size:
+        options = {"length": self.length, "rate": self.rate, "batch_size": batch_size, "seed": seed}
+        scores = masked_accuracy(self.model, self.tokenizer, texts, **options)
+        if not scores["tokens"]:
             raise UserError("no token of the %d texts was hidden; give more text" % len(texts))
-        return {
-            "accuracy": round(hits / truth.size, 4),
-            "loss": round(loss / truth.size, 4),
-            "tokens": int(truth.size),
-            "chance": round(np.bincount(truth).max() / truth.size, 4),
-        }
+        return scores
 
     def save(self, path, **options):
         """Write the encoder with its head as a folder that `models.load` reads; options as for `models.save`."""
