@@ -140,17 +140,18 @@ class PromptClassifier(object):
         Returns:
             float64 `[N, labels]`, columns in the order of `labels`; nothing outside the verbalizer has a share.
         """
-        texts = list(texts)
-        if texts:
-            self._check_once(texts)
-        each = self._probabilities_by_pattern(texts)
+        each = self.probabilities_by_pattern(texts)
         return sum(weight * one for weight, one in zip(self.weights, each))
 
     def predict(self, texts):
         """The likeliest label of each text, a list."""
         return [self.labels[i] for i in self.predict_proba(texts).argmax(axis=1)]
 
-    def _probabilities_by_pattern(self, texts):
+    def probabilities_by_pattern(self, texts):
+        """List of `predict_proba` by each pattern alone."""
+        texts = list(texts)
+        if texts:
+            self._check_once(texts)
         each = []
         for versions in self._compiled:
             scores = {}
@@ -178,7 +179,7 @@ class PromptClassifier(object):
             labelled: list of (text, label).
         """
         right = self._label_indices(labelled)
-        each = self._probabilities_by_pattern([text for text, _ in labelled])
+        each = self.probabilities_by_pattern([text for text, _ in labelled])
         accuracies = [float(np.mean(one.argmax(axis=1) == right)) for one in each]
         total = sum(accuracies)
         self.weights = [a / total for a in accuracies] if total else [1.0 / len(each)] * len(each)
