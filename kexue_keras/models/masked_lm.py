@@ -123,8 +123,8 @@ def masked_accuracy(model, tokenizer, texts, *, length=128, rate=0.15, batch_siz
     if not truth.size:
         return {"accuracy": None, "loss": None, "tokens": 0, "chance": None}
     return {
-        "accuracy": round(hits / truth.size, 4),
-        "loss": round(loss / truth.size, 4),
+        "accuracy": round(float(hits) / truth.size, 4),
+        "loss": round(float(loss) / truth.size, 4),
         "tokens": int(truth.size),
-        "chance": round(np.bincount(truth).max() / truth.size, 4),
+        "chance": round(float(np.bincount(truth).max()) / truth.size, 4),
     }

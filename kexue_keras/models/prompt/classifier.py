@@ -249,7 +249,7 @@ class PromptClassifier(object):
         )
         self._label_indices(valid or ())
         self._check_once([text for text, _ in labelled] + unlabelled)
-        self.model.compile(optimizer or AdamW(learning_rate), MaskedCrossentropy())
+        self.model.compile(optimizer or AdamW(learning_rate, weight_decay=0.0), MaskedCrossentropy())
         evaluate = (lambda: self.accuracy(valid)) if valid else None
         return train(self.model, rows, epochs=epochs, evaluate=evaluate, say=say)
 

@@ -48,7 +48,7 @@ def is_trained(scores):
     if scores["tokens"] < ENOUGH:
         return None
     error = math.sqrt(scores["chance"] * (1 - scores["chance"]) / scores["tokens"])
-    return scores["accuracy"] > scores["chance"] + 2 * error
+    return bool(scores["accuracy"] > scores["chance"] + 2 * error)
 
 
 def check_head(model, tokenizer, texts, *, name, length):
