@@ -12,6 +12,8 @@ from reviews import reviews
 from kexue_keras.backend import K
 from kexue_keras.data import UserError
 from kexue_keras.models import save
+from kexue_keras.tasks import prompting
+from kexue_keras.tasks.options import make_options
 from kexue_keras.tasks.prompting import FewShot, read_labelled, read_rows, read_unlabelled
 
 
@@ -24,10 +26,23 @@ def tiny(tmp_path_factory):
     return folder
 
 
+# The training of both is tested where it is written.
 @pytest.mark.spread
 @pytest.mark.usefixtures("plain_sessions")
-@pytest.mark.parametrize("method", ["zero-shot", "P-tuning", "PET, distilled"])
-def test_methods(tiny, tmp_path, method):
+@pytest.mark.parametrize("method", ["zero-shot", "P-tuning", "PET + unlabelled", "PET, distilled"])
+def test_methods(tiny, tmp_path, monkeypatch, method):
+    fitted, tuned = [], []
+
+    def fit(classifier, labelled, unlabelled=None, **options):
+        fitted.append(dict(options, trained=classifier.trained, unlabelled=len(unlabelled)))
+        return [{"valid": 0.5}, {"valid": 0.25}]
+
+    def finetune(**options):
+        tuned.append(make_options(**options))
+        return {"test": {"accuracy": 0.75}, "valid": {"accuracy": 0.5}}
+
+    monkeypatch.setattr(prompting.PromptClassifier, "fit", fit)
+    monkeypatch.setattr(prompting, "finetune", finetune)
     few = FewShot(
         reviews(16),
         reviews(4, 1),
@@ -39,16 +54,24 @@ def test_methods(tiny, tmp_path, method):
         model=tiny,
         folder=str(tmp_path),
         length=24,
-        epochs=1,
-        steps=2,
+        epochs=2,
+        steps=8,
+        layers=1,
         allow_untrained_head=True,
     )
     row = few.run(method)
     assert row["method"] == method and row["texts"] == 6 and 0 <= row["accuracy"] <= 1
+    if method == "zero-shot":
+        assert not fitted and row["patterns"] == {PATTERN: row["accuracy"]}
+        return
+    assert row["valid"] == 0.5 and fitted[0]["repeats"] == 4 and fitted[0]["valid"] == few.valid
+    assert fitted[0]["trained"] == ("soft_tokens" if method == "P-tuning" else "all")
+    assert fitted[0]["learning_rate"] == (5e-3 if method == "P-tuning" else 1e-4)
+    assert fitted[0]["unlabelled"] == (4 if method == "PET + unlabelled" else 0)
     if method == "PET, distilled":
-        assert row["unlabelled"] == 4 and 0 <= row["ensemble"] <= 1
-        with open(str(tmp_path / "distilled" / "train.tsv"), encoding="utf-8") as handle:
-            assert len(handle.read().splitlines()) == 21
+        assert row["accuracy"] == 0.75 and row["unlabelled"] == 4 and 0 <= row["ensemble"] <= 1
+        train = read_labelled(tuned[0].data, list(WORDS))
+        assert train[:16] == few.train and len(train) == 20 and tuned[0].layers == 1
 
 
 @pytest.mark.one_stack
