@@ -142,8 +142,14 @@ TECHNIQUES = [
             "PET and P-tuning: few-shot learning with the MLM head",
             "必须要GPT3吗？不，BERT的MLM模型也能小样本学习",
             (7764, 8295),
-            ("models.PromptClassifier", "layers.PTuningEmbedding", "losses.MaskedCrossentropy"),
-            "models/prompt.md",
+            (
+                "models.PromptClassifier",
+                "models.Pattern",
+                "models.Verbalizer",
+                "layers.PTuningEmbedding",
+                "losses.MaskedCrossentropy",
+            ),
+            "tasks/few-shot.md",
         ),
         (
             15,

@@ -124,9 +124,9 @@ def check_bundled_model():
     from kexue_keras.models import bundled
 
     findings = []
-    for name, (_, vocabulary, _) in sorted(bundled.BUNDLED.items()):
+    for name, model in sorted(bundled.BUNDLED.items()):
         try:
-            with open(os.path.join(bundled.ASSETS, vocabulary), "rb") as handle:
+            with open(os.path.join(bundled.ASSETS, model.vocabulary), "rb") as handle:
                 handle.read(1)
             config = bundled.bundled_config(name)
             layers = "%d layers x %d" % (config["num_hidden_layers"], config["hidden_size"])

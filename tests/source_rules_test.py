@@ -95,7 +95,7 @@ def test_dependencies_point_one_way(path):
         "optimizers": foundation | {"optimizers"},
         "data": foundation | {"data"},
         "training": parts | {"training"},
-        "models": parts | {"models", "training"},
+        "models": parts | {"data", "models", "training"},
         "tasks": parts | {"data", "training", "models", "tasks"},
     }.get(name)
     if allowed is None:

@@ -8,6 +8,8 @@ from kexue_keras.data.errors import UserError  # noqa: F401
 from kexue_keras.data.examples import Examples  # noqa: F401
 from kexue_keras.data.examples import read_examples  # noqa: F401
 from kexue_keras.data.examples import stratified_split  # noqa: F401
+from kexue_keras.data.masking import gather_places  # noqa: F401
+from kexue_keras.data.masking import random_masking  # noqa: F401
 from kexue_keras.data.reviews import read_reviews  # noqa: F401
 from kexue_keras.data.reviews import split_reviews  # noqa: F401
 from kexue_keras.data.reviews import write_parts  # noqa: F401

@@ -9,8 +9,13 @@ from kexue_keras.models.entropy_invariance import extend_with_entropy_invariance
 from kexue_keras.models.entropy_sampling import EntropySampler  # noqa: F401
 from kexue_keras.models.load import PretrainedModel  # noqa: F401
 from kexue_keras.models.load import load  # noqa: F401
+from kexue_keras.models.masked_lm import masked_accuracy  # noqa: F401
+from kexue_keras.models.masked_lm import predict_at  # noqa: F401
 from kexue_keras.models.mixers import extend_with_mixer  # noqa: F401
 from kexue_keras.models.pretrained import PartialWeights  # noqa: F401
+from kexue_keras.models.prompt import Pattern  # noqa: F401
+from kexue_keras.models.prompt import PromptClassifier  # noqa: F401
+from kexue_keras.models.prompt import Verbalizer  # noqa: F401
 from kexue_keras.models.recompute import extend_with_recompute  # noqa: F401
 from kexue_keras.models.synthesizer import extend_with_synthesizer  # noqa: F401
 from kexue_keras.models.t5 import PretrainedT5  # noqa: F401

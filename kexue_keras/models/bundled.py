@@ -2,22 +2,30 @@
 
 Matrices are stored in blocks of 32 weights, 18 bytes each: a float16 scale d, then 16 bytes of which the low
 nibbles are weights 0..15 and the high nibbles weights 16..31; a weight is (nibble - 8) d. Matrices lie as
-[out, in], so a Keras kernel is the transpose.
+[out, in], so a Keras kernel is the transpose. A model that was trained further has a second file, which holds what is
+different (`bundled_changes.py`).
 
-Reference: multilingual-e5-small (MIT), paper arXiv 2402.05672; the file is described in assets/README.md.
+Reference: multilingual-e5-small (MIT), paper arXiv 2402.05672; the files are described in assets/README.md.
 """
 
 import os
+from collections import namedtuple
 
 import numpy as np
+
+from kexue_keras.models.blocks import unpack_blocks
+from kexue_keras.models.bundled_changes import apply_changes
+from kexue_keras.models.variables import WeightsError
 
 ASSETS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "assets")
 WEIGHTS = os.path.join(ASSETS, "me5_zh_q4.npz")
 
-# name -> (which embedding rows, vocabulary file, kind of vocabulary)
+# rows: which rows of the embedding; vocabulary: its file; changes: file of what was trained further, or None
+Bundled = namedtuple("Bundled", "rows vocabulary changes")
 BUNDLED = {
-    "me5-zh-char": ("char_index", "me5_zh_q4.vocab.txt", "wordpiece"),
-    "me5-zh-sp": ("sp_index", "me5_zh_q4.spiece.model", "sentencepiece"),
+    "me5-zh-char": Bundled("char_index", "me5_zh_q4.vocab.txt", None),
+    "me5-zh-char-mlm": Bundled("char_index", "me5_zh_q4.vocab.txt", "me5_zh_mlm.npz"),
+    "me5-zh-sp": Bundled("sp_index", "me5_zh_q4.spiece.model", None),
 }
 
 CONFIG = {
@@ -44,28 +52,25 @@ _DENSE = {
 _NORM = {"aln": "attention/output/LayerNorm", "oln": "output/LayerNorm"}
 
 
-def unpack_blocks(blocks):
-    """Unpack 4-bit blocks to float32.
+def changes_file(name):
+    """Path of the second file of the bundled model `name`, or None if it has none.
 
-    Args:
-        blocks: uint8 `[n, 18]`.
-
-    Returns:
-        float32 `[n * 32]`.
-
-    >>> one = np.float16(.5).tobytes() + bytes([0x9F] + [0x88] * 15)   # nibbles 15 and 9, the others 8
-    >>> unpack_blocks(np.frombuffer(one, 'uint8').reshape(1, 18))[[0, 16, 1]]
-    array([3.5, 0.5, 0. ], dtype=float32)
+    Raises:
+        WeightsError: the file is not there.
     """
-    scale = np.ascontiguousarray(blocks[:, :2]).view("<f2").astype("float32")
-    nibbles = np.concatenate([blocks[:, 2:] & 15, blocks[:, 2:] >> 4], axis=1)
-    return ((nibbles.astype("float32") - 8) * scale).reshape(-1)
+    if BUNDLED[name].changes is None:
+        return None
+    path = os.path.join(ASSETS, BUNDLED[name].changes)
+    if not os.path.exists(path):
+        raise WeightsError("%s: this installation lacks its file %s; 'me5-zh-char' has no MLM head" % (name, path))
+    return path
 
 
 def bundled_config(name):
     """The configuration of the bundled model `name`, as `build_transformer_model` takes it."""
+    changes_file(name)
     with np.load(WEIGHTS) as packed:
-        rows = len(packed[BUNDLED[name][0]])
+        rows = len(packed[BUNDLED[name].rows])
     return dict(CONFIG, vocab_size=rows)
 
 
@@ -73,15 +78,19 @@ def bundled_variables(name):
     """The weights of the bundled model `name` under the variable names of Google's BERT.
 
     Args:
-        name: 'me5-zh-char' or 'me5-zh-sp'.
+        name: a key of `BUNDLED`.
 
     Returns:
         dict variable name -> float32 array.
+
+    Raises:
+        WeightsError: a file of the model is not there.
     """
+    changes = changes_file(name)
     hidden, inner = CONFIG["hidden_size"], CONFIG["intermediate_size"]
     variables = {}
     with np.load(WEIGHTS) as packed:
-        words = packed["word_q4"][packed[BUNDLED[name][0]]]
+        words = packed["word_q4"][packed[BUNDLED[name].rows]]
         embeddings = "bert/embeddings/"
         variables[embeddings + "word_embeddings"] = unpack_blocks(words.reshape(-1, 18)).reshape(-1, hidden)
         variables[embeddings + "position_embeddings"] = packed["emb.pos"].astype("float32").reshape(-1, hidden)
@@ -99,4 +108,4 @@ def bundled_variables(name):
         for short, long in norms.items():
             variables[long + "/gamma"] = packed[short + ".w"].astype("float32")
             variables[long + "/beta"] = packed[short + ".b"].astype("float32")
-    return variables
+    return variables if changes is None else apply_changes(variables, changes)

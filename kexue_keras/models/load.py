@@ -35,6 +35,7 @@ class PretrainedModel(object):
         transformer: the same, under the name that all pretrained models have.
         tokenizer: bert4keras tokenizer, or None if the folder has no vocabulary.
         config: dict, the configuration that the model was built from.
+        fresh_variables: names that the checkpoint did not have (missing='initialise'); they are random.
     """
 
     def __init__(self, name, kind, bert, tokenizer, config):
@@ -44,6 +45,7 @@ class PretrainedModel(object):
         self.model = bert.model
         self.tokenizer = tokenizer
         self.config = config
+        self.fresh_variables = []
 
     def __repr__(self):
         return "<PretrainedModel %s: %s, %d layers x %d, %d tokens>" % (
@@ -59,8 +61,8 @@ def load(name_or_path, *, kind=None, model=None, tokenizer=None, missing="error"
     """Load a pretrained model with its tokenizer.
 
     Args:
-        name_or_path: 'me5-zh-char' or 'me5-zh-sp' (bundled), or a folder: with `*.ckpt.index`, a JSON configuration
-            and vocab.txt, or with Hugging Face's config.json and weights. A T5 goes on to `load_t5`.
+        name_or_path: 'me5-zh-char', 'me5-zh-sp', 'me5-zh-char-mlm' (bundled), or a folder: with `*.ckpt.index`, a JSON
+            configuration and vocab.txt, or with Hugging Face's config.json and weights. A T5 goes on to `load_t5`.
         kind: 'bert', 'roberta', 'albert', 'nezha', 'roformer', 'roformer_v2', 'electra', ...; None reads it from the
             checkpoint's variables and the configuration.
         model: a subclass of a bert4keras model class to build instead of the one of that kind.
@@ -112,10 +114,12 @@ def load(name_or_path, *, kind=None, model=None, tokenizer=None, missing="error"
     transformer = build_transformer_model(
         config_path=None, model=built_class, return_keras_model=False, **dict(built, **build)
     )
-    load_weights(transformer, checkpoint, source=checkpoint.source, missing=missing)
+    absent = load_weights(transformer, checkpoint, source=checkpoint.source, missing=missing)
     if build.get("keep_tokens") is not None:
         config = record_trimming(config, build["keep_tokens"], rows)
-    return PretrainedModel(name_or_path, model or kind, transformer, tokenizer, config)
+    pretrained = PretrainedModel(name_or_path, model or kind, transformer, tokenizer, config)
+    pretrained.fresh_variables = absent
+    return pretrained
 
 
 def read_folder(name_or_path, *, kind=None, extra="error"):
@@ -134,7 +138,7 @@ def read_folder(name_or_path, *, kind=None, extra="error"):
     """
     if name_or_path in BUNDLED:
         source = os.path.join(ASSETS, "me5_zh_q4.npz")
-        vocabulary = os.path.join(ASSETS, BUNDLED[name_or_path][1])
+        vocabulary = os.path.join(ASSETS, BUNDLED[name_or_path].vocabulary)
         variables = from_arrays(source, bundled_variables(name_or_path))
         return "bert", bundled_config(name_or_path), variables, vocabulary
     if os.path.isdir(name_or_path) and has_hf_weights(name_or_path):

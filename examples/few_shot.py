@@ -1,0 +1,146 @@
+"""Few-shot classification with the MLM head (kexue.fm/archives/7764, 8295) on FewCLUE: prompts against fine-tuning.
+
+    python examples/few_shot.py --data FEWCLUE [--model me5-zh-char-mlm] [--tasks eprstmt tnews] [--splits 0 1 2]
+    python examples/few_shot.py --quick                        (made-up texts, seconds)
+
+The folder is FewCLUE's `datasets`: for each task train_K.json, dev_K.json, test_public.json, unlabeled.json (or .gz).
+Each result is a row of OUT/rows.jsonl; started again, it goes on with what is missing.
+"""
+
+import argparse
+import os
+import sys
+
+from kexue_keras.backend import quiet
+from kexue_keras.data import UserError
+from kexue_keras.tasks.comparison import mean_and_spread
+from kexue_keras.tasks.prompting import METHODS, FewShot, add_row, read_labelled, read_rows, read_unlabelled
+
+SOFT = "[unused1][unused2][unused3][unused4]%s[unused5][unused6][unused7][unused8]{text}"
+TASKS = {
+    "eprstmt": {
+        "patterns": ["{mask}满意。{text}", "{mask}好。{text}", "{mask}理想。{text}", "感觉如何？{mask}满意。{text}"],
+        "soft_pattern": SOFT % "{mask}",
+        "words": {"Negative": "不", "Positive": "很"},
+        "length": 96,
+    },
+    "tnews": {
+        "patterns": ["下面报导一则{mask}{mask}新闻。{text}", "{mask}{mask}新闻：{text}", "以下是{mask}{mask}版的新闻：{text}"],
+        "soft_pattern": SOFT % "{mask}{mask}",
+        "words": dict(
+            zip(
+                "100 101 102 103 104 106 107 108 109 110 112 113 114 115 116".split(),
+                "故事 文化 娱乐 体育 财经 房产 汽车 教育 科技 军事 旅游 国际 股票 农业 游戏".split(),
+            )
+        ),
+        "length": 64,
+    },
+}
+# What the rows depend on besides task, model, method and split; a row with other settings is no reason not to run.
+SETTINGS = ("epochs", "steps", "batch_size", "learning_rate", "soft_learning_rate", "unlabelled")
+
+
+def parse(argv):
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", metavar="FOLDER", help="FewCLUE's folder datasets")
+    parser.add_argument("--model", default="me5-zh-char-mlm", help="bundled name or folder (%(default)s)")
+    parser.add_argument("--out", default=os.path.join("runs", "few_shot"))
+    parser.add_argument("--tasks", nargs="+", choices=sorted(TASKS), default=sorted(TASKS))
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--splits", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=10, help="how often the dev set is looked at (%(default)s)")
+    parser.add_argument("--steps", type=int, default=150, help="steps over the labelled texts (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=1e-4, help="(%(default)s); base models: 2e-5")
+    parser.add_argument("--soft-learning-rate", type=float, default=5e-3, help="of the soft tokens (%(default)s)")
+    parser.add_argument("--unlabelled", type=int, default=500, help="unlabelled texts (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="a tiny budget, to see that it runs")
+    options = parser.parse_args(argv)
+    if options.quick:
+        options.model, options.tasks, options.splits = "me5-zh-char", ["eprstmt"], [0]
+        options.epochs, options.steps, options.unlabelled = 1, 2, 4
+        options.methods = ["zero-shot", "PET + unlabelled"]
+    elif not options.data:
+        parser.error("give --data FOLDER, FewCLUE's datasets")
+    return options
+
+
+def made_up(options):
+    """A few texts in the place of a task's."""
+    rows = [("东西很好用，下次还来" + "啊" * i, "Positive") for i in range(8)]
+    rows += [("坏了，退货也没有人理" + "啊" * i, "Negative") for i in range(8)]
+    return rows, rows, rows, ["不知道好不好用"] * options.unlabelled
+
+
+def read_task(task, split, options):
+    """Train, dev, test and unlabelled texts of a task's split."""
+
+    def path(name):
+        plain = os.path.join(options.data, task, name + ".json")
+        return plain if os.path.exists(plain) else plain + ".gz"
+
+    labels = list(TASKS[task]["words"])
+    names = ("train_%d" % split, "dev_%d" % split, "test_public")
+    train, dev, test = (read_labelled(path(name), labels) for name in names)
+    return train, dev, test, read_unlabelled(path("unlabeled"), options.unlabelled, split)
+
+
+def table(rows, methods, tasks):
+    """Markdown table: accuracy in percent, mean ± standard deviation over the splits, and their number."""
+    lines = ["| | %s |" % " | ".join(tasks), "|---|" + "---|" * len(tasks)]
+    for method in methods:
+        cells = []
+        for task in tasks:
+            found = [100 * row["accuracy"] for row in rows if (row["task"], row["method"]) == (task, method)]
+            cells.append("%.2f ± %.2f (%d)" % (mean_and_spread(found) + (len(found),)) if found else "")
+        lines.append("| %s | %s |" % (method, " | ".join(cells)))
+    return "\n".join(lines)
+
+
+def main(argv=None):
+    """Run what is missing; returns the rows."""
+    quiet()
+    options = parse(argv)
+    os.makedirs(options.out, exist_ok=True)
+    path = os.path.join(options.out, "rows.jsonl")
+    settings = {name: getattr(options, name) for name in SETTINGS}
+    tiny = {"load": {"num_hidden_layers": 1, "missing": "initialise"}, "layers": 1, "allow_untrained_head": True}
+    rows = []
+    # Splits in the outer loop: if the run is cut short, every method has the same number of them.
+    for split in options.splits:
+        for task in options.tasks:
+            data = None
+            for method in options.methods:
+                if method == "zero-shot" and split != options.splits[0]:
+                    continue  # it has seen no split
+                key = {"task": task, "model": options.model, "method": method, "split": split, "settings": settings}
+                known = [row for row in read_rows(path) if all(row.get(name) == key[name] for name in key)]
+                if not known:
+                    data = data or (made_up(options) if options.quick else read_task(task, split, options))
+                    folder = os.path.join(options.out, "%s-%d" % (task, split))
+                    few = FewShot(
+                        *data,
+                        model=options.model,
+                        folder=folder,
+                        epochs=options.epochs,
+                        steps=options.steps,
+                        batch_size=options.batch_size,
+                        learning_rate=options.learning_rate,
+                        soft_learning_rate=options.soft_learning_rate,
+                        seed=split + 1,
+                        **dict(TASKS[task], **(tiny if options.quick else {})),
+                    )
+                    known = [dict(key, **few.run(method))]
+                    add_row(path, known[0])
+                rows.append(known[-1])
+                print("%-8s split %d  %-22s %.4f" % (task, split, method, rows[-1]["accuracy"]), flush=True)
+    print(table(rows, options.methods, options.tasks))
+    return rows
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit("few_shot: %s" % error)
