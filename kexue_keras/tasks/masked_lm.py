@@ -108,7 +108,11 @@ class MaskedLanguageModel(object):
         optimizer = LayerwiseLearningRate(rate, multipliers={"MLM-": head_factor})
         self.model.compile(optimizer, MaskedCrossentropy())
         run = {"steps": steps, "batch_size": batch_size, "seed": seed, "texts": len(texts), "rate": self.rate}
+        run.update(length=self.length, frozen=self.frozen)
+        run.update(learning_rate=learning_rate, head_factor=head_factor, warmup=warmup)
         step = self._restore(folder, run, batches) if folder else 0
+        if step:
+            say("going on after step %d" % step)
         order, epoch, losses, began = None, None, [], time.time()
         while step < steps:
             if epoch != step // len(batches):
