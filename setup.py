@@ -39,8 +39,9 @@ setup(
     extras_require={
         "cpu": ["tensorflow==1.15.5; python_version < '3.8'"],
         "demo": ["snownlp"],
-        "dev": ["pytest", "pytest-xdist", "hypothesis", "flake8", "isort", "black", "rouge", "nltk"],
-        "seq2seq": ["rouge", "nltk"],
+        "dev": ["pytest", "pytest-xdist", "hypothesis", "flake8", "isort", "black", "rouge", "nltk", "faiss-cpu", "jieba"],
+        "seq2seq": ["rouge", "nltk", "faiss-cpu", "jieba"],
+        "similarity": ["faiss-cpu==1.7.4; python_version < '3.12'", "jieba==0.42.1"],
         "docs": ["mkdocs", "mkdocs-material"],
         "horovod": ["horovod>=0.22,<0.23"],
     },

@@ -18,8 +18,8 @@ from kexue_keras import models
 from kexue_keras.backend import K, keras, quiet, set_seed
 from kexue_keras.data import choose_columns, encode, read_examples, read_table
 from kexue_keras.data.batches import pad
+from kexue_keras.layers import SequencePooling
 from kexue_keras.optimizers import AdamW, MultiTask
-from kexue_keras.tasks.heads import SequencePooling
 
 METHODS = ("sum", "normalize", "mgda", "pcgrad", "main_auxiliary")
 TASKS = ("sentiment", "topic")

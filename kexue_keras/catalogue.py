@@ -161,8 +161,10 @@ TECHNIQUES = [
                 "models.SimilarQuestions",
                 "losses.CoSENT",
                 "losses.SimilarityDistillation",
+                "tasks.SimBERT",
+                "tasks.train_sentence_bert",
             ),
-            "losses/cosent.md",
+            "tasks/similarity.md",
         ),
         (
             16,

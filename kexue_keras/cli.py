@@ -1,4 +1,4 @@
-"""The command `kexue-keras`: doctor, list, finetune, predict, convert.
+"""The command `kexue-keras`: doctor, list, finetune, predict, convert, similar.
 
 Thin: it reads options, calls what the package offers as functions, and turns `UserError` into one line and exit
 code 2. At the top only the standard library is imported, so that help and a mistyped command answer at once and
@@ -147,7 +147,7 @@ def list_techniques(parser, arguments):
 
 
 def finetune(parser, arguments):
-    """fine-tune a model for classification of texts or pairs of texts"""
+    """fine-tune a model: labels for texts or pairs, or sentence vectors from scored pairs"""
     from kexue_keras.data import UserError
     from kexue_keras.tasks import classification
     from kexue_keras.tasks.options import add_finetune_arguments
@@ -212,12 +212,45 @@ def convert(parser, arguments):
     return 0
 
 
+def similar(parser, arguments):
+    """nearest texts of a file, or similar texts by generating"""
+    from kexue_keras.data.tables import KINDS, MAX_LINE
+    from kexue_keras.models.similarity.pooling import POOLINGS
+    from kexue_keras.tasks.options import positive
+    from kexue_keras.tasks.similar import similar as find
+
+    parser.add_argument("text", nargs="+", metavar="TEXT", help="texts to look for")
+    parser.add_argument("--corpus", metavar="FILE|-", help="texts to search, one a line, or a table")
+    parser.add_argument("--text-column", metavar="C", help="of a table: name, or number from 1")
+    parser.add_argument("--format", choices=KINDS, help="default: by the suffix, else by the first line")
+    parser.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="is line 1 a header?")
+    parser.add_argument("--max-line", type=positive, metavar="N", default=MAX_LINE, help="characters (%(default)s)")
+    parser.add_argument(
+        "--generate", action="store_true", help="say TEXT in other words with a SimBERT or RoFormer-Sim"
+    )
+    parser.add_argument(
+        "--model", metavar="M", help="bundled name, model folder, or run of finetune --task similarity (me5-zh-sp)"
+    )
+    parser.add_argument("--pooling", choices=list(POOLINGS), help="of a model that does not say it itself (mean)")
+    parser.add_argument("--length", type=positive, metavar="N", help="tokens a text (64)")
+    parser.add_argument("-k", type=positive, default=10, metavar="K", help="hits a text (%(default)s)")
+    parser.add_argument("-n", type=positive, default=100, metavar="N", help="--generate: samples a text (%(default)s)")
+    parser.add_argument(
+        "--mask", type=positive, nargs="+", metavar="P", help="--generate: tokens seen as [MASK], from 1"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="--generate: (%(default)s)")
+    for line in find(parser.parse_intermixed_args(arguments)):
+        print(line)
+    return 0
+
+
 COMMANDS = {
     "doctor": doctor,
     "list": list_techniques,
     "finetune": finetune,
     "predict": predict,
     "convert": convert,
+    "similar": similar,
 }
 
 

@@ -10,8 +10,13 @@ from kexue_keras.data.examples import read_examples  # noqa: F401
 from kexue_keras.data.examples import stratified_split  # noqa: F401
 from kexue_keras.data.masking import gather_places  # noqa: F401
 from kexue_keras.data.masking import random_masking  # noqa: F401
+from kexue_keras.data.pairs import PairBatches  # noqa: F401
+from kexue_keras.data.pairs import read_scored_pairs  # noqa: F401
+from kexue_keras.data.pairs import split_pairs  # noqa: F401
 from kexue_keras.data.reviews import read_reviews  # noqa: F401
 from kexue_keras.data.reviews import split_reviews  # noqa: F401
 from kexue_keras.data.reviews import write_parts  # noqa: F401
 from kexue_keras.data.reviews import write_reviews  # noqa: F401
 from kexue_keras.data.tables import read_table  # noqa: F401
+from kexue_keras.data.word_masking import whole_word_masking  # noqa: F401
+from kexue_keras.data.word_masking import word_cutter  # noqa: F401

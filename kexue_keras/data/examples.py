@@ -52,12 +52,12 @@ def read_examples(table, columns, *, separator=None):
     texts, labels = [], []
     for row, line in zip(table.rows, table.lines):
         where = {"path": table.path, "line": line}
-        text = _text(_cell(table, row, columns.text, where), where, columns.text)
+        text = _text(cell(table, row, columns.text, where), where, columns.text)
         if columns.text_b is not None:
-            text = (text, _text(_cell(table, row, columns.text_b, where), where, columns.text_b))
+            text = (text, _text(cell(table, row, columns.text_b, where), where, columns.text_b))
         texts.append(text)
         if columns.label is not None:
-            labels.append(_label(_cell(table, row, columns.label, where), where, separator))
+            labels.append(_label(cell(table, row, columns.label, where), where, separator))
     if columns.label is None:
         return Examples(table.path, texts, None, table.lines)
     several = [isinstance(label, tuple) for label in labels]
@@ -67,7 +67,18 @@ def read_examples(table, columns, *, separator=None):
     return Examples(table.path, texts, labels, table.lines)
 
 
-def _cell(table, row, column, where):
+def cell(table, row, column, where):
+    """What stands in a column of a row.
+
+    Args:
+        table: `Table`.
+        row: one of its rows.
+        column: name, or number from 0.
+        where: dict with path and line, for the error.
+
+    Raises:
+        UserError: a JSON object without it.
+    """
     if table.kind == "jsonl":
         if column not in row:
             raise UserError("no %r; there are: %s" % (column, ", ".join(row)), **where)

@@ -14,6 +14,7 @@ from kexue_keras.layers.perturb_max import PerturbMax  # noqa: F401
 from kexue_keras.layers.perturb_max import perturb_max  # noqa: F401
 from kexue_keras.layers.perturb_max import perturb_max_np  # noqa: F401
 from kexue_keras.layers.perturb_max import sample_perturb_max  # noqa: F401
+from kexue_keras.layers.pooling import SequencePooling  # noqa: F401
 from kexue_keras.layers.ptuning import PTuningEmbedding  # noqa: F401
 from kexue_keras.layers.quadrature import smooth_by_quadrature  # noqa: F401
 from kexue_keras.layers.random_projection import RandomProjection  # noqa: F401

@@ -13,6 +13,8 @@ from kexue_keras.losses.cosent import CoSENT  # noqa: F401
 from kexue_keras.losses.cosent import cosent_loss  # noqa: F401
 from kexue_keras.losses.distillation import SimilarityDistillation  # noqa: F401
 from kexue_keras.losses.distillation import similarity_distillation  # noqa: F401
+from kexue_keras.losses.grouped import GroupedCrossentropy  # noqa: F401
+from kexue_keras.losses.grouped import grouped_crossentropy  # noqa: F401
 from kexue_keras.losses.masked_lm import MaskedCrossentropy  # noqa: F401
 from kexue_keras.losses.masked_lm import masked_crossentropy  # noqa: F401
 from kexue_keras.losses.multilabel import MultilabelCrossentropy  # noqa: F401

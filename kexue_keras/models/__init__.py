@@ -17,6 +17,8 @@ from kexue_keras.models.prompt import Pattern  # noqa: F401
 from kexue_keras.models.prompt import PromptClassifier  # noqa: F401
 from kexue_keras.models.prompt import Verbalizer  # noqa: F401
 from kexue_keras.models.recompute import extend_with_recompute  # noqa: F401
+from kexue_keras.models.similarity import SentenceEncoder  # noqa: F401
+from kexue_keras.models.similarity import SimilarQuestions  # noqa: F401
 from kexue_keras.models.synthesizer import extend_with_synthesizer  # noqa: F401
 from kexue_keras.models.t5 import PretrainedT5  # noqa: F401
 from kexue_keras.models.t5 import load_t5  # noqa: F401

@@ -5,30 +5,26 @@ hangs on it as techniques (`recipe.py`).
 """
 
 import numpy as np
-import tensorflow as tf
-from tqdm import tqdm
 
-from kexue_keras import models
 from kexue_keras.backend import set_seed
-from kexue_keras.data import BucketedBatches, UserError, encode
-from kexue_keras.models.load import is_t5
-from kexue_keras.optimizers import AdamW
+from kexue_keras.data import BucketedBatches, UserError
+from kexue_keras.layers.pooling import POOLINGS as SEQUENCE_POOLINGS
 from kexue_keras.tasks import report, techniques  # noqa: F401  (techniques: fills the registry)
 from kexue_keras.tasks.checkpoint import atomic_path, read_json, write_json
-from kexue_keras.tasks.classifier import Classifier, surroundings
+from kexue_keras.tasks.classifier import Classifier
 from kexue_keras.tasks.corpus import read_parts
 from kexue_keras.tasks.heads import HEADS, build_classifier
-from kexue_keras.tasks.loop import Loop
 from kexue_keras.tasks.options import make_options
 from kexue_keras.tasks.recipe import Recipe
+from kexue_keras.tasks.running import compile_model, encode_texts, load_encoder, run_loop, say_unrepeatable
 from kexue_keras.tasks.runs import RunFolder
 from kexue_keras.tasks.saved_tokenizer import save_tokenizer
-from kexue_keras.tasks.tensorboard import ScalarLogger
-from kexue_keras.training.randomness import repeatable_dropout, stateful_random_ops
+from kexue_keras.tasks.similarity import checked_range, finetune_similarity
+from kexue_keras.training.randomness import repeatable_dropout
 
 
 def finetune(model=None, data=None, out=None, *, say=print, **options):
-    """Fine-tune a pretrained encoder on labelled texts.
+    """Fine-tune a pretrained encoder on labelled texts, or on pairs of texts with scores (task="similarity").
 
     Args:
         model: 'me5-zh-char', 'me5-zh-sp', or a folder as `models.load` takes it.
@@ -54,12 +50,22 @@ def finetune(model=None, data=None, out=None, *, say=print, **options):
         def say(line):
             pass
 
+    if options.task not in TASKS:
+        raise UserError("--task is %r; it is one of %s" % (options.task, ", ".join(TASKS)))
+    options.score_range = checked_range(options.score_range)
     recipe = Recipe(options, say)
     folder = RunFolder(options.out)
     folder.check_free(options)
     if options.resume and folder.is_finished:
         say("%s is finished already; nothing to do" % folder.path)
         return read_json(folder.file("metrics.json"))
+    return TASKS[options.task](recipe, folder)
+
+
+def _classify(recipe, folder):
+    options = recipe.options
+    if options.pooling not in SEQUENCE_POOLINGS:
+        raise UserError("--pooling %s goes with --task similarity" % options.pooling)
     facts = read_parts(recipe)
     recipe.head = HEADS[_head_name(recipe)]
     recipe.targets = recipe.head.targets(recipe.train.labels, recipe.labels)
@@ -69,23 +75,15 @@ def finetune(model=None, data=None, out=None, *, say=print, **options):
     _build(recipe)
     valid = Classifier(recipe.model, recipe.pretrained.tokenizer, recipe.labels, recipe.head, options, pairs=None)
     valid_targets = recipe.head.targets(recipe.valid.labels, recipe.labels)
-    valid_encoded = _encode(recipe, recipe.valid, "validation")
+    valid_encoded = encode_texts(recipe, recipe.valid.texts, "validation")
 
     def evaluate():
         measured = report.measure(recipe.head, valid.logits(valid_encoded), valid_targets, recipe.labels)
         scores = {name: measured[name] for name in ("loss", "accuracy", "macro_f1", "micro_f1")}
         return dict(scores, score=scores[recipe.head.main_metric])
 
-    folder.begin(options, dict(facts, labels=recipe.labels, head=recipe.head.name, **surroundings()))
-    loop = Loop(recipe, folder.path, evaluate, recipe.callbacks())
-    loop.callbacks.append(ScalarLogger(folder.file("logs"), lambda: loop.progress.step))
-    if options.resume:
-        if loop.restore():
-            p = loop.progress
-            say("going on after epoch %d, batch %d (step %d of %d)" % (p.epoch, p.batch, p.step, recipe.steps))
-        else:
-            say("nothing to go on from in %s; starting from the beginning" % folder.path)
-    progress = loop.run()
+    facts = dict(facts, labels=recipe.labels, head=recipe.head.name)
+    loop, progress = run_loop(recipe, folder, facts, evaluate)
     return _finish(recipe, folder, loop, progress)
 
 
@@ -95,28 +93,11 @@ def _head_name(recipe):
     return "sigmoid" if recipe.options.multilabel_loss == "sigmoid" else "multi"
 
 
-def make_optimizer(recipe):
-    """The optimizer before the techniques wrap it."""
-    return AdamW(recipe.options.learning_rate, weight_decay=recipe.options.weight_decay)
-
-
 def _build(recipe):
     """Model, batches, loss and optimizer of a recipe whose data are read."""
     options = recipe.options
-    if is_t5(options.model):
-        raise UserError("a T5 generates; classification takes an encoder, a BERT or a RoFormer", path=options.model)
-    arguments = {}
-    if options.dropout is not None:
-        arguments.update(dropout_rate=options.dropout, attention_dropout_rate=options.dropout)
-    arguments = recipe.pass_through("build_arguments", arguments)
     with repeatable_dropout(options.seed) as recipe.random_step:
-        try:
-            recipe.pretrained = models.load(options.model, **arguments)
-        except models.WeightsError as error:
-            raise UserError(error)
-        if recipe.pretrained.tokenizer is None:
-            raise UserError("the folder has no vocabulary (vocab.txt)", path=options.model)
-        _check_length(recipe)
+        load_encoder(recipe, special=3 + recipe.train.is_pairs)
         recipe.model = build_classifier(
             recipe.pretrained.model,
             len(recipe.labels),
@@ -124,7 +105,7 @@ def _build(recipe):
             dropout=0.1 if options.dropout is None else options.dropout,
             seed=options.seed,
         )
-        encoded = _encode(recipe, recipe.train, "training")
+        encoded = encode_texts(recipe, recipe.train.texts, "training")
         recipe.batches = BucketedBatches(
             encoded,
             batch_size=options.batch_size,
@@ -133,38 +114,8 @@ def _build(recipe):
             bucketing=options.bucketing,
         )
         recipe.notify("model_built")
-        loss = recipe.pass_through("loss", recipe.head.loss())
-        recipe.optimizer = recipe.pass_through("optimizer", make_optimizer(recipe))
-        recipe.model.compile(recipe.optimizer, loss, metrics=recipe.head.metrics())
-        recipe.notify("compiled")
-    total = getattr(recipe.model, "total_loss", None)
-    unrepeatable = stateful_random_ops(total) if tf.is_tensor(total) and hasattr(total, "op") else []
-    if unrepeatable:
-        recipe.say("note: a run with --resume will differ a little; not repeatable: %s" % ", ".join(unrepeatable[:3]))
-
-
-def _check_length(recipe):
-    config, length = recipe.pretrained.config, recipe.options.length
-    most = config.get("max_position_embeddings", config.get("max_position"))
-    has_table = any("Embedding-Position" == layer.name for layer in recipe.pretrained.model.layers)
-    if has_table and most and length > most:
-        raise UserError("--length is %d, but %s has %d positions" % (length, recipe.pretrained.name, most))
-    least = 3 + recipe.train.is_pairs
-    if length < least:
-        raise UserError("--length is %d; with its special tokens a text has at least %d" % (length, least))
-
-
-def _encode(recipe, examples, what):
-    def bar(texts):
-        return tqdm(texts, desc="tokens", unit="text", leave=False, disable=recipe.options.quiet or len(texts) < 2000)
-
-    encoded, truncated = encode(recipe.pretrained.tokenizer, examples.texts, recipe.options.length, bar)
-    if truncated:
-        recipe.say(
-            "%d of %d %s texts are longer than %d tokens and were truncated (--length)"
-            % (truncated, len(encoded), what, recipe.options.length)
-        )
-    return encoded
+        compile_model(recipe)
+    say_unrepeatable(recipe)
 
 
 def _finish(recipe, folder, loop, progress):
@@ -186,7 +137,7 @@ def _finish(recipe, folder, loop, progress):
     for part in ("valid", "test")[: 2 if last == "test" else 1]:
         examples = getattr(recipe, part)
         logits = classifier.logits(
-            _encode(recipe, examples, part) if part == "test" else classifier.encode(examples.texts)
+            encode_texts(recipe, examples.texts, part) if part == "test" else classifier.encode(examples.texts)
         )
         targets = recipe.head.targets(examples.labels, recipe.labels)
         metrics[part] = report.measure(recipe.head, logits, targets, recipe.labels)
@@ -225,3 +176,7 @@ def majority(recipe):
     labels, counts = np.unique(recipe.train.labels, return_counts=True)
     measured = (recipe.test or recipe.valid).labels
     return measured.count(labels[counts.argmax()]) / len(measured)
+
+
+# Name -> function of recipe and folder that gives what metrics.json holds.
+TASKS = {"classification": _classify, "similarity": finetune_similarity}

@@ -44,7 +44,7 @@ def read_parts(recipe):
             "no --valid: %d of %d texts split off for validation, equal shares of the labels, seed %d"
             % (len(parts["valid"]), len(train), options.seed)
         )
-    _warn_of_overlap(parts, say)
+    warn_of_overlap(parts, say)
     recipe.train, recipe.valid, recipe.test = parts["train"], parts["valid"], parts["test"]
     sizes = {name: len(part) for name, part in parts.items() if part is not None}
     shown = ", ".join("%s %d" % item for item in sizes.items())
@@ -66,7 +66,8 @@ def _check_columns(table, columns):
             resolve(table, column if isinstance(column, str) else column + 1)
 
 
-def _warn_of_overlap(parts, say):
+def warn_of_overlap(parts, say):
+    """Tell how many texts of validation and test also stand in the training data; `parts`: dict part -> `Examples`."""
     known = set(parts["train"].texts)
     for part in ("valid", "test"):
         if parts[part] is not None:

@@ -6,7 +6,7 @@ Defaults stand in the argparse declarations alone; `finetune` and `--config` tak
 import argparse
 
 from kexue_keras.data.tables import KINDS, MAX_LINE
-from kexue_keras.tasks.heads import POOLINGS
+from kexue_keras.models.similarity.pooling import POOLINGS
 from kexue_keras.tasks.recipe import TECHNIQUES
 
 # What says how a run is run and not what comes out of it; --resume lets these differ.
@@ -58,6 +58,12 @@ def add_table_arguments(parser, for_labels=True):
 def add_finetune_arguments(parser):
     """All options of fine-tuning, those of the techniques too."""
     main = parser.add_argument_group("main")
+    main.add_argument(
+        "--task",
+        choices=("classification", "similarity"),
+        default="classification",
+        help="labels for texts or pairs, or vectors whose cosine follows a score of pairs (%(default)s)",
+    )
     main.add_argument("--model", metavar="M", help="me5-zh-char, me5-zh-sp, or a folder with a checkpoint")
     main.add_argument("--data", metavar="TRAIN", help="training file")
     main.add_argument("--valid", metavar="V", help="validation file (default: a part of TRAIN is split off)")
@@ -85,7 +91,7 @@ def add_finetune_arguments(parser):
         default="zlpr",
         help="with several labels a text: one multi-label cross-entropy, or a sigmoid each (%(default)s)",
     )
-    training.add_argument("--pooling", choices=POOLINGS, default="mean", help="(%(default)s)")
+    training.add_argument("--pooling", choices=list(POOLINGS), default="mean", help="(%(default)s)")
     training.add_argument(
         "--valid-share", type=fraction, default=0.1, metavar="F", help="part split off without --valid (%(default)s)"
     )
@@ -101,6 +107,29 @@ def add_finetune_arguments(parser):
         dest="bucketing",
         action="store_false",
         help="pad all batches to --length (for comparison; slower)",
+    )
+    similarity = parser.add_argument_group("--task similarity (two texts and a number a line)")
+    similarity.add_argument(
+        "--similarity-loss",
+        choices=("cosent", "sbert"),
+        default="cosent",
+        help="cosent: cosines in the order of the scores; sbert: a classifier on [u, v, |u-v|] (%(default)s)",
+    )
+    similarity.add_argument(
+        "--cosent-scale",
+        type=positive_float,
+        default=20.0,
+        metavar="S",
+        help="what cosines are multiplied by (%(default)s)",
+    )
+    similarity.add_argument(
+        "--score-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="refuse scores outside, e.g. 0 5"
+    )
+    similarity.add_argument(
+        "--positive-above",
+        type=float,
+        metavar="X",
+        help="sbert: two classes, scores above X and others, e.g. 2.5 for STS-B (default: each score is a class)",
     )
     techniques = parser.add_argument_group("techniques")
     for technique in TECHNIQUES:

@@ -1,14 +1,15 @@
-"""Labels for a file of texts: what `kexue-keras predict` does."""
+"""Labels for a file of texts, or cosines for a file of pairs: what `kexue-keras predict` does."""
 
 import contextlib
 import os
 import sys
 
-from kexue_keras.data import Columns, UserError, choose_columns, read_examples, read_table
+from kexue_keras.data import Columns, UserError, choose_columns, read_examples, read_scored_pairs, read_table
 from kexue_keras.tasks.checkpoint import atomic
 from kexue_keras.tasks.classifier import Classifier
 from kexue_keras.tasks.report import join, join_probabilities, one_line
 from kexue_keras.tasks.runs import RunFolder
+from kexue_keras.tasks.similarity import load_similarity
 
 
 def predict_file(options, note=print):
@@ -30,6 +31,8 @@ def predict_file(options, note=print):
         raise UserError("there is such a file; --overwrite replaces it", path=options.out)
     if options.out and not os.path.isdir(os.path.dirname(os.path.abspath(options.out))):
         raise UserError("no such folder", path=os.path.dirname(os.path.abspath(options.out)))
+    if config["options"].get("task") == "similarity":
+        return _predict_cosines(options, config)
     given = (options.text_column, options.text_b_column)
     trained = [config["columns"][role] for role in ("text", "text_b", "label")]
     table = read_table(
@@ -63,6 +66,29 @@ def predict_file(options, note=print):
             if options.text:
                 cells += [one_line(t) for t in (text if isinstance(text, tuple) else (text,))]
             handle.write("\t".join(cells) + "\n")
+    return 0
+
+
+def _predict_cosines(options, config):
+    """The cosine of each pair of a file, by the encoder of a run of `finetune --task similarity`."""
+    trained = [config["columns"][role] for role in ("text", "text_b")]
+    trained = [column if isinstance(column, str) else column + 1 for column in trained]
+    pairs, _ = read_scored_pairs(
+        options.data,
+        text=options.text_column or trained[0],
+        text_b=options.text_b_column or trained[1],
+        need_score=False,
+        kind=options.format,
+        header=options.header,
+        max_line=options.max_line,
+    )
+    encoder = load_similarity(options.run)
+    batch_size = options.batch_size or config["options"]["batch_size"]
+    cosines = encoder.similarity(*zip(*pairs.texts), batch_size=batch_size)
+    with _output(options.out) as handle:
+        handle.write("\t".join(["cosine"] + ["text", "text_b"] * options.text) + "\n")
+        for cosine, texts in zip(cosines, pairs.texts):
+            handle.write("\t".join(["%.8f" % cosine] + [one_line(text) for text in texts] * options.text) + "\n")
     return 0
 
 

@@ -34,15 +34,17 @@ Hooks in the order of their calls (all optional):
 | `batch(recipe, batch)` | `Batch` | weights, repeated rows |
 | `state(recipe)`, `restore(recipe, state)` | dict of arrays | what --resume needs beyond model and optimizer |
 
-`order` says who comes first: for `optimizer` the innermost wrapper has the lowest. Random numbers inside the graph must
-come from Keras' Dropout or from `recipe.random_step.uniform`; TensorFlow's own
-keep a hidden counter that no file can hold.
+`refuses` names the tasks that a technique does not go with, and why. `order` says who comes first: for `optimizer` the
+innermost wrapper has the lowest. Random numbers inside the graph must come from Keras' Dropout or from
+`recipe.random_step.uniform`; TensorFlow's own keep a hidden counter that no file can hold.
 """
 
 import zlib
 from collections import namedtuple
 
 import numpy as np
+
+from kexue_keras.data import UserError
 
 Batch = namedtuple("Batch", "inputs targets weights")
 TECHNIQUES = []
@@ -67,6 +69,8 @@ class Technique(object):
 
     name = None
     order = 50
+    # task -> why the technique does not go with it
+    refuses = {}
 
     def add_arguments(self, parser):
         """Add command-line options; their names are also those of `finetune(...)`."""
@@ -123,7 +127,7 @@ class Recipe(object):
         techniques: the active techniques, in order.
         say: function that prints a line for the user.
         train, valid, test: `Examples` (valid, test may be None for a recipe without them).
-        labels: list of label names.
+        labels: list of label names (None for similarity).
         head: head of the task (`heads.py`).
         targets: numpy targets of `train`.
         batches: `BucketedBatches` of `train`.
@@ -147,6 +151,10 @@ class Recipe(object):
         self.pretrained = self.model = self.optimizer = self.random_step = None
         self.train_on_batch = self._keras_train_on_batch
         for one in self.techniques:
+            if options.task in one.refuses:
+                raise UserError(
+                    "%s does not go with --task %s: %s" % (one.name, options.task, one.refuses[options.task])
+                )
             one.check(options)
 
     def pass_through(self, hook, value):

@@ -22,7 +22,7 @@ class RunFolder(object):
 
     contents = (
         "config.json metrics.json curves.png confusion.png confusion.tsv predictions.tsv model.h5 tokenizer.json "
-        "vocab.txt spiece.model checkpoint.npz best.npz logs"
+        "vocab.txt spiece.model encoder checkpoint.npz best.npz logs"
     ).split()
 
     def __init__(self, path):

@@ -11,6 +11,7 @@ from kexue_keras.backend import get_session, keras, tf1
 from kexue_keras.losses import (
     CoSENT,
     FlatNCE,
+    GroupedCrossentropy,
     InfoNCE,
     MaskedCrossentropy,
     MultiTaskLoss,
@@ -18,6 +19,7 @@ from kexue_keras.losses import (
     UncertaintyWeights,
 )
 from kexue_keras.losses.checks import require, require_rank, require_same_shape, static_length, warn_if_probabilities
+from kexue_keras.models.similarity import pair_classifier
 
 
 def run(tensor, feed=None):
@@ -139,6 +141,14 @@ def with_layers(method):
     return model, batches, None
 
 
+def paired():
+    rng = np.random.RandomState(7)
+    x = keras.layers.Input((4,))
+    model = pair_classifier(keras.models.Model(x, keras.layers.Dense(3)(x)), 5, seed=1)
+    model.compile("sgd", GroupedCrossentropy((2, 3)))
+    return model, [rng.randn(8, 4)], np.repeat(rng.randint(0, 5, (4, 1)), 2, axis=0)
+
+
 def uncertain():
     x, y = keras.layers.Input((1,)), keras.layers.Input((1,))
     model = keras.models.Model([x, y], UncertaintyWeights(0.5)([x, y]))
@@ -152,6 +162,7 @@ def test_compiled_models_load_in_a_fresh_process(tmp_path, run_python):
         compiled(FlatNCE(0.2, symmetric=True, report="infonce"), np.zeros((8, 1, 1)), 2, 3),
         compiled(InfoNCE(0.1, layout="two_view"), np.zeros((8, 1)), 3),
         compiled(CoSENT(5.0, labels="per_pair", method="pairwise"), rng.randint(0, 3, (8, 1, 1)), 2, 3),
+        paired(),
         compiled(SimilarityDistillation(7.0), rng.randn(8, 6), 3),
         compiled(MaskedCrossentropy(ignore=-1, normalization="sample"), rng.randint(-1, 5, (8, 3, 1)), 3, 5),
         with_layers("initial"),

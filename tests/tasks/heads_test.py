@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 
 from kexue_keras.backend import K, keras, tf1
+from kexue_keras.layers import SequencePooling
 from kexue_keras.losses import multilabel_crossentropy
-from kexue_keras.tasks.heads import HEADS, SequencePooling, build_classifier
+from kexue_keras.tasks.heads import HEADS, build_classifier
 
 
 def pool_numpy(x, mask, mode):

@@ -16,6 +16,7 @@ class ClassWeights(Technique):
     """
 
     name = "class-weights"
+    refuses = {"similarity": "there are scores, no classes"}
 
     def add_arguments(self, parser):
         parser.add_argument(

@@ -12,6 +12,7 @@ class RDrop(Technique):
     """Doubles the rows of training batches; validation and prediction know nothing of it."""
 
     name = "rdrop"
+    refuses = {"similarity": "it repeats the rows of a batch, of which two and two are a pair"}
 
     def add_arguments(self, parser):
         parser.add_argument(

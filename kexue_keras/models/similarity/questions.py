@@ -1,0 +1,102 @@
+"""`SimilarQuestions`: say a text in other words many times, then keep what is nearest to it.
+
+Reference: "鱼与熊掌兼得：融合检索和生成的SimBERT模型", kexue.fm/archives/7427; "SimBERTv2来了！融合检索和生成的RoFormer-Sim模型",
+kexue.fm/archives/8454.
+"""
+
+from collections import namedtuple
+
+from kexue_keras.models.decoding import Generator
+from kexue_keras.models.load import load
+from kexue_keras.models.similarity.encoder import SentenceEncoder
+from kexue_keras.models.variables import WeightsError
+
+Question = namedtuple("Question", "text score")
+
+
+class SimilarQuestions(object):
+    """Generates texts like a given one with a SimBERT or RoFormer-Sim, and ranks them by cosine.
+
+    Args:
+        pretrained: folder of a SimBERT or RoFormer-Sim as for `models.load`, or a `PretrainedModel` loaded with
+            application='unilm', with_mlm=True or 'linear' and, without `encoder`, with_pool='linear'.
+        encoder: `SentenceEncoder` that ranks; None: the same model's, by its linear pooler.
+        length: longest text in tokens, of the source and of what is generated.
+        **arguments: of `models.load`.
+
+    Attributes:
+        generator: `models.decoding.Generator`.
+        encoder: `SentenceEncoder`.
+
+    Raises:
+        WeightsError: see `models.load`; the checkpoint has no head that generates, or no pooler.
+        ValueError: a `PretrainedModel` that was loaded without what is needed.
+
+    Reference: kexue.fm/archives/7427, 8454.
+    """
+
+    def __init__(self, pretrained, *, encoder=None, length=64, **arguments):
+        if isinstance(pretrained, str):
+            arguments = dict({"application": "unilm", "with_mlm": "linear"}, **arguments)
+            if encoder is None:
+                arguments.setdefault("with_pool", "linear")
+            pretrained = load(pretrained, **arguments)
+        elif arguments:
+            raise TypeError("%s: arguments of models.load, but the model is loaded already" % ", ".join(arguments))
+        self.pretrained, self.tokenizer, self.length = pretrained, pretrained.tokenizer, length
+        if self.tokenizer is None:
+            raise WeightsError("%s has no vocabulary (vocab.txt)" % pretrained.name)
+        self.generator = Generator(pretrained.model, end_id=self.tokenizer._token_end_id)
+        if encoder is None:
+            encoder = SentenceEncoder(pretrained, pooling="linear-pooler", length=length)
+        self.encoder = encoder
+
+    def generate(
+        self, text, *, n=100, k=20, top_p=0.95, top_k=None, temperature=1.0, mask_positions=(), seed=0, batch_size=64
+    ):
+        """Texts like `text`, the nearest first.
+
+        Args:
+            text: str.
+            n: how many are sampled.
+            k: how many are kept at most; there are fewer if the samples repeat each other.
+            top_p, top_k, temperature: see `Generator.sample`; the article samples with top_p 0.95.
+            mask_positions: numbers of tokens of `text` that the generator sees as [MASK], 0 being [CLS]: there it is
+                free to say something else.
+            seed: int; the same seed gives the same texts.
+            batch_size: texts that are encoded together.
+
+        Returns:
+            list of `Question` (text, score: cosine with `text`), neither empty nor `text` itself, each once.
+
+        Raises:
+            ValueError: text empty or no str, a position that the text does not have or that is no token of it, or a
+                vocabulary without [MASK].
+        """
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError("text is %r; a text is needed" % (text,))
+        for name, value in (("n", n), ("k", k)):
+            if value < 1:
+                raise ValueError("%s=%r; it has to be 1 or more" % (name, value))
+        ids = list(map(int, self.tokenizer.encode(text, maxlen=self.length)[0]))
+        same = self.tokenizer.decode(ids)
+        for position in mask_positions:
+            if not 0 < position < len(ids) - 1:
+                raise ValueError("mask position %r; the tokens of %r are 1 to %d" % (position, text, len(ids) - 2))
+            if getattr(self.tokenizer, "_token_mask_id", None) is None:
+                raise ValueError("mask_positions: the vocabulary has no [MASK]")
+            ids[position] = self.tokenizer._token_mask_id
+        most = self.generator.structure.max_positions()
+        room = self.length if most is None else min(self.length, most - len(ids))
+        sampled = self.generator.sample(
+            [[ids]], max_length=room, n=n, top_p=top_p, top_k=top_k, temperature=temperature, seed=seed
+        )
+        texts = [self.tokenizer.decode(row) for row in sampled.lists(self.tokenizer._token_end_id)[0]]
+        # Decoding and encoding again drops what the vocabulary does not tell apart, such as capitals.
+        texts = [t for t in dict.fromkeys(texts) if t.strip() and t not in (same, text)]
+        if not texts:
+            return []
+        vectors = self.encoder.encode([text] + texts, batch_size=batch_size)
+        scores = vectors[1:] @ vectors[0]
+        order = (-scores).argsort(kind="stable")[:k]
+        return [Question(texts[i], float(scores[i])) for i in order]

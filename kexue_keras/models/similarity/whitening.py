@@ -1,0 +1,54 @@
+"""Whitening of sentence vectors: zero mean, identity covariance, fewer dimensions.
+
+Reference: "你可能不需要BERT-flow：一个线性变换媲美BERT-flow", kexue.fm/archives/8069; "无监督语义相似度哪家强？我们做了个
+比较全面的评测", kexue.fm/archives/8321; arXiv 2103.15316.
+"""
+
+import numpy as np
+
+
+class Whitening(object):
+    """x -> (x - mu) W, fitted on a corpus.
+
+    With the covariance U diag(s) U^T, W = U diag(s^-1/2), its first `components` columns. Directions without any
+    variance are left out.
+
+    Args:
+        mean: float `[d]`.
+        kernel: float `[d, k]`.
+
+    Reference: kexue.fm/archives/8069, 8321; arXiv 2103.15316.
+
+    >>> x = np.random.RandomState(0).randn(200, 3) @ np.array([[2., 0, 0], [1, 1, 0], [0, 0, 3]])
+    >>> whitening = Whitening.fit(x, components=2)
+    >>> np.allclose(np.cov(whitening.transform(x).T, bias=True), np.eye(2))
+    True
+    """
+
+    def __init__(self, mean, kernel):
+        self.mean, self.kernel = np.asarray(mean, "float64"), np.asarray(kernel, "float64")
+
+    @classmethod
+    def fit(cls, vectors, components=None):
+        """Fit on vectors `[N, d]`; keep the `components` directions of the largest variance (None: all).
+
+        Raises:
+            ValueError: fewer than 2 vectors, or more components than there are directions with variance.
+        """
+        vectors = np.asarray(vectors, "float64")
+        if vectors.ndim != 2 or len(vectors) < 2:
+            raise ValueError("vectors of shape %s; at least 2 vectors [N, d] are needed" % (vectors.shape,))
+        mean = vectors.mean(axis=0)
+        rotation, variances, _ = np.linalg.svd(np.cov(vectors.T, bias=True).reshape(len(mean), -1))
+        there = int(np.sum(variances > variances[0] * 1e-10)) if variances[0] > 0 else 0
+        kept = there if components is None else components
+        if not 1 <= kept <= there:
+            raise ValueError(
+                "components=%r; %d vectors of dimension %d vary in %d directions"
+                % (components, len(vectors), len(mean), there)
+            )
+        return cls(mean, rotation[:, :kept] / np.sqrt(variances[:kept]))
+
+    def transform(self, vectors):
+        """float32 `[N, k]`."""
+        return ((np.asarray(vectors, "float64") - self.mean) @ self.kernel).astype("float32")

@@ -1,0 +1,70 @@
+"""Training by steps: each batch is made from the number of its step alone, so a run goes on where it stopped."""
+
+import math
+import os
+import time
+
+import numpy as np
+
+from kexue_keras.backend import K
+from kexue_keras.data import UserError
+from kexue_keras.tasks import checkpoint
+
+POINT = "checkpoint.npz"
+
+
+def train_steps(model, make_batch, *, steps, folder=None, facts=None, save_every=200, say=None):
+    """Train a compiled Keras model.
+
+    Args:
+        model: compiled Keras model.
+        make_batch: function of the step's number, from 0, to (inputs, targets); the same batch each time.
+        steps: int, steps of the whole run.
+        folder: where the point is saved every `save_every` steps; the run goes on from a point that is there.
+        facts: JSON-able dict that a point must have in common with the run.
+        save_every: steps.
+        say: function that takes a line, every 50 steps.
+
+    Returns:
+        list of float, the loss of each step done here.
+
+    Raises:
+        UserError: a loss that is not finite, or a point of another run in `folder`.
+    """
+    facts = dict(facts or {}, steps=steps)
+    step = _restore(model, make_batch, folder, facts) if folder else 0
+    losses, began = [], time.time()
+    while step < steps:
+        loss = float(np.ravel(model.train_on_batch(*make_batch(step)))[0])
+        if not math.isfinite(loss):
+            raise UserError("the loss became %s at step %d; a lower learning_rate usually helps" % (loss, step + 1))
+        losses.append(loss)
+        step += 1
+        if say and step % 50 == 0:
+            speed = (time.time() - began) / len(losses)
+            say("step %d of %d: loss %.3f, %.2f s a step" % (step, steps, np.mean(losses[-50:]), speed))
+        if folder and (step % save_every == 0 or step == steps):
+            _save(model, folder, facts, step)
+    return losses
+
+
+def _save(model, folder, facts, step):
+    os.makedirs(folder, exist_ok=True)
+    arrays = checkpoint.numbered("model", K.batch_get_value(model.trainable_weights))
+    arrays.update(checkpoint.numbered("optimizer", model.optimizer.get_weights()))
+    checkpoint.save_arrays(os.path.join(folder, POINT), arrays, dict(facts, step=step))
+
+
+def _restore(model, make_batch, folder, facts):
+    path = os.path.join(folder, POINT)
+    if not os.path.exists(path):
+        return 0
+    arrays, meta = checkpoint.load_arrays(path)
+    step = meta.pop("step")
+    if meta != facts:
+        raise UserError("holds a point of another run (%s, not %s); give another folder" % (meta, facts), path=path)
+    # Keras makes an optimizer's variables at its first step. What this step does is overwritten below.
+    model.train_on_batch(*make_batch(0))
+    model.optimizer.set_weights(checkpoint.from_numbered("optimizer", arrays))
+    K.batch_set_value(list(zip(model.trainable_weights, checkpoint.from_numbered("model", arrays))))
+    return step
