@@ -9,6 +9,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 with open(os.path.join(HERE, "README.md"), encoding="utf-8") as handle:
     long_description = handle.read()
 
+SEQ2SEQ = ["rouge", "nltk"]
+SIMILARITY = ["faiss-cpu", "jieba"]
+
 setup(
     name="kexue-keras",
     version="0.1.0",
@@ -39,9 +42,9 @@ setup(
     extras_require={
         "cpu": ["tensorflow==1.15.5; python_version < '3.8'"],
         "demo": ["snownlp"],
-        "dev": ["pytest", "pytest-xdist", "hypothesis", "flake8", "isort", "black", "rouge", "nltk", "faiss-cpu", "jieba"],
-        "seq2seq": ["rouge", "nltk", "faiss-cpu", "jieba"],
-        "similarity": ["faiss-cpu==1.7.4; python_version < '3.12'", "jieba==0.42.1"],
+        "dev": ["pytest", "pytest-xdist", "hypothesis", "flake8", "isort", "black", *SEQ2SEQ, *SIMILARITY],
+        "seq2seq": SEQ2SEQ,
+        "similarity": SIMILARITY,
         "docs": ["mkdocs", "mkdocs-material"],
         "horovod": ["horovod>=0.22,<0.23"],
     },
