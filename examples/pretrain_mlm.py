@@ -62,7 +62,7 @@ def read(paths):
 
 
 def main(argv=None):
-    """Run the example."""
+    """Train and measure; returns the list with the scores."""
     quiet()
     options = parse(argv)
     if options.quick:
@@ -95,6 +95,7 @@ def main(argv=None):
     mlm.save(os.path.join(options.out, "model"), overwrite=True)
     with open(os.path.join(options.out, "scores.json"), "w") as handle:
         json.dump(scores, handle)
+    return [scores]
 
 
 if __name__ == "__main__":

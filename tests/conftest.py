@@ -30,8 +30,20 @@ def pytest_addoption(parser):
     parser.addoption("--all-cases", action="store_true", help="run on this stack also what is spread over the two")
 
 
+# What is tested here is the ops of a graph, against numpy; they are the same on both stacks. Where Keras itself takes
+# part (compile, fit, save, load) a test is marked `both_stacks`.
+SPREAD = tuple(os.path.join(ROOT, "tests", folder) + os.sep for folder in ("losses", "layers", "models"))
+
+
+def is_spread(item):
+    """Whether a test, or each case of it, runs on one stack only."""
+    if item.get_closest_marker("both_stacks") or item.get_closest_marker("one_stack"):
+        return False
+    return bool(item.get_closest_marker("spread")) or str(item.fspath).startswith(SPREAD)
+
+
 def pytest_collection_modifyitems(config, items):
-    """Leave to the other stack its part of what is marked `one_stack` or `spread`, unless there is --all-cases."""
+    """Leave to the other stack its part of what is `one_stack` or spread, unless there is --all-cases."""
     from kexue_keras.backend import is_tf_keras
 
     if config.getoption("--all-cases"):
@@ -39,7 +51,7 @@ def pytest_collection_modifyitems(config, items):
     others = {item.nodeid for item in items if item.get_closest_marker("one_stack") and number(item) % 2 != is_tf_keras}
     spread = collections.defaultdict(list)
     for item in items:
-        if item.get_closest_marker("spread"):
+        if is_spread(item):
             spread[item.nodeid.split("[")[0]].append(item)
     for test, cases in spread.items():
         # In turn, so that neither stack is without a case of a test that has several; by number, so that a stack does

@@ -4,23 +4,18 @@ Reference: BERT (arXiv 1810.04805); "必须要GPT3吗？不，BERT的MLM模型�
 an encoder whose head was trained.
 """
 
-import math
-import os
 import re
-import time
+import warnings
 
 import numpy as np
 
-from kexue_keras.backend import K
 from kexue_keras.data import BucketedBatches, UserError, encode
 from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.models import load, predict_at
 from kexue_keras.models.convert import save
 from kexue_keras.models.masked_lm import HEAD, mask_batch, masked_accuracy
 from kexue_keras.optimizers import AdamW, LayerwiseLearningRate, WarmupCosine
-from kexue_keras.tasks import checkpoint
-
-POINT = "checkpoint.npz"
+from kexue_keras.tasks.steps import train_steps
 
 
 class MaskedLanguageModel(object):
@@ -41,7 +36,8 @@ class MaskedLanguageModel(object):
 
     >>> from kexue_keras.tasks.masked_lm import MaskedLanguageModel
     >>> mlm = MaskedLanguageModel('me5-zh-char', length=16, load={'num_hidden_layers': 1})
-    >>> mlm.train(['今天天气不错', '我想买一本书'] * 8, steps=1, batch_size=2)
+    >>> len(mlm.train(['今天天气不错', '我想买一本书'] * 8, steps=1, batch_size=2))
+    1
     >>> mlm.evaluate(['今天天气不错'] * 4)['tokens'] > 0
     True
     """
@@ -95,6 +91,9 @@ class MaskedLanguageModel(object):
             valid: texts for `evaluate`, which is said every `valid_every` steps.
             say: function that takes a line.
 
+        Returns:
+            list of float, the loss of each step done here.
+
         Raises:
             UserError: no text, a loss that is not finite, or a point of another run in `folder`.
         """
@@ -107,33 +106,24 @@ class MaskedLanguageModel(object):
         rate = WarmupCosine(AdamW(learning_rate), warmup=int(warmup * steps), total=steps)
         optimizer = LayerwiseLearningRate(rate, multipliers={"MLM-": head_factor})
         self.model.compile(optimizer, MaskedCrossentropy())
-        run = {"steps": steps, "batch_size": batch_size, "seed": seed, "texts": len(texts), "rate": self.rate}
-        run.update(length=self.length, frozen=self.frozen)
-        run.update(learning_rate=learning_rate, head_factor=head_factor, warmup=warmup)
-        step = self._restore(folder, run, batches) if folder else 0
-        if step:
-            say("going on after step %d" % step)
-        order, epoch, losses, began = None, None, [], time.time()
-        while step < steps:
-            if epoch != step // len(batches):
-                epoch = step // len(batches)
-                order = batches.epoch(epoch)
-            random = np.random.RandomState([seed, step])
-            inputs, labels = self._batch(batches, order[step % len(batches)], random)
-            loss = float(np.ravel(self.model.train_on_batch(inputs, labels))[0])
-            if not math.isfinite(loss):
-                raise UserError("the loss became %s at step %d; a lower learning_rate usually helps" % (loss, step + 1))
-            losses.append(loss)
-            step += 1
-            if step % 50 == 0:
-                speed = (time.time() - began) / len(losses)
-                say("step %d of %d: loss %.3f, %.2f s a step" % (step, steps, np.mean(losses[-50:]), speed))
-            if folder and step % save_every == 0:
-                self._save(folder, run, step)
+        orders = {}
+
+        def make_batch(step):
+            epoch = step // len(batches)
+            if epoch not in orders:
+                orders.clear()
+                orders[epoch] = batches.epoch(epoch)
+            indices = orders[epoch][step % len(batches)]
+            return self._batch(batches, indices, np.random.RandomState([seed % 2**32, step]))
+
+        def after_step(step):
             if len(valid) and (step % valid_every == 0 or step == steps):
                 say("held out: %s" % self.evaluate(valid))
-        if folder:
-            self._save(folder, run, step)
+
+        run = {"batch_size": batch_size, "seed": seed, "texts": len(texts), "rate": self.rate, "length": self.length}
+        run.update(frozen=self.frozen, learning_rate=learning_rate, head_factor=head_factor, warmup=warmup)
+        options = dict(folder=folder, facts=run, save_every=save_every, after_step=after_step, say=say)
+        return train_steps(self.model, make_batch, steps=steps, **options)
 
     def evaluate(self, texts, *, batch_size=32, seed=12345):
         """How well hidden tokens of `texts` are predicted; see `masked_accuracy`.
@@ -151,31 +141,8 @@ class MaskedLanguageModel(object):
         """Write the encoder with its head as a folder that `models.load` reads; options as for `models.save`."""
         save(self.pretrained, path, **options)
 
-    def _save(self, folder, run, step):
-        os.makedirs(folder, exist_ok=True)
-        arrays = checkpoint.numbered("model", K.batch_get_value(self.model.trainable_weights))
-        arrays.update(checkpoint.numbered("optimizer", self.model.optimizer.get_weights()))
-        checkpoint.save_arrays(os.path.join(folder, POINT), arrays, dict(run, step=step))
-
-    def _restore(self, folder, run, batches):
-        path = os.path.join(folder, POINT)
-        if not os.path.exists(path):
-            return 0
-        arrays, meta = checkpoint.load_arrays(path)
-        step = meta.pop("step")
-        if meta != run:
-            raise UserError("holds a point of another run (%s, not %s); give another folder" % (meta, run), path=path)
-        # Keras makes an optimizer's variables at its first step. What this step does is overwritten below.
-        inputs, labels = self._batch(batches, batches.epoch(0)[0], np.random.RandomState(0))
-        self.model.train_on_batch(inputs, labels)
-        self.model.optimizer.set_weights(checkpoint.from_numbered("optimizer", arrays))
-        K.batch_set_value(list(zip(self.model.trainable_weights, checkpoint.from_numbered("model", arrays))))
-        return step
-
 
 def _load(model, arguments):
-    import warnings
-
     with warnings.catch_warnings():
         # That the head is new is what this is for.
         warnings.filterwarnings("ignore", message=".*(%s|cls/predictions)" % "|".join(HEAD))

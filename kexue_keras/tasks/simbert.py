@@ -149,6 +149,7 @@ class SimBERT(object):
             return inputs, [wanted, following]
 
         facts = {"batch_size": batch_size, "seed": seed, "groups": len(groups), "teacher": teacher is not None}
+        facts.update(learning_rate=learning_rate, noise=noise, rate=rate, scale=scale)
         return train_steps(model, make_batch, steps=steps, folder=folder, facts=facts, save_every=save_every, say=say)
 
     def save(self, path, *, overwrite=False):

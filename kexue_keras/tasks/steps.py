@@ -13,7 +13,7 @@ from kexue_keras.tasks import checkpoint
 POINT = "checkpoint.npz"
 
 
-def train_steps(model, make_batch, *, steps, folder=None, facts=None, save_every=200, say=None):
+def train_steps(model, make_batch, *, steps, folder=None, facts=None, save_every=200, after_step=None, say=None):
     """Train a compiled Keras model.
 
     Args:
@@ -23,6 +23,7 @@ def train_steps(model, make_batch, *, steps, folder=None, facts=None, save_every
         folder: where the point is saved every `save_every` steps; the run goes on from a point that is there.
         facts: JSON-able dict that a point must have in common with the run.
         save_every: steps.
+        after_step: function of the number of steps done, called after each one; or None.
         say: function that takes a line, every 50 steps.
 
     Returns:
@@ -33,6 +34,8 @@ def train_steps(model, make_batch, *, steps, folder=None, facts=None, save_every
     """
     facts = dict(facts or {}, steps=steps)
     step = _restore(model, make_batch, folder, facts) if folder else 0
+    if say and step:
+        say("going on after step %d" % step)
     losses, began = [], time.time()
     while step < steps:
         loss = float(np.ravel(model.train_on_batch(*make_batch(step)))[0])
@@ -45,6 +48,8 @@ def train_steps(model, make_batch, *, steps, folder=None, facts=None, save_every
             say("step %d of %d: loss %.3f, %.2f s a step" % (step, steps, np.mean(losses[-50:]), speed))
         if folder and (step % save_every == 0 or step == steps):
             _save(model, folder, facts, step)
+        if after_step is not None:
+            after_step(step)
     return losses
 
 

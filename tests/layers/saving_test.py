@@ -1,6 +1,7 @@
 """Models with all of the layers are saved here and load in a fresh process, in the formats of Keras."""
 
 import numpy as np
+import pytest
 
 from kexue_keras.backend import keras
 from kexue_keras.layers import (
@@ -22,6 +23,7 @@ from kexue_keras.layers import (
 )
 from kexue_keras.layers.synthesizer import KINDS
 
+pytestmark = pytest.mark.both_stacks
 LOAD = """
 import sys
 import numpy as np

@@ -153,7 +153,7 @@ def test_kinds_and_variables_that_the_other_format_lacks(tmp_path):
 @pytest.mark.one_stack
 def test_a_model_with_unshared_layers_is_refused():
     class Layer(object):
-        trainable_weights = ()
+        trainable, trainable_weights = True, ()
 
     class Unshared(object):
         layers = {"a": Layer(), "b": Layer()}

@@ -60,7 +60,7 @@ def test_teacher_forcing_of_a_unilm(tmp_path):
 @pytest.mark.filterwarnings("ignore:.*start from random values")
 def test_it_learns_stops_goes_on_and_is_loaded_in_a_fresh_process(tmp_path, run_python):
     bert = tiny_bert_folder(tmp_path / "bert", num_hidden_layers=1)
-    options = dict(valid=PAIRS[:2], learning_rate=1e-2, batch_size=2, epochs=30, quiet=True)
+    options = dict(valid=PAIRS[:2], learning_rate=1e-2, batch_size=2, epochs=20, quiet=True)
     options.update(source_length=12, target_length=5, dropout=0.1)
 
     class Stop(Exception):
