@@ -37,7 +37,9 @@ setup(
         "pandas",
         "tqdm",
         "sentencepiece",
-        "safetensors>=0.4",
+        # Later ones have no wheels for Python 3.7, and to build one takes Rust.
+        "safetensors>=0.4,<0.5; python_version < '3.8'",
+        "safetensors>=0.4; python_version >= '3.8'",
     ],
     extras_require={
         "cpu": ["tensorflow==1.15.5; python_version < '3.8'"],
