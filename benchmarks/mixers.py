@@ -54,7 +54,7 @@ def report():
     import matplotlib.pyplot as plt
 
     print("| mixer | test loss | accuracy % | tokens/s | parameters | seeds |\n|---|---|---|---|---|---|")
-    points = []
+    results = []
     for variant in VARIANTS:
         found = [row for row in rows("mixers") if row["variant"] == variant]
         if not found:
@@ -64,15 +64,20 @@ def report():
         spread = " (%.3f to %.3f)" % (min(loss), max(loss)) if len(found) > 1 else ""
         line = (variant, np.mean(loss), spread, 100 * np.mean(accuracy), speed, found[0]["parameters"], len(found))
         print("| %s | %.3f%s | %.2f | %d | %d | %d |" % line)
-        points.append((variant, speed, np.mean(loss)))
-    figure, axes = plt.subplots(figsize=(8, 5))
-    for variant, speed, loss in points:
-        axes.plot(speed, loss, "o")
-        axes.annotate(variant, (speed, loss), textcoords="offset points", xytext=(5, 3), fontsize=8)
-    axes.set_xlabel("tokens a second of processor time")
-    axes.set_ylabel("test loss (nats a hidden character)")
-    axes.set_title("Small MLMs at equal steps")
-    figure.tight_layout()
+        results.append((np.mean(loss), min(loss), max(loss), speed, variant))
+    results.sort(reverse=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 5), sharey=True)
+    for place, (mean, least, most, speed, variant) in enumerate(results):
+        left.plot([least, most], [place, place], "-", color="tab:blue")
+        left.plot(mean, place, "o", color="tab:blue")
+        right.barh(place, speed, color="tab:gray")
+    left.set_yticks(range(len(results)))
+    left.set_yticklabels([variant for *_, variant in results])
+    left.set_xlabel("test loss, nats (mean and range)")
+    left.grid(axis="x", alpha=0.3)
+    right.set_xlabel("tokens a second of processor time")
+    figure.suptitle("Small MLMs at equal steps")
+    figure.tight_layout(rect=(0, 0, 1, 0.96))
     path = os.path.join(HERE, "..", "docs", "layers", "mixing.png")
     figure.savefig(path, dpi=100)
     print("plot: %s" % os.path.normpath(path))
