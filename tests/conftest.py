@@ -17,10 +17,11 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-hypothesis.settings.register_profile(
-    "kexue", deadline=None, max_examples=20, derandomize=True, database=None, print_blob=False
-)
-hypothesis.settings.load_profile("kexue")
+for name, examples in (("some", 12), ("many", 50)):
+    hypothesis.settings.register_profile(
+        name, deadline=None, max_examples=examples, derandomize=True, database=None, print_blob=False
+    )
+hypothesis.settings.load_profile("some")
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHARED = os.path.join(os.path.dirname(ROOT), "shared")
@@ -28,6 +29,12 @@ SHARED = os.path.join(os.path.dirname(ROOT), "shared")
 
 def pytest_addoption(parser):
     parser.addoption("--all-cases", action="store_true", help="run on this stack also what is spread over the two")
+
+
+def pytest_configure(config):
+    """With --all-cases time is no matter."""
+    if config.getoption("--all-cases"):
+        hypothesis.settings.load_profile("many")
 
 
 # What is tested here is the ops of a graph, against numpy; they are the same on both stacks. Where Keras itself takes

@@ -8,9 +8,10 @@ import pytest
 from conftest import ROOT
 
 EXAMPLES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(ROOT, "examples", "*.py")))
+EXAMPLES.remove("demo.py")  # `.ci/run` runs it, in a process of its own
 
 
-# In this process, which has imported everything already; `.ci/run` runs the demo in one of its own.
+# In this process, which has imported everything already.
 @pytest.mark.slow
 @pytest.mark.spread
 @pytest.mark.parametrize("name", EXAMPLES)
