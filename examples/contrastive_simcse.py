@@ -10,7 +10,6 @@ started again, the script goes on with those that are missing.
 """
 
 import argparse
-import json
 import os
 import random
 import sys
@@ -23,6 +22,7 @@ from kexue_keras import losses, models, optimizers, training
 from kexue_keras.backend import K, keras, quiet, set_seed
 from kexue_keras.data import BucketedBatches, UserError, encode
 from kexue_keras.data.batches import pad
+from kexue_keras.tasks.comparison import add_row, read_rows
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHARED = os.path.join(HERE, "..", "..", "shared", "data", "senteval_cn", "STS-B")
@@ -148,15 +148,11 @@ def main(argv=None):
     path = os.path.join(options.out, "rows.jsonl")
     kept = ("sentences", "length", "layers", "learning_rate", "dropout", "temperature", "quick")
     budget = {name: getattr(options, name) for name in kept}
-    rows = []
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as handle:
-            rows = [row for row in map(json.loads, handle) if row["budget"] == budget]
+    rows = [row for row in read_rows(path) if row["budget"] == budget]
 
     def done(row):
         rows.append(dict(row, budget=budget))
-        with open(path, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(rows[-1], ensure_ascii=False) + "\n")
+        add_row(path, rows[-1])
         print("%(name)s, seed %(seed)d: Spearman %(spearman).4f" % row, flush=True)
 
     there = {(row["name"], row["seed"]) for row in rows}

@@ -13,8 +13,8 @@ import sys
 
 from kexue_keras.backend import quiet
 from kexue_keras.data import UserError
-from kexue_keras.tasks.comparison import mean_and_spread
-from kexue_keras.tasks.prompting import METHODS, FewShot, add_row, read_labelled, read_rows, read_unlabelled
+from kexue_keras.tasks.comparison import add_row, read_rows, side_by_side
+from kexue_keras.tasks.prompting import METHODS, FewShot, read_labelled, read_unlabelled
 
 SOFT = "[unused1][unused2][unused3][unused4]%s[unused5][unused6][unused7][unused8]{text}"
 TASKS = {
@@ -86,18 +86,6 @@ def read_task(task, split, options):
     return train, dev, test, read_unlabelled(path("unlabeled"), options.unlabelled, split)
 
 
-def table(rows, methods, tasks):
-    """Markdown table: accuracy in percent, mean ± standard deviation over the splits, and their number."""
-    lines = ["| | %s |" % " | ".join(tasks), "|---|" + "---|" * len(tasks)]
-    for method in methods:
-        cells = []
-        for task in tasks:
-            found = [100 * row["accuracy"] for row in rows if (row["task"], row["method"]) == (task, method)]
-            cells.append("%.2f ± %.2f (%d)" % (mean_and_spread(found) + (len(found),)) if found else "")
-        lines.append("| %s | %s |" % (method, " | ".join(cells)))
-    return "\n".join(lines)
-
-
 def main(argv=None):
     """Run what is missing; returns the rows."""
     quiet()
@@ -135,7 +123,7 @@ def main(argv=None):
                     add_row(path, known[0])
                 rows.append(known[-1])
                 print("%-8s split %d  %-22s %.4f" % (task, split, method, rows[-1]["accuracy"]), flush=True)
-    print(table(rows, options.methods, options.tasks))
+    print(side_by_side(rows, row="method", column="task", value="accuracy"))
     return rows
 
 

@@ -9,7 +9,6 @@ a line is not run again, and a run that was killed goes on from its last saved p
 """
 
 import argparse
-import json
 import os
 import random
 import sys
@@ -18,7 +17,7 @@ from kexue_keras.backend import K, quiet
 from kexue_keras.data import UserError, read_scored_pairs
 from kexue_keras.models import SentenceEncoder
 from kexue_keras.tasks import finetune
-from kexue_keras.tasks.comparison import mean_and_spread
+from kexue_keras.tasks.comparison import add_row, read_rows, side_by_side
 from kexue_keras.tasks.similarity_heads import measure_similarity
 
 METHODS = ("zero-shot", "cosent", "sbert")
@@ -116,10 +115,7 @@ def main(argv=None):
     quiet()
     os.makedirs(options.out, exist_ok=True)
     path = os.path.join(options.out, "rows.jsonl")
-    rows = []
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as handle:
-            rows = [json.loads(line) for line in handle]
+    rows = read_rows(path)
     done = {(row["set"], row["method"], row["seed"]) for row in rows}
     # Seeds outside: if it is cut short, every method has the same number of them.
     for seed in options.seeds:
@@ -144,24 +140,10 @@ def main(argv=None):
                     row.update({k: getattr(options, k) for k in "epochs batch_size learning_rate train_layers".split()})
                 rows.append(row)
                 done.add((name, method, number))
-                with open(path, "a", encoding="utf-8") as handle:
-                    handle.write(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n")
+                add_row(path, row)
                 print("%s %s seed %d: Spearman %.4f" % (name, method, number, row["spearman"]), flush=True)
-    print(table(rows))
+    print(side_by_side(rows, row="method", column="set", value="spearman"))
     return rows
-
-
-def table(rows):
-    """Markdown table: Spearman x 100 on test, mean ± standard deviation over the seeds."""
-    sets = list(dict.fromkeys(row["set"] for row in rows))
-    lines = ["| | %s |" % " | ".join(sets), "|---|" + "---|" * len(sets)]
-    for method in dict.fromkeys(row["method"] for row in rows):
-        cells = []
-        for name in sets:
-            values = [100 * row["spearman"] for row in rows if (row["set"], row["method"]) == (name, method)]
-            cells.append("%.2f ± %.2f (%d)" % (mean_and_spread(values) + (len(values),)) if values else "")
-        lines.append("| %s | %s |" % (method, " | ".join(cells)))
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""The same fine-tuning with and without a technique, over several seeds: a table with means and spreads."""
+"""Runs side by side over several seeds: the same fine-tuning with and without a technique; rows in a file; tables."""
 
+import json
 import math
 import os
 
 from kexue_keras.backend import K
+from kexue_keras.data import read_table
 from kexue_keras.tasks.classification import finetune
 
 SHOWN = ("accuracy", "macro_f1", "micro_f1")
@@ -66,3 +68,40 @@ def table(rows, keys=SHOWN):
         seconds, _ = mean_and_spread([row["seconds"] for row in of_name])
         lines.append("| %s | %s | %.0f | %d |" % (name, " | ".join(cells), seconds, len(of_name)))
     return "\n".join(lines)
+
+
+def side_by_side(rows, *, row, column, value):
+    """Markdown table with a line for each `row` and a cell for each `column`: mean ± spread in percent (how many).
+
+    Args:
+        rows: list of dict.
+        row, column, value: keys of them; lines and columns come in the order in which they occur.
+
+    >>> runs = [{'method': 'PET', 'task': 'tnews', 'accuracy': a} for a in (.5, .6)]
+    >>> print(side_by_side(runs, row='method', column='task', value='accuracy'))
+    | | tnews |
+    |---|---|
+    | PET | 55.00 ± 7.07 (2) |
+    """
+    columns = list(dict.fromkeys(one[column] for one in rows))
+    lines = ["| | %s |" % " | ".join(columns), "|---|" + "---|" * len(columns)]
+    for name in dict.fromkeys(one[row] for one in rows):
+        cells = []
+        for other in columns:
+            values = [100 * one[value] for one in rows if (one[row], one[column]) == (name, other)]
+            cells.append("%.2f ± %.2f (%d)" % (mean_and_spread(values) + (len(values),)) if values else "")
+        lines.append("| %s | %s |" % (name, " | ".join(cells)))
+    return "\n".join(lines)
+
+
+def read_rows(path):
+    """Rows of a file of JSON lines, a list of dict; empty if there is no such file."""
+    if not os.path.exists(path):
+        return []
+    return read_table(path, kind="jsonl", max_line=10**6).rows
+
+
+def add_row(path, row):
+    """Append a row to a file of JSON lines."""
+    with open(path, "a", encoding="utf-8") as handle:
+        handle.write(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n")

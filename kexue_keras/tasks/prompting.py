@@ -4,7 +4,6 @@ Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kex
 kexue.fm/archives/8295; FewCLUE, arXiv 2107.07498.
 """
 
-import json
 import math
 import os
 import time
@@ -281,16 +280,3 @@ def write_labelled(path, rows):
         for text, label in rows:
             texts = text if pairs else (text,)
             handle.write("\t".join([one_line(one) for one in texts] + [label]) + "\n")
-
-
-def read_rows(path):
-    """Rows of a file of JSON lines, a list of dict; empty if there is no such file."""
-    if not os.path.exists(path):
-        return []
-    return read_table(path, kind="jsonl", max_line=10**6).rows
-
-
-def add_row(path, row):
-    """Append a row to a file of JSON lines."""
-    with open(path, "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n")

@@ -13,8 +13,9 @@ from kexue_keras.backend import K
 from kexue_keras.data import UserError
 from kexue_keras.models import save
 from kexue_keras.tasks import prompting
+from kexue_keras.tasks.comparison import read_rows
 from kexue_keras.tasks.options import make_options
-from kexue_keras.tasks.prompting import FewShot, read_labelled, read_rows, read_unlabelled
+from kexue_keras.tasks.prompting import FewShot, read_labelled, read_unlabelled
 
 
 @pytest.fixture(scope="module")
