@@ -118,6 +118,14 @@ def plain_sessions():
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Path of a tiny BERT folder."""
+    from helpers import tiny_bert_folder
+
+    return tiny_bert_folder(tmp_path_factory.mktemp("model") / "tiny")
+
+
 @pytest.fixture(scope="session")
 def fresh_python(tmp_path_factory):
     """Run source in a fresh process on the same stack, forked from tests/fresh.py; returns (stdout, stderr)."""

@@ -47,6 +47,13 @@ class PretrainedModel(object):
         self.config = config
         self.fresh_variables = []
 
+    @property
+    def max_positions(self):
+        """Longest row in tokens that the table of positions has room for; None if there is no such table (RoFormer)."""
+        if "Embedding-Position" not in self.transformer.layers:
+            return None
+        return self.config.get("max_position_embeddings", self.config.get("max_position"))
+
     def __repr__(self):
         return "<PretrainedModel %s: %s, %d layers x %d, %d tokens>" % (
             self.name,

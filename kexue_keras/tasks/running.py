@@ -38,10 +38,8 @@ def load_encoder(recipe, special=3, **arguments):
         raise UserError(error)
     if recipe.pretrained.tokenizer is None:
         raise UserError("the folder has no vocabulary (vocab.txt)", path=options.model)
-    config, length = recipe.pretrained.config, options.length
-    most = config.get("max_position_embeddings", config.get("max_position"))
-    has_table = any("Embedding-Position" == layer.name for layer in recipe.pretrained.model.layers)
-    if has_table and most and length > most:
+    most, length = recipe.pretrained.max_positions, options.length
+    if most and length > most:
         raise UserError("--length is %d, but %s has %d positions" % (length, recipe.pretrained.name, most))
     if length < special:
         raise UserError("--length is %d; with its special tokens a text has at least %d" % (length, special))

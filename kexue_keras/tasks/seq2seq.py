@@ -48,8 +48,8 @@ class Seq2Seq(object):
         self.source_length, self.target_length = source_length, target_length
         if self.tokenizer is None:
             raise UserError("the folder has no vocabulary (spiece.model or vocab.txt)", path=pretrained.name)
-        positions = pretrained.config.get("max_position_embeddings")
-        if self.kind == "unilm" and positions and source_length + target_length > positions:
+        positions = pretrained.max_positions if self.kind == "unilm" else None
+        if positions and source_length + target_length > positions:
             raise UserError(
                 "source length %d + target length %d are more than the %d positions of %s"
                 % (source_length, target_length, positions, pretrained.name)

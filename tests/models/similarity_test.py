@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers import CHARACTERS, tiny_bert_folder
+from helpers import CHARACTERS
 
 from kexue_keras.backend import K, keras
 from kexue_keras.models import SentenceEncoder, SimilarQuestions, load
@@ -15,15 +15,6 @@ from kexue_keras.models.similarity.pooling import hidden_states
 from kexue_keras.models.variables import WeightsError
 
 TEXTS = ["我喜欢电影", "书店", "上国人来了在这", "好"]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("model") / "tiny")
-    K.clear_session()
-    tiny_bert_folder(folder)
-    K.clear_session()
-    return folder
 
 
 def load_unilm(folder, **arguments):

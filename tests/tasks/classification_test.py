@@ -5,10 +5,9 @@ import os
 
 import numpy as np
 import pytest
-from helpers import tiny_bert_folder
 from reviews import reviews, write_rows
 
-from kexue_keras.backend import K, keras
+from kexue_keras.backend import keras
 from kexue_keras.data import UserError
 from kexue_keras.tasks import Classifier, finetune, recipe, technique
 from kexue_keras.tasks.options import defaults, make_options
@@ -16,15 +15,6 @@ from kexue_keras.tasks.techniques.class_weights import read_weights
 from kexue_keras.tasks.techniques.schedule import warmup_updates
 
 SMALL = dict(epochs=1, batch_size=16, length=24, learning_rate=3e-3, quiet=True, seed=3)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("model") / "tiny")
-    K.clear_session()
-    tiny_bert_folder(folder)
-    K.clear_session()
-    return folder
 
 
 @pytest.mark.spread

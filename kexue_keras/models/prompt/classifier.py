@@ -87,9 +87,8 @@ class PromptClassifier(object):
         self.model = predict_at(self._bert)
 
     def _check_maxlen(self):
-        config = self.pretrained.config
-        most = config.get("max_position_embeddings", config.get("max_position"))
-        if "Embedding-Position" in self.pretrained.bert.layers and most and self.maxlen > most:
+        most = self.pretrained.max_positions
+        if most and self.maxlen > most:
             raise ValueError("maxlen is %d, but %s has %d positions" % (self.maxlen, self.pretrained.name, most))
 
     def _compile(self, pattern):
