@@ -22,7 +22,8 @@ TASKS = {
         "patterns": ["{mask}满意。{text}", "{mask}好。{text}", "{mask}理想。{text}", "感觉如何？{mask}满意。{text}"],
         "soft_pattern": SOFT % "{mask}",
         "words": {"Negative": "不", "Positive": "很"},
-        "length": 96,
+        "length": 64,
+        "steps": 60,
     },
     "tnews": {
         "patterns": ["下面报导一则{mask}{mask}新闻。{text}", "{mask}{mask}新闻：{text}", "以下是{mask}{mask}版的新闻：{text}"],
@@ -34,10 +35,11 @@ TASKS = {
             )
         ),
         "length": 64,
+        "steps": 120,
     },
 }
 # What the rows depend on besides task, model, method and split; a row with other settings is no reason not to run.
-SETTINGS = ("epochs", "steps", "batch_size", "learning_rate", "soft_learning_rate", "unlabelled")
+SETTINGS = ("epochs", "batch_size", "learning_rate", "soft_learning_rate", "train_layers", "unlabelled")
 
 
 def parse(argv):
@@ -49,17 +51,17 @@ def parse(argv):
     parser.add_argument("--tasks", nargs="+", choices=sorted(TASKS), default=sorted(TASKS))
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--splits", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=10, help="how often the dev set is looked at (%(default)s)")
-    parser.add_argument("--steps", type=int, default=150, help="steps over the labelled texts (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=6, help="how often the dev set is looked at (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1e-4, help="(%(default)s); base models: 2e-5")
     parser.add_argument("--soft-learning-rate", type=float, default=5e-3, help="of the soft tokens (%(default)s)")
-    parser.add_argument("--unlabelled", type=int, default=500, help="unlabelled texts (%(default)s)")
+    parser.add_argument("--train-layers", type=int, default=6, help="highest layers to train (%(default)s)")
+    parser.add_argument("--unlabelled", type=int, default=200, help="unlabelled texts (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a tiny budget, to see that it runs")
     options = parser.parse_args(argv)
     if options.quick:
         options.model, options.tasks, options.splits = "me5-zh-char", ["eprstmt"], [0]
-        options.epochs, options.steps, options.unlabelled = 1, 2, 4
+        options.epochs, options.train_layers, options.unlabelled = 1, None, 4
         options.methods = ["zero-shot", "PET + unlabelled"]
     elif not options.data:
         parser.error("give --data FOLDER, FewCLUE's datasets")
@@ -93,7 +95,8 @@ def main(argv=None):
     os.makedirs(options.out, exist_ok=True)
     path = os.path.join(options.out, "rows.jsonl")
     settings = {name: getattr(options, name) for name in SETTINGS}
-    tiny = {"load": {"num_hidden_layers": 1, "missing": "initialise"}, "layers": 1, "allow_untrained_head": True}
+    tiny = {"load": {"num_hidden_layers": 1, "missing": "initialise"}, "layers": 1, "steps": 2}
+    tiny["allow_untrained_head"] = True
     rows = []
     # Splits in the outer loop: if the run is cut short, every method has the same number of them.
     for split in options.splits:
@@ -112,10 +115,10 @@ def main(argv=None):
                         model=options.model,
                         folder=folder,
                         epochs=options.epochs,
-                        steps=options.steps,
                         batch_size=options.batch_size,
                         learning_rate=options.learning_rate,
                         soft_learning_rate=options.soft_learning_rate,
+                        train_layers=options.train_layers,
                         seed=split + 1,
                         **dict(TASKS[task], **(tiny if options.quick else {})),
                     )

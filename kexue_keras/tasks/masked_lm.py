@@ -4,7 +4,6 @@ Reference: BERT (arXiv 1810.04805); "必须要GPT3吗？不，BERT的MLM模型�
 an encoder whose head was trained.
 """
 
-import re
 import warnings
 
 import numpy as np
@@ -13,6 +12,7 @@ from kexue_keras.data import BucketedBatches, UserError, encode
 from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.models import load, predict_at
 from kexue_keras.models.convert import save
+from kexue_keras.models.freezing import freeze_below
 from kexue_keras.models.masked_lm import HEAD, mask_batch, masked_accuracy
 from kexue_keras.optimizers import AdamW, LayerwiseLearningRate, WarmupCosine
 from kexue_keras.tasks.steps import train_steps
@@ -52,10 +52,8 @@ class MaskedLanguageModel(object):
         self.length, self.frozen, self.rate = length, frozen, rate
         self.tokenizer = self.pretrained.tokenizer
         self.model = predict_at(self.pretrained.bert)
-        for name, layer in self.pretrained.bert.layers.items():
-            block = re.match(r"Transformer-(\d+)-", name)
-            if frozen and (name.startswith("Embedding-") or (block and int(block.group(1)) < frozen)):
-                layer.trainable = False
+        if frozen:
+            freeze_below(self.pretrained.bert, frozen)
 
     def _batch(self, batches, indices, random):
         return mask_batch(self.tokenizer, *batches.inputs(indices), random, rate=self.rate)

@@ -14,6 +14,7 @@ from kexue_keras.backend import K, set_seed
 from kexue_keras.data import UserError, choose_columns, read_examples, read_table
 from kexue_keras.data.examples import check_labels
 from kexue_keras.models import PromptClassifier, Verbalizer, load
+from kexue_keras.models.freezing import freeze_below
 from kexue_keras.tasks.checkpoint import atomic
 from kexue_keras.tasks.classification import finetune
 from kexue_keras.tasks.report import one_line
@@ -78,6 +79,7 @@ class FewShot(object):
         seed: int.
         load: dict of further arguments of `models.load`.
         layers: number of lowest layers for fine-tuning, or None: all.
+        train_layers: number of highest layers to train, in all methods but P-tuning; None: everything.
         allow_untrained_head: see `PromptClassifier`.
         say: function that takes a line.
 
@@ -110,6 +112,7 @@ class FewShot(object):
         seed=1,
         load=None,
         layers=None,
+        train_layers=None,
         allow_untrained_head=False,
         say=None,
     ):
@@ -119,6 +122,7 @@ class FewShot(object):
         self.length, self.epochs, self.batch_size, self.seed = length, epochs, batch_size, seed
         self.learning_rate, self.soft_learning_rate = learning_rate, soft_learning_rate
         self.load_options, self.layers, self.allow_untrained_head = dict(load or {}), layers, allow_untrained_head
+        self.train_layers = train_layers
         self.repeats = max(1, int(math.ceil(steps * batch_size / (epochs * max(1, len(train))))))
         self.say = say or (lambda line: None)
 
@@ -150,6 +154,8 @@ class FewShot(object):
     def classifier(self, patterns, **options):
         """`PromptClassifier` on a freshly loaded model."""
         pretrained = load(self.model, with_mlm="linear", **self.load_options)
+        if self.train_layers is not None and options.get("trained") != "soft_tokens":
+            freeze_below(pretrained.bert, pretrained.bert.num_hidden_layers - self.train_layers)
         options["allow_untrained_head"] = self.allow_untrained_head
         return PromptClassifier(pretrained, patterns, self.verbalizer, maxlen=self.length, **options)
 
@@ -187,6 +193,7 @@ class FewShot(object):
             batch_size=self.batch_size,
             length=self.length,
             learning_rate=self.learning_rate,
+            train_layers=self.train_layers,
             seed=self.seed,
             quiet=True,
             overwrite=True,

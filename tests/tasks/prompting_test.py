@@ -35,7 +35,8 @@ def test_methods(tiny, tmp_path, monkeypatch, method):
     fitted, tuned = [], []
 
     def fit(classifier, labelled, unlabelled=None, **options):
-        fitted.append(dict(options, trained=classifier.trained, unlabelled=len(unlabelled)))
+        frozen = not classifier.pretrained.bert.layers["Embedding-Token"].trainable_weights
+        fitted.append(dict(options, trained=classifier.trained, unlabelled=len(unlabelled), frozen=frozen))
         return [{"valid": 0.5}, {"valid": 0.25}]
 
     def finetune(**options):
@@ -58,6 +59,7 @@ def test_methods(tiny, tmp_path, monkeypatch, method):
         epochs=2,
         steps=8,
         layers=1,
+        train_layers=1,
         allow_untrained_head=True,
     )
     row = few.run(method)
@@ -67,12 +69,13 @@ def test_methods(tiny, tmp_path, monkeypatch, method):
         return
     assert row["valid"] == 0.5 and fitted[0]["repeats"] == 4 and fitted[0]["valid"] == few.valid
     assert fitted[0]["trained"] == ("soft_tokens" if method == "P-tuning" else "all")
+    assert fitted[0]["frozen"] == (method != "P-tuning")
     assert fitted[0]["learning_rate"] == (5e-3 if method == "P-tuning" else 1e-4)
     assert fitted[0]["unlabelled"] == (4 if method == "PET + unlabelled" else 0)
     if method == "PET, distilled":
         assert row["accuracy"] == 0.75 and row["unlabelled"] == 4 and 0 <= row["ensemble"] <= 1
         train = read_labelled(tuned[0].data, list(WORDS))
-        assert train[:16] == few.train and len(train) == 20 and tuned[0].layers == 1
+        assert train[:16] == few.train and len(train) == 20 and tuned[0].layers == 1 == tuned[0].train_layers
 
 
 @pytest.mark.one_stack

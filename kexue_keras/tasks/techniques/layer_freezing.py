@@ -1,8 +1,8 @@
 """Training only the top of the encoder: the gradient stops below, which saves time and optimizer memory."""
 
-import re
-
 from kexue_keras.data import UserError
+from kexue_keras.models.freezing import freeze_below
+from kexue_keras.models.variables import WeightsError
 from kexue_keras.tasks.recipe import Technique, technique
 
 
@@ -30,28 +30,12 @@ class LayerFreezing(Technique):
 
     def model_built(self, recipe):
         depth = recipe.pretrained.bert.num_hidden_layers
-        numbers = {layer.name: layer_number(layer.name) for layer in recipe.pretrained.model.layers}
-        if depth > 1 and max([n for n in numbers.values() if n is not None], default=-1) < depth - 1:
-            raise UserError(
-                "%s shares its weights between all layers, so --train-layers cannot part them" % recipe.pretrained.name
-            )
-        lowest = depth - recipe.options.train_layers
-        for layer in recipe.pretrained.model.layers:
-            number = numbers[layer.name]
-            if number is None or number < lowest:
-                layer.trainable = False
+        try:
+            freeze_below(recipe.pretrained.bert, depth - recipe.options.train_layers, heads=())
+        except WeightsError as error:
+            raise UserError("--train-layers: %s" % error)
         trained = sum(int(w.shape.num_elements()) for w in recipe.model.trainable_weights)
         recipe.say(
             "training the top %d of %d layers: %.1f of %.1f million weights"
             % (min(recipe.options.train_layers, depth), depth, trained / 1e6, recipe.model.count_params() / 1e6)
         )
-
-
-def layer_number(name):
-    """Number of the Transformer layer that a Keras layer of this name belongs to, from 0; None outside of them.
-
-    >>> layer_number('Transformer-11-FeedForward-Norm'), layer_number('Embedding-Token')
-    (11, None)
-    """
-    found = re.match(r"Transformer-(\d+)-", name)
-    return int(found.group(1)) if found else None
