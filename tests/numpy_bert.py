@@ -38,3 +38,13 @@ def bert_forward(variables, token_ids, heads, layers):
         norm = p + "output/LayerNorm/"
         x = layer_norm(x + dense(inner, p + "output/dense"), w[norm + "gamma"], w[norm + "beta"])
     return x
+
+
+def masked_language_model(variables, x):
+    """Scores of all tokens `[..., vocabulary]` from the head on hidden states `[..., d]`."""
+    head = "cls/predictions/transform/"
+    x = x @ variables[head + "dense/kernel"] + variables[head + "dense/bias"]
+    x = layer_norm(
+        x * (1 + erf(x / np.sqrt(2))) / 2, variables[head + "LayerNorm/gamma"], variables[head + "LayerNorm/beta"]
+    )
+    return x @ variables["bert/embeddings/word_embeddings"].T + variables["cls/predictions/output_bias"]

@@ -5,19 +5,19 @@ import time
 
 import numpy as np
 import pytest
-from numpy_bert import bert_forward
+from bert4keras.tokenizers import Tokenizer
+from numpy_bert import bert_forward, masked_language_model
 
 from kexue_keras.backend import is_tf_keras
-from kexue_keras.models import load, masked_accuracy, predict_at
+from kexue_keras.models import load
 from kexue_keras.models.bundled import ASSETS, BUNDLED, bundled_config, bundled_variables
 
 SENTENCE = "今天天气不错，我们去公园散步吧。"
 ENCODERS = sorted(name for name, model in BUNDLED.items() if model.changes is None)
-PRESENT = sorted(n for n, m in BUNDLED.items() if os.path.exists(os.path.join(ASSETS, m.changes or m.vocabulary)))
 REFERENCE = os.path.join(os.path.dirname(__file__), "me5_zh_reference.npz")
 
 
-@pytest.mark.parametrize("name", PRESENT)
+@pytest.mark.parametrize("name", sorted(BUNDLED))
 def test_variables_have_the_shapes_of_the_configuration(name):
     begin = time.time()
     variables = bundled_variables(name)
@@ -55,11 +55,17 @@ def similarity(encoder, *texts):
 
 
 @pytest.mark.one_stack
-@pytest.mark.skipif("me5-zh-char-mlm" not in PRESENT, reason="the file of the trained head is not there yet")
-def test_the_trained_head_fills_in_what_is_hidden():
-    encoder = load("me5-zh-char-mlm", with_mlm="linear")
-    scores = masked_accuracy(predict_at(encoder.bert), encoder.tokenizer, ["今天天气不错，我们去公园散步吧。"] * 8)
-    assert scores["accuracy"] > 2 * scores["chance"]
+@pytest.mark.parametrize("text, hidden", [("房间很干净，服务态度也不错。", "净"), ("质量很好，物流也很快，下次还来买。", "物")])
+def test_the_trained_head_fills_in_what_is_hidden(text, hidden):
+    """In numpy, as it takes a tenth of the time of building twelve layers."""
+    variables = bundled_variables("me5-zh-char-mlm")
+    tokenizer = Tokenizer(os.path.join(ASSETS, BUNDLED["me5-zh-char-mlm"].vocabulary), do_lower_case=True)
+    ids = tokenizer.encode(text)[0]
+    place = ids.index(tokenizer.token_to_id(hidden))
+    ids[place] = tokenizer.token_to_id("[MASK]")
+    x = bert_forward(variables, ids, heads=12, layers=12)[place]
+    scores = masked_language_model(variables, x)
+    assert tokenizer.id_to_token(int(scores.argmax())) == hidden
 
 
 def test_the_stored_vectors_are_what_numpy_computes():
