@@ -1,13 +1,14 @@
 """What the techniques do for quality: the examples on real data with 3 seeds, rows into results/quality.jsonl.
 
-    python benchmarks/quality.py multilabel|rdrop|accumulation|multitask|adversarial|simcse [options of the example]
+    python benchmarks/quality.py NAME [options of the example]          NAME: a key of RUNS below
 
-Without options of its own each example gets the budget below, which a 2-core machine does in 5 to 40 minutes; the
-numbers in the documentation are from it.
+Without options of its own each example gets the budget below, which a 2-core machine does in 5 to 40 minutes (few_shot
+in two hours); the numbers in the documentation are from it.
 """
 
 import importlib.util
 import os
+import shlex
 import sys
 
 from record import record
@@ -30,6 +31,11 @@ RUNS = {
         "--sentiment %s --topic %s --rows 300 --test-rows 400 --epochs 3 --batch-size 16 --layers 2 --train-layers 2 "
         "--learning-rate 1e-3 --seeds 3" % (os.path.join(DATA, "chnsenticorp"), os.path.join(DATA, "fewclue", "tnews")),
     ),
+    "few_shot": (
+        "few_shot",
+        "--data %s --splits 0 1 2 --methods zero-shot PET P-tuning 'PET + unlabelled' fine-tuning"
+        % os.path.join(DATA, "fewclue"),
+    ),
 }
 
 
@@ -42,7 +48,7 @@ def main(argv):
     spec = importlib.util.spec_from_file_location(example, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    arguments = argv[1:] or budget.split()
+    arguments = argv[1:] or shlex.split(budget)
     for row in module.main(arguments):
         record("quality", dict(row, example=example, budget=" ".join(a for a in arguments if "/" not in a)))
 
