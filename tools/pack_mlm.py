@@ -1,4 +1,4 @@
-"""Make kexue_keras/assets/me5_zh_mlm.npz out of the folder that examples/pretrain_mlm.py wrote.
+"""Make kexue_keras/assets/me5_zh_mlm.npz out of the folder that pretraining wrote (tools/pretrain_mlm_torch.py).
 
     python tools/pack_mlm.py RUN/model [OUT.npz] [--bits 4] [--head-bits 8]
 

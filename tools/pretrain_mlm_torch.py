@@ -34,7 +34,7 @@ def parse(argv):
     parser.add_argument("--model", help="measure: bundled name or folder (WORK/trained)")
     parser.add_argument("--held-out", type=int, default=1000, help="texts to measure on (%(default)s)")
     parser.add_argument("--length", type=int, default=64, help="longest text in tokens (%(default)s)")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--frozen", type=int, default=4, help="lowest layers that stay as they are (%(default)s)")
     parser.add_argument("--rate", type=float, default=0.2, help="share of the tokens to predict (%(default)s)")

@@ -33,7 +33,7 @@ class LayerFreezing(Technique):
         try:
             freeze_below(recipe.pretrained.bert, depth - recipe.options.train_layers, heads=())
         except WeightsError as error:
-            raise UserError("--train-layers: %s" % error)
+            raise UserError("--train-layers on %s: %s" % (recipe.pretrained.name, error))
         trained = sum(int(w.shape.num_elements()) for w in recipe.model.trainable_weights)
         recipe.say(
             "training the top %d of %d layers: %.1f of %.1f million weights"
