@@ -13,7 +13,7 @@ import sys
 
 from kexue_keras.backend import quiet
 from kexue_keras.data import UserError
-from kexue_keras.tasks.comparison import add_row, read_rows, side_by_side
+from kexue_keras.tasks.comparison import add_row, find_row, side_by_side
 from kexue_keras.tasks.prompting import METHODS, FewShot, read_labelled, read_unlabelled
 
 SOFT = "[unused1][unused2][unused3][unused4]%s[unused5][unused6][unused7][unused8]{text}"
@@ -106,8 +106,8 @@ def main(argv=None):
                 if method == "zero-shot" and split != options.splits[0]:
                     continue  # it has seen no split
                 key = {"task": task, "model": options.model, "method": method, "split": split, "settings": settings}
-                known = [row for row in read_rows(path) if all(row.get(name) == key[name] for name in key)]
-                if not known:
+                row = find_row(path, key)
+                if row is None:
                     data = data or (made_up(options) if options.quick else read_task(task, split, options))
                     folder = os.path.join(options.out, "%s-%d" % (task, split))
                     few = FewShot(
@@ -122,10 +122,10 @@ def main(argv=None):
                         seed=split + 1,
                         **dict(TASKS[task], **(tiny if options.quick else {})),
                     )
-                    known = [dict(key, **few.run(method))]
-                    add_row(path, known[0])
-                rows.append(known[-1])
-                print("%-8s split %d  %-22s %.4f" % (task, split, method, rows[-1]["accuracy"]), flush=True)
+                    row = dict(key, **few.run(method))
+                    add_row(path, row)
+                rows.append(row)
+                print("%-8s split %d  %-22s %.4f" % (task, split, method, row["accuracy"]), flush=True)
     print(side_by_side(rows, row="method", column="task", value="accuracy"))
     return rows
 

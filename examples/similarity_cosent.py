@@ -17,10 +17,13 @@ from kexue_keras.backend import K, quiet
 from kexue_keras.data import UserError, read_scored_pairs
 from kexue_keras.models import SentenceEncoder
 from kexue_keras.tasks import finetune
-from kexue_keras.tasks.comparison import add_row, read_rows, side_by_side
+from kexue_keras.tasks.comparison import add_row, find_row, side_by_side
 from kexue_keras.tasks.similarity_heads import measure_similarity
 
 METHODS = ("zero-shot", "cosent", "sbert")
+# Settings that a row depends on; one with others is no reason not to run.
+ENCODING = ("pooling", "length")
+TRAINING = ("epochs", "batch_size", "learning_rate", "train_layers")
 
 
 def parse(argv):
@@ -43,7 +46,7 @@ def parse(argv):
     if options.quick:
         options.data, options.sets = os.path.join(options.out, "data"), ["made-up"]
         options.seeds, options.epochs, options.batch_size, options.length = [1], 1, 8, 16
-        options.methods = ["zero-shot", "cosent"]
+        options.methods, options.train_layers = ["zero-shot", "cosent"], None
         make_up(os.path.join(options.data, "made-up"))
     elif not options.data:
         parser.error("give --data FOLDER, or --quick")
@@ -101,7 +104,7 @@ def trained(options, files, method, seed, out):
         batch_size=options.batch_size,
         length=options.length,
         learning_rate=options.learning_rate,
-        train_layers=None if options.quick else options.train_layers,
+        train_layers=options.train_layers,
         layers=1 if options.quick else None,
         save_every=50,
         resume=True,
@@ -109,39 +112,48 @@ def trained(options, files, method, seed, out):
     )
 
 
+def settings_of(options, method):
+    """What a row depends on besides set, model, method and seed; without training it is less."""
+    names = ENCODING if method == "zero-shot" else ENCODING + TRAINING
+    return {name: getattr(options, name) for name in names}
+
+
+def run(options, files, method, seed, out):
+    """What one run adds to its key: the metrics on the test file and how the training went."""
+    K.clear_session()
+    if method == "zero-shot":
+        metrics, more = zero_shot(options, files), {}
+    else:
+        train = files.get("train", files.get("valid"))
+        metrics = trained(options, files, method, seed, out)
+        more = {key: metrics[key] for key in ("best_epoch", "seconds")}
+        more.update(trained_on=os.path.basename(train), valid_spearman=metrics["valid"]["spearman"])
+    return dict(more, **{key: metrics["test"][key] for key in ("pairs", "spearman", "pearson")})
+
+
 def main(argv=None):
-    """Run what has no row yet; returns all rows."""
+    """Run what has no row yet; returns the rows."""
     options = parse(argv)
     quiet()
     os.makedirs(options.out, exist_ok=True)
     path = os.path.join(options.out, "rows.jsonl")
-    rows = read_rows(path)
-    done = {(row["set"], row["method"], row["seed"]) for row in rows}
+    rows = []
     # Seeds outside: if it is cut short, every method has the same number of them.
     for seed in options.seeds:
         for name in options.sets:
             files = files_of(options.data, name)
             for method in options.methods:
-                number = 0 if method == "zero-shot" else seed
-                if (name, method, number) in done:
-                    continue
-                K.clear_session()
-                out = os.path.join(options.out, "%s-%s-seed%d" % (name, method, number))
-                metrics = zero_shot(options, files) if not number else trained(options, files, method, number, out)
-                row = {"set": name, "method": method, "seed": number, "model": options.model}
-                row.update({key: metrics["test"][key] for key in ("pairs", "spearman", "pearson")})
-                if number:
-                    row.update(
-                        trained_on=os.path.basename(files.get("train", files.get("valid"))),
-                        valid_spearman=metrics["valid"]["spearman"],
-                        best_epoch=metrics["best_epoch"],
-                        seconds=metrics["seconds"],
-                    )
-                    row.update({k: getattr(options, k) for k in "epochs batch_size learning_rate train_layers".split()})
+                if method == "zero-shot" and seed != options.seeds[0]:
+                    continue  # nothing in it is drawn
+                key = {"set": name, "method": method, "seed": 0 if method == "zero-shot" else seed}
+                key.update(model=options.model, settings=settings_of(options, method))
+                row = find_row(path, key)
+                if row is None:
+                    out = os.path.join(options.out, "%s-%s-seed%d" % (name, method, seed))
+                    row = dict(key, **run(options, files, method, seed, out))
+                    add_row(path, row)
                 rows.append(row)
-                done.add((name, method, number))
-                add_row(path, row)
-                print("%s %s seed %d: Spearman %.4f" % (name, method, number, row["spearman"]), flush=True)
+                print("%s %s seed %d: Spearman %.4f" % (name, method, key["seed"], row["spearman"]), flush=True)
     print(side_by_side(rows, row="method", column="set", value="spearman"))
     return rows
 

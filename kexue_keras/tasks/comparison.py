@@ -101,6 +101,17 @@ def read_rows(path):
     return read_table(path, kind="jsonl", max_line=10**6).rows
 
 
+def find_row(path, key):
+    """Last row of a file of JSON lines that has all of the key's values, or None.
+
+    Args:
+        path: the file; it need not be there.
+        key: dict of what tells the run apart, settings included, so that a changed setting runs again.
+    """
+    found = [row for row in read_rows(path) if all(name in row and row[name] == key[name] for name in key)]
+    return found[-1] if found else None
+
+
 def add_row(path, row):
     """Append a row to a file of JSON lines."""
     with open(path, "a", encoding="utf-8") as handle:

@@ -1,0 +1,44 @@
+"""Rows of runs: found by all that tells them apart."""
+
+import importlib.util
+import os
+
+import pytest
+
+from kexue_keras.tasks.comparison import add_row, find_row, read_rows
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def test_a_row_is_found_by_all_of_its_key(tmp_path):
+    path = str(tmp_path / "rows.jsonl")
+    key = {"method": "甲", "seed": None, "settings": {"epochs": 2}}
+    assert find_row(path, key) is None and read_rows(path) == []
+    add_row(path, {"method": "甲", "settings": {"epochs": 2}, "score": 0.1})
+    assert find_row(path, key) is None, "a row without the name is none with the value None"
+    add_row(path, dict(key, score=0.2))
+    add_row(path, dict(key, score=0.3))
+    assert find_row(path, key)["score"] == 0.3 and len(read_rows(path)) == 3
+    assert find_row(path, dict(key, settings={"epochs": 3})) is None
+
+
+@pytest.mark.one_stack
+def test_the_similarity_example_runs_again_when_a_setting_changes(tmp_path, monkeypatch):
+    path = os.path.join(ROOT, "examples", "similarity_cosent.py")
+    spec = importlib.util.spec_from_file_location("similarity_cosent", path)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    ran = []
+
+    def run(options, files, method, seed, out):
+        ran.append((method, os.path.relpath(out, str(tmp_path))))
+        return {"spearman": 0.1 * len(ran)}
+
+    monkeypatch.setattr(example, "run", run)
+    arguments = ["--quick", "--out", str(tmp_path)]
+    assert [row["spearman"] for row in example.main(arguments)] == pytest.approx([0.1, 0.2])
+    assert ran == [("zero-shot", "made-up-zero-shot-seed1"), ("cosent", "made-up-cosent-seed1")]
+    assert len(example.main(arguments)) == 2 and len(ran) == 2
+    # What is not trained does not hang on the learning rate.
+    assert [row["spearman"] for row in example.main(arguments + ["--learning-rate", "1"])] == pytest.approx([0.1, 0.3])
+    assert len(example.main(arguments + ["--pooling", "max"])) == 2 and len(ran) == 5
