@@ -10,9 +10,10 @@ from scipy.stats import spearmanr
 
 from kexue_keras import cli
 from kexue_keras.backend import K
-from kexue_keras.data import UserError
+from kexue_keras.data import UserError, read_scored_pairs
 from kexue_keras.losses import cosent_loss
 from kexue_keras.tasks import PairSet, SimBERT, finetune, train_sentence_bert
+from kexue_keras.tasks.corpus import warn_of_overlap
 from kexue_keras.tasks.options import make_options
 from kexue_keras.tasks.recipe import Recipe
 from kexue_keras.tasks.sentence_bert import PairSampler
@@ -291,3 +292,14 @@ def test_generating_is_told_apart_from_searching(monkeypatch):
     monkeypatch.setattr("kexue_keras.tasks.similar.SimilarQuestions", Fake)
     options = dict(text=["看"], generate=True, corpus=None, model="m", length=None, n=7, k=2, seed=0, mask=[3])
     assert list(similar(make_options.__globals__["argparse"].Namespace(**options))) == ["0.5000\t看吗"]
+
+
+@pytest.mark.one_stack
+def test_pairs_that_were_trained_on_are_counted_as_pairs(tmp_path):
+    parts = {}
+    for part, text in (("train", "一\t二\t4\n三\t四\t1\n"), ("valid", "一\t二\t3\n二\t一\t4\n")):
+        (tmp_path / part).write_text(text, encoding="utf-8")
+        parts[part], _ = read_scored_pairs(str(tmp_path / part))
+    said = []
+    warn_of_overlap(dict(parts, test=None), said.append)
+    assert said == ["note: 1 of 2 valid pairs also stand in the training data"]
