@@ -18,7 +18,7 @@ from kexue_keras.data import UserError, read_scored_pairs
 from kexue_keras.models import SentenceEncoder
 from kexue_keras.tasks import finetune
 from kexue_keras.tasks.comparison import add_row, find_row, side_by_side
-from kexue_keras.tasks.similarity_heads import measure_similarity
+from kexue_keras.tasks.similarity_heads import HEADS, measure_similarity
 
 METHODS = ("zero-shot", "cosent", "sbert")
 # Settings that a row depends on; one with others is no reason not to run.
@@ -40,6 +40,9 @@ def parse(argv):
     parser.add_argument("--batch-size", type=int, default=32, help="pairs (%(default)s)")
     parser.add_argument("--length", type=int, default=40, help="tokens a text (%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument(
+        "--head-lr", type=float, default=HEADS["sbert"].rate, help="factor of sbert's head's rate (%(default)s)"
+    )
     parser.add_argument("--train-layers", type=int, default=6, help="highest layers to train (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a tiny budget, to see that it runs")
     options = parser.parse_args(argv)
@@ -105,6 +108,7 @@ def trained(options, files, method, seed, out):
         length=options.length,
         learning_rate=options.learning_rate,
         train_layers=options.train_layers,
+        head_lr=options.head_lr if method == "sbert" else None,
         layers=1 if options.quick else None,
         save_every=50,
         resume=True,
@@ -114,7 +118,7 @@ def trained(options, files, method, seed, out):
 
 def settings_of(options, method):
     """What a row depends on besides set, model, method and seed; without training it is less."""
-    names = ENCODING if method == "zero-shot" else ENCODING + TRAINING
+    names = {"zero-shot": ENCODING, "cosent": ENCODING + TRAINING, "sbert": ENCODING + TRAINING + ("head_lr",)}[method]
     return {name: getattr(options, name) for name in names}
 
 

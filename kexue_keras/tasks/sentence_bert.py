@@ -12,8 +12,9 @@ from kexue_keras.data import UserError, encode
 from kexue_keras.data.batches import ROUNDING, pad
 from kexue_keras.losses import GroupedCrossentropy
 from kexue_keras.models.similarity import pair_classifier
-from kexue_keras.optimizers import AdamW, PiecewiseLinear
+from kexue_keras.optimizers import AdamW, LayerwiseLearningRate, PiecewiseLinear
 from kexue_keras.optimizers.schedules import linear_warmup
+from kexue_keras.tasks.similarity_heads import SbertHead
 from kexue_keras.tasks.steps import train_steps
 
 
@@ -104,6 +105,7 @@ def train_sentence_bert(
     steps,
     batch_size=32,
     learning_rate=2e-5,
+    head_lr=SbertHead.rate,
     weight_decay=0.01,
     warmup=0.1,
     seed=0,
@@ -120,6 +122,7 @@ def train_sentence_bert(
         steps, folder, save_every, say: see `train_steps`.
         batch_size: pairs a step (the article: 96).
         learning_rate: highest rate of AdamW; it falls to 0.
+        head_lr: factor of the rate for the head, which starts from noise; the article's 1 wants many more steps.
         weight_decay: decoupled.
         warmup: share of the steps over which the rate rises.
         seed: int.
@@ -136,7 +139,9 @@ def train_sentence_bert(
         encoder.tokenizer, sets, groups=groups, length=encoder.length, batch_size=batch_size, seed=seed
     )
     model = pair_classifier(encoder.model, sum(groups), seed=seed)
-    model.compile(warmed_up(learning_rate, steps, warmup, weight_decay), GroupedCrossentropy(groups))
+    optimizer = warmed_up(learning_rate, steps, warmup, weight_decay)
+    optimizer = LayerwiseLearningRate(optimizer, multipliers={"pair_logits": head_lr})
+    model.compile(optimizer, GroupedCrossentropy(groups))
     facts = {"batch_size": batch_size, "seed": seed, "pairs": [len(one) for one in sets], "groups": list(groups)}
     losses = train_steps(model, sampler, steps=steps, folder=folder, facts=facts, save_every=save_every, say=say)
     return losses, model

@@ -18,6 +18,8 @@ class CosentHead(object):
 
     name = "cosent"
     main_metric = "spearman"
+    # Of weights of its own: times the learning rate of the encoder.
+    rate = 1.0
 
     def __init__(self, options):
         self.scale = options.cosent_scale
@@ -43,6 +45,9 @@ class SbertHead(CosentHead):
     """A classifier on [u, v, |u - v|], thrown away after training."""
 
     name = "sbert"
+    # It starts from noise. At the encoder's rate it stays near it for hundreds of steps, and what it hands down then
+    # ruins the vectors (docs/tasks/similarity.md, "Measured").
+    rate = 20.0
 
     def __init__(self, options):
         super(SbertHead, self).__init__(options)

@@ -12,6 +12,7 @@ from kexue_keras import cli
 from kexue_keras.backend import K
 from kexue_keras.data import UserError, read_scored_pairs
 from kexue_keras.losses import cosent_loss
+from kexue_keras.models.similarity import pair_classifier
 from kexue_keras.tasks import PairSet, SimBERT, finetune, train_sentence_bert
 from kexue_keras.tasks.corpus import warn_of_overlap
 from kexue_keras.tasks.options import make_options
@@ -20,6 +21,7 @@ from kexue_keras.tasks.sentence_bert import PairSampler
 from kexue_keras.tasks.similar import open_encoder, similar
 from kexue_keras.tasks.similarity import checked_range
 from kexue_keras.tasks.similarity_heads import HEADS, cosent_value, measure_similarity
+from kexue_keras.tasks.techniques.layerwise_rates import head_factor
 
 SMALL = dict(task="similarity", epochs=2, batch_size=4, length=12, learning_rate=3e-3, quiet=True, seed=3, layers=1)
 
@@ -135,6 +137,7 @@ def test_heads_and_measures_against_the_losses(rng):
         ({"label_separator": "|"}, "a pair has one score"),
         ({"positive_above": 2.5}, "goes with --similarity-loss sbert"),
         ({"gradient_penalty": 1.0, "penalty_reduction": "per_sample"}, "per_sample: CoSENT is one number"),
+        ({"head_lr": 5.0}, "--head-lr 5: CoSENT trains the encoder alone"),
         ({"similarity_loss": "cosine"}, "'cosine'; it is one of cosent, sbert"),
         ({"pooling": "sum"}, "'sum'; it is one of cls, pooler"),
         ({"task": "classification", "pooling": "first-last"}, "goes with --task similarity"),
@@ -149,6 +152,20 @@ def test_refused(place, options, message):
     with pytest.raises(UserError, match=message):
         finetune(**given)
     assert not os.path.exists(str(place / "refused"))
+
+
+@pytest.mark.one_stack
+def test_the_head_that_starts_from_noise_has_a_higher_rate():
+    def factor(**given):
+        options = make_options(**given)
+        recipe = Recipe(options, print)
+        assert (head_factor(options) != 1) == ("layerwise-rates" in [one.name for one in recipe.techniques])
+        return head_factor(options)
+
+    assert factor() == factor(task="similarity") == factor(similarity_loss="sbert") == 1
+    assert factor(task="similarity", similarity_loss="sbert") == HEADS["sbert"].rate == 20
+    assert factor(task="similarity", similarity_loss="sbert", head_lr=1.0) == 1
+    assert factor(head_lr=3.0) == 3
 
 
 @pytest.mark.one_stack
@@ -273,7 +290,14 @@ def test_two_stages_and_the_shared_head(place, plain_sessions):
     assert len(losses) == 2 and -1 < losses[0] - np.log(sim.tokenizer._vocab_size) < 40 + np.log(5)
     pairs = [tuple(group) for group in GROUPS]
     sets = [PairSet(pairs, [1, 1, 0, 0]), PairSet(pairs, [0, 1, 2, 1], group=1)]
-    losses, head = train_sentence_bert(sim.encoder, sets, groups=(2, 3), steps=1, batch_size=4)
+    start = pair_classifier(sim.encoder.model, 5, seed=0).get_weights()[-1]
+    before = sim.encoder.model.get_weights()
+    losses, head = train_sentence_bert(
+        sim.encoder, sets, groups=(2, 3), steps=2, batch_size=4, learning_rate=1e-3, head_lr=30.0, weight_decay=0
+    )
+    # The rate is 0 at first, then 1e-3; Adam's step is about the rate.
+    encoder = max(np.abs(a - b).max() for a, b in zip(sim.encoder.model.get_weights(), before))
+    assert encoder > 0 and 20 < np.abs(head.get_weights()[-1] - start).max() / encoder < 45
     assert head.output_shape == (None, 5) and np.log(2) - 0.2 < losses[0] < np.log(3) + 0.2
 
 

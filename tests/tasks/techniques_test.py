@@ -77,8 +77,13 @@ def test_all_that_wrap_the_optimizer_go_together(run):
 
 
 @pytest.mark.spread
-def test_accumulation_in_momentum_replaces_the_optimizer(run):
-    _, recipe = run(accumulate=3, accumulate_in="momentum", epochs=1, layers=1)
+def test_accumulation_in_momentum_replaces_the_optimizer_below_the_rate_of_the_head(run):
+    _, recipe = run(accumulate=3, accumulate_in="momentum", head_lr=10.0, epochs=1, layers=1)
+    layerwise = next(o for o in chain(recipe.optimizer) if isinstance(o, optimizers.LayerwiseLearningRate))
+    factors = layerwise.factors(recipe.model.trainable_weights)
+    head = [name for name in factors if factors[name] != 1]
+    assert [name.split("/")[-1] for name in head] == ["kernel:0", "bias:0"] and {factors[n] for n in head} == {10.0}
+    assert len(factors) > 10 and layerwise.decay is None
     assert kinds(recipe)[-1] == "MomentumAccumulationAdamW"
     assert recipe.updates == 7 // 3
 
@@ -104,6 +109,7 @@ def test_fewer_layers(run):
     [
         (dict(ema=1.5), "--ema is 1.5"),
         (dict(layerwise_lr=0.0), "--layerwise-lr is 0"),
+        (dict(head_lr=0.0), "--head-lr is 0"),
         (dict(rdrop=-1.0), "--rdrop is -1"),
         (dict(rdrop=4.0, dropout=0.0), "--rdrop compares two dropouts"),
         (dict(layers=5), "layer_2"),

@@ -1,13 +1,26 @@
-"""Layer-wise learning rates: lower layers of the encoder move less."""
+"""Layer-wise learning rates: lower layers of the encoder move less, the new head more."""
 
 from kexue_keras.data import UserError
 from kexue_keras.optimizers import LayerwiseLearningRate
 from kexue_keras.tasks.recipe import Technique, technique
+from kexue_keras.tasks.similarity_heads import HEADS as SIMILARITY_HEADS
+
+# What the names of the head's variables contain: logits/kernel:0, pair_logits/kernel:0.
+HEAD = "logits"
+
+
+def head_factor(options):
+    """Factor of the head's learning rate, as given, else as the task's loss wants it."""
+    if options.head_lr is not None:
+        return options.head_lr
+    if options.task == "similarity" and options.similarity_loss in SIMILARITY_HEADS:
+        return SIMILARITY_HEADS[options.similarity_loss].rate
+    return 1.0
 
 
 @technique
 class LayerwiseRates(Technique):
-    """The head has the full rate, each layer below the one above it times the decay."""
+    """Each layer of the encoder has the rate of the one above it times the decay; the head has a factor of its own."""
 
     name = "layerwise-rates"
     order = 40
@@ -20,15 +33,30 @@ class LayerwiseRates(Technique):
             default=1.0,
             help="factor of the learning rate from each layer to the one below, e.g. 0.9 (default: 1, the same rate)",
         )
+        parser.add_argument(
+            "--head-lr",
+            type=float,
+            metavar="FACTOR",
+            help="factor of the learning rate for the new head (default: 1; --similarity-loss sbert: %g)"
+            % SIMILARITY_HEADS["sbert"].rate,
+        )
 
     def active(self, options):
-        return options.layerwise_lr != 1
+        return options.layerwise_lr != 1 or head_factor(options) != 1
 
     def check(self, options):
         if not 0 < options.layerwise_lr <= 1:
             raise UserError("--layerwise-lr is %g; it has to lie in (0, 1], e.g. 0.9" % options.layerwise_lr)
+        if not 0 < head_factor(options) < float("inf"):
+            raise UserError("--head-lr is %g; it has to be above 0, e.g. 10" % options.head_lr)
+        if options.head_lr is not None and options.task == "similarity" and options.similarity_loss == "cosent":
+            raise UserError("--head-lr %g: CoSENT trains the encoder alone, there is no head" % options.head_lr)
 
     def optimizer(self, recipe, optimizer):
+        factor, decay = head_factor(recipe.options), recipe.options.layerwise_lr
         return LayerwiseLearningRate(
-            optimizer, decay=recipe.options.layerwise_lr, num_layers=recipe.pretrained.bert.num_hidden_layers
+            optimizer,
+            decay=decay if decay != 1 else None,
+            multipliers={HEAD: factor} if factor != 1 else None,
+            num_layers=recipe.pretrained.bert.num_hidden_layers,
         )
