@@ -3,7 +3,7 @@
     python benchmarks/quality.py NAME [options of the example]          NAME: a key of RUNS below
 
 Without options of its own each example gets the budget below, which a 2-core machine does in 5 to 40 minutes (few_shot
-in two hours, each of similarity_* in one); the numbers in the documentation are from it.
+in two hours, similarity_* in one or two each); the numbers in the documentation are from it.
 """
 
 import importlib.util

@@ -41,7 +41,7 @@ def parse(argv):
     parser.add_argument("--length", type=int, default=40, help="tokens a text (%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=5e-5)
     parser.add_argument(
-        "--head-lr", type=float, default=HEADS["sbert"].rate, help="factor of sbert's head's rate (%(default)s)"
+        "--head-lr", type=float, default=HEADS["sbert"].head_lr, help="factor of sbert's head's rate (%(default)s)"
     )
     parser.add_argument("--train-layers", type=int, default=6, help="highest layers to train (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a tiny budget, to see that it runs")

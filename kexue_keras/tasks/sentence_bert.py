@@ -105,7 +105,7 @@ def train_sentence_bert(
     steps,
     batch_size=32,
     learning_rate=2e-5,
-    head_lr=SbertHead.rate,
+    head_lr=SbertHead.head_lr,
     weight_decay=0.01,
     warmup=0.1,
     seed=0,

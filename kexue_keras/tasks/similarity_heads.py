@@ -18,8 +18,8 @@ class CosentHead(object):
 
     name = "cosent"
     main_metric = "spearman"
-    # Of weights of its own: times the learning rate of the encoder.
-    rate = 1.0
+    # Factor of the learning rate for weights of its own.
+    head_lr = 1.0
 
     def __init__(self, options):
         self.scale = options.cosent_scale
@@ -45,9 +45,9 @@ class SbertHead(CosentHead):
     """A classifier on [u, v, |u - v|], thrown away after training."""
 
     name = "sbert"
-    # It starts from noise. At the encoder's rate it stays near it for hundreds of steps, and what it hands down then
-    # ruins the vectors (docs/tasks/similarity.md, "Measured").
-    rate = 20.0
+    # It starts from noise; at the encoder's rate a few hundred steps made the vectors worse than untrained ones
+    # (docs/tasks/similarity.md, "Measured").
+    head_lr = 20.0
 
     def __init__(self, options):
         super(SbertHead, self).__init__(options)

@@ -163,7 +163,7 @@ def test_the_head_that_starts_from_noise_has_a_higher_rate():
         return head_factor(options)
 
     assert factor() == factor(task="similarity") == factor(similarity_loss="sbert") == 1
-    assert factor(task="similarity", similarity_loss="sbert") == HEADS["sbert"].rate == 20
+    assert factor(task="similarity", similarity_loss="sbert") == HEADS["sbert"].head_lr == 20
     assert factor(task="similarity", similarity_loss="sbert", head_lr=1.0) == 1
     assert factor(head_lr=3.0) == 3
 

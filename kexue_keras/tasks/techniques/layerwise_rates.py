@@ -14,7 +14,7 @@ def head_factor(options):
     if options.head_lr is not None:
         return options.head_lr
     if options.task == "similarity" and options.similarity_loss in SIMILARITY_HEADS:
-        return SIMILARITY_HEADS[options.similarity_loss].rate
+        return SIMILARITY_HEADS[options.similarity_loss].head_lr
     return 1.0
 
 
@@ -38,7 +38,7 @@ class LayerwiseRates(Technique):
             type=float,
             metavar="FACTOR",
             help="factor of the learning rate for the new head (default: 1; --similarity-loss sbert: %g)"
-            % SIMILARITY_HEADS["sbert"].rate,
+            % SIMILARITY_HEADS["sbert"].head_lr,
         )
 
     def active(self, options):
