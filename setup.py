@@ -37,6 +37,10 @@ setup(
         "pandas",
         "tqdm",
         "sentencepiece",
+        # Locks the folder of a run; schemas of settings files. The last versions with Python 3.7.
+        "filelock>=3.4",
+        "jsonschema>=4,<4.18; python_version < '3.8'",
+        "jsonschema>=4; python_version >= '3.8'",
         # Later ones have no wheels for Python 3.7, and to build one takes Rust.
         "safetensors>=0.4,<0.5; python_version < '3.8'",
         "safetensors>=0.4; python_version >= '3.8'",

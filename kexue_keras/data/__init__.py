@@ -4,7 +4,6 @@ from kexue_keras.data.batches import BucketedBatches  # noqa: F401
 from kexue_keras.data.batches import encode  # noqa: F401
 from kexue_keras.data.columns import Columns  # noqa: F401
 from kexue_keras.data.columns import choose_columns  # noqa: F401
-from kexue_keras.data.errors import UserError  # noqa: F401
 from kexue_keras.data.examples import Examples  # noqa: F401
 from kexue_keras.data.examples import read_examples  # noqa: F401
 from kexue_keras.data.examples import stratified_split  # noqa: F401
@@ -20,3 +19,4 @@ from kexue_keras.data.reviews import write_reviews  # noqa: F401
 from kexue_keras.data.tables import read_table  # noqa: F401
 from kexue_keras.data.word_masking import whole_word_masking  # noqa: F401
 from kexue_keras.data.word_masking import word_cutter  # noqa: F401
+from kexue_keras.errors import UserError  # noqa: F401

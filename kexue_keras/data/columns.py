@@ -1,7 +1,7 @@
 """Which column of a table is the text, the second text of a pair, the label."""
 
-from kexue_keras.data.errors import UserError, shorten
 from kexue_keras.data.tables import LABEL_NAMES, TEXT_B_NAMES, TEXT_NAMES
+from kexue_keras.errors import UserError, shorten
 
 SAMPLE = 2000
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kexue_keras.data.errors import UserError, shorten
+from kexue_keras.errors import UserError, shorten
 
 
 class Examples(object):

@@ -9,9 +9,9 @@ import numpy as np
 
 from kexue_keras.data.batches import BucketedBatches
 from kexue_keras.data.columns import SAMPLE, Columns, choose_columns, resolve
-from kexue_keras.data.errors import UserError, shorten
 from kexue_keras.data.examples import cell, read_examples
 from kexue_keras.data.tables import MAX_LINE, read_table
+from kexue_keras.errors import UserError, shorten
 
 SCORE_NAMES = "score similarity label labels y 分数 相似度 标签".split()
 NEEDED = "a pair file has two texts and a number a line"

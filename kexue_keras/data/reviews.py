@@ -4,7 +4,7 @@ import importlib.util
 import os
 import random
 
-from kexue_keras.data.errors import UserError
+from kexue_keras.errors import UserError
 
 FILES = {"neg.txt": "负面", "pos.txt": "正面"}
 

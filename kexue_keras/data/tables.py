@@ -11,7 +11,7 @@ import os
 import sys
 import zlib
 
-from kexue_keras.data.errors import UserError, shorten
+from kexue_keras.errors import UserError, shorten
 
 KINDS = ("tsv", "csv", "jsonl")
 SUFFIXES = {".tsv": "tsv", ".csv": "csv", ".json": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl"}

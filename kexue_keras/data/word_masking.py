@@ -5,7 +5,7 @@ Reference: "SimBERTv2来了！融合检索和生成的RoFormer-Sim模型", kexue
 
 import importlib.util
 
-from kexue_keras.data.errors import UserError
+from kexue_keras.errors import UserError
 
 
 def word_cutter():

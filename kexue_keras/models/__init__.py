@@ -1,5 +1,6 @@
 """bert4keras model classes and loaders."""
 
+from kexue_keras.errors import WeightsError  # noqa: F401
 from kexue_keras.layers.deepnorm import deepnorm_constants  # noqa: F401
 from kexue_keras.models import decoding  # noqa: F401
 from kexue_keras.models.convert import convert  # noqa: F401
@@ -27,4 +28,3 @@ from kexue_keras.models.trimming import TrimmedSentencePiece  # noqa: F401
 from kexue_keras.models.trimming import trim_sentencepiece  # noqa: F401
 from kexue_keras.models.update_magnitude import UpdateMagnitude  # noqa: F401
 from kexue_keras.models.update_magnitude import update_magnitude  # noqa: F401
-from kexue_keras.models.variables import WeightsError  # noqa: F401

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from kexue_keras.backend import K
-from kexue_keras.models.variables import WeightsError
+from kexue_keras.errors import WeightsError
 
 
 def load_weights(transformer, checkpoint, *, source, missing="error"):

@@ -13,9 +13,9 @@ from collections import namedtuple
 
 import numpy as np
 
+from kexue_keras.errors import WeightsError
 from kexue_keras.models.blocks import unpack_blocks
 from kexue_keras.models.bundled_changes import apply_changes
-from kexue_keras.models.variables import WeightsError
 
 ASSETS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "assets")
 WEIGHTS = os.path.join(ASSETS, "me5_zh_q4.npz")

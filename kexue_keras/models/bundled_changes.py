@@ -8,8 +8,8 @@ import os
 
 import numpy as np
 
+from kexue_keras.errors import WeightsError
 from kexue_keras.models.blocks import BLOCK, SIZES, pack_blocks, unpack_blocks
-from kexue_keras.models.variables import WeightsError
 
 
 def pack_changes(variables, base, *, bits=4, head_bits=8):

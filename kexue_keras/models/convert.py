@@ -5,12 +5,12 @@ Converting builds no model and needs no PyTorch: names are exchanged and matrice
 
 import os
 
+from kexue_keras.errors import WeightsError
 from kexue_keras.models.assign import checked_keep_tokens, record_trimming
 from kexue_keras.models.hf import has_hf_weights
 from kexue_keras.models.kinds import kind_of
 from kexue_keras.models.load import is_t5, make_tokenizer, read_folder
 from kexue_keras.models.t5 import read_t5_folder, t5_tokenizer
-from kexue_keras.models.variables import WeightsError
 from kexue_keras.models.write import FORMATS, weights_of, write_folder
 
 

@@ -3,7 +3,7 @@
 import re
 
 from kexue_keras.backend import keras
-from kexue_keras.models.variables import WeightsError
+from kexue_keras.errors import WeightsError
 
 
 def freeze_below(bert, lowest, *, heads=("MLM-",)):

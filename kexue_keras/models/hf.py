@@ -10,11 +10,12 @@ import os
 
 import numpy as np
 
+from kexue_keras.errors import WeightsError
 from kexue_keras.models.hf_config import from_hf, hf_kind
 from kexue_keras.models.hf_names import hf_copies, hf_names, hf_needless
 from kexue_keras.models.safetensors_file import read_safetensors
 from kexue_keras.models.torch_file import read_torch
-from kexue_keras.models.variables import Variables, WeightsError
+from kexue_keras.models.variables import Variables
 
 # In the order in which they are preferred.
 _FILES = (

@@ -1,6 +1,6 @@
 """config.json of a Hugging Face folder in the words of bert4keras, and back; what cannot be built is refused."""
 
-from kexue_keras.models.variables import WeightsError
+from kexue_keras.errors import WeightsError
 
 # Words that are the same on both sides.
 _SAME = (

@@ -2,7 +2,7 @@
 
 import json
 
-from kexue_keras.models.variables import WeightsError
+from kexue_keras.errors import WeightsError
 
 
 def read_json(path):

@@ -12,6 +12,7 @@ import re
 from bert4keras.models import build_transformer_model
 from bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab
 
+from kexue_keras.errors import WeightsError
 from kexue_keras.models.assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.models.bundled import ASSETS, BUNDLED, bundled_config, bundled_variables
 from kexue_keras.models.epsilon import extend_with_epsilon
@@ -21,7 +22,7 @@ from kexue_keras.models.json_file import read_json
 from kexue_keras.models.kinds import kind_of
 from kexue_keras.models.rotary import extend_with_rotary_table
 from kexue_keras.models.t5 import load_t5
-from kexue_keras.models.variables import WeightsError, from_arrays, read_tensorflow
+from kexue_keras.models.variables import from_arrays, read_tensorflow
 
 
 class PretrainedModel(object):

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kexue_keras.backend import keras
 from kexue_keras.data import BucketedBatches, encode, gather_places, random_masking
-from kexue_keras.models.variables import WeightsError
+from kexue_keras.errors import WeightsError
 
 HEAD = ("MLM-Dense", "MLM-Norm", "MLM-Bias")
 

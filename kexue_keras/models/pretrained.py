@@ -13,7 +13,7 @@ import tensorflow as tf
 from bert4keras.models import Transformer
 
 from kexue_keras.backend import K, tf1
-from kexue_keras.models.variables import WeightsError
+from kexue_keras.errors import WeightsError
 
 
 def summarize(names):

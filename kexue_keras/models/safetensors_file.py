@@ -12,7 +12,8 @@ import struct
 
 import numpy as np
 
-from kexue_keras.models.variables import Variables, WeightsError
+from kexue_keras.errors import WeightsError
+from kexue_keras.models.variables import Variables
 
 # What the library's words for a broken file mean.
 _REASONS = {

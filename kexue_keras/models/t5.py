@@ -10,13 +10,14 @@ import os
 from bert4keras.models import build_transformer_model
 from bert4keras.tokenizers import Tokenizer, load_vocab
 
+from kexue_keras.errors import WeightsError
 from kexue_keras.models.assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.models.hf import has_hf_weights, read_hf
 from kexue_keras.models.json_file import read_json
 from kexue_keras.models.t5_config import t5_config, usual_t5_names
 from kexue_keras.models.t5_model import T5
 from kexue_keras.models.trimming import keep_pieces, sentencepiece_tokenizer
-from kexue_keras.models.variables import WeightsError, read_tensorflow
+from kexue_keras.models.variables import read_tensorflow
 
 # mT5 has 12 more rows than pieces, T5 128; more than this is a vocabulary of another model.
 _MOST_SPARE_ROWS = 1000

@@ -5,9 +5,10 @@ import glob
 import os
 import re
 
+from kexue_keras.errors import WeightsError
 from kexue_keras.models.hf_config import from_hf, is_hf_config
 from kexue_keras.models.json_file import read_json
-from kexue_keras.models.variables import WeightsError, is_optimizers
+from kexue_keras.models.variables import is_optimizers
 
 _RELATIVE = "/block_000/layer_000/SelfAttention/relative_attention_bias"
 

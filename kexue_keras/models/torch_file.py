@@ -13,7 +13,8 @@ import zipfile
 
 import numpy as np
 
-from kexue_keras.models.variables import Variables, WeightsError
+from kexue_keras.errors import WeightsError
+from kexue_keras.models.variables import Variables
 
 _STORAGES = {
     "FloatStorage": "<f4",

@@ -13,7 +13,7 @@ import tempfile
 
 from bert4keras.tokenizers import SpTokenizer
 
-from kexue_keras.models.variables import WeightsError
+from kexue_keras.errors import WeightsError
 
 _BATCH = 1000
 

@@ -5,12 +5,10 @@ import re
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras.errors import WeightsError
+
 # What optimizers leave in a checkpoint: Google's, mesh-TensorFlow's, Keras'.
 _OPTIMIZER = re.compile(r"(_slot_\w+|/Adam(_1)?|/(adam|lamb)_[mv]|/Momentum|^global_step)$")
-
-
-class WeightsError(ValueError):
-    """A model folder, a vocabulary or a checkpoint does not fit the model that is to be built."""
 
 
 class Variables(dict):

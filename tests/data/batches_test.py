@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kexue_keras.data import BucketedBatches, encode
-from kexue_keras.data.errors import shorten
+from kexue_keras.errors import shorten
 
 
 def make(lengths, **kwargs):

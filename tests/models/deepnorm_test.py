@@ -9,8 +9,8 @@ from helpers import tiny_bert_folder, tiny_config
 
 from kexue_keras import models
 from kexue_keras.backend import K
+from kexue_keras.errors import WeightsError
 from kexue_keras.models import extend_with_deepnorm, extend_with_entropy_invariance
-from kexue_keras.models.variables import WeightsError
 
 CONFIG = tiny_config(num_hidden_layers=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 TOKENS = np.array([[2, 9, 12, 7, 3], [2, 8, 3, 0, 0]])

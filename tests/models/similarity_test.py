@@ -8,11 +8,11 @@ import pytest
 from helpers import CHARACTERS
 
 from kexue_keras.backend import K, keras
+from kexue_keras.errors import WeightsError
 from kexue_keras.models import SentenceEncoder, SimilarQuestions, load
 from kexue_keras.models.similarity import PairFeatures, VectorIndex, Whitening, sentence_vector
 from kexue_keras.models.similarity.index import unit_rows
 from kexue_keras.models.similarity.pooling import hidden_states
-from kexue_keras.models.variables import WeightsError
 
 TEXTS = ["我喜欢电影", "书店", "上国人来了在这", "好"]
 

@@ -3,9 +3,9 @@
 import json
 import os
 
+from kexue_keras.errors import WeightsError
 from kexue_keras.models.convert import save
 from kexue_keras.models.load import load
-from kexue_keras.models.variables import WeightsError
 
 SETTINGS, MODEL = "prompt.json", "model"
 

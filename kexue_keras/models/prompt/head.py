@@ -9,8 +9,8 @@ Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kex
 import math
 import warnings
 
+from kexue_keras.errors import WeightsError
 from kexue_keras.models.masked_lm import masked_accuracy
-from kexue_keras.models.variables import WeightsError
 
 HEAD_VARIABLES = "cls/predictions/"
 # Below this number of hidden tokens an untrained head and an unlucky one look the same.

@@ -10,13 +10,13 @@ from collections import namedtuple
 import numpy as np
 
 from kexue_keras.data.batches import BucketedBatches, encode
+from kexue_keras.errors import WeightsError
 from kexue_keras.models.convert import save
 from kexue_keras.models.json_file import read_json, write_json
 from kexue_keras.models.load import load
 from kexue_keras.models.similarity.index import VectorIndex, unit_rows
 from kexue_keras.models.similarity.pooling import POOLINGS, check_pooling, sentence_vector
 from kexue_keras.models.similarity.whitening import Whitening
-from kexue_keras.models.variables import WeightsError
 
 SETTINGS = "sentence_encoder.json"
 WHITENING = "whitening.npz"

@@ -6,10 +6,10 @@ kexue.fm/archives/8454.
 
 from collections import namedtuple
 
+from kexue_keras.errors import WeightsError
 from kexue_keras.models.decoding import Generator
 from kexue_keras.models.load import load
 from kexue_keras.models.similarity.encoder import SentenceEncoder
-from kexue_keras.models.variables import WeightsError
 
 Question = namedtuple("Question", "text score")
 

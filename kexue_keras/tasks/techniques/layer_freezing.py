@@ -1,8 +1,8 @@
 """Training only the top of the encoder: the gradient stops below, which saves time and optimizer memory."""
 
 from kexue_keras.data import UserError
+from kexue_keras.errors import WeightsError
 from kexue_keras.models.freezing import freeze_below
-from kexue_keras.models.variables import WeightsError
 from kexue_keras.tasks.recipe import Technique, technique
 
 

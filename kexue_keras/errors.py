@@ -1,4 +1,7 @@
-"""`UserError`: what the user can mend; the command prints it as one line and ends with exit code 2."""
+"""The errors of the package: `UserError` for input and options, `WeightsError` for models and their files.
+
+Both are what the user can mend; the command prints them as one line and ends with exit code 2.
+"""
 
 
 class UserError(Exception):
@@ -21,6 +24,10 @@ class UserError(Exception):
         self.line = line
         place = "" if path is None else str(path) + (":%d" % line if line is not None else "") + ": "
         super(UserError, self).__init__(place + self.message)
+
+
+class WeightsError(ValueError):
+    """A model folder, a vocabulary or a checkpoint does not fit the model that is to be built."""
 
 
 def shorten(text, width=40):
