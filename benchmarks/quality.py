@@ -1,12 +1,12 @@
-"""What the techniques do for quality: the examples on real data with 3 seeds, rows into results/quality.jsonl.
+"""What the techniques do for quality: the experiments on real data with 3 seeds, rows into results/quality.jsonl.
 
-    python benchmarks/quality.py NAME [options of the example]          NAME: a key of RUNS below
+    python benchmarks/quality.py NAME [options of the experiment]          NAME: a key of RUNS below
 
-Without options of its own each example gets the budget below, which a 2-core machine does in 5 to 40 minutes (few_shot
+Without options of its own each experiment gets the budget below, which 2 cores do in 5 to 40 minutes (few_shot
 in two hours, similarity_* in one or two each); the numbers in the documentation are from it.
 """
 
-import importlib.util
+import importlib
 import os
 import shlex
 import sys
@@ -17,7 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 DATA = os.path.join(HERE, "..", "..", "shared", "data")
 SENTEVAL = os.path.join(DATA, "senteval_cn")
 
-# name -> (example, budget)
+# name -> (experiment, budget)
 RUNS = {
     "multilabel": (
         "multilabel_duee",
@@ -46,14 +46,13 @@ def main(argv):
     """Command line."""
     if not argv or argv[0] not in RUNS:
         raise SystemExit(__doc__)
-    example, budget = RUNS[argv[0]]
-    path = os.path.join(HERE, "..", "examples", example + ".py")
-    spec = importlib.util.spec_from_file_location(example, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    name, budget = RUNS[argv[0]]
+    sys.path.insert(0, os.path.join(HERE, "experiments"))
+    experiment = importlib.import_module(name)
     arguments = argv[1:] or shlex.split(budget)
-    for row in module.main(arguments):
-        record("quality", dict(row, example=example, budget=" ".join(a for a in arguments if "/" not in a)))
+    for row in experiment.main(arguments):
+        # The key is called "example" in the rows of before: these were examples.
+        record("quality", dict(row, example=name, budget=" ".join(a for a in arguments if "/" not in a)))
 
 
 if __name__ == "__main__":

@@ -1,105 +1,91 @@
-"""Train the masked language model head of an encoder on plain text, in the background, with resume.
+#! -*- coding: utf-8 -*-
+"""Masked language modelling on texts of your own: the head that PET and P-tuning need (kexue.fm/archives/7764).
 
-    python examples/pretrain_mlm.py --text FILE [FILE ...] --out RUN       one text a line; .gz as well
-    python examples/pretrain_mlm.py --quick                                (made-up text, seconds)
-
-Killed and started again with the same options it goes on from its last saved point. RUN/model is a folder that
-`kexue_keras.models.load(..., with_mlm='linear')` reads.
+A minute on book reviews; for real use give `path`, a file with a text a line, and some hours. The result is a folder
+that models.load(folder, with_mlm="linear") reads.
 """
 
-import argparse
-import gzip
-import json
-import os
-import random
-import sys
+import numpy as np
+from bert4keras.snippets import DataGenerator, sequence_padding
 
-from kexue_keras.backend import quiet, set_seed
-from kexue_keras.data import UserError
-from kexue_keras.tasks.masked_lm import MaskedLanguageModel
+from kexue_keras import models
+from kexue_keras.backend import keras, set_seed
+from kexue_keras.data import gather_places, random_masking, split_reviews
+from kexue_keras.losses import MaskedCrossentropy
+from kexue_keras.optimizers import AdamW, LayerwiseLearningRate
 
+maxlen = 64
+batch_size = 32
+epochs = 1
+learning_rate = 2e-4
+rows = dict(train=3000, valid=0, test=500)
+layers = 6  # the lowest 6 of 12, for time
+saved = "runs/pretrain_mlm"
 
-def parse(argv):
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="me5-zh-char", help="bundled name or folder (%(default)s)")
-    parser.add_argument("--text", nargs="+", default=[], help="files, one text a line, or FewCLUE's json lines")
-    parser.add_argument("--out", default=os.path.join("runs", "pretrain_mlm"))
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--length", type=int, default=96, help="longest text in tokens (%(default)s)")
-    parser.add_argument("--frozen", type=int, default=6, help="lowest layers that stay as they are (%(default)s)")
-    parser.add_argument("--rate", type=float, default=0.15, help="share of the tokens to predict (%(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=2e-4)
-    parser.add_argument("--head-factor", type=float, default=5.0, help="the head's rate over the others' (%(default)s)")
-    parser.add_argument("--held-out", type=int, default=1000, help="texts to measure on (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--save-every", type=int, default=200, help="steps (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="a tiny budget, to see that it runs")
-    options = parser.parse_args(argv)
-    if options.quick:
-        options.steps, options.length, options.held_out, options.frozen = 2, 16, 8, 0
-    elif not options.text:
-        parser.error("give --text FILE, one text a line")
-    return options
+model_path = "me5-zh-char"  # bundled with the package; without such a head
+# model_path = "/root/kg/bert/chinese_L-12_H-768_A-12"  # a folder with bert_config.json, bert_model.ckpt.*, vocab.txt
+# model_path = "/root/kg/bert/chinese_roformer-sim-char_L-6_H-384_A-6"
+
+path = None  # "/root/texts.txt"
+
+set_seed(2021)
+train_data, _, test_data = [[text for text, _ in part] for part in split_reviews(**rows, seed=2021)]
+if path:
+    with open(path, encoding="utf-8") as f:
+        train_data = [line.strip() for line in f if line.strip()]
+
+encoder = models.load(model_path, with_mlm="linear", missing="initialise", num_hidden_layers=layers)
+tokenizer = encoder.tokenizer
+special = [tokenizer._token_start_id, tokenizer._token_end_id]
 
 
-def read(paths):
-    """All texts of at least 6 characters, each once, in the order of the files."""
-    texts = []
-    for path in paths:
-        try:
-            with (gzip.open if path.endswith(".gz") else open)(path, "rt", encoding="utf-8") as handle:
-                for line in handle:
-                    if path.endswith((".json", ".json.gz")):
-                        row = json.loads(line)
-                        texts.extend(str(row[key]) for key in ("sentence", "sentence1", "sentence2") if key in row)
-                    else:
-                        texts.append(line.strip())
-        except FileNotFoundError:
-            raise UserError("no such file; see --text", path=path)
-    return list(dict.fromkeys(text for text in texts if len(text) >= 6))
+class data_generator(DataGenerator):
+    """Batches of damaged token ids, segment ids, places to predict; and what stood there."""
+
+    def __iter__(self, random=False):
+        batch_token_ids, state = [], np.random if random else np.random.RandomState(0)
+        for is_end, text in self.sample(random):
+            batch_token_ids.append(tokenizer.encode(text, maxlen=maxlen)[0])
+            if len(batch_token_ids) == self.batch_size or is_end:
+                token_ids = sequence_padding(batch_token_ids)
+                seen, labels = random_masking(
+                    token_ids,
+                    state,
+                    mask_id=tokenizer._token_mask_id,
+                    vocab_size=tokenizer._vocab_size,
+                    protected=special,
+                )
+                places, labels = gather_places(labels)
+                yield [seen, np.zeros_like(seen), places], labels[:, :, None]
+                batch_token_ids = []
 
 
-def main(argv=None):
-    """Train and measure; returns the list with the scores."""
-    quiet()
-    options = parse(argv)
-    if options.quick:
-        texts = ["今天天气不错，我们去公园走走%s" % ("吧" * i) for i in range(40)]
-    else:
-        texts = read(options.text)
-    random.Random(0).shuffle(texts)
-    valid, train = texts[: options.held_out], texts[options.held_out :]
-    set_seed(options.seed)
-    layers = {"num_hidden_layers": 1} if options.quick else {}
-    mlm = MaskedLanguageModel(
-        options.model, length=options.length, frozen=options.frozen, rate=options.rate, load=layers
-    )
-    say = lambda line: print(line, flush=True)  # noqa: E731
-    say("before: %s" % mlm.evaluate(valid))
-    mlm.train(
-        train,
-        steps=options.steps,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        head_factor=options.head_factor,
-        seed=options.seed,
-        folder=options.out,
-        save_every=options.save_every,
-        valid=valid,
-        say=say,
-    )
-    scores = mlm.evaluate(valid)
-    say("after: %s" % scores)
-    mlm.save(os.path.join(options.out, "model"), overwrite=True)
-    with open(os.path.join(options.out, "scores.json"), "w") as handle:
-        json.dump(scores, handle)
-    return [scores]
+train_generator = data_generator(train_data, batch_size)
+test_generator = data_generator(test_data, 64)
+
+model = models.predict_at(encoder.bert)  # <- logits at the places alone, which saves most of the head's time
+optimizer = LayerwiseLearningRate(AdamW(learning_rate), multipliers={"MLM": 5.0})  # <- the head is new
+model.compile(loss=MaskedCrossentropy(), optimizer=optimizer)
+
+
+def evaluate(data):
+    """Share of the hidden tokens that are predicted."""
+    right = total = 0
+    for x_true, y_true in data:
+        labels = y_true[:, :, 0]
+        right += ((model.predict(x_true).argmax(axis=-1) == labels) & (labels > 0)).sum()
+        total += (labels > 0).sum()
+    return right / total
+
+
+class Evaluator(keras.callbacks.Callback):
+    """Measures after each epoch, and saves."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        print("hidden tokens predicted: %.4f" % evaluate(test_generator))
+        models.save(encoder, saved, overwrite=True)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit("pretrain_mlm: %s" % error)
+    print("hidden tokens predicted before training: %.4f" % evaluate(test_generator))
+    model.fit(train_generator.forfit(), steps_per_epoch=len(train_generator), epochs=epochs, callbacks=[Evaluator()])

@@ -1,169 +1,109 @@
-"""CoSENT (kexue.fm/archives/8847) on scored pairs: zero-shot, after CoSENT, after Sentence-BERT's head, several seeds.
+#! -*- coding: utf-8 -*-
+"""CoSENT（一）：比Sentence-BERT更有效的句向量方案 (kexue.fm/archives/8847): train the order of the cosines.
 
-    python examples/similarity_cosent.py --data FOLDER [--sets STS-B LCQMC] [--out runs/similarity]
-    python examples/similarity_cosent.py --quick                          (made-up sentences, seconds)
-
-FOLDER holds SET/SET.train.data, SET.valid.data, SET.test.data (text, text, score; also .gz). Where the training file is
-missing the validation file is trained on and a tenth of it split off. Each result is a line of OUT/rows.jsonl; what has
-a line is not run again, and a run that was killed goes on from its last saved point.
+The pairs here are halves of reviews, of the same one (1) or of two (0); `path` takes scored pairs of your own.
 """
 
-import argparse
-import os
 import random
-import sys
 
-from kexue_keras.backend import K, quiet
-from kexue_keras.data import UserError, read_scored_pairs
-from kexue_keras.models import SentenceEncoder
-from kexue_keras.tasks import finetune
-from kexue_keras.tasks.comparison import add_row, find_row, side_by_side
-from kexue_keras.tasks.similarity_heads import HEADS, measure_similarity
+import numpy as np
+from bert4keras.snippets import DataGenerator, sequence_padding
+from scipy.stats import spearmanr
 
-METHODS = ("zero-shot", "cosent", "sbert")
-# Settings that a row depends on; one with others is no reason not to run.
-ENCODING = ("pooling", "length")
-TRAINING = ("epochs", "batch_size", "learning_rate", "train_layers")
+from kexue_keras import models
+from kexue_keras.backend import keras, set_seed
+from kexue_keras.data import read_scored_pairs, split_reviews
+from kexue_keras.losses import CoSENT
+from kexue_keras.optimizers import AdamW
 
+maxlen = 40
+batch_size = 32  # pairs
+epochs = 2
+learning_rate = 5e-5
+rows = dict(train=1600, valid=400, test=800)
+layers = 6  # the lowest 6 of 12, for time
 
-def parse(argv):
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="folder with the sets")
-    parser.add_argument("--sets", nargs="+", default=["STS-B", "LCQMC"])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--out", default=os.path.join("runs", "similarity_cosent"))
-    parser.add_argument("--model", default="me5-zh-sp", help="bundled name or folder (%(default)s)")
-    parser.add_argument("--pooling", default="mean", help="(%(default)s)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=32, help="pairs (%(default)s)")
-    parser.add_argument("--length", type=int, default=40, help="tokens a text (%(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=5e-5)
-    parser.add_argument(
-        "--head-lr", type=float, default=HEADS["sbert"].head_lr, help="factor of sbert's head's rate (%(default)s)"
-    )
-    parser.add_argument("--train-layers", type=int, default=6, help="highest layers to train (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="a tiny budget, to see that it runs")
-    options = parser.parse_args(argv)
-    if options.quick:
-        options.data, options.sets = os.path.join(options.out, "data"), ["made-up"]
-        options.seeds, options.epochs, options.batch_size, options.length = [1], 1, 8, 16
-        options.methods, options.train_layers = ["zero-shot", "cosent"], None
-        make_up(os.path.join(options.data, "made-up"))
-    elif not options.data:
-        parser.error("give --data FOLDER, or --quick")
-    return options
+model_path = "me5-zh-sp"  # bundled with the package
+# model_path = "/root/kg/bert/chinese_L-12_H-768_A-12"  # a folder with bert_config.json, bert_model.ckpt.*, vocab.txt
+# model_path = "/root/kg/bert/chinese_roformer-sim-char_L-6_H-384_A-6"
+# layers, learning_rate = None, 2e-5  # for these two
+
+path = None  # "/root/senteval_cn/STS-B/STS-B.{part}.data": text, text, score, with parts train, valid, test
 
 
-def make_up(folder):
-    """Pairs that share both, one or none of two parts, with scores 2, 1, 0."""
-    who, what = ["我", "他", "老师", "妈妈"], ["去公园", "看电影", "买书", "做饭"]
-    pairs = [(a, b, c, d) for a in who for b in what for c in who for d in what]
-    random.Random(0).shuffle(pairs)
-    os.makedirs(folder, exist_ok=True)
-    for part, rows in (("train", pairs[:16]), ("valid", pairs[16:32]), ("test", pairs[32:48])):
-        with open(os.path.join(folder, "made-up.%s.data" % part), "w", encoding="utf-8") as handle:
-            for a, b, c, d in rows:
-                handle.write("%s今天%s\t%s想%s\t%d\n" % (a, b, c, d, (a == c) + (b == d)))
+def load_data(part, reviews):
+    """List of (text, text, score)."""
+    if path:
+        pairs, _ = read_scored_pairs(path.format(part=part))
+        return [(a, b, score) for (a, b), score in zip(pairs.texts, pairs.labels)]
+    halves = [(text[: len(text) // 2], text[len(text) // 2 :]) for text, _ in reviews]
+    same = [(a, b, 1) for a, b in halves[::2]]
+    other = [(a, halves[i - 2][1], 0) for i, (a, _) in enumerate(halves) if i % 2]
+    pairs = same + other
+    random.shuffle(pairs)
+    return pairs
 
 
-def files_of(folder, name):
-    """Dict part -> file of a set, those that are there."""
-    found = {}
-    for part in ("train", "valid", "test"):
-        for suffix in (".data", ".data.gz"):
-            path = os.path.join(folder, name, "%s.%s%s" % (name, part, suffix))
-            if os.path.exists(path):
-                found[part] = path
-    if "test" not in found or not ({"train", "valid"} & set(found)):
-        raise UserError("no %s.test.data with %s.train.data or %s.valid.data" % (name, name, name), path=folder)
-    return found
+set_seed(2021)
+parts = [load_data(*part) for part in zip(("train", "valid", "test"), split_reviews(**rows, seed=2021))]
+train_data, valid_data, test_data = parts
+
+pretrained = models.load(model_path, num_hidden_layers=layers, dropout_rate=0.1)
+tokenizer = pretrained.tokenizer
 
 
-def zero_shot(options, files):
-    """Spearman on the test file without any training."""
-    pairs, _ = read_scored_pairs(files["test"])
-    layers = {"num_hidden_layers": 1} if options.quick else {}
-    encoder = SentenceEncoder(options.model, pooling=options.pooling, length=options.length, **layers)
-    return {"test": measure_similarity(encoder.similarity(*zip(*pairs.texts)), pairs.labels)}
+class data_generator(DataGenerator):
+    """Batches of token ids, segment ids and scores; rows 2i and 2i + 1 are a pair."""
+
+    def __iter__(self, random=False):
+        batch_token_ids, batch_scores = [], []
+        for is_end, (a, b, score) in self.sample(random):
+            for text in (a, b):
+                batch_token_ids.append(tokenizer.encode(text, maxlen=maxlen)[0])
+                batch_scores.append([score])
+            if len(batch_token_ids) == 2 * self.batch_size or is_end:
+                token_ids = sequence_padding(batch_token_ids)
+                yield [token_ids, np.zeros_like(token_ids)], np.array(batch_scores)
+                batch_token_ids, batch_scores = [], []
 
 
-def trained(options, files, method, seed, out):
-    """metrics.json of a run; goes on with what there is of it."""
-    train = files.get("train", files.get("valid"))
-    valid = files.get("valid") if "train" in files else None
-    return finetune(
-        options.model,
-        train,
-        out,
-        task="similarity",
-        similarity_loss=method,
-        valid=valid,
-        test=files["test"],
-        pooling=options.pooling,
-        seed=seed,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        length=options.length,
-        learning_rate=options.learning_rate,
-        train_layers=options.train_layers,
-        head_lr=options.head_lr if method == "sbert" else None,
-        layers=1 if options.quick else None,
-        save_every=50,
-        resume=True,
-        quiet=options.quick,
-    )
+train_generator = data_generator(train_data, batch_size)
+valid_generator = data_generator(valid_data, 64)
+test_generator = data_generator(test_data, 64)
+
+output = keras.layers.GlobalAveragePooling1D()(pretrained.model.output)
+model = keras.models.Model(pretrained.model.inputs, output)
+model.compile(loss=CoSENT(), optimizer=AdamW(learning_rate))  # <-
 
 
-def settings_of(options, method):
-    """What a row depends on besides set, model, method and seed; without training it is less."""
-    names = {"zero-shot": ENCODING, "cosent": ENCODING + TRAINING, "sbert": ENCODING + TRAINING + ("head_lr",)}[method]
-    return {name: getattr(options, name) for name in names}
+def evaluate(data):
+    """Spearman correlation of cosines and scores."""
+    cosines, scores = [], []
+    for x_true, y_true in data:
+        vectors = model.predict(x_true)
+        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        cosines.extend((vectors[::2] * vectors[1::2]).sum(axis=1))
+        scores.extend(y_true[::2, 0])
+    return spearmanr(cosines, scores)[0]
 
 
-def run(options, files, method, seed, out):
-    """What one run adds to its key: the metrics on the test file and how the training went."""
-    K.clear_session()
-    if method == "zero-shot":
-        metrics, more = zero_shot(options, files), {}
-    else:
-        train = files.get("train", files.get("valid"))
-        metrics = trained(options, files, method, seed, out)
-        more = {key: metrics[key] for key in ("best_epoch", "seconds")}
-        more.update(trained_on=os.path.basename(train), valid_spearman=metrics["valid"]["spearman"])
-    return dict(more, **{key: metrics["test"][key] for key in ("pairs", "spearman", "pearson")})
+class Evaluator(keras.callbacks.Callback):
+    """Keeps the weights of the epoch with the best correlation on the validation pairs."""
 
+    def __init__(self):
+        super(Evaluator, self).__init__()
+        self.best, self.weights = -1.0, None
 
-def main(argv=None):
-    """Run what has no row yet; returns the rows."""
-    options = parse(argv)
-    quiet()
-    os.makedirs(options.out, exist_ok=True)
-    path = os.path.join(options.out, "rows.jsonl")
-    rows = []
-    # Seeds outside: if it is cut short, every method has the same number of them.
-    for seed in options.seeds:
-        for name in options.sets:
-            files = files_of(options.data, name)
-            for method in options.methods:
-                if method == "zero-shot" and seed != options.seeds[0]:
-                    continue  # nothing in it is drawn
-                key = {"set": name, "method": method, "seed": 0 if method == "zero-shot" else seed}
-                key.update(model=options.model, settings=settings_of(options, method))
-                row = find_row(path, key)
-                if row is None:
-                    out = os.path.join(options.out, "%s-%s-seed%d" % (name, method, seed))
-                    row = dict(key, **run(options, files, method, seed, out))
-                    add_row(path, row)
-                rows.append(row)
-                print("%s %s seed %d: Spearman %.4f" % (name, method, key["seed"], row["spearman"]), flush=True)
-    print(side_by_side(rows, row="method", column="set", value="spearman"))
-    return rows
+    def on_epoch_end(self, epoch, logs=None):
+        correlation = evaluate(valid_generator)
+        if correlation > self.best or self.weights is None:
+            self.best, self.weights = correlation, model.get_weights()
+        print("valid Spearman: %.4f, best: %.4f" % (correlation, self.best))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit("similarity_cosent: %s" % error)
+    print("test Spearman before training: %.4f" % evaluate(test_generator))
+    evaluator = Evaluator()
+    model.fit(train_generator.forfit(), steps_per_epoch=len(train_generator), epochs=epochs, callbacks=[evaluator])
+    model.set_weights(evaluator.weights)
+    print("test Spearman: %.4f" % evaluate(test_generator))

@@ -1,7 +1,7 @@
 """Train the weights of `me5-zh-char-mlm` with PyTorch in bfloat16.
 
 On a CPU with AMX a token costs a fifth of what it costs in TensorFlow 1.15, which knows no such instructions. The
-training is that of examples/pretrain_mlm.py, which is there for everybody else.
+training is that of benchmarks/experiments/pretrain_mlm.py, which is there for everybody else.
 
     .venv/bin/python tools/pretrain_mlm_torch.py prepare --text FILE [FILE ...] --work WORK
     OTHER/bin/python tools/pretrain_mlm_torch.py train --work WORK [--steps N]      (pip install torch transformers)
@@ -29,7 +29,9 @@ def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("prepare", "train", "measure"))
     parser.add_argument("--work", required=True, help="folder of this job")
-    parser.add_argument("--text", nargs="+", default=[], help="prepare: files as for examples/pretrain_mlm.py")
+    parser.add_argument(
+        "--text", nargs="+", default=[], help="prepare: files as for benchmarks/experiments/pretrain_mlm.py"
+    )
     parser.add_argument("--base", default="me5-zh-char", help="prepare: the encoder to begin with (%(default)s)")
     parser.add_argument("--model", help="measure: bundled name or folder (WORK/trained)")
     parser.add_argument("--held-out", type=int, default=1000, help="texts to measure on (%(default)s)")
@@ -45,8 +47,9 @@ def parse(argv):
 
 
 def read_texts(options):
-    """(held out, to train on), as examples/pretrain_mlm.py splits them."""
-    sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "examples"))
+    """(held out, to train on), as benchmarks/experiments/pretrain_mlm.py splits them."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    sys.path.insert(0, os.path.join(root, "benchmarks", "experiments"))
     from pretrain_mlm import read
 
     texts = read(options.text)

@@ -1,11 +1,10 @@
 """The few-shot recipe: each method on a tiny model, files with wrong labels, rows that are there already."""
 
-import importlib.util
 import json
-import os
 
+import few_shot
 import pytest
-from conftest import ROOT
+from comparison import read_rows
 from prompts import PATTERN, WORDS, tiny_mlm
 from reviews import reviews
 
@@ -13,7 +12,6 @@ from kexue_keras.backend import K
 from kexue_keras.data import UserError
 from kexue_keras.models import save
 from kexue_keras.tasks import prompting
-from kexue_keras.tasks.comparison import read_rows
 from kexue_keras.tasks.options import make_options
 from kexue_keras.tasks.prompting import FewShot, read_labelled, read_unlabelled
 
@@ -96,19 +94,16 @@ def test_what_is_refused(tmp_path):
 
 
 @pytest.mark.one_stack
-def test_the_example_goes_on_with_what_is_missing(tmp_path, monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location("few_shot", os.path.join(ROOT, "examples", "few_shot.py"))
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+def test_the_experiment_goes_on_with_what_is_missing(tmp_path, monkeypatch, capsys):
     ran = []
-    monkeypatch.setattr(example.FewShot, "run", lambda few, method: ran.append(method) or {"accuracy": 0.1 * len(ran)})
+    monkeypatch.setattr(few_shot.FewShot, "run", lambda few, method: ran.append(method) or {"accuracy": 0.1 * len(ran)})
     arguments = ["--quick", "--out", str(tmp_path)]
-    assert len(example.main(arguments)) == 2 and ran == ["zero-shot", "PET + unlabelled"]
+    assert len(few_shot.main(arguments)) == 2 and ran == ["zero-shot", "PET + unlabelled"]
     with open(str(tmp_path / "rows.jsonl"), encoding="utf-8") as handle:
         first = handle.readline()
     (tmp_path / "rows.jsonl").write_text(first, encoding="utf-8")
-    assert [row["accuracy"] for row in example.main(arguments)] == [0.1, pytest.approx(0.3)] and len(ran) == 3
+    assert [row["accuracy"] for row in few_shot.main(arguments)] == [0.1, pytest.approx(0.3)] and len(ran) == 3
     assert len(read_rows(str(tmp_path / "rows.jsonl"))) == 2
     assert "| zero-shot | 10.00 ± 0.00 (1) |" in capsys.readouterr().out
-    assert all(len(task["patterns"]) >= 3 for task in example.TASKS.values())
-    assert {len(word) for word in example.TASKS["tnews"]["words"].values()} == {2}
+    assert all(len(task["patterns"]) >= 3 for task in few_shot.TASKS.values())
+    assert {len(word) for word in few_shot.TASKS["tnews"]["words"].values()} == {2}

@@ -1,7 +1,7 @@
 """RoFormer-Sim (kexue.fm/archives/8454, 8541): train on synonyms, fine-tune on labelled pairs, distil back, generate.
 
-    python examples/roformer_sim.py --model FOLDER --synonyms FILE --pairs FILE [--above 2.5] [--ask TEXT]
-    python examples/roformer_sim.py --quick                               (made-up synonym groups, seconds)
+    python experiments/roformer_sim.py --model FOLDER --synonyms FILE --pairs FILE [--above 2.5] [--ask TEXT]
+    python experiments/roformer_sim.py --quick                               (made-up synonym groups, seconds)
 
 FILE of synonyms: one group a line, parted by tabs. FILE of pairs: text, text, score. Each stage goes on from its last
 saved point. OUT/model is a folder for `models.SimilarQuestions` and `kexue-keras similar --generate --model OUT/model`.

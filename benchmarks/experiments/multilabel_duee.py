@@ -1,6 +1,6 @@
 """Several labels a text: multi-label cross-entropy (ZLPR, kexue.fm/archives/7359) against sigmoid cross-entropy.
 
-    python examples/multilabel_duee.py --data FOLDER      FOLDER has train.csv(.gz) and test.csv: label,content
+    python experiments/multilabel_duee.py --data FOLDER      FOLDER has train.csv(.gz) and test.csv: label,content
 
 The data are the event types of DuEE 1.0 (65 labels, joined by |), for research only, so they do not come with this
 package. Both losses get the same rows, epochs and learning rates; the result is micro and macro F1 on the test file.
@@ -14,12 +14,13 @@ import os
 import random
 import sys
 
+from comparison import compare, table
+
 from kexue_keras.backend import quiet
 from kexue_keras.data import UserError
-from kexue_keras.tasks.comparison import compare, table
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SHARED = os.path.join(HERE, "..", "..", "shared", "data", "duee_multilabel")
+SHARED = os.path.join(HERE, "..", "..", "..", "shared", "data", "duee_multilabel")
 
 
 def parse(argv):

@@ -1,9 +1,9 @@
 """SimCSE (kexue.fm/archives/8348) on unlabelled sentences, in small batches and in large ones of a gradient cache
 (kexue.fm/archives/8471), over several seeds: Spearman correlation on STS-B before and after.
 
-    python examples/contrastive_simcse.py --data FOLDER      FOLDER has STS-B.train.data and STS-B.test.data:
+    python experiments/contrastive_simcse.py --data FOLDER      FOLDER has STS-B.train.data and STS-B.test.data:
                                                              sentence<TAB>sentence<TAB>0..5, no header
-    python examples/contrastive_simcse.py --quick            (made-up sentences, a minute)
+    python experiments/contrastive_simcse.py --quick            (made-up sentences, a minute)
 
 The Chinese STS-B is for research only, so it does not come with this package. Each run is written to OUT/rows.jsonl;
 started again, the script goes on with those that are missing.
@@ -16,16 +16,16 @@ import sys
 import time
 
 import numpy as np
+from comparison import add_row, read_rows
 from scipy.stats import spearmanr
 
 from kexue_keras import losses, models, optimizers, training
 from kexue_keras.backend import K, keras, quiet, set_seed
 from kexue_keras.data import BucketedBatches, UserError, encode
 from kexue_keras.data.batches import pad
-from kexue_keras.tasks.comparison import add_row, read_rows
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SHARED = os.path.join(HERE, "..", "..", "shared", "data", "senteval_cn", "STS-B")
+SHARED = os.path.join(HERE, "..", "..", "..", "shared", "data", "senteval_cn", "STS-B")
 
 
 def parse(argv):

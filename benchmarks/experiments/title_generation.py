@@ -1,9 +1,9 @@
 """Titles of abstracts with mT5 (kexue.fm/archives/7867), or with a UniLM: fine-tuning, beam search, ROUGE and BLEU.
 
-    python examples/title_generation.py --model mt5-small --data FOLDER      mt5-small: a folder with the weights
-    python examples/title_generation.py --model me5-zh-char --data FOLDER    UniLM on the bundled encoder
-    python examples/title_generation.py --model small-t5 --data FOLDER       an untrained T5, to see that all works
-    python examples/title_generation.py --quick                              made-up texts, a minute
+    python experiments/title_generation.py --model mt5-small --data FOLDER      mt5-small: a folder with the weights
+    python experiments/title_generation.py --model me5-zh-char --data FOLDER    UniLM on the bundled encoder
+    python experiments/title_generation.py --model small-t5 --data FOLDER       an untrained T5, to see that all works
+    python experiments/title_generation.py --quick                              made-up texts, a minute
 
 FOLDER has train, valid and (if any) test files of CSL (https://github.com/ydli-ai/CSL): TSV with the abstract and
 the title in its last two columns, or JSON lines with "abst" or "content" and "title". docs/tasks/seq2seq.md
@@ -22,7 +22,7 @@ from kexue_keras.data import UserError
 from kexue_keras.tasks import finetune_seq2seq, read_pairs
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SHARED = os.path.join(HERE, "..", "..", "shared", "data", "csl")
+SHARED = os.path.join(HERE, "..", "..", "..", "shared", "data", "csl")
 
 
 def parse(argv):

@@ -1,7 +1,7 @@
 """Few-shot classification with the MLM head (kexue.fm/archives/7764, 8295) on FewCLUE: prompts against fine-tuning.
 
-    python examples/few_shot.py --data FEWCLUE [--model me5-zh-char-mlm] [--tasks eprstmt tnews] [--splits 0 1 2]
-    python examples/few_shot.py --quick                        (made-up texts, seconds)
+    python experiments/few_shot.py --data FEWCLUE [--model me5-zh-char-mlm] [--tasks eprstmt tnews] [--splits 0 1 2]
+    python experiments/few_shot.py --quick                        (made-up texts, seconds)
 
 The folder is FewCLUE's `datasets`: for each task train_K.json, dev_K.json, test_public.json, unlabeled.json (or .gz).
 Each result is a row of OUT/rows.jsonl; started again, it goes on with what is missing.
@@ -11,9 +11,10 @@ import argparse
 import os
 import sys
 
+from comparison import add_row, find_row, side_by_side
+
 from kexue_keras.backend import quiet
 from kexue_keras.data import UserError
-from kexue_keras.tasks.comparison import add_row, find_row, side_by_side
 from kexue_keras.tasks.prompting import METHODS, FewShot, read_labelled, read_unlabelled
 
 SOFT = "[unused1][unused2][unused3][unused4]%s[unused5][unused6][unused7][unused8]{text}"

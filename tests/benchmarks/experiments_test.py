@@ -1,0 +1,21 @@
+"""Every experiment runs on a tiny budget."""
+
+import glob
+import importlib
+import os
+
+import pytest
+from conftest import ROOT
+
+FOLDER = os.path.join(ROOT, "benchmarks", "experiments")
+EXPERIMENTS = sorted(os.path.basename(path)[: -len(".py")] for path in glob.glob(os.path.join(FOLDER, "*.py")))
+EXPERIMENTS.remove("comparison")
+
+
+@pytest.mark.slow
+@pytest.mark.spread
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_runs(name, tmp_path, monkeypatch, plain_sessions):
+    monkeypatch.chdir(tmp_path)
+    rows = importlib.import_module(name).main(["--quick"])
+    assert rows == 0 or rows
