@@ -39,7 +39,9 @@ set_seed(2021)
 groups = load_data()
 train_data, test_data = groups[: -len(groups) // 6], groups[-len(groups) // 6 :]
 
-simbert = SimBERT(model_path, length=maxlen, num_hidden_layers=layers, dropout_rate=0.1)
+simbert = SimBERT(
+    model_path, length=maxlen, num_hidden_layers=layers, dropout_rate=0.1
+)  # <- a UniLM whose [CLS] is the vector
 
 
 def evaluate():

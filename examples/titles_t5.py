@@ -80,8 +80,8 @@ class Evaluator(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         sources, targets = zip(*test_data)
         written = write(sources)
-        shared = [len(set(a) & set(b)) / len(set(b)) for a, b in zip(written, targets)]
-        print("characters of the target that were written: %.4f" % np.mean(shared))
+        overlap = [len(set(a) & set(b)) / len(set(b)) for a, b in zip(written, targets)]
+        print("characters of the target that were written: %.4f" % np.mean(overlap))
         for line in list(zip(written, targets))[:3]:
             print("  written: %s   target: %s" % line)
 

@@ -82,8 +82,8 @@ class Evaluator(keras.callbacks.Callback):
         start = time.time()
         written = write(sources)
         seconds = time.time() - start
-        shared = [len(set(a) & set(b)) / len(set(b)) for a, b in zip(written, targets)]
-        print("characters of the target that were written: %.4f; %.0f s" % (np.mean(shared), seconds))
+        overlap = [len(set(a) & set(b)) / len(set(b)) for a, b in zip(written, targets)]
+        print("characters of the target that were written: %.4f; %.0f s" % (np.mean(overlap), seconds))
         for line in list(zip(written, targets, sources))[:3]:
             print("  written: %s   target: %s   source: %s" % line)
 
