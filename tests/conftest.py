@@ -24,7 +24,7 @@ for name, examples in (("some", 12), ("many", 50)):
 hypothesis.settings.load_profile("some")
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-SHARED = os.path.join(os.path.dirname(ROOT), "shared")
+FIXTURES = os.path.join(ROOT, "tests", "fixtures")
 
 
 def pytest_addoption(parser):

@@ -1,6 +1,6 @@
 """Tiny Hugging Face folders with random weights, and their outputs in float64 numpy: names and formulas by hand.
 
-The oracle of the loaders where ../shared, with outputs of the library itself, is not there.
+An oracle of the loaders of its own, beside the outputs of the library itself in tests/fixtures/hf.
 """
 
 import json

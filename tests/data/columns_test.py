@@ -1,11 +1,10 @@
 """Choosing columns by name, by number and by what stands in them."""
 
-import os
 
 import pytest
-from conftest import SHARED
 
 from kexue_keras.data import UserError, choose_columns, read_examples, read_table
+from kexue_keras.data.examples import label_names
 from kexue_keras.data.tables import Table
 
 pytestmark = pytest.mark.one_stack  # reads files, needs no Keras
@@ -58,24 +57,29 @@ def test_unclear_or_wrong_columns(rows, names, given, words):
     assert words in str(caught.value)
 
 
-REAL = [
-    ("chnsenticorp/dev.tsv", None, 1200, 2),
-    ("sentiment/sentiment.valid.data", None, 2111, 2),
-    ("duee_multilabel/test.csv", "|", 1498, 65),
-    ("senteval_cn/LCQMC/LCQMC.valid.data", None, 8802, 2),
-    ("fewclue/tnews/train_0.json", None, 240, 15),
-    ("csl/cls_ctg_dev.tsv", None, 1000, 13),
+# How published sets are laid out, with lines made up: name, text of the file, separator, rows, labels, pairs.
+LAYOUTS = [
+    ("ChnSentiCorp.tsv", 'label\ttext_a\n1\t房间很大\n0\t太"吵\n1\t不错\n', None, 3, 2, False),
+    ("sentiment.data", "很好用，下次还来\t1\n坏了没人理\t0\n质量不错\t1\n", None, 3, 2, False),
+    ("DuEE.csv", 'label,content\n灾害|财经,"地震，股价下跌"\n财经,公司上市\n', "|", 2, 2, False),
+    ("LCQMC.data", "怎么去公园\t公园怎么走\t1\n怎么买票\t票价多少\t0\n我想看书\t我想买书\t0\n", None, 3, 2, True),
+    (
+        "tnews.json",
+        '{"label": "108", "label_desc": "news_edu", "sentence": "高考成绩", "keywords": "", "id": 0}\n'
+        '{"label": "104", "label_desc": "news_finance", "sentence": "股票", "keywords": "基金", "id": 1}\n',
+        None,
+        2,
+        2,
+        False,
+    ),
+    ("CSL.tsv", "一种新算法的研究\t计算机\n水稻育种\t农学\n桥梁的抗震设计\t土木\n", None, 3, 3, False),
 ]
 
 
-@pytest.mark.skipif(not os.path.isdir(os.path.join(SHARED, "data")), reason="no ../shared/data")
-@pytest.mark.parametrize("path, separator, rows, labels", REAL, ids=[row[0] for row in REAL])
-def test_real_files_need_no_options(path, separator, rows, labels):
-    from kexue_keras.data.examples import label_names
-
-    read = read_table(os.path.join(SHARED, "data", path))
+@pytest.mark.parametrize("name, content, separator, rows, labels, pairs", LAYOUTS, ids=[row[0] for row in LAYOUTS])
+def test_layouts_of_published_sets_need_no_options(name, content, separator, rows, labels, pairs, tmp_path):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    read = read_table(str(tmp_path / name))
     examples = read_examples(read, choose_columns(read), separator=separator)
-    assert len(examples) == rows
-    assert len(label_names(examples)) == labels
-    assert examples.is_pairs == ("LCQMC" in path)
-    assert examples.is_multilabel == (separator is not None)
+    assert len(examples) == rows and len(label_names(examples)) == labels
+    assert examples.is_pairs == pairs and examples.is_multilabel == (separator is not None)

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import SHARED
+from conftest import FIXTURES
 from numpy_hf import bert_folder, bert_outputs, safetensors_bytes, t5_folder, write_folder
 
 from kexue_keras.backend import K, keras
@@ -16,7 +16,7 @@ from kexue_keras.models.hf import read_hf
 from kexue_keras.models.load import read_folder
 
 pytestmark = pytest.mark.usefixtures("plain_sessions")
-FIXTURES = os.path.join(SHARED, "fixtures", "hf")
+HF = os.path.join(FIXTURES, "hf")
 KINDS = ("bert", "albert", "electra", "roformer")
 IDS = np.array([[2, 6, 7, 8, 3, 9, 3], [2, 9, 10, 3, 0, 0, 0]])
 SEGMENTS = np.array([[0, 0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 0, 0, 0]])
@@ -33,12 +33,11 @@ def outputs(path, kind, ids, segments, **build):
     return model.predict([ids, segments])
 
 
-@pytest.mark.skipif(not os.path.isdir(FIXTURES), reason="../shared/fixtures/hf is not there")
 @pytest.mark.spread
 @pytest.mark.parametrize("kind", KINDS)
 def test_outputs_are_those_of_the_library(kind):
-    reference = np.load(os.path.join(FIXTURES, kind, "reference.npz"))
-    hidden, logits = outputs(os.path.join(FIXTURES, kind), kind, reference["token_ids"], reference["segment_ids"])
+    reference = np.load(os.path.join(HF, kind, "reference.npz"))
+    hidden, logits = outputs(os.path.join(HF, kind), kind, reference["token_ids"], reference["segment_ids"])
     real = reference["mask"].astype(bool)
     assert not real.all()
     np.testing.assert_allclose(hidden[real], reference["hidden"][real], atol=1e-4)

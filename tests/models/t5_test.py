@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from conftest import SHARED
+from conftest import FIXTURES
 from numpy_hf import bucket, t5_folder, t5_outputs
 
 from kexue_keras.backend import K
@@ -17,7 +17,7 @@ from kexue_keras.models.variables import from_arrays
 from kexue_keras.models.write import write_tensorflow
 
 pytestmark = pytest.mark.usefixtures("plain_sessions")
-FIXTURES = os.path.join(SHARED, "fixtures", "hf")
+HF = os.path.join(FIXTURES, "hf")
 CROSS = "decoder/block_000/layer_001/EncDecAttention/k"
 IDS = np.array([[12, 6, 7, 8, 13, 9, 1], [12, 9, 1, 0, 0, 0, 0]])
 DECODER_IDS = np.array([[0, 5, 6, 7], [0, 8, 9, 10]])
@@ -53,12 +53,11 @@ def compare(t5, ids, decoder_ids, hidden, logits, real):
     return found
 
 
-@pytest.mark.skipif(not os.path.isdir(FIXTURES), reason="../shared/fixtures/hf is not there")
 @pytest.mark.spread
 @pytest.mark.parametrize("kind", ["t5", "mt5"])
 def test_outputs_are_those_of_the_library(kind):
-    reference = np.load(os.path.join(FIXTURES, kind, "reference.npz"))
-    t5 = load_t5(os.path.join(FIXTURES, kind), with_lm="linear")
+    reference = np.load(os.path.join(HF, kind, "reference.npz"))
+    t5 = load_t5(os.path.join(HF, kind), with_lm="linear")
     real = reference["mask"].astype(bool)
     assert not real.all()
     compare(

@@ -5,7 +5,6 @@ import os
 
 import numpy as np
 import pytest
-from conftest import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +14,6 @@ from kexue_keras.models.trimming import keep_pieces, sentencepiece_tokenizer
 
 pytestmark = pytest.mark.one_stack
 MODEL = os.path.join(ASSETS, "me5_zh_q4.spiece.model")
-MT5 = os.path.join(SHARED, "data", "vocab", "mt5_sentencepiece_cn.model")
 TEXTS = ["今天天气不错，我们去公园。", "明天下雨", "深度学习模型的压缩与加速"]
 
 
@@ -103,20 +101,17 @@ def test_errors(tmp_path):
         keep_pieces(MODEL, [0, 1, 2, 3, 25486, 5])
 
 
-@pytest.mark.skipif(not os.path.isfile(MT5), reason="../shared/data/vocab is not there")
-def test_a_real_trimmed_vocabulary_of_mt5_is_trimmed_further(tmp_path):
-    with open(MT5.replace(".model", "_keep_tokens.json")) as handle:
-        published = json.load(handle)
-    tokenizer = sentencepiece_tokenizer(MT5)
-    # Its last two are spare rows, as `spare=2` makes them.
-    assert tokenizer._vocab_size == len(published) - 2 and published[-2:] == [250100, 250101]
-    assert published[:259] == list(range(259)) and published[-102:-2] == list(range(250000, 250100))
-    small = trim_sentencepiece(MT5, TEXTS)
-    assert small.coverage == 1 and len(small.keep_tokens) < 450
+def test_a_trimmed_vocabulary_is_trimmed_further(trimmed, tmp_path):
+    trimmed.save(str(tmp_path))
+    before = str(tmp_path / "spiece.model")
+    old = trimmed.tokenizer()
+    again = trim_sentencepiece(before, TEXTS[:2])
+    assert again.coverage == 1 and len(again.keep_tokens) < len(trimmed.keep_tokens)
+    new = again.tokenizer()
     # Whatever is not among the pieces is written in bytes, so nothing is lost.
-    for text in TEXTS + ["龘𠮷"]:
-        found, old = small.tokenizer().encode(text)[0], tokenizer.encode(text)[0]
+    for text in TEXTS[:2] + ["龘𠮷"]:
+        found, ids = new.encode(text)[0], old.encode(text)[0]
         if text in TEXTS:
-            assert [small.keep_tokens[i] for i in found] == old
-        assert small.tokenizer().decode([int(i) for i in found]) == tokenizer.decode([int(i) for i in old])
-    assert np.max(found) < len(small.keep_tokens) - 2
+            assert [again.keep_tokens[i] for i in found] == ids
+        assert new.decode([int(i) for i in found]) == old.decode([int(i) for i in ids])
+        assert np.max(found) < len(again.keep_tokens) - 2

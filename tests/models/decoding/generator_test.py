@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 from bert4keras.layers import Loss
-from conftest import SHARED
+from conftest import FIXTURES
 from language_models import END, Uncached, sources, tiny
 
 from kexue_keras.backend import K, keras, layer_calls
@@ -69,10 +69,9 @@ def test_equals_the_full_forward_and_bert4keras(kind, application, changes):
 
 
 @pytest.mark.spread
-@pytest.mark.skipif(not os.path.isdir(os.path.join(SHARED, "fixtures", "hf")), reason="no ../shared/fixtures")
 @pytest.mark.parametrize("name", ["t5", "mt5"])
 def test_equals_hugging_face(name):
-    folder = os.path.join(SHARED, "fixtures", "hf", name)
+    folder = os.path.join(FIXTURES, "hf", name)
     with open(os.path.join(folder, "config.json")) as handle:
         config = json.load(handle)
     with np.load(os.path.join(folder, "reference.npz")) as stored:
