@@ -8,9 +8,10 @@ import numpy as np
 
 from kexue_keras.backend import set_seed
 from kexue_keras.data import BucketedBatches, UserError
+from kexue_keras.files import atomic_path
 from kexue_keras.layers.pooling import POOLINGS as SEQUENCE_POOLINGS
 from kexue_keras.tasks import report, techniques  # noqa: F401  (techniques: fills the registry)
-from kexue_keras.tasks.checkpoint import atomic_path, read_json, write_json
+from kexue_keras.tasks.checkpoint import read_json, write_json
 from kexue_keras.tasks.classifier import Classifier
 from kexue_keras.tasks.corpus import read_parts
 from kexue_keras.tasks.heads import HEADS, build_classifier

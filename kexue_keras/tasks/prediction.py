@@ -5,7 +5,7 @@ import os
 import sys
 
 from kexue_keras.data import Columns, UserError, choose_columns, read_examples, read_scored_pairs, read_table
-from kexue_keras.tasks.checkpoint import atomic
+from kexue_keras.files import atomic
 from kexue_keras.tasks.classifier import Classifier
 from kexue_keras.tasks.report import join, join_probabilities, one_line
 from kexue_keras.tasks.runs import RunFolder
