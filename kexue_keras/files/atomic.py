@@ -43,9 +43,9 @@ def atomic(path, mode="wb"):
 def atomic_path(path):
     """Like `atomic`, for writers that want a file name; the suffix is kept."""
     target = _checked(path)
-    if os.path.exists(target) and not os.path.isfile(target):
-        with _named(path, target):
-            yield target
+    if os.path.exists(path) and not os.path.isfile(path):
+        with _named(path, path):
+            yield os.fspath(path)
         return
     suffix = os.path.splitext(target)[1]
     suffix = suffix if re.match(r"\.\w{1,12}\Z", suffix) else ""

@@ -95,6 +95,13 @@ class StagedContents(object):
             shutil.copytree(source, target)
             shutil.rmtree(source)
 
+    def remove_if_bare(self):
+        """Delete the lock file from a folder that was made for nothing; whoever waits for it finds no folder then."""
+        if not (self.others() or os.path.isdir(self.next)):
+            remove_leftovers(self.folder)
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(self.folder, LOCK))
+
     def others(self):
         """Names of what is in the folder and neither of these files nor of our making."""
         ours = set(self.names) | {NEXT, COMPLETE, ARRIVING, PREVIOUS, LOCK}

@@ -86,10 +86,11 @@ def finetune_similarity(recipe, folder):
         values = cosines(name)
         metrics[name] = measured(name, values)
     _write_predictions(folder.file("predictions.tsv"), parts[name], values)
-    encoder.save(folder.file("encoder"), overwrite=True)
+    encoder.save(folder.cleared("encoder"))
     report.draw_curves(folder.file("curves.png"), progress.losses, progress.history, recipe.head.main_metric)
     write_json(folder.file("metrics.json"), metrics)
     loop.forget()
+    folder.finish()
     recipe.say(
         "%s: Spearman %.4f, Pearson %.4f on %d pairs; best epoch %d of %d"
         % (
@@ -101,7 +102,7 @@ def finetune_similarity(recipe, folder):
             len(progress.history),
         )
     )
-    recipe.say("results in %s" % folder.path)
+    recipe.say("results in %s" % folder.home)
     return metrics
 
 
