@@ -41,8 +41,8 @@ def main(argv=None, tf_keras=None):
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     streams = _beside("output")
-    # What finetune prints is a report; the results are files, and hours of work.
-    with streams.guarded(survives=argv[:1] == ["finetune"], name=PROG):
+    # What these print is a report; the results are files, and perhaps hours of work.
+    with streams.guarded(survives=argv[:1] in (["finetune"], ["convert"]), name=PROG):
         try:
             with _readable_output():
                 code = _run(argv, tf_keras)
@@ -55,7 +55,7 @@ def main(argv=None, tf_keras=None):
             return 0  # `kexue-keras predict ... | head`: nobody reads on
         except OSError as error:
             reason = _beside(os.path.join("files", "system_errors")).describe(error)
-            streams.complain("%s: %s" % (" ".join([PROG] + argv[:1]), reason))
+            streams.complain("%s: %s" % (" ".join([PROG] + [name for name in argv[:1] if name in COMMANDS]), reason))
             return 2
 
 

@@ -47,9 +47,10 @@ def whole_folder(path, *, overwrite=False, inputs=()):
         with _working_folder(target) as work:
             new = os.path.join(work, "new")
             os.mkdir(new)
-            yield new
-            _write_mark(new)
-            sync_tree(new)
+            with _named(os.fspath(path), new):
+                yield new
+                _write_mark(new)
+                sync_tree(new)
             # Once more: building takes long.
             check_target(path, overwrite=overwrite, inputs=inputs)
             _swap(new, target, work)
@@ -57,6 +58,19 @@ def whole_folder(path, *, overwrite=False, inputs=()):
         for folder in reversed(made):
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
+        raise
+
+
+@contextlib.contextmanager
+def _named(path, new):
+    """Errors name the place that was asked for, not the working folder; those of libraries name it at all."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise OSError("%s: %s" % (path, error)) from error
+        if str(error.filename).startswith(new):
+            error.filename = path + str(error.filename)[len(new) :]
         raise
 
 

@@ -1,6 +1,7 @@
 """What the operating system says when it refuses, as one line that names the file and the way out."""
 
 import errno
+import os
 
 HINTS = {
     errno.ENOSPC: "make room on that disk",
@@ -26,6 +27,6 @@ def describe(error):
     reason = (error.strerror if error.errno is not None else None) or str(error) or type(error).__name__
     parts = [str(name) for name in (error.filename,) if name is not None] + [" ".join(reason.split())]
     for number, hint in HINTS.items():
-        if error.errno == number or (error.errno is None and "errno = %d," % number in str(error)):
+        if error.errno == number or (error.errno is None and os.strerror(number) in reason):
             return ": ".join(parts) + "; " + hint
     return ": ".join(parts)

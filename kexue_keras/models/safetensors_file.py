@@ -7,6 +7,8 @@ Reference: https://github.com/huggingface/safetensors.
 """
 
 import json
+import os
+import re
 import struct
 
 import numpy as np
@@ -78,7 +80,8 @@ def write_safetensors(path, arrays):
             save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, temporary, metadata={"format": "pt"})
         except SafetensorError as error:
             # A full disk is an error of the library's own there.
-            raise OSError("%s cannot be written: %s" % (path, error))
+            reason = re.sub(r'.*message: "(.*?)".*', r"\1", str(error))
+            raise OSError("%s cannot be written: %s" % (os.path.basename(path), reason))
 
 
 def _opened(path):

@@ -118,8 +118,9 @@ def write_tensorflow(prefix, variables):
         try:
             session.run(save, {feed: variables[name] for feed, name in zip(feeds, names)})
         except tf.errors.OpError as error:
-            # A full disk is an error of TensorFlow's own here, and many lines long.
-            raise OSError("%s cannot be written: %s" % (prefix, error.message.splitlines()[0]))
+            # A full disk is an error of TensorFlow's own here, many lines long, with a temporary name.
+            reason = error.message.splitlines()[0].split("; ")[-1]
+            raise OSError("%s cannot be written: %s" % (os.path.basename(prefix), reason))
 
 
 def _write_hf(path, kind, config, variables, extra):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import zipfile
 
 import numpy as np
 
@@ -34,8 +35,11 @@ def read_json(path):
 def save_arrays(path, arrays, meta=None):
     """Write a dict of arrays and a JSON-able `meta` into one .npz, atomically."""
     text = np.frombuffer(json.dumps(meta).encode(), "uint8")
-    with atomic(path) as handle:
-        np.savez(handle, __meta__=text, **arrays)
+    # Not numpy.savez: it leaves its archive open where the disk is full, which then complains on its own.
+    with atomic(path) as handle, zipfile.ZipFile(handle, "w", allowZip64=True) as archive:
+        for name, array in dict(arrays, __meta__=text).items():
+            with archive.open(name + ".npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
 
 
 def load_arrays(path):

@@ -65,7 +65,7 @@ class RunFolder(object):
         self.home = self.path = os.path.abspath(path)
         self._staged = StagedContents(self.home, self.contents)
         self._lock = FolderLock(self.home)
-        self._made, self._begun, self._resume = [], False, False
+        self._made, self._was_empty, self._begun, self._resume = [], False, False, False
 
     def file(self, name):
         """Path of a file in it."""
@@ -92,7 +92,11 @@ class RunFolder(object):
     @property
     def is_finished(self):
         """Whether the run in it went to its end."""
-        return os.path.exists(self.file(METRICS)) and not os.path.exists(self.file(POINT))
+        return self._is_finished(self.path)
+
+    @staticmethod
+    def _is_finished(folder):
+        return os.path.exists(os.path.join(folder, METRICS)) and not os.path.exists(os.path.join(folder, POINT))
 
     def config(self):
         """Contents of config.json.
@@ -132,9 +136,8 @@ class RunFolder(object):
         if resume and overwrite:
             raise UserError("{0}resume and {0}overwrite exclude each other".format(self.dashes))
         try:
-            # A finished run may lie where nothing can be written.
-            if not (resume and self.is_run and self.is_finished and not self._is_untidy()):
-                self._lock_if_there()
+            if os.path.isdir(self.home):
+                self._enter(resume)
             yield self._choose(resume, overwrite, inputs, check_same)
         except BaseException as error:
             self._give_up(error)
@@ -145,10 +148,23 @@ class RunFolder(object):
     def _is_untidy(self):
         return self._staged.is_unsettled or any(map(os.path.exists, (self._staged.next, self.file(BEST))))
 
-    def _lock_if_there(self):
-        if os.path.isdir(self.home):
-            self._lock.acquire()
-            self._staged.settle()
+    def _enter(self, resume):
+        """Lock the folder, unless there is nothing that could be done in it."""
+        if not self.is_run:
+            self._check_no_others()
+        elif resume and self.is_finished and not self._is_untidy():
+            return  # it may lie where nothing can be written
+        self._was_empty = not os.listdir(self.home)
+        self._lock.acquire()
+        self._staged.settle()
+
+    def _check_no_others(self):
+        """Refuse a folder of somebody else's; nothing of ours, no lock either, is left in it."""
+        staged = self._staged.is_unsettled or self._holds_run(self._staged.next)
+        known = [] if staged else [name for name in self.contents if os.path.lexists(self.file(name))]
+        if known + self._staged.others():
+            what = "the folder is not empty and holds no run; choose another %sout" % self.dashes
+            raise UserError(what, path=self.path)
 
     def _choose(self, resume, overwrite, inputs, check_same):
         """Set `path`; returns whether there is nothing to do."""
@@ -158,10 +174,7 @@ class RunFolder(object):
         if resume and self._holds_run(self._staged.next):
             self.path = self._staged.next
         elif not self.is_run:
-            known = [name for name in self.contents if os.path.lexists(self.file(name))]
-            if known + self._staged.others():
-                what = "the folder is not empty and holds no run; choose another %sout" % self.dashes
-                raise UserError(what, path=self.path)
+            self._check_no_others()
             return False
         if resume:
             if check_same is not None:
@@ -180,7 +193,7 @@ class RunFolder(object):
     def _check_creatable(self):
         parent = self.home
         while not os.path.lexists(parent):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 os.lstat(parent)  # an impossible name shows before the work begins
             parent = os.path.dirname(parent)
         if not os.path.isdir(parent):
@@ -209,15 +222,22 @@ class RunFolder(object):
         if not self._lock.is_held:
             self._make_home()
         if self._resume and self.is_run:
-            remove_leftovers(self.path)
+            self._remove_leftovers(self.path)
             return
-        if self.path == self.home:
-            self._staged.discard()
-            remove_leftovers(self.home)
-        else:
+        # Into the folder of a finished run somebody's `predict` may be writing.
+        if not self._is_finished(self.home):
+            self._remove_leftovers(self.home)
+        self._staged.discard()
+        if self.path != self.home:
             self._staged.begin()
         self._begun = True
         write_json(self.file(CONFIG), config())
+
+    def _remove_leftovers(self, folder):
+        """Delete what a killed process was writing."""
+        remove_leftovers(folder)
+        for name in ("encoder", "model"):
+            restore_interrupted(os.path.join(folder, name))
 
     def _make_home(self):
         missing = self.home
@@ -241,9 +261,8 @@ class RunFolder(object):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(self.file(BEST))
             self.finish()
-            remove_leftovers(self.home)
-            for name in ("encoder", "model"):
-                restore_interrupted(self.file(name))
+            self._staged.discard()
+            self._remove_leftovers(self.home)
 
     def _give_up(self, error):
         """Leave the earlier run as it was; of the new one only what can be gone on with is kept."""
@@ -251,7 +270,7 @@ class RunFolder(object):
             if self._begun and self.path != self.home and os.path.isdir(self.path):
                 if isinstance(error, UserError) or not os.path.exists(self.file(POINT)):
                     self._staged.discard()
-            if self._made and self._lock.is_held and not os.path.exists(self.file(CONFIG)):
+            if (self._made or self._was_empty) and self._lock.is_held and not os.path.exists(self.file(CONFIG)):
                 self._staged.remove_if_bare()
                 for folder in self._made:
                     os.rmdir(folder)
