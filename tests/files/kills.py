@@ -6,7 +6,7 @@ import os
 CHANGING = "rename replace remove unlink rmdir mkdir".split()
 
 
-def count_and_kill(function, at):
+def count_and_kill(function, at, calls_too):
     """Call `function`; the process ends before the `at`-th changing call of the file system (from 1) is done."""
     calls = [0]
 
@@ -23,20 +23,21 @@ def count_and_kill(function, at):
     def writes(path, mode="r", *args, **kwargs):
         return mode != "r" and mode != "rb"
 
-    for name in CHANGING:
+    for name in CHANGING + list(calls_too):
         setattr(os, name, counted(getattr(os, name)))
     os.open = counted(os.open, lambda path, flags, *args, **kwargs: flags & os.O_CREAT)
     builtins.open = counted(builtins.open, writes)
     function()
 
 
-def killed_everywhere(prepare, function, check, most=400):
+def killed_everywhere(prepare, function, check, *, calls_too=(), most=400):
     """Run `function` in children, each killed one call later, until one comes to its end; returns how many there were.
 
     Args:
         prepare: function without arguments, brings the folder to its first state.
         function: what is killed.
         check: function without arguments, called after each kill.
+        calls_too: names of further functions of `os` before which it is killed.
     """
     for at in range(1, most):
         prepare()
@@ -44,7 +45,7 @@ def killed_everywhere(prepare, function, check, most=400):
         if child == 0:
             code = 1
             try:
-                count_and_kill(function, at)
+                count_and_kill(function, at, calls_too)
                 code = 0
             finally:
                 os._exit(code)
