@@ -278,3 +278,26 @@ def test_what_can_be_read_only_once_is_refused(tmp_path):
             check_readable_again({"data": None, "class_weights": path})
         assert str(error.value).startswith("standard input: " if path == "-" else path)
     check_readable_again({"data": __file__, "valid": str(tmp_path), "test": "nowhere", "class_weights": "balanced"})
+
+
+def test_of_several_that_begin_together_one_wins(tmp_path):
+    for trial in range(4):
+        path, children = str(tmp_path / str(trial)), []
+        if trial % 2:
+            train(path, "old")
+        for number in range(4):
+            child = os.fork()
+            if child == 0:
+                code = 1
+                try:
+                    train(path, str(number), overwrite=trial % 2 == 1)
+                    code = 0
+                except UserError:
+                    code = 2
+                finally:
+                    os._exit(code)
+            children.append(child)
+        codes = [os.WEXITSTATUS(os.waitpid(child, 0)[1]) for child in children]
+        # One after the other may replace it; nothing is ever mixed.
+        assert set(codes) <= {0, 2} and (codes.count(0) == 1 or trial % 2)
+        assert codes[int(state(path))] == 0
