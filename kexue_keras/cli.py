@@ -40,18 +40,23 @@ def main(argv=None, tf_keras=None):
         130 interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    try:
-        with _readable_output():
-            return _run(argv, tf_keras)
-    except SystemExit as leave:  # argparse: help (0) or bad usage (2)
-        return leave.code or 0
-    except KeyboardInterrupt:
-        print("\n%s: interrupted; finetune --resume goes on from the last saved point" % PROG, file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # `kexue-keras predict ... | head`: nobody reads on. Python would complain again while closing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    streams = _beside("output")
+    # What these print is a report; the results are files, and perhaps hours of work.
+    with streams.guarded(survives=argv[:1] in (["finetune"], ["convert"]), name=PROG):
+        try:
+            with _readable_output():
+                code = _run(argv, tf_keras)
+                sys.stdout.flush()
+                return code
+        except KeyboardInterrupt:
+            streams.complain("\n%s: interrupted; finetune --resume goes on from the last saved point" % PROG)
+            return 130
+        except BrokenPipeError:
+            return 0  # `kexue-keras predict ... | head`: nobody reads on
+        except OSError as error:
+            reason = _beside(os.path.join("files", "system_errors")).describe(error)
+            streams.complain("%s: %s" % (" ".join([PROG] + [name for name in argv[:1] if name in COMMANDS]), reason))
+            return 2
 
 
 def _run(argv, tf_keras):
@@ -67,7 +72,14 @@ def _run(argv, tf_keras):
     if not argv:
         parser.print_help(sys.stderr)
         return 2
-    given = parser.parse_args(argv)
+    try:
+        given = parser.parse_args(argv)
+        return _run_command(given, tf_keras)
+    except SystemExit as leave:  # argparse: help (0) or bad usage (2)
+        return leave.code or 0
+
+
+def _run_command(given, tf_keras):
     command = COMMANDS[given.command]
     own = Parser(prog="%s %s" % (PROG, given.command), description=command.__doc__.splitlines()[0])
     if command is doctor:
@@ -112,7 +124,8 @@ def _import_package():
 
 def _beside(name):
     """A module of this folder, loaded without importing the package."""
-    spec = importlib.util.spec_from_file_location("kexue_keras_" + name, os.path.join(HERE, name + ".py"))
+    path = os.path.join(HERE, name + ".py")
+    spec = importlib.util.spec_from_file_location("kexue_keras_" + name.replace(os.sep, "_"), path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -151,14 +164,14 @@ def finetune(parser, arguments):
     from kexue_keras.data import UserError
     from kexue_keras.tasks import classification
     from kexue_keras.tasks.options import add_finetune_arguments
-    from kexue_keras.tasks.runs import known_options
+    from kexue_keras.tasks.runs import RunFolder, known_options
 
     add_finetune_arguments(parser)
     parser.epilog = "Example: kexue-keras finetune --model me5-zh-sp --data train.tsv --test test.tsv --out runs/1"
     options = parser.parse_args(arguments)
     source = options.config
     if source is None and options.resume and options.out and not options.data:
-        source = os.path.join(options.out, "config.json")
+        source = RunFolder(options.out).resumed_config()
     if source is not None:
         repeated = known_options(source)
         repeated.pop("out" if source == options.config else "", None)

@@ -109,6 +109,12 @@ def rng():
 
 
 @pytest.fixture
+def quick_disk(monkeypatch):
+    """Forcing to disk, which tests of kills do a thousand times, takes no time."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture
 def plain_sessions():
     """Sessions that Keras opens have no graph optimization either, which takes longer than a few steps."""
     import tensorflow as tf

@@ -6,12 +6,14 @@ Converting builds no model and needs no PyTorch: names are exchanged and matrice
 import os
 
 from kexue_keras.errors import WeightsError
+from kexue_keras.files import check_target, restore_interrupted, whole_folder
 from kexue_keras.models.assign import checked_keep_tokens, record_trimming
+from kexue_keras.models.bundled import BUNDLED
 from kexue_keras.models.hf import has_hf_weights
 from kexue_keras.models.kinds import kind_of
 from kexue_keras.models.load import is_t5, make_tokenizer, read_folder
 from kexue_keras.models.t5 import read_t5_folder, t5_tokenizer
-from kexue_keras.models.write import FORMATS, weights_of, write_folder
+from kexue_keras.models.write import FORMATS, fill_folder, weights_of
 
 
 def save(pretrained, path, *, format="tensorflow", overwrite=False):
@@ -20,19 +22,34 @@ def save(pretrained, path, *, format="tensorflow", overwrite=False):
     Args:
         pretrained: what `load` or `load_t5` returned. Its bert4keras part is written, with the heads that it has; what
             was put on top of it (a classifier) is not.
-        path: str, a folder that does not exist or is empty.
+        path: str, a folder that does not exist or is empty; it appears when it is complete.
         format: 'tensorflow' (checkpoint, JSON configuration, vocabulary, as bert4keras reads them too) or 'hf'
             (config.json, model.safetensors, vocabulary).
-        overwrite: bool, replace what is there.
+        overwrite: bool, replace a folder that this function (or `convert`) wrote; others are never deleted.
 
     Raises:
-        WeightsError: there is something in `path`, or the kind of model has no form in that format.
+        WeightsError: there is something in `path` that is not to be replaced, an empty name, the current folder, or the
+            kind of model has no form in that format.
+        OSError: a full disk and the like; what was in `path` is as before.
 
     >>> import os, tempfile
     >>> folder = os.path.join(tempfile.mkdtemp(), 'hf')
     >>> save(kexue_keras.models.load('me5-zh-char', num_hidden_layers=1), folder, format='hf')
     >>> sorted(os.listdir(folder))
-    ['config.json', 'model.safetensors', 'tokenizer_config.json', 'vocab.txt']
+    ['.kexue_keras-contents.json', 'config.json', 'model.safetensors', 'tokenizer_config.json', 'vocab.txt']
+    """
+    with whole_folder(path, overwrite=overwrite) as folder:
+        save_into(folder, pretrained, format=format)
+
+
+def save_into(folder, pretrained, *, format="tensorflow"):
+    """What `save` writes, into an empty folder of which other files are made as well.
+
+    Args:
+        folder, pretrained, format: see `save`.
+
+    Raises:
+        WeightsError: see `save`.
     """
     transformer, kind = pretrained.transformer, pretrained.kind
     arrays = weights_of(transformer)
@@ -44,7 +61,7 @@ def save(pretrained, path, *, format="tensorflow", overwrite=False):
     config["vocab_size"] = next(
         len(v) for n, v in arrays.items() if n.endswith(("word_embeddings", "shared/embedding"))
     )
-    write_folder(path, kind, config, arrays, format=format, tokenizer=pretrained.tokenizer, overwrite=overwrite)
+    fill_folder(folder, kind, config, arrays, format=format, tokenizer=pretrained.tokenizer)
 
 
 def convert(source, target, *, format=None, keep_tokens=None, extra="error", overwrite=False):
@@ -57,13 +74,15 @@ def convert(source, target, *, format=None, keep_tokens=None, extra="error", ove
         keep_tokens: token ids to keep, as from `trim_sentencepiece`; the vocabulary is cut in the same way, and the
             configuration records it.
         extra: 'error' or 'ignore': variables that have no place in such a model, or no name in the other format.
-        overwrite: bool, replace what is there.
+        overwrite: bool, replace a folder that this function (or `save`) wrote, `source` itself too; others are never
+            deleted.
 
     Returns:
         names of the variables that were left out: other heads than those of pretraining.
 
     Raises:
-        WeightsError: see `load`; or `target` is there already.
+        WeightsError: see `load`; or `target` is no place where something may be written, see `save`.
+        OSError: a full disk and the like; what was in `target` is as before.
 
     Reference: kexue.fm/archives/7867 (那个屠榜的T5模型，现在可以在中文上玩玩了), for trimming.
 
@@ -76,6 +95,8 @@ def convert(source, target, *, format=None, keep_tokens=None, extra="error", ove
     """
     if format not in FORMATS + (None,):
         raise ValueError("format=%r; it is %s" % (format, " or ".join(map(repr, FORMATS))))
+    restore_interrupted(source)
+    check_target(target, overwrite=overwrite, inputs=() if source in BUNDLED else (source,))
     theirs = os.path.isdir(source) and has_hf_weights(source)
     if format is None:
         format = "hf" if theirs == (keep_tokens is not None) else "tensorflow"
@@ -102,5 +123,6 @@ def convert(source, target, *, format=None, keep_tokens=None, extra="error", ove
                 arrays[n] = arrays[n][keep_tokens]
             elif n == "decoder/logits/kernel":
                 arrays[n] = arrays[n][:, keep_tokens]
-    write_folder(target, kind, config, arrays, format=format, tokenizer=tokenizer, extra=extra, overwrite=overwrite)
+    with whole_folder(target, overwrite=overwrite, inputs=() if source in BUNDLED else (source,)) as folder:
+        fill_folder(folder, kind, config, arrays, format=format, tokenizer=tokenizer, extra=extra)
     return list(getattr(variables, "left_out", []))

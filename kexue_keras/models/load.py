@@ -13,6 +13,7 @@ from bert4keras.models import build_transformer_model
 from bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab
 
 from kexue_keras.errors import WeightsError
+from kexue_keras.files import restore_interrupted
 from kexue_keras.models.assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.models.bundled import ASSETS, BUNDLED, bundled_config, bundled_variables
 from kexue_keras.models.epsilon import extend_with_epsilon
@@ -102,6 +103,7 @@ def load(name_or_path, *, kind=None, model=None, tokenizer=None, missing="error"
         raise ValueError("missing=%r; it is 'error' or 'initialise'" % (missing,))
     if extra not in ("error", "ignore"):
         raise ValueError("extra=%r; it is 'error' or 'ignore'" % (extra,))
+    restore_interrupted(name_or_path)
     if kind is None and is_t5(name_or_path):
         if model is not None:
             build["model"] = model

@@ -8,11 +8,13 @@ Reference: https://github.com/huggingface/safetensors.
 
 import json
 import os
+import re
 import struct
 
 import numpy as np
 
 from kexue_keras.errors import WeightsError
+from kexue_keras.files import atomic_path
 from kexue_keras.models.variables import Variables
 
 # What the library's words for a broken file mean.
@@ -66,11 +68,20 @@ def write_safetensors(path, arrays):
     Args:
         path: str.
         arrays: dict name -> numpy array.
+
+    Raises:
+        OSError: a full disk and the like; the file is not there then, or as before.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, path + ".part", metadata={"format": "pt"})
-    os.replace(path + ".part", path)
+    with atomic_path(path) as temporary:
+        try:
+            save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, temporary, metadata={"format": "pt"})
+        except SafetensorError as error:
+            # A full disk is an error of the library's own there.
+            reason = re.sub(r'.*message: "(.*?)".*', r"\1", str(error))
+            raise OSError("%s cannot be written: %s" % (os.path.basename(path), reason))
 
 
 def _opened(path):

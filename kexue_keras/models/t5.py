@@ -11,6 +11,7 @@ from bert4keras.models import build_transformer_model
 from bert4keras.tokenizers import Tokenizer, load_vocab
 
 from kexue_keras.errors import WeightsError
+from kexue_keras.files import restore_interrupted
 from kexue_keras.models.assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.models.hf import has_hf_weights, read_hf
 from kexue_keras.models.json_file import read_json
@@ -99,6 +100,7 @@ def load_t5(path, *, config=None, keep_tokens=None, tokenizer=None, model=T5, mi
     """
     if build.pop("application", "encoder") != "encoder":
         raise ValueError("T5 is an encoder and a decoder; there is no application='lm' or 'unilm' of it")
+    restore_interrupted(path)
     if not os.path.isdir(path):
         raise WeightsError("no model %r: it is not a folder" % (path,))
     config, variables = read_t5_folder(path, config, extra)

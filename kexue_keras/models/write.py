@@ -1,7 +1,6 @@
 """Writing a model folder: TensorFlow checkpoint or Hugging Face's safetensors, configuration and vocabulary."""
 
 import os
-import shutil
 
 import numpy as np
 import tensorflow as tf
@@ -60,44 +59,28 @@ def _weights_when_trained(layer):
         layer.trainable = False
 
 
-def write_folder(
-    path, kind, config, variables, *, format, vocabulary=None, tokenizer=None, extra="error", overwrite=False
-):
-    """Write a folder that `load` or `load_t5` reads; it appears under its name when it is complete.
+def fill_folder(path, kind, config, variables, *, format, tokenizer=None, extra="error"):
+    """Write the files of a model, which `load` or `load_t5` reads, into an empty folder (see `files.whole_folder`).
 
     Args:
-        path: str, a folder that does not exist or is empty.
+        path: str, an empty folder.
         kind: 'bert', 'albert', 'electra', 'roformer', 't5', 'nezha', ...
         config: dict in the words of bert4keras.
         variables: dict name -> array, names as in TensorFlow checkpoints.
         format: 'tensorflow' or 'hf'.
-        vocabulary: path of a vocabulary file to copy.
-        tokenizer: bert4keras tokenizer to write instead.
+        tokenizer: bert4keras tokenizer to write, or None.
         extra: 'error' or 'ignore': what happens to variables that Hugging Face's format has no name for.
-        overwrite: replace what is there.
 
     Raises:
-        WeightsError: there is something in `path`; the kind has no form in that format; variables without a name there.
+        WeightsError: the kind has no form in that format; variables without a name there.
+        OSError: a full disk and the like.
     """
     if format not in FORMATS:
         raise ValueError("format=%r; it is %s" % (format, " or ".join(map(repr, FORMATS))))
-    if os.path.exists(path) and not overwrite and not (os.path.isdir(path) and not os.listdir(path)):
-        raise WeightsError("%s is there already; give the name of a new folder, or overwrite=True" % path)
-    path = os.path.abspath(path)
-    part = path + ".part"
-    shutil.rmtree(part, ignore_errors=True)
-    os.makedirs(part)
-    try:
-        own = {name: variables[name] for name in variables if not is_optimizers(name)}
-        (_write_hf if format == "hf" else _write_tensorflow)(part, kind, config, own, extra)
-        _write_vocabulary(part, vocabulary, tokenizer)
-        if os.path.isdir(path):
-            shutil.rmtree(path)
-        elif os.path.exists(path):
-            os.remove(path)
-        os.rename(part, path)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    own = {name: variables[name] for name in variables if not is_optimizers(name)}
+    (_write_hf if format == "hf" else _write_tensorflow)(path, kind, config, own, extra)
+    if tokenizer is not None:
+        _write_vocabulary(path, tokenizer)
 
 
 def _write_tensorflow(path, kind, config, variables, extra):
@@ -123,13 +106,21 @@ def write_tensorflow(prefix, variables):
     Args:
         prefix: str, path without `.index`.
         variables: dict name -> array.
+
+    Raises:
+        OSError: a full disk and the like.
     """
     names = sorted(variables)
     with tf.Graph().as_default(), tf1.Session() as session:
         # Fed, since a graph with the weights as constants may not have more than 2 GB.
         feeds = [tf1.placeholder(variables[name].dtype, variables[name].shape) for name in names]
         save = tf.raw_ops.SaveV2(prefix=prefix, tensor_names=names, shape_and_slices=[""] * len(names), tensors=feeds)
-        session.run(save, {feed: variables[name] for feed, name in zip(feeds, names)})
+        try:
+            session.run(save, {feed: variables[name] for feed, name in zip(feeds, names)})
+        except tf.errors.OpError as error:
+            # A full disk is an error of TensorFlow's own here, many lines long, with a temporary name.
+            reason = error.message.splitlines()[0].split("; ")[-1]
+            raise OSError("%s cannot be written: %s" % (os.path.basename(prefix), reason))
 
 
 def _write_hf(path, kind, config, variables, extra):
@@ -177,11 +168,7 @@ def hf_table(kind, config):
     return {ours: (theirs, turned) for theirs, (ours, turned) in hf_names(kind, config).items()}
 
 
-def _write_vocabulary(path, vocabulary, tokenizer):
-    if tokenizer is None:
-        if vocabulary is not None:
-            shutil.copy(vocabulary, os.path.join(path, os.path.basename(vocabulary)))
-        return
+def _write_vocabulary(path, tokenizer):
     if hasattr(tokenizer, "sp_model"):
         with open(os.path.join(path, "spiece.model"), "wb") as handle:
             handle.write(tokenizer.sp_model.serialized_model_proto())

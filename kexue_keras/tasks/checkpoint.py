@@ -1,77 +1,13 @@
-"""Files that are either whole or not there, and the point from which a run goes on.
+"""The files of a run: JSON, and arrays from which a run goes on; each is whole or not there (`files.atomic`)."""
 
-Everything is written to a temporary file in the same folder, forced to disk and then renamed; a kill at any moment
-leaves the old file or the new one.
-"""
-
-import contextlib
-import glob
 import json
-import os
 import random
+import zipfile
 
 import numpy as np
 
-from kexue_keras.data import UserError
-
-
-@contextlib.contextmanager
-def atomic(path, mode="wb"):
-    """Open a file for writing that takes its name only when it is complete.
-
-    Args:
-        path: name in the end.
-        mode: 'wb' or 'w' (UTF-8).
-
-    Yields:
-        file handle; its `name` is the temporary one.
-    """
-    temporary = "%s.%d.tmp" % (path, os.getpid())
-    handle = open(temporary, mode, encoding=None if "b" in mode else "utf-8", newline=None if "b" in mode else "\n")
-    try:
-        with handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
-        raise
-    _sync_folder(os.path.dirname(os.path.abspath(path)))
-
-
-@contextlib.contextmanager
-def atomic_path(path):
-    """Like `atomic`, for writers that want a file name; the suffix is kept."""
-    stem, suffix = os.path.splitext(path)
-    temporary = "%s.%d.tmp%s" % (stem, os.getpid(), suffix)
-    try:
-        yield temporary
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
-        raise
-    _sync_folder(os.path.dirname(os.path.abspath(path)))
-
-
-def _sync_folder(folder):
-    """Without it a crash of the machine may forget the renaming."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def remove_leftovers(folder):
-    """Delete temporary files that a killed process left in `folder`."""
-    for path in glob.glob(os.path.join(glob.escape(folder), "*.[0-9]*.tmp*")):
-        os.remove(path)
+from kexue_keras.errors import UserError
+from kexue_keras.files import atomic
 
 
 def write_json(path, value):
@@ -99,8 +35,11 @@ def read_json(path):
 def save_arrays(path, arrays, meta=None):
     """Write a dict of arrays and a JSON-able `meta` into one .npz, atomically."""
     text = np.frombuffer(json.dumps(meta).encode(), "uint8")
-    with atomic(path) as handle:
-        np.savez(handle, __meta__=text, **arrays)
+    # Not numpy.savez: it leaves its archive open where the disk is full, which then complains on its own.
+    with atomic(path) as handle, zipfile.ZipFile(handle, "w", allowZip64=True) as archive:
+        for name, array in dict(arrays, __meta__=text).items():
+            with archive.open(name + ".npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
 
 
 def load_arrays(path):

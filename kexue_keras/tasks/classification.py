@@ -8,16 +8,18 @@ import numpy as np
 
 from kexue_keras.backend import set_seed
 from kexue_keras.data import BucketedBatches, UserError
+from kexue_keras.files import atomic_path
 from kexue_keras.layers.pooling import POOLINGS as SEQUENCE_POOLINGS
 from kexue_keras.tasks import report, techniques  # noqa: F401  (techniques: fills the registry)
-from kexue_keras.tasks.checkpoint import atomic_path, read_json, write_json
+from kexue_keras.tasks.checkpoint import read_json, write_json
 from kexue_keras.tasks.classifier import Classifier
 from kexue_keras.tasks.corpus import read_parts
+from kexue_keras.tasks.fingerprints import check_readable_again
 from kexue_keras.tasks.heads import HEADS, build_classifier
 from kexue_keras.tasks.options import make_options
 from kexue_keras.tasks.recipe import Recipe
 from kexue_keras.tasks.running import compile_model, encode_texts, load_encoder, run_loop, say_unrepeatable
-from kexue_keras.tasks.runs import RunFolder
+from kexue_keras.tasks.runs import RunFolder, check_same, input_files
 from kexue_keras.tasks.saved_tokenizer import save_tokenizer
 from kexue_keras.tasks.similarity import checked_range, finetune_similarity
 from kexue_keras.training.randomness import repeatable_dropout
@@ -38,7 +40,8 @@ def finetune(model=None, data=None, out=None, *, say=print, **options):
         dict, the contents of metrics.json.
 
     Raises:
-        UserError: something about the data, the options or the folder; nothing has been written then.
+        UserError: something about the data, the options or the folder; nothing has been written then, and with
+            overwrite=True the earlier run is there as before.
         TypeError: no such option.
     """
     options = make_options(model=model, data=data, out=out, **options)
@@ -53,13 +56,19 @@ def finetune(model=None, data=None, out=None, *, say=print, **options):
     if options.task not in TASKS:
         raise UserError("--task is %r; it is one of %s" % (options.task, ", ".join(TASKS)))
     options.score_range = checked_range(options.score_range)
+    folder, files = RunFolder(options.out), input_files(options)
+    check_readable_again(files)
     recipe = Recipe(options, say)
-    folder = RunFolder(options.out)
-    folder.check_free(options)
-    if options.resume and folder.is_finished:
-        say("%s is finished already; nothing to do" % folder.path)
-        return read_json(folder.file("metrics.json"))
-    return TASKS[options.task](recipe, folder)
+
+    def check(config):
+        check_same(config, options, folder.file("config.json"))
+
+    inputs = [options.model] + list(files.values())
+    with folder.claimed(resume=options.resume, overwrite=options.overwrite, inputs=inputs, check_same=check) as done:
+        if done:
+            say("%s is finished already; nothing to do" % folder.home)
+            return read_json(folder.file("metrics.json"))
+        return TASKS[options.task](recipe, folder)
 
 
 def _classify(recipe, folder):
@@ -150,6 +159,7 @@ def _finish(recipe, folder, loop, progress):
     report.draw_curves(folder.file("curves.png"), progress.losses, progress.history, recipe.head.main_metric)
     write_json(folder.file("metrics.json"), metrics)
     loop.forget()
+    folder.finish()
     shown = metrics[last]
     recipe.say(
         "%s: accuracy %.4f (95%% interval %.4f to %.4f), macro F1 %.4f, micro F1 %.4f on %d texts; best epoch %d of %d"
@@ -165,7 +175,7 @@ def _finish(recipe, folder, loop, progress):
             len(progress.history),
         )
     )
-    recipe.say("results in %s" % folder.path)
+    recipe.say("results in %s" % folder.home)
     return metrics
 
 

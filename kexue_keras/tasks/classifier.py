@@ -3,27 +3,13 @@
 import os
 
 import numpy as np
-import tensorflow as tf
 
-import kexue_keras
-from kexue_keras.backend import is_tf_keras, keras
+from kexue_keras.backend import keras
 from kexue_keras.data import BucketedBatches, UserError, encode
 from kexue_keras.tasks.heads import HEADS
 from kexue_keras.tasks.options import make_options
-from kexue_keras.tasks.runs import RunFolder
+from kexue_keras.tasks.runs import STACKS, RunFolder, surroundings
 from kexue_keras.tasks.saved_tokenizer import load_tokenizer
-
-
-def surroundings():
-    """Stack and versions, as config.json keeps them."""
-    return {
-        "stack": "tf.keras" if is_tf_keras else "keras",
-        "versions": {
-            "kexue_keras": kexue_keras.__version__,
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-        },
-    }
 
 
 class Classifier(object):
@@ -63,9 +49,11 @@ class Classifier(object):
         try:
             model = keras.models.load_model(folder.file("model.h5"), compile=False)
         except Exception as error:
-            made, mend = config["stack"], {"keras": "unset TF_KERAS", "tf.keras": "set TF_KERAS=1"}
+            made = config["stack"]
             hint = (
-                "" if made == surroundings()["stack"] else "; the run was made on the stack %s: %s" % (made, mend[made])
+                ""
+                if made == surroundings()["stack"]
+                else "; the run was made on the stack %s: %s" % (made, STACKS[made])
             )
             raise UserError("cannot be loaded (%s)%s" % (error, hint), path=folder.file("model.h5"))
         options = make_options(**config["options"])

@@ -6,6 +6,7 @@ import os
 
 from kexue_keras import models
 from kexue_keras.data import UserError
+from kexue_keras.files import MARK, check_target, describe
 
 
 def convert_folder(options, *, say=print):
@@ -24,6 +25,8 @@ def convert_folder(options, *, say=print):
     if not options.corpus and (options.max_pieces or options.min_count != 1):
         raise UserError("--min-count and --max-pieces choose among the pieces of a --corpus; give one")
     try:
+        inputs = [path for path in (options.source, options.keep_tokens, options.corpus) if path]
+        check_target(options.target, overwrite=options.overwrite, inputs=inputs)
         keep_tokens = _keep_tokens(options, say)
         left_out = models.convert(
             options.source,
@@ -33,12 +36,15 @@ def convert_folder(options, *, say=print):
             extra="ignore" if options.ignore_extra else "error",
             overwrite=options.overwrite,
         )
-    except (models.WeightsError, ValueError, OSError) as error:
+    except (models.WeightsError, ValueError) as error:
         raise UserError(error)
+    except OSError as error:
+        raise UserError(describe(error))
     if left_out:
         say("left out (no heads of pretraining): %s" % ", ".join(left_out))
-    size = sum(os.path.getsize(path) for path in glob.glob(os.path.join(options.target, "*")))
-    say("%s: %s, %.1f MB" % (options.target, ", ".join(sorted(os.listdir(options.target))), size / 1e6))
+    names = sorted(name for name in os.listdir(options.target) if not name.startswith(MARK))
+    size = sum(os.path.getsize(os.path.join(options.target, name)) for name in names)
+    say("%s: %s, %.1f MB" % (options.target, ", ".join(names), size / 1e6))
 
 
 def _keep_tokens(options, say):

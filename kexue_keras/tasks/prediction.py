@@ -5,11 +5,14 @@ import os
 import sys
 
 from kexue_keras.data import Columns, UserError, choose_columns, read_examples, read_scored_pairs, read_table
-from kexue_keras.tasks.checkpoint import atomic
+from kexue_keras.files import atomic, describe
 from kexue_keras.tasks.classifier import Classifier
 from kexue_keras.tasks.report import join, join_probabilities, one_line
 from kexue_keras.tasks.runs import RunFolder
 from kexue_keras.tasks.similarity import load_similarity
+
+# Files of a run that nothing is read from.
+RESULTS = ("predictions.tsv", "confusion.tsv", "curves.png", "confusion.png")
 
 
 def predict_file(options, note=print):
@@ -26,11 +29,10 @@ def predict_file(options, note=print):
     Raises:
         UserError: no such run, bad data, a file that would be overwritten.
     """
-    config = RunFolder(options.run).config()
-    if options.out and os.path.exists(options.out) and not options.overwrite:
-        raise UserError("there is such a file; --overwrite replaces it", path=options.out)
-    if options.out and not os.path.isdir(os.path.dirname(os.path.abspath(options.out))):
-        raise UserError("no such folder", path=os.path.dirname(os.path.abspath(options.out)))
+    folder = RunFolder(options.run)
+    config = folder.config()
+    if options.out is not None:
+        _check_output(options, folder)
     if config["options"].get("task") == "similarity":
         return _predict_cosines(options, config)
     given = (options.text_column, options.text_b_column)
@@ -90,6 +92,32 @@ def _predict_cosines(options, config):
         for cosine, texts in zip(cosines, pairs.texts):
             handle.write("\t".join(["%.8f" % cosine] + [one_line(text) for text in texts] * options.text) + "\n")
     return 0
+
+
+def _check_output(options, folder):
+    """Refuse an output that cannot be written, or that would replace what is being read."""
+    out = options.out
+    if not out:
+        raise UserError("--out is an empty name (a variable that is not set?); leave it out for standard output")
+    if os.path.isdir(out):
+        raise UserError("this is a folder; --out takes a file", path=out)
+    target = os.path.realpath(out)
+    if os.path.exists(out) and not os.path.isfile(out):
+        return  # a device or a pipe: nothing is replaced
+    try:
+        os.lstat(target)
+    except FileNotFoundError:
+        if not os.path.isdir(os.path.dirname(target)):
+            raise UserError("no such folder", path=os.path.dirname(target))
+        return
+    except OSError as error:
+        raise UserError(describe(error))
+    if not options.overwrite:
+        raise UserError("there is such a file; --overwrite replaces it", path=out)
+    read = [options.data] + [folder.file(name) for name in folder.contents if name not in RESULTS]
+    for one in map(os.path.realpath, read):
+        if target == one or target.startswith(one + os.sep):
+            raise UserError("--out would replace a file that is being read; give another name", path=out)
 
 
 @contextlib.contextmanager

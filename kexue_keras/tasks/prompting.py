@@ -13,9 +13,9 @@ import numpy as np
 from kexue_keras.backend import K, set_seed
 from kexue_keras.data import UserError, choose_columns, read_examples, read_table
 from kexue_keras.data.examples import check_labels
+from kexue_keras.files import atomic
 from kexue_keras.models import PromptClassifier, Verbalizer, load
 from kexue_keras.models.freezing import freeze_below
-from kexue_keras.tasks.checkpoint import atomic
 from kexue_keras.tasks.classification import finetune
 from kexue_keras.tasks.report import one_line
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from kexue_keras.tasks.checkpoint import atomic, atomic_path
+from kexue_keras.files import atomic, atomic_path
 from kexue_keras.tasks.fonts import font_for
 
 

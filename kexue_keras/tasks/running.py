@@ -7,8 +7,8 @@ from kexue_keras import models
 from kexue_keras.data import UserError, encode
 from kexue_keras.models.load import is_t5
 from kexue_keras.optimizers import AdamW
-from kexue_keras.tasks.classifier import surroundings
 from kexue_keras.tasks.loop import Loop
+from kexue_keras.tasks.runs import config_of
 from kexue_keras.tasks.tensorboard import ScalarLogger
 from kexue_keras.training.randomness import stateful_random_ops
 
@@ -93,7 +93,7 @@ def run_loop(recipe, folder, facts, evaluate):
     Returns:
         (`Loop`, `Progress`), the best weights in the model.
     """
-    folder.begin(recipe.options, dict(facts, **surroundings()))
+    folder.begin(lambda: config_of(recipe.options, facts))
     loop = Loop(recipe, folder.path, evaluate, recipe.callbacks())
     loop.callbacks.append(ScalarLogger(folder.file("logs"), lambda: loop.progress.step))
     if recipe.options.resume:
@@ -101,5 +101,5 @@ def run_loop(recipe, folder, facts, evaluate):
             p = loop.progress
             recipe.say("going on after epoch %d, batch %d (step %d of %d)" % (p.epoch, p.batch, p.step, recipe.steps))
         else:
-            recipe.say("nothing to go on from in %s; starting from the beginning" % folder.path)
+            recipe.say("nothing to go on from in %s; starting from the beginning" % folder.home)
     return loop, loop.run()

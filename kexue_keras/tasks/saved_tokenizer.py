@@ -5,7 +5,8 @@ import os
 from bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab, save_vocab
 
 from kexue_keras.data import UserError
-from kexue_keras.tasks.checkpoint import atomic_path, read_json, write_json
+from kexue_keras.files import atomic_path
+from kexue_keras.tasks.checkpoint import read_json, write_json
 
 
 def save_tokenizer(tokenizer, folder):

@@ -16,11 +16,13 @@ from kexue_keras import losses, models
 from kexue_keras.backend import set_seed
 from kexue_keras.data import BucketedBatches, Columns, UserError, read_examples, read_table
 from kexue_keras.data.columns import resolve
+from kexue_keras.files import atomic
 from kexue_keras.optimizers import AdamW
 from kexue_keras.tasks.checkpoint import read_json, write_json
+from kexue_keras.tasks.fingerprints import check_fingerprints, check_readable_again, fingerprint, fingerprints
 from kexue_keras.tasks.loop import Loop
 from kexue_keras.tasks.recipe import Batch
-from kexue_keras.tasks.runs import RunFolder, fingerprint
+from kexue_keras.tasks.runs import RunFolder, check_stack, surroundings
 from kexue_keras.tasks.seq2seq import LEARNING_RATES, load_seq2seq
 from kexue_keras.tasks.seq2seq_scores import generation_scores
 from kexue_keras.training.randomness import repeatable_dropout
@@ -143,43 +145,61 @@ def finetune_seq2seq(
         k: v for k, v in locals().items() if k not in ("say", "quiet", "resume", "overwrite", "save_every", "out")
     }
     parts = {"train": train, "valid": valid, "test": test}
+    files = {name: part for name, part in parts.items() if isinstance(part, str)}
+    check_readable_again(files)
     settings.update({name: _described(part) for name, part in parts.items()}, **settings.pop("build"))
-    out = _Folder(out, json.loads(json.dumps(settings, default=repr)))
-    if out.check(resume, overwrite):
-        return read_json(out.file("metrics.json"))
-    parts = {k: read_pairs(v, source=source, target=target) if isinstance(v, str) else v for k, v in parts.items()}
+    files["vocabulary"] = build.get("vocabulary")
+    settings = json.loads(json.dumps(settings, default=repr))
+    out = _Folder(out)
+
+    def check_same(config):
+        _check_same(config, settings, files, model, out.file("config.json"))
+
+    inputs = [path for path in [model] + list(files.values()) if isinstance(path, str)]
+    with out.claimed(resume=resume, overwrite=overwrite, inputs=inputs, check_same=check_same) as done:
+        if done:
+            return read_json(out.file("metrics.json"))
+        options = types.SimpleNamespace(
+            epochs=epochs, batch_size=batch_size, seed=seed, quiet=quiet, save_every=save_every, resume=resume
+        )
+        options.learning_rate, options.beams, options.columns = learning_rate, beams, dict(source=source, target=target)
+        build.update(source_length=source_length, target_length=target_length, dropout=dropout)
+        return _train(model, parts, out, lambda: _config_of(settings, files, model), build, options, say)
+
+
+def _train(model, parts, out, config, build, options, say):
+    """The run in its folder; returns the contents of metrics.json."""
+    parts = {k: read_pairs(v, **options.columns) if isinstance(v, str) else v for k, v in parts.items()}
     for name in ("train", "valid"):
         if not parts[name]:
             raise UserError("there are no %s pairs" % name)
-    set_seed(seed)
-    build.update(source_length=source_length, target_length=target_length, dropout=dropout)
-    with repeatable_dropout(seed) as random_step:
+    set_seed(options.seed)
+    with repeatable_dropout(options.seed) as random_step:
         seq2seq = load_seq2seq(model, **build)
-        rate = learning_rate or LEARNING_RATES[seq2seq.kind]
-        options = types.SimpleNamespace(
-            epochs=epochs, batch_size=batch_size, seed=seed, quiet=quiet, save_every=save_every, learning_rate=rate
-        )
+        options.learning_rate = options.learning_rate or LEARNING_RATES[seq2seq.kind]
         run = _Run(seq2seq, seq2seq.encode_pairs(parts["train"]), options, say)
         run.random_step = random_step
-        run.model.compile(AdamW(rate), losses.MaskedCrossentropy())
-    out.begin(overwrite)
-    loop = Loop(run, out.path, lambda: _validate(seq2seq, parts["valid"], batch_size), [])
-    if resume and loop.restore():
+        run.model.compile(AdamW(options.learning_rate), losses.MaskedCrossentropy())
+    out.begin(config)
+    loop = Loop(run, out.path, lambda: _validate(seq2seq, parts["valid"], options.batch_size), [])
+    if options.resume and loop.restore():
         say("going on after epoch %d, batch %d" % (loop.progress.epoch, loop.progress.batch))
     progress = loop.run()
     metrics = {"best_epoch": progress.best["epoch"], "history": progress.history, "seconds": round(progress.seconds, 1)}
-    metrics.update(learning_rate=rate, beams=beams, pairs={k: len(v) for k, v in parts.items() if v})
+    metrics.update(learning_rate=options.learning_rate, beams=options.beams)
+    metrics.update(pairs={k: len(v) for k, v in parts.items() if v})
     for name in ("valid", "test"):
         if parts[name]:
             began = time.time()
-            texts = seq2seq.generate([s for s, _ in parts[name]], beams=beams)
+            texts = seq2seq.generate([s for s, _ in parts[name]], beams=options.beams)
             metrics[name] = dict(generation_scores(texts, [t for _, t in parts[name]]), texts=len(texts))
             metrics[name]["seconds"] = round(time.time() - began, 1)
             say("%s: %s" % (name, ", ".join("%s %.2f" % (k, metrics[name][k]) for k in _SCORES)))
     _write_generated(out.file("generated.tsv"), parts["test"] or parts["valid"], texts)
-    models.save(seq2seq.pretrained, out.file("model"), overwrite=True)
+    models.save(seq2seq.pretrained, out.cleared("model"))
     write_json(out.file("metrics.json"), metrics)
     loop.forget()
+    out.finish()
     return metrics
 
 
@@ -199,7 +219,7 @@ def _validate(seq2seq, pairs, batch_size):
 
 
 def _write_generated(path, pairs, texts):
-    with open(path, "w", encoding="utf-8") as handle:
+    with atomic(path, "w") as handle:
         handle.write("generated\ttarget\tsource\n")
         for (source, target), text in zip(pairs, texts):
             handle.write("\t".join(" ".join(part.split()) for part in (text, target, source)) + "\n")
@@ -208,7 +228,7 @@ def _write_generated(path, pairs, texts):
 def _described(part):
     """What config.json says of a file or of a list of pairs, so that a resumed run can be held to the same data."""
     if isinstance(part, str):
-        return {"path": os.path.abspath(part), "fingerprint": fingerprint(part) if os.path.exists(part) else None}
+        return {"path": os.path.abspath(part), "fingerprint": fingerprint(part)}
     if part is not None:
         return {"pairs": len(part), "crc32": "%08x" % zlib.crc32(json.dumps(list(map(list, part))).encode())}
 
@@ -217,36 +237,24 @@ class _Folder(RunFolder):
     """The folder of a run; what is in it is replaced only on demand."""
 
     contents = "config.json metrics.json generated.tsv checkpoint.npz best.npz model".split()
+    keys = ("train", "valid", "source_length", "target_length")
+    dashes = ""
 
-    def __init__(self, path, settings):
-        super(_Folder, self).__init__(path)
-        self.settings = settings
 
-    def check(self, resume, overwrite):
-        """Whether the run is there and finished, so that resuming has nothing to do.
+def _config_of(settings, files, model):
+    """Contents of config.json."""
+    return dict(settings, fingerprints=fingerprints({"vocabulary": files["vocabulary"]}, model), **surroundings())
 
-        Raises:
-            UserError: something else is there, or another run.
-        """
-        if resume and overwrite:
-            raise UserError("resume and overwrite exclude each other")
-        if not os.path.isdir(self.path) or not os.listdir(self.path) or (overwrite and self.is_run):
-            return False
-        if not self.is_run:
-            raise UserError("the folder is not empty and holds no run; choose another", path=self.path)
-        if not resume:
-            raise UserError("there is a run already; resume goes on with it, overwrite replaces it", path=self.path)
-        before = self.config()
-        for name in sorted(set(before) | set(self.settings)):
-            if before.get(name) != self.settings.get(name):
-                raise UserError(
-                    "%s was %r and is %r now; a resumed run keeps its settings"
-                    % (name, before.get(name), self.settings.get(name)),
-                    path=self.file("config.json"),
-                )
-        return self.is_finished
 
-    def begin(self, overwrite):
-        """Make the folder ready."""
-        self.make(empty=overwrite)
-        write_json(self.file("config.json"), self.settings)
+def _check_same(config, settings, files, model, path):
+    """Refuse to go on with other settings, files or stack than the run began with."""
+    known = {name: value for name, value in config.items() if name not in ("fingerprints", "stack", "versions")}
+    for name in sorted(set(known) | set(settings)):
+        if known.get(name) != settings.get(name):
+            raise UserError(
+                "%s was %r and is %r now; a resumed run keeps its settings"
+                % (name, known.get(name), settings.get(name)),
+                path=path,
+            )
+    check_stack(config.get("stack"))
+    check_fingerprints(config.get("fingerprints", {}), files, model)

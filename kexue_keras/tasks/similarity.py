@@ -9,11 +9,12 @@ import numpy as np
 
 from kexue_keras.backend import set_seed
 from kexue_keras.data import PairBatches, UserError, read_scored_pairs, split_pairs
+from kexue_keras.files import atomic
 from kexue_keras.models.similarity import SentenceEncoder
 from kexue_keras.models.similarity.index import unit_rows
 from kexue_keras.models.similarity.pooling import POOLINGS
 from kexue_keras.tasks import report
-from kexue_keras.tasks.checkpoint import atomic, write_json
+from kexue_keras.tasks.checkpoint import write_json
 from kexue_keras.tasks.corpus import warn_of_overlap
 from kexue_keras.tasks.running import compile_model, encode_texts, load_encoder, run_loop, say_unrepeatable
 from kexue_keras.tasks.similarity_heads import HEADS, measure_similarity
@@ -85,10 +86,11 @@ def finetune_similarity(recipe, folder):
         values = cosines(name)
         metrics[name] = measured(name, values)
     _write_predictions(folder.file("predictions.tsv"), parts[name], values)
-    encoder.save(folder.file("encoder"), overwrite=True)
+    encoder.save(folder.cleared("encoder"))
     report.draw_curves(folder.file("curves.png"), progress.losses, progress.history, recipe.head.main_metric)
     write_json(folder.file("metrics.json"), metrics)
     loop.forget()
+    folder.finish()
     recipe.say(
         "%s: Spearman %.4f, Pearson %.4f on %d pairs; best epoch %d of %d"
         % (
@@ -100,7 +102,7 @@ def finetune_similarity(recipe, folder):
             len(progress.history),
         )
     )
-    recipe.say("results in %s" % folder.path)
+    recipe.say("results in %s" % folder.home)
     return metrics
 
 

@@ -1,5 +1,6 @@
 """Training by steps: each batch is made from the number of its step alone, so a run goes on where it stopped."""
 
+import contextlib
 import math
 import os
 import time
@@ -8,6 +9,7 @@ import numpy as np
 
 from kexue_keras.backend import K
 from kexue_keras.data import UserError
+from kexue_keras.files import FolderLock, remove_leftovers
 from kexue_keras.tasks import checkpoint
 
 POINT = "checkpoint.npz"
@@ -30,10 +32,29 @@ def train_steps(model, make_batch, *, steps, folder=None, facts=None, save_every
         list of float, the loss of each step done here.
 
     Raises:
-        UserError: a loss that is not finite, or a point of another run in `folder`.
+        UserError: a loss that is not finite, a point of another run in `folder`, or another process at work there.
     """
     facts = dict(facts or {}, steps=steps)
-    step = _restore(model, make_batch, folder, facts) if folder else 0
+    with _held(folder):
+        step = 0 if folder is None else _restore(model, make_batch, folder, facts)
+        return _train(model, make_batch, step, steps, folder, facts, save_every, after_step, say)
+
+
+@contextlib.contextmanager
+def _held(folder):
+    """The folder of the point, made and locked; None is nothing."""
+    if folder is None:
+        yield
+        return
+    if not os.fspath(folder):
+        raise UserError("the name of the folder for the point is empty (a variable that is not set?); give a name")
+    os.makedirs(folder, exist_ok=True)
+    with FolderLock(folder):
+        remove_leftovers(folder)
+        yield
+
+
+def _train(model, make_batch, step, steps, folder, facts, save_every, after_step, say):
     if say and step:
         say("going on after step %d" % step)
     losses, began = [], time.time()
@@ -46,7 +67,7 @@ def train_steps(model, make_batch, *, steps, folder=None, facts=None, save_every
         if say and step % 50 == 0:
             speed = (time.time() - began) / len(losses)
             say("step %d of %d: loss %.3f, %.2f s a step" % (step, steps, np.mean(losses[-50:]), speed))
-        if folder and (step % save_every == 0 or step == steps):
+        if folder is not None and (step % save_every == 0 or step == steps):
             _save(model, folder, facts, step)
         if after_step is not None:
             after_step(step)
@@ -54,7 +75,6 @@ def train_steps(model, make_batch, *, steps, folder=None, facts=None, save_every
 
 
 def _save(model, folder, facts, step):
-    os.makedirs(folder, exist_ok=True)
     arrays = checkpoint.numbered("model", K.batch_get_value(model.trainable_weights))
     arrays.update(checkpoint.numbered("optimizer", model.optimizer.get_weights()))
     checkpoint.save_arrays(os.path.join(folder, POINT), arrays, dict(facts, step=step))

@@ -14,11 +14,13 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 
 import tensorflow as tf
 
 from kexue_keras import backend, versions
 from kexue_keras.backend import keras
+from kexue_keras.files import atomic, describe
 from kexue_keras.training.loss_scale import check_loss_scale
 from kexue_keras.training.rungs import Rung, enable_rung, missing, rung_parts, try_rung
 
@@ -197,10 +199,12 @@ def _remember(cache, key, found):
     if not cache:
         return
     path = os.path.expanduser(cache)
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     known = _read(path)
     known[key] = {"name": found.name, "rungs": [list(r) for r in found.rungs], "time": int(time.time())}
-    temporary = "%s.%d.tmp" % (path, os.getpid())
-    with open(temporary, "w", encoding="utf-8") as handle:
-        json.dump(known, handle, indent=1, sort_keys=True)
-    os.replace(temporary, path)
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        with atomic(path, "w") as handle:
+            json.dump(known, handle, indent=1, sort_keys=True)
+    except OSError as error:
+        # What was measured is good for this process all the same.
+        warnings.warn("what is fastest cannot be remembered: %s" % describe(error))

@@ -6,13 +6,17 @@ import shutil
 
 import numpy as np
 import pytest
+from files.kills import killed_everywhere
 from helpers import tiny_bert_folder
 from numpy_hf import bert_folder, t5_folder, write_folder
 
 from kexue_keras import cli
+from kexue_keras.files import restore_interrupted
 from kexue_keras.models import WeightsError, convert, load, save
 from kexue_keras.models.bundled import ASSETS
+from kexue_keras.models.prompt.files import write_prompt
 from kexue_keras.models.safetensors_file import read_safetensors
+from kexue_keras.models.similarity import SentenceEncoder
 from kexue_keras.models.variables import read_tensorflow
 from kexue_keras.models.write import weights_of, write_tensorflow
 
@@ -111,7 +115,7 @@ def test_trimming_cuts_what_has_a_row_a_token(tmp_path):
 
 @pytest.mark.one_stack
 def test_what_is_there_is_not_overwritten_and_nothing_is_left_half_done(tmp_path, monkeypatch):
-    path, _, _ = bert_folder(tmp_path / "hf")
+    path, _, weights = bert_folder(tmp_path / "hf")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("x")
     with pytest.raises(WeightsError, match="out is there already"):
@@ -121,13 +125,98 @@ def test_what_is_there_is_not_overwritten_and_nothing_is_left_half_done(tmp_path
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("kexue_keras.models.write.write_tensorflow", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(WeightsError, match="out carries no mark of kexue_keras.*so it is not replaced"):
         convert(path, str(tmp_path / "out"), overwrite=True)
+    monkeypatch.setattr("kexue_keras.models.write.write_tensorflow", fail)
+    with pytest.raises(OSError, match="a.tf: disk full"):
+        convert(path, str(tmp_path / "a" / "tf"), overwrite=True)
     assert sorted(os.listdir(str(tmp_path))) == ["hf", "out"] and os.listdir(str(tmp_path / "out")) == ["mine.txt"]
     monkeypatch.undo()
-    convert(path, str(tmp_path / "out"), overwrite=True)
-    assert "bert_config.json" in os.listdir(str(tmp_path / "out"))
+    convert(path, str(tmp_path / "tf"))
+    convert(path, str(tmp_path / "tf"), overwrite=True)
+    assert "bert_config.json" in os.listdir(str(tmp_path / "tf"))
+    # What is read is nowhere deleted but where it is itself the place, and ours.
+    for target, words in [
+        ("", "name of the folder is empty"),
+        (os.getcwd(), "current folder"),
+        (str(tmp_path), "hf is in .*, which would be replaced"),
+        (path, "carries no mark"),
+    ]:
+        with pytest.raises(WeightsError, match=words):
+            convert(path, target, overwrite=True)
+    convert(str(tmp_path / "tf"), str(tmp_path / "tf"), overwrite=True, format="hf")
+    assert sorted(os.listdir(str(tmp_path))) == ["hf", "out", "tf"]
+    equal(weights_in(tmp_path / "tf"), weights)
+
+
+@pytest.mark.one_stack
+@pytest.mark.usefixtures("quick_disk")
+def test_a_model_is_converted_where_it_is_whatever_call_a_kill_comes_to(tmp_path):
+    source, folder = tmp_path / "source", str(tmp_path / "m")
+    convert(bert_folder(tmp_path / "hf")[0], str(source), format="hf")
+    expected = weights_in(source)
+    seen = []
+
+    def prepare():
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(str(source), folder)
+
+    def check():
+        restore_interrupted(folder)
+        seen.append("model.safetensors" in os.listdir(folder))
+        # The same line, or back if it has gone through: `convert M M --overwrite`.
+        convert(folder, folder, overwrite=True, format="hf")
+        equal(weights_in(folder), expected)
+        assert sorted(os.listdir(str(tmp_path))) == ["hf", "m", "source"]
+
+    calls = killed_everywhere(prepare, lambda: convert(folder, folder, overwrite=True, format="hf"), check)
+    assert calls > 15 and all(seen)
+
+
+@pytest.mark.spread
+@pytest.mark.parametrize("kind", ["model", "encoder", "prompt"])
+def test_what_is_saved_replaces_what_was_saved_and_nothing_else(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(str(tmp_path))
+    loaded = load(tiny_bert_folder(tmp_path / "tiny", num_hidden_layers=1))
+    if kind == "encoder":
+        write = SentenceEncoder(loaded).save
+    elif kind == "prompt":
+
+        def write(path, **options):
+            write_prompt(path, loaded, {"patterns": []}, **options)
+
+    else:
+
+        def write(path, **options):
+            save(loaded, path, **options)
+
+    with pytest.raises(WeightsError, match="name of the folder is empty"):
+        write("")
+    for place in (".", "tiny"):
+        with pytest.raises(WeightsError, match="current folder" if place == "." else "carries no mark"):
+            write(place, overwrite=True)
+    write("new/out")
+    with pytest.raises(WeightsError, match="out is there already"):
+        write("new/out")
+    before = sorted(os.listdir("new/out"))
+    with pytest.MonkeyPatch.context() as patch:
+        # After the weights, where vocabulary, settings and whitening are written.
+        last = {
+            "model": "write._write_vocabulary",
+            "encoder": "similarity.encoder.write_json",
+            "prompt": "prompt.files.json.dump",
+        }[kind]
+
+        def full(*args, **options):
+            raise OSError(28, "No space left on device")
+
+        patch.setattr("kexue_keras.models." + last, full)
+        for place in ("new/out", "other"):
+            with pytest.raises(OSError, match="No space left"):
+                write(place, overwrite=True)
+    assert sorted(os.listdir("new/out")) == before and sorted(os.listdir(".")) == ["new", "tiny"]
+    write("new/out", overwrite=True)
+    assert sorted(os.listdir("new/out")) == before and os.listdir("new") == ["out"]
 
 
 @pytest.mark.one_stack

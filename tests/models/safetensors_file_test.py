@@ -145,3 +145,18 @@ def test_headers_of_any_numbers_are_read_or_refused(tmp_path_factory, header, si
             assert found[name].shape == tuple(header[name]["shape"])
     except WeightsError as error:
         assert "x.safetensors" in str(error)
+
+
+def test_a_file_that_is_called_like_a_part_of_it_is_left_alone(tmp_path):
+    path = str(tmp_path / "x.safetensors")
+    (tmp_path / "x.safetensors.part").write_text("mine")
+    write_safetensors(path, {"a": np.zeros(2000, "float32")})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        with pytest.raises(OSError, match="^x.safetensors cannot be written: File too large$"):
+            write_safetensors(path, {"a": np.ones(2000, "float32")})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not read_safetensors(path)["a"].any()
+    assert (tmp_path / "x.safetensors.part").read_text() == "mine" and len(os.listdir(str(tmp_path))) == 2

@@ -151,4 +151,35 @@ def test_what_cannot_be_trained(tmp_path, vocabulary):
         finetune_seq2seq("small-t5", PAIRS, str(tmp_path), valid=PAIRS)
     with pytest.raises(UserError, match="no model 'nothing'"):
         load_seq2seq("nothing")
+    with pytest.raises(UserError, match="name of the run's folder is empty"):
+        finetune_seq2seq("small-t5", PAIRS, "", valid=PAIRS)
+    with pytest.raises(UserError, match="standard input: --train: this can be read only once"):
+        finetune_seq2seq("small-t5", "-", str(tmp_path / "out"), valid=PAIRS)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_goes_on_with_its_vocabulary_and_is_kept_when_another_fails(vocabulary, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    options = dict(SIZES, valid=PAIRS, vocabulary=vocabulary, quiet=True)
+
+    def interrupted(loop):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kexue_keras.tasks.seq2seq_training.Loop.run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        finetune_seq2seq("small-t5", PAIRS, str(out), **options)
+    # As if it had been finished.
+    for name in ("metrics.json", "generated.tsv"):
+        (out / name).write_text("{}")
+    assert finetune_seq2seq("small-t5", PAIRS, str(out), resume=True, **options) == {}
+    before = sorted(os.listdir(str(out)))
+    K.clear_session()
+    with pytest.raises(KeyboardInterrupt):
+        finetune_seq2seq("small-t5", PAIRS, str(out), overwrite=True, **dict(options, seed=2))
+    assert sorted(os.listdir(str(out))) == before
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    assert config["seed"] == 1 and config["fingerprints"] and config["stack"] in ("keras", "tf.keras")
+    with open(vocabulary, "a", encoding="utf-8") as handle:
+        handle.write("新\n")
+    with pytest.raises(UserError, match="vocab.txt: --resume: the file has changed"):
+        finetune_seq2seq("small-t5", PAIRS, str(out), resume=True, **options)

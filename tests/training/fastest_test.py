@@ -250,3 +250,10 @@ def test_enabling_half_of_a_rung_leaves_nothing_on(monkeypatch):
 def test_table_lines_up():
     lines = table([GOOD, GOOD._replace(name="amp+xla-lite", seconds=1.5)], "off").splitlines()
     assert len({len(line) for line in lines[1:]}) == 1 and lines[1].startswith("* off")
+
+
+@pytest.mark.one_stack
+def test_a_place_that_cannot_be_written_costs_the_memory_and_not_the_result(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.warns(UserWarning, match="what is fastest cannot be remembered: .*Not a directory"):
+        fastest._remember(str(tmp_path / "file" / "fastest.json"), "key", fastest.Fastest(None, [], None))

@@ -258,8 +258,12 @@ class PromptClassifier(object):
         Trained soft tokens stand in the saved embedding, so that `folder/model` is an ordinary model folder.
 
         Args:
-            folder: str; `folder/model` must not be there, unless `overwrite`.
-            overwrite: bool, replace what is there.
+            folder: str, a folder that does not exist or is empty; it appears when it is complete.
+            overwrite: bool, replace a folder that was written here; others are never deleted.
+
+        Raises:
+            WeightsError: there is something in `folder` that is not to be replaced, see `models.save`.
+            OSError: a full disk and the like; what was in `folder` is as before.
         """
         if self.trained == "soft_tokens":
             write_back(self._bert, self.pretrained.bert)

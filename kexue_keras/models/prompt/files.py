@@ -4,28 +4,31 @@ import json
 import os
 
 from kexue_keras.errors import WeightsError
-from kexue_keras.models.convert import save
+from kexue_keras.files import restore_interrupted, whole_folder
+from kexue_keras.models.convert import save_into
 from kexue_keras.models.load import load
 
 SETTINGS, MODEL = "prompt.json", "model"
 
 
 def write_prompt(folder, pretrained, settings, *, overwrite=False):
-    """Write `folder/model` and the settings.
+    """Write a folder with the model folder and the settings in it; it appears when it is complete.
 
     Args:
-        folder: str.
+        folder: str, a folder that does not exist or is empty.
         pretrained: `PretrainedModel`.
         settings: JSON-able dict.
-        overwrite: bool, replace what is there.
+        overwrite: bool, replace a folder that was written here; others are never deleted.
 
     Raises:
-        WeightsError: there is a model already.
+        WeightsError: there is something in `folder` that is not to be replaced, see `models.save`.
+        OSError: a full disk and the like; what was in `folder` is as before.
     """
-    os.makedirs(folder, exist_ok=True)
-    save(pretrained, os.path.join(folder, MODEL), overwrite=overwrite)
-    with open(os.path.join(folder, SETTINGS), "w", encoding="utf-8") as handle:
-        json.dump(settings, handle, ensure_ascii=False, indent=1)
+    with whole_folder(folder, overwrite=overwrite) as new:
+        os.mkdir(os.path.join(new, MODEL))
+        save_into(os.path.join(new, MODEL), pretrained)
+        with open(os.path.join(new, SETTINGS), "w", encoding="utf-8") as handle:
+            json.dump(settings, handle, ensure_ascii=False, indent=1)
 
 
 def read_prompt(folder):
@@ -34,6 +37,7 @@ def read_prompt(folder):
     Raises:
         WeightsError: the folder holds no prompt classifier.
     """
+    restore_interrupted(folder)
     try:
         with open(os.path.join(folder, SETTINGS), encoding="utf-8") as handle:
             settings = json.load(handle)

@@ -11,7 +11,8 @@ import numpy as np
 
 from kexue_keras.data.batches import BucketedBatches, encode
 from kexue_keras.errors import WeightsError
-from kexue_keras.models.convert import save
+from kexue_keras.files import restore_interrupted, whole_folder
+from kexue_keras.models.convert import save_into
 from kexue_keras.models.json_file import read_json, write_json
 from kexue_keras.models.load import load
 from kexue_keras.models.similarity.index import VectorIndex, unit_rows
@@ -176,20 +177,22 @@ class SentenceEncoder(object):
         return self
 
     def save(self, path, *, overwrite=False):
-        """Write a folder that `SentenceEncoder.load` reads, and `models.load` too.
+        """Write a folder that `SentenceEncoder.load` reads, and `models.load` too; it appears when it is complete.
 
         Args:
             path: str, a folder that does not exist or is empty.
-            overwrite: bool, replace what is there.
+            overwrite: bool, replace a folder that was written here; others are never deleted.
 
         Raises:
-            WeightsError: there is something in `path`.
+            WeightsError: there is something in `path` that is not to be replaced, see `models.save`.
+            OSError: a full disk and the like; what was in `path` is as before.
         """
-        save(self.pretrained, path, overwrite=overwrite)
-        if self.whitening is not None:
-            np.savez(os.path.join(path, WHITENING), mean=self.whitening.mean, kernel=self.whitening.kernel)
-        settings = {"pooling": self.pooling, "length": self.length, "whitening": self.whitening is not None}
-        write_json(os.path.join(path, SETTINGS), settings)
+        with whole_folder(path, overwrite=overwrite) as folder:
+            save_into(folder, self.pretrained)
+            if self.whitening is not None:
+                np.savez(os.path.join(folder, WHITENING), mean=self.whitening.mean, kernel=self.whitening.kernel)
+            settings = {"pooling": self.pooling, "length": self.length, "whitening": self.whitening is not None}
+            write_json(os.path.join(folder, SETTINGS), settings)
 
     @classmethod
     def load(cls, path, **arguments):
@@ -202,6 +205,7 @@ class SentenceEncoder(object):
         Raises:
             WeightsError: no such folder, or one that `save` did not write.
         """
+        restore_interrupted(path)
         settings = read_json(os.path.join(path, SETTINGS))
         encoder = cls(path, pooling=settings["pooling"], length=settings["length"], **arguments)
         if settings["whitening"]:
