@@ -9,8 +9,9 @@ import numpy as np
 from kexue_keras.backend import set_seed
 from kexue_keras.data import BucketedBatches, UserError
 from kexue_keras.layers.pooling import POOLINGS as SEQUENCE_POOLINGS
+from kexue_keras.schemas import METRICS, read_settings
 from kexue_keras.tasks import report, techniques  # noqa: F401  (techniques: fills the registry)
-from kexue_keras.tasks.checkpoint import atomic_path, read_json, write_json
+from kexue_keras.tasks.checkpoint import atomic_path, write_json
 from kexue_keras.tasks.classifier import Classifier
 from kexue_keras.tasks.corpus import read_parts
 from kexue_keras.tasks.heads import HEADS, build_classifier
@@ -58,7 +59,7 @@ def finetune(model=None, data=None, out=None, *, say=print, **options):
     folder.check_free(options)
     if options.resume and folder.is_finished:
         say("%s is finished already; nothing to do" % folder.path)
-        return read_json(folder.file("metrics.json"))
+        return read_settings(folder.file("metrics.json"), METRICS, error=UserError)
     return TASKS[options.task](recipe, folder)
 
 

@@ -5,8 +5,10 @@ import shutil
 import zlib
 
 from kexue_keras.data import UserError
-from kexue_keras.tasks.checkpoint import read_json, remove_leftovers, write_json
-from kexue_keras.tasks.options import FILES, PASSING, defaults
+from kexue_keras.schemas import options_file, read_settings, run_config
+from kexue_keras.schemas.messages import shown
+from kexue_keras.tasks.checkpoint import remove_leftovers, write_json
+from kexue_keras.tasks.options import FILES, PASSING, defaults, options_schema
 
 
 class RunFolder(object):
@@ -46,11 +48,15 @@ class RunFolder(object):
         """Contents of config.json.
 
         Raises:
-            UserError: this is no run folder.
+            UserError: this is no run folder, or config.json is not as it was written.
         """
         if not self.is_run:
             raise UserError("no config.json in it; is it the folder of a run (--out of finetune)?", path=self.path)
-        return read_json(self.file("config.json"))
+        return read_settings(self.file("config.json"), self.settings_of_file(), error=UserError)
+
+    def settings_of_file(self):
+        """`Settings` of its config.json."""
+        return run_config(options_schema())
 
     def check_free(self, options):
         """Refuse a folder in which something stands that nobody asked to replace; touches nothing.
@@ -87,11 +93,13 @@ class RunFolder(object):
         for name in sorted(set(new) - set(PASSING)):
             if old.get(name) != new[name]:
                 raise UserError(
-                    "--resume: %s was %r and is %r now; a resumed run keeps its options (--overwrite starts anew)"
-                    % (name, old.get(name), new[name]),
+                    "--resume: %s was %s and is %s now; a resumed run keeps its options (--overwrite starts anew)"
+                    % (name, shown(old.get(name)), shown(new[name])),
                     path=self.file("config.json"),
                 )
         for name, known in config["fingerprints"].items():
+            if not isinstance(new.get(name), str):
+                raise UserError("has a fingerprint of %r, which is no file" % name, path=self.file("config.json"))
             if fingerprint(new[name]) != known:
                 raise UserError("--resume: the file has changed since the run began", path=new[name])
 
@@ -125,15 +133,10 @@ def known_options(path):
     """The options in a config.json.
 
     Raises:
-        UserError: no such file, no config.json, or options that this version does not have.
+        UserError: no such file, no config.json, options that this version does not have, or with other values than
+            they can have.
     """
-    config = read_json(path)
-    if not isinstance(config, dict) or not isinstance(config.get("options"), dict):
-        raise UserError("is no config.json of a run: it has no 'options'", path=path)
-    unknown = sorted(set(config["options"]) - set(defaults()))
-    if unknown:
-        raise UserError("options that this version does not have: %s" % ", ".join(unknown), path=path)
-    return config["options"]
+    return read_settings(path, options_file(options_schema()), error=UserError)["options"]
 
 
 def as_absolute(options):

@@ -16,8 +16,11 @@ from kexue_keras import losses, models
 from kexue_keras.backend import set_seed
 from kexue_keras.data import BucketedBatches, Columns, UserError, read_examples, read_table
 from kexue_keras.data.columns import resolve
+from kexue_keras.errors import shorten
 from kexue_keras.optimizers import AdamW
-from kexue_keras.tasks.checkpoint import read_json, write_json
+from kexue_keras.schemas import METRICS, SEQ2SEQ_RUN, read_settings
+from kexue_keras.schemas.messages import shown
+from kexue_keras.tasks.checkpoint import write_json
 from kexue_keras.tasks.loop import Loop
 from kexue_keras.tasks.recipe import Batch
 from kexue_keras.tasks.runs import RunFolder, fingerprint
@@ -146,7 +149,7 @@ def finetune_seq2seq(
     settings.update({name: _described(part) for name, part in parts.items()}, **settings.pop("build"))
     out = _Folder(out, json.loads(json.dumps(settings, default=repr)))
     if out.check(resume, overwrite):
-        return read_json(out.file("metrics.json"))
+        return read_settings(out.file("metrics.json"), METRICS, error=UserError)
     parts = {k: read_pairs(v, source=source, target=target) if isinstance(v, str) else v for k, v in parts.items()}
     for name in ("train", "valid"):
         if not parts[name]:
@@ -222,6 +225,10 @@ class _Folder(RunFolder):
         super(_Folder, self).__init__(path)
         self.settings = settings
 
+    def settings_of_file(self):
+        """What config.json has to hold."""
+        return SEQ2SEQ_RUN
+
     def check(self, resume, overwrite):
         """Whether the run is there and finished, so that resuming has nothing to do.
 
@@ -240,8 +247,8 @@ class _Folder(RunFolder):
         for name in sorted(set(before) | set(self.settings)):
             if before.get(name) != self.settings.get(name):
                 raise UserError(
-                    "%s was %r and is %r now; a resumed run keeps its settings"
-                    % (name, before.get(name), self.settings.get(name)),
+                    "%s was %s and is %s now; a resumed run keeps its settings"
+                    % (shorten(name), shown(before.get(name)), shown(self.settings.get(name))),
                     path=self.file("config.json"),
                 )
         return self.is_finished
