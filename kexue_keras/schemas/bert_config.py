@@ -1,4 +1,4 @@
-"""bert_config.json: the configuration of a BERT, ALBERT, NEZHA, RoFormer or ELECTRA in the words of Google and bert4keras."""
+"""bert_config.json: a BERT, ALBERT, NEZHA, RoFormer or ELECTRA in the words of Google and bert4keras."""
 
 from kexue_keras.schemas.activations import ACTIVATIONS
 from kexue_keras.schemas.reading import Settings

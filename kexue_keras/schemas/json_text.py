@@ -1,4 +1,4 @@
-"""Strict JSON: UTF-8, finite numbers, keys that stand once, bounded depth; anything else is a ValueError with a reason."""
+"""Strict JSON: UTF-8, finite numbers, keys that stand once, bounded depth; what else there is raises ValueError."""
 
 import json
 import math
