@@ -151,8 +151,9 @@ def read_folder(name_or_path, *, kind=None, extra="error"):
         variables = from_arrays(source, bundled_variables(name_or_path))
         return "bert", bundled_config(name_or_path), variables, vocabulary
     if os.path.isdir(name_or_path) and has_hf_weights(name_or_path):
-        config = read_object(os.path.join(name_or_path, "config.json"))
-        _, detected = hf_kind(config, name_or_path)
+        config_file = os.path.join(name_or_path, "config.json")
+        config = read_object(config_file)
+        _, detected = hf_kind(config, config_file)
         config, variables = read_hf(name_or_path, config, extra=extra)
         return kind or detected, config, variables, _vocabulary(name_or_path)
     config_file, prefix, vocabulary = find_files(name_or_path)

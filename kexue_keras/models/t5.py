@@ -13,12 +13,12 @@ from bert4keras.tokenizers import Tokenizer, load_vocab
 from kexue_keras.errors import WeightsError
 from kexue_keras.models.assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.models.hf import has_hf_weights, read_hf
+from kexue_keras.models.hf_config import hf_kind
 from kexue_keras.models.t5_config import t5_config, usual_t5_names
 from kexue_keras.models.t5_model import T5
 from kexue_keras.models.trimming import keep_pieces, sentencepiece_tokenizer
 from kexue_keras.models.variables import read_tensorflow
 from kexue_keras.schemas import read_lower_case, read_object
-from kexue_keras.schemas.messages import shown
 from kexue_keras.schemas.t5_config import build_arguments
 
 # mT5 has 12 more rows than pieces, T5 128; more than this is a vocabulary of another model.
@@ -125,11 +125,11 @@ def load_t5(path, *, config=None, keep_tokens=None, tokenizer=None, model=T5, mi
 def read_t5_folder(path, config, extra):
     """Configuration and `Variables` of a T5 folder, nothing of it built; arguments as for `load_t5`."""
     if has_hf_weights(path):
-        theirs = read_object(os.path.join(path, "config.json"))
-        if theirs.get("model_type") not in ("t5", "mt5"):
-            raise WeightsError(
-                "%s is a %s, not a T5; load it with kexue_keras.models.load" % (path, shown(theirs.get("model_type")))
-            )
+        config_file = os.path.join(path, "config.json")
+        theirs = read_object(config_file)
+        kind, _ = hf_kind(theirs, config_file)
+        if kind != "t5":
+            raise WeightsError("%s is of a %s, not a T5; load it with kexue_keras.models.load" % (config_file, kind))
         own, variables = read_hf(path, theirs, extra=extra)
         own = t5_config(path, variables, own if config in (None, "hf") else config)
         own.setdefault("norm_name", "rms_norm" if own["model_type"] == "mt5" else "layer_norm")
