@@ -13,6 +13,7 @@ from bert4keras.models import build_transformer_model
 from bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab
 
 from kexue_keras.errors import WeightsError
+from kexue_keras.models.activations import check_activation
 from kexue_keras.models.assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.models.bundled import ASSETS, BUNDLED, bundled_config, bundled_variables
 from kexue_keras.models.epsilon import extend_with_epsilon
@@ -157,7 +158,9 @@ def read_folder(name_or_path, *, kind=None, extra="error"):
         config, variables = read_hf(name_or_path, config, extra=extra)
         return kind or detected, config, variables, _vocabulary(name_or_path)
     config_file, prefix, vocabulary = find_files(name_or_path)
-    config, variables = read_settings(config_file, BERT_CONFIG), read_tensorflow(prefix)
+    config = read_settings(config_file, BERT_CONFIG)
+    check_activation(config["hidden_act"], config_file)
+    variables = read_tensorflow(prefix)
     beyond = _beyond(variables, config["num_hidden_layers"])
     if beyond and extra == "error":
         raise WeightsError(

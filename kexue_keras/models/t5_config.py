@@ -6,6 +6,7 @@ import os
 import re
 
 from kexue_keras.errors import WeightsError
+from kexue_keras.models.activations import check_activation
 from kexue_keras.models.hf_config import from_hf, is_hf_config
 from kexue_keras.models.variables import is_optimizers
 from kexue_keras.schemas import T5_CONFIG, check_settings, read_object
@@ -148,6 +149,7 @@ def t5_config(path, variables, config):
             )
         own[key] = value
     activation = own["hidden_act"]
+    check_activation(activation, source)
     gated = isinstance(activation, (list, tuple))
     if gated != isinstance(shapes["hidden_act"], list):
         raise WeightsError(

@@ -1,6 +1,5 @@
 """bert_config.json: a BERT, ALBERT, NEZHA, RoFormer or ELECTRA in the words of Google and bert4keras."""
 
-from kexue_keras.schemas.activations import ACTIVATIONS
 from kexue_keras.schemas.reading import Settings
 from kexue_keras.schemas.token_ids import wrong_trimming
 from kexue_keras.schemas.words import (
@@ -15,7 +14,6 @@ from kexue_keras.schemas.words import (
     keys,
     nullable,
     number,
-    one_of,
     whole,
 )
 
@@ -32,7 +30,8 @@ _SIZES = {
 # class is built.
 BUILT = dict(
     _SIZES,
-    hidden_act=one_of(*ACTIVATIONS),
+    # Which there are is known where Keras is, see `models.activations`.
+    hidden_act=NAME,
     max_position=whole(1, POSITIONS),
     max_position_embeddings=whole(1, POSITIONS),
     type_vocab_size=whole(0, WIDTH),

@@ -50,6 +50,8 @@ def _type(name, schema):
         count = " of %d entries" % low if low == high else " of at least %d entries" % low if low else ""
         return "a list" + (count or " of entries" * bool(items)) + (", each " + expected(items) if items else "")
     plain = {"string": "a string", "boolean": "true or false", "object": "an object in braces", "null": "null"}
+    if name == "string" and schema.get("maxLength"):
+        return "a string of %d to %d characters" % (schema.get("minLength", 0), schema["maxLength"])
     if name == "string" and schema.get("minLength"):
         return "a string that is not empty"
     return plain.get(name, name)

@@ -2,10 +2,10 @@
 
 from kexue_keras.schemas.messages import shown
 from kexue_keras.schemas.reading import Settings
-from kexue_keras.schemas.words import COUNT, FLAG, NAME, POSITIONS, either, keys, list_of, number, one_of, whole
+from kexue_keras.schemas.words import COUNT, FLAG, POSITIONS, either, keys, list_of, number, one_of, text, whole
 
 VERBALIZER_WORDS = ("words", "join", "normalize_length")
-_LABEL = {"type": ["string", "number", "boolean", "null"]}
+_LABEL = {"type": ["string", "number", "boolean", "null"], "maxLength": 500}
 
 
 def _check(said):
@@ -29,7 +29,7 @@ def prompt_settings(joins):
     Args:
         joins: the ways to join the scores of several words.
     """
-    label_and_words = list_of(either(_LABEL, list_of(NAME, 1)), 2, 2)
+    label_and_words = list_of(either(_LABEL, list_of(text(1, 100), 1)), 2, 2)
     verbalizer = keys(
         {"words": list_of(label_and_words, 2), "join": one_of(*joins), "normalize_length": FLAG},
         VERBALIZER_WORDS,
@@ -37,7 +37,7 @@ def prompt_settings(joins):
     return Settings(
         keys(
             {
-                "patterns": list_of(NAME, 1),
+                "patterns": list_of(text(1, 500), 1),
                 "weights": list_of(number(0, 1), 1),
                 "verbalizer": verbalizer,
                 "maxlen": whole(3, POSITIONS),

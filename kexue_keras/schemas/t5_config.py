@@ -1,6 +1,5 @@
 """t5_config.json, and what a gin file says: the configuration of a T5 in the words of bert4keras."""
 
-from kexue_keras.schemas.activations import ACTIVATIONS
 from kexue_keras.schemas.bert_config import READ, REMEDY
 from kexue_keras.schemas.reading import Settings
 from kexue_keras.schemas.token_ids import wrong_trimming
@@ -8,6 +7,7 @@ from kexue_keras.schemas.words import (
     FLAG,
     HEADS,
     LAYERS,
+    NAME,
     POSITIONS,
     SHARE,
     VOCABULARY,
@@ -29,7 +29,7 @@ BUILT = {
     "num_attention_heads": whole(1, HEADS),
     "attention_head_size": whole(1, WIDTH),
     "intermediate_size": whole(1, 16 * WIDTH),
-    "hidden_act": either(one_of(*ACTIVATIONS), list_of(one_of(*ACTIVATIONS), 1, 2)),
+    "hidden_act": either(NAME, list_of(NAME, 1, 2)),
     "hidden_dropout_prob": SHARE,
     "layer_norm_eps": number(above=0, below=1),
     "relative_attention_num_buckets": whole(2, WIDTH),

@@ -29,6 +29,11 @@ def _range(schema, **bounds):
     return dict(schema, **{word: bound for word, bound in bounds.items() if bound is not None})
 
 
+def text(shortest, longest):
+    """Strings of so many characters."""
+    return {"type": "string", "minLength": shortest, "maxLength": longest}
+
+
 def one_of(*values):
     """One of these values."""
     return {"enum": list(values)}
