@@ -121,7 +121,7 @@ def fail(error, source, message):
 
 def matches(value, schema):
     """Whether a plain value follows a schema; infinite numbers never do."""
-    return _infinite(value) is None and _mismatch(value, schema) is None
+    return _infinite(value) is None and jsonschema.Draft7Validator(schema).is_valid(value)
 
 
 def _mismatch(value, schema):
@@ -167,6 +167,6 @@ def with_ints(value, schema):
     if isinstance(value, list) and "items" in schema:
         return [with_ints(part, schema["items"]) for part in value]
     if "anyOf" in schema:
-        fitting = [one for one in schema["anyOf"] if _mismatch(value, one) is None]
+        fitting = [one for one in schema["anyOf"] if matches(value, one)]
         return with_ints(value, fitting[0]) if fitting else value
     return value

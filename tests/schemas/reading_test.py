@@ -149,7 +149,10 @@ FILE = Settings(words.keys(SIZES, ["size"], others=False), remedy="Write it anew
         ({"size": 1, "rate": 1}, "rate is 1; it must be a number above 0 and below 1"),
         ({"size": 1, "rate": float("inf")}, "rate is inf; it must be finite"),
         ({"size": 1, "kind": "\x1b[31m"}, r"kind is '\\x1b\[31m'; it is one of a, b, null"),
-        ({"size": 1, "names": ["a"]}, "names is a list of 1 entry; it must be a list of 2 entries, each a string that is not empty"),
+        (
+            {"size": 1, "names": ["a"]},
+            "names is a list of 1 entry; it must be a list of 2 entries, each a string that is not empty",
+        ),
         ({"size": 1, "names": ["a", ""]}, r"names\[1\] is ''; it must be a string that is not empty"),
         ({"size": 1, "flag": "false"}, "flag is 'false'; it must be true or false"),
         ({"size": 1, "column": None}, "column is null; it must be a string .*, or a whole number from 0"),
