@@ -124,9 +124,13 @@ def matches(value, schema):
     return _infinite(value) is None and jsonschema.Draft7Validator(schema).is_valid(value)
 
 
+def mismatches(value, schema):
+    """jsonschema's errors of a plain value, the shallowest first: what is wrong with a list before what is in it."""
+    return sorted(jsonschema.Draft7Validator(schema).iter_errors(value), key=lambda e: len(e.absolute_path))
+
+
 def _mismatch(value, schema):
-    # The shallowest first: what is wrong with a list before what is wrong within it.
-    errors = sorted(jsonschema.Draft7Validator(schema).iter_errors(value), key=lambda e: len(e.absolute_path))
+    errors = mismatches(value, schema)
     return complaint(errors[0]) if errors else None
 
 

@@ -12,7 +12,7 @@ from kexue_keras.data.tables import KINDS, MAX_LINE
 from kexue_keras.models.similarity.pooling import POOLINGS
 from kexue_keras.schemas import words
 from kexue_keras.schemas.messages import expected, is_wrong
-from kexue_keras.schemas.reading import matches, plain, with_ints
+from kexue_keras.schemas.reading import matches, mismatches, plain, with_ints
 from kexue_keras.tasks.recipe import TECHNIQUES
 
 # What says how a run is run and not what comes out of it; --resume lets these differ.
@@ -160,7 +160,7 @@ def defaults():
 
 
 def options_schema():
-    """JSON Schema of the options: types, ranges and choices of the argparse declarations."""
+    """JSON Schema of the options: types, ranges and choices of the argparse declarations; none has to be there."""
     return words.keys({action.dest: _schema(action) for action in _parser()._actions}, others=False)
 
 
@@ -190,14 +190,14 @@ def checked_options(given):
     Raises:
         UserError: naming the option, its value, and what it must be.
     """
-    schema, given = options_schema()["properties"], plain(given)
-    for name, value in given.items():
-        if not matches(value, schema[name]):
-            what = "--" + name.replace("_", "-")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UserError("%s is %s; it must be a finite number" % (what, value))
-            raise UserError(is_wrong(what, value, schema[name]))
-    return {name: with_ints(value, schema[name]) for name, value in given.items()}
+    schema, given = options_schema(), plain(given)
+    wrong = [name for name, value in given.items() if isinstance(value, float) and not math.isfinite(value)]
+    if wrong:
+        raise UserError("--%s is %s; it must be a finite number" % (wrong[0].replace("_", "-"), given[wrong[0]]))
+    for error in mismatches(given, schema):
+        name = error.absolute_path[0]
+        raise UserError(is_wrong("--" + name.replace("_", "-"), given[name], schema["properties"][name]))
+    return with_ints(given, schema)
 
 
 def make_options(**given):

@@ -90,8 +90,8 @@ def test_options_of_a_run_repeated_and_resumed(run, tmp_path, capsys):
     folder, config, options = run
     source = tmp_path / "again.json"
     dump(source, config)
-    # A model that is not there, so that nothing is trained; the command line has the last word.
-    line = ["finetune", "--config", str(source), "--model", str(tmp_path / "none"), "--out", str(tmp_path / "new")]
+    # Data that are not there, so that nothing is trained; the command line has the last word.
+    line = ["finetune", "--config", str(source), "--data", str(tmp_path / "none"), "--out", str(tmp_path / "new")]
 
     def repeat():
         assert cli.main(line) == 2
