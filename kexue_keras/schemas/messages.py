@@ -85,7 +85,9 @@ def complaint(error):
     where, schema, value = place(error.absolute_path), error.schema, error.instance
     inside = "" if not where else " in %s" % where
     if error.validator == "required":
-        key = next(k for k in schema["required"] if k not in value and repr(k) in error.message)
+        absent = [k for k in schema["required"] if k not in value]
+        # An error for each of them.
+        key = next((k for k in absent if error.message.startswith(repr(k))), absent[0])
         found = ", ".join(shorten(repr(k)[1:-1], 30) for k in sorted(value)[:20]) or "nothing"
         wanted = schema.get("properties", {}).get(key)
         return "expected the key %r%s%s; found %s" % (key, inside, wanted and ", " + expected(wanted) or "", found)

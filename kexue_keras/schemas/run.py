@@ -1,5 +1,6 @@
 """A run's config.json and metrics.json: of fine-tuning for labels and similarity, and of one text from another."""
 
+from kexue_keras.schemas.messages import shown
 from kexue_keras.schemas.reading import Settings
 from kexue_keras.schemas.words import (
     COUNT,
@@ -40,9 +41,11 @@ def run_config(options):
     """
     facts = {
         "options": options,
-        "fingerprints": dict_of(TEXT),
+        "fingerprints": dict_of(nullable(TEXT)),
         "columns": keys(
-            {"text": _COLUMN, "text_b": nullable(_COLUMN), "label": nullable(_COLUMN)}, ["text", "text_b", "label"]
+            {"text": _COLUMN, "text_b": nullable(_COLUMN), "label": nullable(_COLUMN)},
+            ["text", "text_b", "label"],
+            others=False,
         ),
         "pairs": FLAG,
         "texts": dict_of(whole(0, COUNT)),
@@ -52,7 +55,26 @@ def run_config(options):
         "versions": dict_of(TEXT),
         "header": FLAG,
     }
-    return Settings(keys(facts, [name for name in facts if name != "header"]), remedy=REMEDY)
+    # The others are told to people only.
+    read = [name for name in facts if name not in ("header", "texts", "versions")]
+    return Settings(keys(facts, read), remedy=REMEDY, check=wrong_facts)
+
+
+def wrong_facts(config):
+    """What is wrong with the facts of a run taken together, or None.
+
+    >>> wrong_facts({'columns': {'text': 0, 'text_b': None, 'label': 1}, 'pairs': True, 'labels': None, 'options': {}})
+    'pairs is true, but columns.text_b is null'
+    """
+    columns, labels = config["columns"], config["labels"]
+    if config["pairs"] != (columns["text_b"] is not None):
+        return "pairs is %s, but columns.text_b is %s" % (shown(config["pairs"]), shown(columns["text_b"]))
+    if len({isinstance(column, str) for column in columns.values() if column is not None}) > 1:
+        return "columns has names and numbers; it has one or the other"
+    task = config["options"].get("task", "classification")
+    if (labels is None) != (task == "similarity"):
+        return "labels is %s, but options.task is %s" % (shown(labels), shown(task))
+    return None
 
 
 _DATA = keys({"path": TEXT, "fingerprint": nullable(TEXT), "pairs": whole(0, COUNT), "crc32": TEXT})

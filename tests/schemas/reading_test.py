@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies
 
 from kexue_keras.errors import UserError, WeightsError
-from kexue_keras.schemas import BERT_CONFIG, T5_CONFIG, check_settings, read_json, read_settings, words
+from kexue_keras.schemas import BERT_CONFIG, T5_CONFIG, check_settings, read_json, read_settings, read_token_ids, words
 from kexue_keras.schemas.hf_config import HF_BERT
 from kexue_keras.schemas.json_text import DEPTH, parse_json
 from kexue_keras.schemas.messages import expected
@@ -132,6 +132,14 @@ def test_files_that_are_none(tmp_path, error):
         read_json("/dev/zero", error=error)
     with pytest.raises(error, match="it is no JSON object; it is a list of 0 entries"):
         read_settings(str(tmp_path / "list"), BERT_CONFIG, error=error)
+
+
+def test_what_the_shell_makes_of_a_command_is_read():
+    reading, writing = os.pipe()
+    os.write(writing, b"[0, 1, 5]")
+    os.close(writing)
+    assert read_token_ids("/dev/fd/%d" % reading) == [0, 1, 5]
+    os.close(reading)
 
 
 SIZES = {"size": words.whole(1, 9), "rate": words.number(above=0, below=1), "kind": words.one_of("a", "b", None)}

@@ -16,7 +16,7 @@ from kexue_keras import cli
 from kexue_keras.backend import keras
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.models import PromptClassifier, SentenceEncoder, load
-from kexue_keras.tasks import Classifier, finetune
+from kexue_keras.tasks import Classifier, finetune, prediction
 from kexue_keras.tasks.classifier import surroundings
 from kexue_keras.tasks.heads import build_classifier
 from kexue_keras.tasks.options import add_table_arguments, make_options
@@ -57,15 +57,21 @@ def run(tmp_path, monkeypatch):
     return folder, place.config(), options
 
 
-@pytest.mark.both_stacks
-def test_config_of_a_run(run, tmp_path):
-    folder, config, _ = run
+def prediction_options(folder, tmp_path, text):
+    """What `kexue-keras predict` hands on for a file with `text`."""
     parser = argparse.ArgumentParser()
     add_table_arguments(parser, for_labels=False)
     options = parser.parse_args([])
     options.run, options.data, options.out = str(folder), str(tmp_path / "train.txt"), str(tmp_path / "out.tsv")
     options.overwrite, options.text, options.quiet, options.batch_size = True, False, True, None
-    (tmp_path / "train.txt").write_text("好书\n很差的电影\n", encoding="utf-8")
+    (tmp_path / "train.txt").write_text(text, encoding="utf-8")
+    return options
+
+
+@pytest.mark.both_stacks
+def test_config_of_a_run(run, tmp_path):
+    folder, config, _ = run
+    options = prediction_options(folder, tmp_path, "好书\n很差的电影\n")
 
     def read():
         predict_file(options)
@@ -80,9 +86,34 @@ def test_config_of_a_run(run, tmp_path):
         dump(folder / "config.json", dict(config, options=dict(config["options"], **{name: wrong})))
         with pytest.raises(UserError, match="config.json: options.%s is .*; it must be a whole number from" % name):
             Classifier.load(str(folder))
+    columns = {"text": 0, "text_b": "回复", "label": 1}
+    wrong = {"pairs is true, but columns.text_b is null": {"pairs": True}}
+    wrong["columns has names and numbers"] = {"columns": columns, "pairs": True}
+    wrong["labels is null, but options.task is 'classification'"] = {"labels": None}
+    wrong["labels is a list of 2 entries, but options.task is 'sim"] = {"options": {"task": "similarity"}}
+    for message, changes in wrong.items():
+        dump(folder / "config.json", dict(config, **changes))
+        with pytest.raises(UserError, match="config.json: " + message):
+            predict_file(options)
     dump(folder / "config.json", dict(config, labels=["好评", "差评", "中评"]))
     with pytest.raises(UserError, match="config.json: has 3 labels, but model.h5 has 2 outputs"):
         Classifier.load(str(folder))
+
+
+@pytest.mark.one_stack
+def test_config_of_a_run_for_similarity(run, tmp_path, monkeypatch):
+    class Encoder(object):
+        def similarity(self, a, b, batch_size):
+            assert type(batch_size) is int and batch_size >= 1 and len(a) == len(b)
+            return np.zeros(len(a))
+
+    folder, config, _ = run
+    monkeypatch.setattr(prediction, "load_similarity", lambda path: Encoder())
+    config = dict(config, pairs=True, labels=None, head="cosent", columns={"text": 0, "text_b": 1, "label": 2})
+    config["options"] = {"task": "similarity", "batch_size": 4, "length": 16}
+    options = prediction_options(folder, tmp_path, "好书\t书好\n很差的电影\t电影\n")
+    dump(folder / "config.json", config)
+    assert refusals(folder / "config.json", config, lambda: predict_file(options), seed=10, count=150)
 
 
 @pytest.mark.one_stack
