@@ -19,15 +19,24 @@ class UserError(Exception):
     """
 
     def __init__(self, message, *, path=None, line=None):
-        self.message = " ".join(str(message).split())
+        self.message = printable(" ".join(str(message).split()))
         self.path = None if path is None else str(path)
         self.line = line
         place = "" if path is None else str(path) + (":%d" % line if line is not None else "") + ": "
-        super(UserError, self).__init__(place + self.message)
+        super(UserError, self).__init__(printable(place) + self.message)
 
 
 class WeightsError(ValueError):
     """A model folder, a vocabulary or a checkpoint does not fit the model that is to be built."""
+
+
+def printable(text):
+    r"""`text` with what a terminal would obey (escape codes, marks of direction) or cannot show written as escapes.
+
+    >>> print(printable('\x1b[31m很差'))
+    \x1b[31m很差
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def shorten(text, width=40):

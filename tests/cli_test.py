@@ -251,7 +251,7 @@ def test_bad_input_gives_one_line_and_touches_nothing(tmp_path, place, capsys, c
         (["fine-tune"], "invalid choice: 'fine-tune'"),
         (["finetune", "--modle", "x"], "unrecognized arguments: --modle x"),
         (["finetune", "--epochs", "0"], "--epochs"),
-        (["finetune", "--dropout", "1"], "does not lie in [0, 1)"),
+        (["finetune", "--dropout", "1"], "1 is not a number from 0 to below 1"),
         (["finetune", "--learning-rate", "-1"], "above 0"),
         (["finetune"], "missing: --model, --data, --out"),
         (["predict", "--run", "nowhere", "--data", "-"], "no config.json in it"),

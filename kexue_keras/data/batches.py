@@ -60,6 +60,9 @@ class BucketedBatches(object):
     """
 
     def __init__(self, encoded, *, batch_size, maxlen, seed=0, bucketing=True):
+        if batch_size != int(batch_size) or batch_size < 1:
+            # With -8 there would be no batches at all, and answers of zeros.
+            raise ValueError("batch_size is %r; it is a whole number from 1" % (batch_size,))
         self.encoded = encoded
         self.batch_size = batch_size
         self.maxlen = maxlen

@@ -14,16 +14,18 @@ from bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab
 
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import restore_interrupted
+from kexue_keras.models.activations import check_activation
 from kexue_keras.models.assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.models.bundled import ASSETS, BUNDLED, bundled_config, bundled_variables
 from kexue_keras.models.epsilon import extend_with_epsilon
 from kexue_keras.models.hf import has_hf_weights, read_hf
 from kexue_keras.models.hf_config import hf_kind
-from kexue_keras.models.json_file import read_json
 from kexue_keras.models.kinds import kind_of
-from kexue_keras.models.rotary import extend_with_rotary_table
+from kexue_keras.models.rotary import check_even_heads, extend_with_rotary_table
 from kexue_keras.models.t5 import load_t5
 from kexue_keras.models.variables import from_arrays, read_tensorflow
+from kexue_keras.schemas import BERT_CONFIG, read_lower_case, read_object, read_settings
+from kexue_keras.schemas.bert_config import build_arguments
 
 
 class PretrainedModel(object):
@@ -118,11 +120,11 @@ def load(name_or_path, *, kind=None, model=None, tokenizer=None, missing="error"
         build["keep_tokens"] = kept
     if tokenizer is None and vocabulary is not None:
         tokenizer = make_tokenizer(vocabulary, rows, checkpoint.source, build)
-    built = {k: v for k, v in config.items() if k not in ("layer_norm_eps", "trimmed", "model_type")}
+    check_even_heads(model or kind, dict(config, **build), checkpoint.source)
     built_class = extend_with_epsilon(model or kind, config.get("layer_norm_eps"), build.get("application"))
     built_class = extend_with_rotary_table(built_class, checkpoint)
     transformer = build_transformer_model(
-        config_path=None, model=built_class, return_keras_model=False, **dict(built, **build)
+        config_path=None, model=built_class, return_keras_model=False, **dict(build_arguments(config), **build)
     )
     absent = load_weights(transformer, checkpoint, source=checkpoint.source, missing=missing)
     if build.get("keep_tokens") is not None:
@@ -152,12 +154,15 @@ def read_folder(name_or_path, *, kind=None, extra="error"):
         variables = from_arrays(source, bundled_variables(name_or_path))
         return "bert", bundled_config(name_or_path), variables, vocabulary
     if os.path.isdir(name_or_path) and has_hf_weights(name_or_path):
-        config = read_json(os.path.join(name_or_path, "config.json"))
-        _, detected = hf_kind(config, name_or_path)
+        config_file = os.path.join(name_or_path, "config.json")
+        config = read_object(config_file)
+        _, detected = hf_kind(config, config_file)
         config, variables = read_hf(name_or_path, config, extra=extra)
         return kind or detected, config, variables, _vocabulary(name_or_path)
     config_file, prefix, vocabulary = find_files(name_or_path)
-    config, variables = _read_config(config_file), read_tensorflow(prefix)
+    config = read_settings(config_file, BERT_CONFIG)
+    check_activation(config["hidden_act"], config_file)
+    variables = read_tensorflow(prefix)
     beyond = _beyond(variables, config["num_hidden_layers"])
     if beyond and extra == "error":
         raise WeightsError(
@@ -179,7 +184,7 @@ def is_t5(path):
         return False
     if has_hf_weights(path):
         try:
-            return read_json(os.path.join(path, "config.json")).get("model_type") in ("t5", "mt5")
+            return read_object(os.path.join(path, "config.json")).get("model_type") in ("t5", "mt5")
         except WeightsError:
             return False
     indexes = glob.glob(os.path.join(path, "*.index"))
@@ -227,20 +232,6 @@ def _candidates(path, *patterns):
     return []
 
 
-def _read_config(path):
-    config = read_json(path)
-    for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"):
-        if key not in config:
-            raise WeightsError("%s: expected the key %r; found %s" % (path, key, ", ".join(sorted(config))))
-    return config
-
-
-def _lower_case(path):
-    """What Hugging Face's tokenizer_config.json says; models for Chinese are lower case if it says nothing."""
-    file = os.path.join(path, "tokenizer_config.json")
-    return bool(read_json(file).get("do_lower_case", True)) if os.path.exists(file) else True
-
-
 def _embedding_rows(variables, config):
     """Rows of the token embedding as the checkpoint has it, before keep_tokens."""
     for name in variables:
@@ -274,4 +265,4 @@ def make_tokenizer(vocabulary, rows, source, build):
     if keep is not None:
         by_id = {i: token for token, i in token_dict.items()}
         token_dict = {by_id[i]: new for new, i in enumerate(keep)}
-    return Tokenizer(token_dict, do_lower_case=_lower_case(os.path.dirname(vocabulary)))
+    return Tokenizer(token_dict, do_lower_case=read_lower_case(os.path.dirname(vocabulary)))

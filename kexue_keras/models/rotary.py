@@ -9,6 +9,8 @@ from bert4keras import models as bert4keras_models
 from bert4keras.layers import PositionEmbedding, SinusoidalPositionEmbedding
 
 from kexue_keras.backend import keras
+from kexue_keras.errors import WeightsError
+from kexue_keras.models.kinds import CLASSES
 
 # What the table is called in a TensorFlow checkpoint; Google's have no such variable.
 ROTARY_TABLE = "bert/encoder/embed_positions"
@@ -22,6 +24,29 @@ def sinusoidal_table(rows, size):
     """
     angles = np.arange(rows)[:, None] / 10000.0 ** (np.arange(0, size, 2) / float(size))
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype("float32")
+
+
+def check_even_heads(model, config, source):
+    """Refuse heads of odd size in RoFormer and NEZHA, whose positions are pairs of a sine and a cosine.
+
+    Args:
+        model: bert4keras model class, or what `build_transformer_model` calls it.
+        config: dict in the words of bert4keras.
+        source: path, for messages.
+
+    Raises:
+        WeightsError: the size of a head is odd.
+    """
+    base = CLASSES.get(model) if isinstance(model, str) else model
+    if not isinstance(base, type) or not issubclass(base, bert4keras_models.NEZHA):
+        return
+    heads = config["num_attention_heads"]
+    size = config.get("attention_key_size") or config.get("attention_head_size") or config["hidden_size"] // heads
+    if size % 2:
+        raise WeightsError(
+            "%s: num_attention_heads %d makes heads of size %d, but positions of such a model need an even size; give "
+            "the configuration that belongs to the checkpoint" % (source, heads, size)
+        )
 
 
 class _WithTable(object):

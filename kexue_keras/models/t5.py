@@ -14,11 +14,13 @@ from kexue_keras.errors import WeightsError
 from kexue_keras.files import restore_interrupted
 from kexue_keras.models.assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.models.hf import has_hf_weights, read_hf
-from kexue_keras.models.json_file import read_json
+from kexue_keras.models.hf_config import hf_kind
 from kexue_keras.models.t5_config import t5_config, usual_t5_names
 from kexue_keras.models.t5_model import T5
 from kexue_keras.models.trimming import keep_pieces, sentencepiece_tokenizer
 from kexue_keras.models.variables import read_tensorflow
+from kexue_keras.schemas import read_lower_case, read_object
+from kexue_keras.schemas.t5_config import build_arguments
 
 # mT5 has 12 more rows than pieces, T5 128; more than this is a vocabulary of another model.
 _MOST_SPARE_ROWS = 1000
@@ -96,7 +98,7 @@ def load_t5(path, *, config=None, keep_tokens=None, tokenizer=None, model=T5, mi
     >>> load_t5('no-such-folder')
     Traceback (most recent call last):
     ...
-    kexue_keras.models.variables.WeightsError: no model 'no-such-folder': it is not a folder
+    kexue_keras.errors.WeightsError: no model 'no-such-folder': it is not a folder
     """
     if build.pop("application", "encoder") != "encoder":
         raise ValueError("T5 is an encoder and a decoder; there is no application='lm' or 'unilm' of it")
@@ -113,7 +115,7 @@ def load_t5(path, *, config=None, keep_tokens=None, tokenizer=None, model=T5, mi
         own = record_trimming(config, keep_tokens, rows)
     own.update({key: build[key] for key in ("scale_output", "cross_position_bias") if key in build})
     tied = own["tie_word_embeddings"]
-    given = {key: own[key] for key in own if key not in ("tie_word_embeddings", "trimmed", "norm_name", "model_type")}
+    given = build_arguments(own)
     given.update(version="t5.1.0" if tied else "t5.1.1", keep_tokens=keep_tokens, **build)
     given.setdefault("attention_dropout_rate", own["hidden_dropout_prob"])
     transformer = build_transformer_model(config_path=None, model=model, return_keras_model=False, **given)
@@ -125,11 +127,11 @@ def load_t5(path, *, config=None, keep_tokens=None, tokenizer=None, model=T5, mi
 def read_t5_folder(path, config, extra):
     """Configuration and `Variables` of a T5 folder, nothing of it built; arguments as for `load_t5`."""
     if has_hf_weights(path):
-        theirs = read_json(os.path.join(path, "config.json"))
-        if theirs.get("model_type") not in ("t5", "mt5"):
-            raise WeightsError(
-                "%s is a %s, not a T5; load it with kexue_keras.models.load" % (path, theirs.get("model_type"))
-            )
+        config_file = os.path.join(path, "config.json")
+        theirs = read_object(config_file)
+        kind, _ = hf_kind(theirs, config_file)
+        if kind != "t5":
+            raise WeightsError("%s is of a %s, not a T5; load it with kexue_keras.models.load" % (config_file, kind))
         own, variables = read_hf(path, theirs, extra=extra)
         own = t5_config(path, variables, own if config in (None, "hf") else config)
         own.setdefault("norm_name", "rms_norm" if own["model_type"] == "mt5" else "layer_norm")
@@ -160,7 +162,7 @@ def t5_tokenizer(path, tokenizer, keep_tokens, rows, source):
             if not whole:
                 by_id = {i: token for token, i in tokens.items()}
                 tokens = {by_id.get(i, "[kept %d]" % i): new for new, i in enumerate(keep_tokens)}
-            tokenizer = Tokenizer(tokens, do_lower_case=True)
+            tokenizer = Tokenizer(tokens, do_lower_case=read_lower_case(path))
         elif whole:
             tokenizer = sentencepiece_tokenizer(names[0])
         else:

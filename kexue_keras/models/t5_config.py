@@ -6,10 +6,15 @@ import os
 import re
 
 from kexue_keras.errors import WeightsError
+from kexue_keras.models.activations import check_activation
 from kexue_keras.models.hf_config import from_hf, is_hf_config
-from kexue_keras.models.json_file import read_json
 from kexue_keras.models.variables import is_optimizers
+from kexue_keras.schemas import T5_CONFIG, check_settings, read_object
+from kexue_keras.schemas.reading import read_text
+from kexue_keras.schemas.t5_config import known_words
 
+# Of a gin file, in characters: what says more than a list of names is nothing that is read here.
+_LONGEST_VALUE = 300
 _RELATIVE = "/block_000/layer_000/SelfAttention/relative_attention_bias"
 
 
@@ -92,14 +97,13 @@ def read_gin(path):
     >>> sorted(read_gin(path).items())
     [('hidden_act', ['gelu_tanh', 'linear']), ('hidden_size', 512)]
     """
-    with open(path, encoding="utf-8") as handle:
-        text = re.sub(r"\\\n\s*", " ", handle.read())
+    text = re.sub(r"\\\n\s*", " ", read_text(path))
     found = {}
-    for name, value in re.findall(r"^([\w./]+)\s*=\s*(.+?)\s*$", text, re.MULTILINE):
+    for name, value in re.findall(r"^([\w./]+)[ \t]*=(.*)$", text, re.MULTILINE):
         try:
-            found[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            pass  # a reference to something else
+            found[name] = ast.literal_eval(value.strip()[:_LONGEST_VALUE])
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            pass  # a reference to something else, or nonsense
     words = {
         "d_model": "hidden_size",
         "d_ff": "intermediate_size",
@@ -107,13 +111,13 @@ def read_gin(path):
         "num_heads": "num_attention_heads",
         "dropout_rate": "hidden_dropout_prob",
     }
-    config = {ours: found[theirs] for theirs, ours in words.items() if isinstance(found.get(theirs), (int, float))}
+    config = {ours: found[theirs] for theirs, ours in words.items() if found.get(theirs) is not None}
     for name, value in found.items():
         if name.endswith("DenseReluDense.activation"):
             listed = list(value) if isinstance(value, (list, tuple)) else [value]
             # mesh_tensorflow's gelu is the one with tanh.
             listed = ["gelu_tanh" if a == "gelu" else a for a in listed]
-            config["hidden_act"] = listed if len(listed) > 1 else listed[0]
+            config["hidden_act"] = listed if len(listed) != 1 else listed[0]
     return config
 
 
@@ -145,6 +149,7 @@ def t5_config(path, variables, config):
             )
         own[key] = value
     activation = own["hidden_act"]
+    check_activation(activation, source)
     gated = isinstance(activation, (list, tuple))
     if gated != isinstance(shapes["hidden_act"], list):
         raise WeightsError(
@@ -153,7 +158,7 @@ def t5_config(path, variables, config):
         )
     # bert4keras' "gelu" is whichever `set_gelu` chose last; its default is the one with erf.
     own["hidden_act"] = [_named(a) for a in activation] if gated else _named(activation)
-    own.setdefault("hidden_dropout_prob", own.pop("dropout_rate", None) or 0.1)
+    own.setdefault("hidden_dropout_prob", own.pop("dropout_rate", 0.1))
     own.setdefault("layer_norm_eps", 1e-6)
     own.setdefault("relative_attention_max_distance", 128)
     own.setdefault("scale_output", own["tie_word_embeddings"])
@@ -168,7 +173,8 @@ def _named(activation):
 
 def _read(path, config):
     if isinstance(config, dict):
-        return dict(config), "the configuration given"
+        source = "the configuration given"
+        return check_settings(known_words(config), T5_CONFIG, source), source
     if config not in (None, "hf", "gin"):
         files = [config]
         if not os.path.isfile(config):
@@ -182,20 +188,7 @@ def _read(path, config):
             if config is None:
                 return {}, path
             raise WeightsError("%s: expected %s; found %s" % (path, patterns[0], ", ".join(sorted(os.listdir(path)))))
-    if files[0].endswith(".gin"):
-        return read_gin(files[0]), files[0]
-    return _from_json(files[0]), files[0]
-
-
-_WORDS = (
-    "vocab_size hidden_size num_hidden_layers num_decoder_layers num_attention_heads attention_head_size "
-    "intermediate_size hidden_act hidden_dropout_prob dropout_rate layer_norm_eps relative_attention_num_buckets "
-    "relative_attention_max_distance tie_word_embeddings scale_output cross_position_bias norm_name trimmed model_type"
-).split()
-
-
-def _from_json(path):
-    config = read_json(path)
-    if is_hf_config(config) or "d_model" in config:
-        return from_hf(config, path)
-    return {key: config[key] for key in _WORDS if config.get(key) is not None}
+    said = (read_gin if files[0].endswith(".gin") else read_object)(files[0])
+    if is_hf_config(said) or "d_model" in said:
+        return from_hf(said, files[0]), files[0]
+    return check_settings(known_words(said), T5_CONFIG, files[0]), files[0]

@@ -17,21 +17,6 @@ def write_json(path, value):
         handle.write("\n")
 
 
-def read_json(path):
-    """Read JSON.
-
-    Raises:
-        UserError: no such file, or no JSON.
-    """
-    try:
-        with open(path, encoding="utf-8") as handle:
-            return json.load(handle)
-    except FileNotFoundError:
-        raise UserError("no such file", path=path)
-    except (OSError, ValueError) as error:
-        raise UserError("cannot be read: %s" % error, path=path)
-
-
 def save_arrays(path, arrays, meta=None):
     """Write a dict of arrays and a JSON-able `meta` into one .npz, atomically."""
     text = np.frombuffer(json.dumps(meta).encode(), "uint8")

@@ -10,8 +10,9 @@ from kexue_keras.backend import set_seed
 from kexue_keras.data import BucketedBatches, UserError
 from kexue_keras.files import atomic_path
 from kexue_keras.layers.pooling import POOLINGS as SEQUENCE_POOLINGS
+from kexue_keras.schemas import METRICS, read_settings
 from kexue_keras.tasks import report, techniques  # noqa: F401  (techniques: fills the registry)
-from kexue_keras.tasks.checkpoint import read_json, write_json
+from kexue_keras.tasks.checkpoint import write_json
 from kexue_keras.tasks.classifier import Classifier
 from kexue_keras.tasks.corpus import read_parts
 from kexue_keras.tasks.fingerprints import check_readable_again
@@ -67,7 +68,7 @@ def finetune(model=None, data=None, out=None, *, say=print, **options):
     with folder.claimed(resume=options.resume, overwrite=options.overwrite, inputs=inputs, check_same=check) as done:
         if done:
             say("%s is finished already; nothing to do" % folder.home)
-            return read_json(folder.file("metrics.json"))
+            return read_settings(folder.file("metrics.json"), METRICS, error=UserError)
         return TASKS[options.task](recipe, folder)
 
 

@@ -6,6 +6,8 @@ import numpy as np
 
 from kexue_keras.backend import keras
 from kexue_keras.data import BucketedBatches, UserError, encode
+from kexue_keras.schemas.messages import is_wrong
+from kexue_keras.schemas.words import one_of, whole
 from kexue_keras.tasks.heads import HEADS
 from kexue_keras.tasks.options import make_options
 from kexue_keras.tasks.runs import STACKS, RunFolder, surroundings
@@ -40,12 +42,14 @@ class Classifier(object):
             `Classifier`.
 
         Raises:
-            UserError: no such run, or it is not finished.
+            UserError: no such run, one that is not finished, or whose files were changed.
         """
         folder = RunFolder(run)
-        config = folder.config()
-        if not os.path.exists(folder.file("model.h5")):
+        if folder.is_run and not os.path.exists(folder.file("model.h5")):
             raise UserError("the run is not finished (no model.h5); go on with finetune --resume", path=folder.path)
+        config = folder.config()
+        if config["options"].get("task") == "similarity":
+            raise UserError("a run of --task similarity has no labels; read it with SentenceEncoder.load", path=run)
         try:
             model = keras.models.load_model(folder.file("model.h5"), compile=False)
         except Exception as error:
@@ -57,6 +61,7 @@ class Classifier(object):
             )
             raise UserError("cannot be loaded (%s)%s" % (error, hint), path=folder.file("model.h5"))
         options = make_options(**config["options"])
+        _check(config, options, model, folder.file("config.json"))
         return cls(
             model, load_tokenizer(folder.path), config["labels"], HEADS[config["head"]], options, config["pairs"]
         )
@@ -102,3 +107,17 @@ class Classifier(object):
             list of (label, probability); where texts have several labels, of (list of labels, list of probabilities).
         """
         return self.head.describe(self.probabilities(texts), self.labels)
+
+
+def _check(config, options, model, path):
+    """What config.json says, against the model beside it."""
+    if config["head"] not in HEADS:
+        raise UserError(is_wrong("head", config["head"], one_of(*HEADS)), path=path)
+    labels, outputs = config["labels"] or [], model.output_shape[-1]
+    if len(labels) != outputs:
+        raise UserError("has %d labels, but model.h5 has %d outputs" % (len(labels), outputs), path=path)
+    table = next((layer for layer in model.layers if layer.name == "Embedding-Position"), None)
+    longest = getattr(table, "input_dim", None) or options.length
+    shortest = 3 + config["pairs"]
+    if not shortest <= options.length <= longest:
+        raise UserError(is_wrong("options.length", options.length, whole(shortest, longest)), path=path)

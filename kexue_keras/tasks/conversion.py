@@ -1,12 +1,12 @@
 """What `kexue-keras convert` does: check the options, convert, say what came out."""
 
 import glob
-import json
 import os
 
 from kexue_keras import models
 from kexue_keras.data import UserError
 from kexue_keras.files import MARK, check_target, describe
+from kexue_keras.schemas import read_token_ids
 
 
 def convert_folder(options, *, say=print):
@@ -49,11 +49,7 @@ def convert_folder(options, *, say=print):
 
 def _keep_tokens(options, say):
     if options.keep_tokens:
-        try:
-            with open(options.keep_tokens, encoding="utf-8") as handle:
-                return json.load(handle)
-        except ValueError as error:
-            raise UserError("no JSON: %s" % error, path=options.keep_tokens)
+        return read_token_ids(options.keep_tokens, error=UserError)
     if not options.corpus:
         return None
     if not os.path.isfile(options.corpus):

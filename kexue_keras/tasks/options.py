@@ -1,12 +1,18 @@
 """The options of fine-tuning: one place for the command, for `finetune(...)` and for config.json.
 
-Defaults stand in the argparse declarations alone; `finetune` and `--config` take them from there.
+Defaults, types, ranges and choices stand in the argparse declarations alone; `finetune`, `--config` and whoever reads a
+run take them from there.
 """
 
 import argparse
+import math
 
+from kexue_keras.data import UserError
 from kexue_keras.data.tables import KINDS, MAX_LINE
 from kexue_keras.models.similarity.pooling import POOLINGS
+from kexue_keras.schemas import words
+from kexue_keras.schemas.messages import expected, is_wrong
+from kexue_keras.schemas.reading import matches, mismatches, plain, with_ints
 from kexue_keras.tasks.recipe import TECHNIQUES
 
 # What says how a run is run and not what comes out of it; --resume lets these differ.
@@ -14,28 +20,34 @@ PASSING = ("quiet", "resume", "overwrite", "save_every", "out", "config")
 FILES = ("data", "valid", "test")
 
 
-def positive(text):
-    """argparse type: whole number >= 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("%s is not a whole number from 1" % text)
-    return value
+class Ranged(object):
+    """argparse type with its range as JSON Schema, which also holds for `finetune(...)` and for config.json.
+
+    Args:
+        convert: function of str.
+        schema: in the words of `schemas.words`.
+
+    >>> positive('3'), positive.schema['minimum']
+    (3, 1)
+    """
+
+    def __init__(self, convert, schema):
+        self.convert, self.schema = convert, schema
+        # argparse names it where a text cannot be converted.
+        self.__name__ = convert.__name__
+
+    def __call__(self, text):
+        value = self.convert(text)
+        if not matches(value, self.schema):
+            raise argparse.ArgumentTypeError("%s is not %s" % (text, expected(self.schema)))
+        return value
 
 
-def positive_float(text):
-    """argparse type: number > 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError("%s is not a number above 0" % text)
-    return value
-
-
-def fraction(text):
-    """argparse type: number in [0, 1)."""
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError("%s does not lie in [0, 1)" % text)
-    return value
+positive = Ranged(int, words.whole(1, words.COUNT))
+positive_float = Ranged(float, words.number(above=0))
+fraction = Ranged(float, words.SHARE)
+# By its name, or by its number from 1.
+column = Ranged(str, {"type": ["string", "integer"], "minimum": 1})
 
 
 def add_table_arguments(parser, for_labels=True):
@@ -43,10 +55,10 @@ def add_table_arguments(parser, for_labels=True):
     group = parser.add_argument_group("files (TSV, CSV, JSON lines, each also .gz)")
     group.add_argument("--format", choices=KINDS, help="default: by the suffix, else by the first line")
     group.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="is line 1 a header?")
-    group.add_argument("--text-column", metavar="C", help="name, or number from 1")
-    group.add_argument("--text-b-column", metavar="C", help="second text of a pair")
+    group.add_argument("--text-column", type=column, metavar="C", help="name, or number from 1")
+    group.add_argument("--text-b-column", type=column, metavar="C", help="second text of a pair")
     if for_labels:
-        group.add_argument("--label-column", metavar="C", help="name, or number from 1")
+        group.add_argument("--label-column", type=column, metavar="C", help="name, or number from 1")
         group.add_argument(
             "--label-separator", metavar="SEP", help="texts have several labels, with SEP between them, e.g. '|'"
         )
@@ -136,11 +148,56 @@ def add_finetune_arguments(parser):
         technique.add_arguments(techniques)
 
 
-def defaults():
-    """Dict of all options with their default values."""
+def _parser():
     parser = argparse.ArgumentParser(add_help=False)
     add_finetune_arguments(parser)
-    return vars(parser.parse_args([]))
+    return parser
+
+
+def defaults():
+    """Dict of all options with their default values."""
+    return vars(_parser().parse_args([]))
+
+
+def options_schema():
+    """JSON Schema of the options: types, ranges and choices of the argparse declarations; none has to be there."""
+    return words.keys({action.dest: _schema(action) for action in _parser()._actions}, others=False)
+
+
+def _schema(action):
+    """Schema of one option. What is checked in a technique's `check` alone is any number here."""
+    plain = {int: words.whole(), float: words.number(), None: words.TEXT}
+    if action.nargs == 0:
+        return words.FLAG
+    if action.choices is not None:
+        schema = words.one_of(*action.choices)
+    else:
+        schema = getattr(action.type, "schema", None) or plain.get(action.type, {})
+    if isinstance(action.nargs, int):
+        schema = words.list_of(schema, action.nargs, action.nargs)
+    if action.nargs == "?" and schema:
+        # The option without a word, as finetune(xla=True) says it.
+        schema = words.either(schema, words.FLAG)
+    return words.nullable(schema) if action.default is None else schema
+
+
+def checked_options(given):
+    """A dict of options, each checked by its type, range or choices.
+
+    Returns:
+        dict as JSON would give it: whole numbers as int, paths as str, lists for tuples.
+
+    Raises:
+        UserError: naming the option, its value, and what it must be.
+    """
+    schema, given = options_schema(), plain(given)
+    wrong = [name for name, value in given.items() if isinstance(value, float) and not math.isfinite(value)]
+    if wrong:
+        raise UserError("--%s is %s; it must be a finite number" % (wrong[0].replace("_", "-"), given[wrong[0]]))
+    for error in mismatches(given, schema):
+        name = error.absolute_path[0]
+        raise UserError(is_wrong("--" + name.replace("_", "-"), given[name], schema["properties"][name]))
+    return with_ints(given, schema)
 
 
 def make_options(**given):
@@ -148,6 +205,7 @@ def make_options(**given):
 
     Raises:
         TypeError: no such option.
+        UserError: a value of another type, out of its range or not among the choices.
 
     >>> make_options(epochs=2).epochs, make_options().batch_size
     (2, 32)
@@ -156,5 +214,5 @@ def make_options(**given):
     unknown = sorted(set(given) - set(options))
     if unknown:
         raise TypeError("no option %s; there are: %s" % (", ".join(unknown), ", ".join(sorted(options))))
-    options.update(given)
+    options.update(checked_options(given))
     return argparse.Namespace(**options)

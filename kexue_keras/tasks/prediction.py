@@ -7,6 +7,7 @@ import sys
 from kexue_keras.data import Columns, UserError, choose_columns, read_examples, read_scored_pairs, read_table
 from kexue_keras.files import atomic, describe
 from kexue_keras.tasks.classifier import Classifier
+from kexue_keras.tasks.options import make_options
 from kexue_keras.tasks.report import join, join_probabilities, one_line
 from kexue_keras.tasks.runs import RunFolder
 from kexue_keras.tasks.similarity import load_similarity
@@ -85,7 +86,7 @@ def _predict_cosines(options, config):
         max_line=options.max_line,
     )
     encoder = load_similarity(options.run)
-    batch_size = options.batch_size or config["options"]["batch_size"]
+    batch_size = options.batch_size or make_options(**config["options"]).batch_size
     cosines = encoder.similarity(*zip(*pairs.texts), batch_size=batch_size)
     with _output(options.out) as handle:
         handle.write("\t".join(["cosine"] + ["text", "text_b"] * options.text) + "\n")

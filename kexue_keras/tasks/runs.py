@@ -11,9 +11,11 @@ from kexue_keras.backend import is_tf_keras, keras
 from kexue_keras.errors import UserError
 from kexue_keras.files import FolderLock, StagedContents, remove_leftovers, restore_interrupted
 from kexue_keras.models.bundled import BUNDLED
-from kexue_keras.tasks.checkpoint import read_json, write_json
+from kexue_keras.schemas import options_file, read_json, read_settings, run_config
+from kexue_keras.schemas.messages import shown
+from kexue_keras.tasks.checkpoint import write_json
 from kexue_keras.tasks.fingerprints import check_fingerprints, fingerprints
-from kexue_keras.tasks.options import FILES, PASSING, defaults
+from kexue_keras.tasks.options import FILES, PASSING, defaults, options_schema
 
 CONFIG, METRICS, POINT, BEST = "config.json", "metrics.json", "checkpoint.npz", "best.npz"
 STACKS = {"keras": "unset TF_KERAS", "tf.keras": "set TF_KERAS=1"}
@@ -84,7 +86,7 @@ class RunFolder(object):
 
     def _holds_run(self, folder):
         try:
-            config = read_json(os.path.join(folder, CONFIG))
+            config = read_json(os.path.join(folder, CONFIG), error=UserError)
         except UserError:
             return False
         return isinstance(config, dict) and set(self.keys) <= set(config)
@@ -102,14 +104,18 @@ class RunFolder(object):
         """Contents of config.json.
 
         Raises:
-            UserError: this is no run folder.
+            UserError: this is no run folder, or config.json is not as it was written.
         """
         if self._staged.is_unsettled and not self._lock.is_held:
             with self._lock:
                 self._staged.settle()
         if not os.path.exists(self.file(CONFIG)):
             raise UserError("no config.json in it; is it the folder of a run (--out of finetune)?", path=self.path)
-        return read_json(self.file(CONFIG))
+        return read_settings(self.file(CONFIG), self.settings_of_file(), error=UserError)
+
+    def settings_of_file(self):
+        """`Settings` of its config.json."""
+        return run_config(options_schema())
 
     def resumed_config(self):
         """Path of the config.json of the run that resuming goes on with."""
@@ -304,8 +310,8 @@ def check_same(config, options, path):
     for name in sorted(set(new) - set(PASSING)):
         if old.get(name) != new[name]:
             raise UserError(
-                "--resume: %s was %r and is %r now; a resumed run keeps its options (--overwrite starts anew)"
-                % (name, old.get(name), new[name]),
+                "--resume: %s was %s and is %s now; a resumed run keeps its options (--overwrite starts anew)"
+                % (name, shown(old.get(name)), shown(new[name])),
                 path=path,
             )
     check_stack(config.get("stack"))
@@ -336,15 +342,10 @@ def known_options(path):
     """The options in a config.json.
 
     Raises:
-        UserError: no such file, no config.json, or options that this version does not have.
+        UserError: no such file, no config.json, options that this version does not have, or with other values than
+            they can have.
     """
-    config = read_json(path)
-    if not isinstance(config, dict) or not isinstance(config.get("options"), dict):
-        raise UserError("is no config.json of a run: it has no 'options'", path=path)
-    unknown = sorted(set(config["options"]) - set(defaults()))
-    if unknown:
-        raise UserError("options that this version does not have: %s" % ", ".join(unknown), path=path)
-    return config["options"]
+    return read_settings(path, options_file(options_schema()), error=UserError)["options"]
 
 
 def as_absolute(options):

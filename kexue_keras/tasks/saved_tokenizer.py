@@ -6,7 +6,9 @@ from bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab, save_vocab
 
 from kexue_keras.data import UserError
 from kexue_keras.files import atomic_path
-from kexue_keras.tasks.checkpoint import read_json, write_json
+from kexue_keras.schemas import SAVED_TOKENIZER, read_settings
+from kexue_keras.schemas.tokenizer_files import OF_VOCABULARIES
+from kexue_keras.tasks.checkpoint import write_json
 
 
 def save_tokenizer(tokenizer, folder):
@@ -46,12 +48,13 @@ def load_tokenizer(folder):
     """The tokenizer that `save_tokenizer` wrote.
 
     Raises:
-        UserError: a file is missing.
+        UserError: a file is missing, or tokenizer.json is not as it was written.
     """
-    config = read_json(os.path.join(folder, "tokenizer.json"))
-    vocabulary = os.path.join(folder, config.pop("vocabulary"))
+    config = read_settings(os.path.join(folder, "tokenizer.json"), SAVED_TOKENIZER, error=UserError)
+    vocabulary = os.path.join(folder, config["vocabulary"])
     if not os.path.exists(vocabulary):
         raise UserError("no such file", path=vocabulary)
+    words = ("token_start", "token_end", "token_translate")
     if vocabulary.endswith(".model"):
-        return SpTokenizer(vocabulary, **config)
-    return Tokenizer(vocabulary, **config)
+        return SpTokenizer(vocabulary, **{word: config[word] for word in words})
+    return Tokenizer(vocabulary, **{word: config[word] for word in words + OF_VOCABULARIES})

@@ -16,9 +16,12 @@ from kexue_keras import losses, models
 from kexue_keras.backend import set_seed
 from kexue_keras.data import BucketedBatches, Columns, UserError, read_examples, read_table
 from kexue_keras.data.columns import resolve
+from kexue_keras.errors import shorten
 from kexue_keras.files import atomic
 from kexue_keras.optimizers import AdamW
-from kexue_keras.tasks.checkpoint import read_json, write_json
+from kexue_keras.schemas import METRICS, SEQ2SEQ_RUN, read_settings
+from kexue_keras.schemas.messages import shown
+from kexue_keras.tasks.checkpoint import write_json
 from kexue_keras.tasks.fingerprints import check_fingerprints, check_readable_again, fingerprint, fingerprints
 from kexue_keras.tasks.loop import Loop
 from kexue_keras.tasks.recipe import Batch
@@ -158,7 +161,7 @@ def finetune_seq2seq(
     inputs = [path for path in [model] + list(files.values()) if isinstance(path, str)]
     with out.claimed(resume=resume, overwrite=overwrite, inputs=inputs, check_same=check_same) as done:
         if done:
-            return read_json(out.file("metrics.json"))
+            return read_settings(out.file("metrics.json"), METRICS, error=UserError)
         options = types.SimpleNamespace(
             epochs=epochs, batch_size=batch_size, seed=seed, quiet=quiet, save_every=save_every, resume=resume
         )
@@ -240,6 +243,10 @@ class _Folder(RunFolder):
     keys = ("train", "valid", "source_length", "target_length")
     dashes = ""
 
+    def settings_of_file(self):
+        """What config.json has to hold."""
+        return SEQ2SEQ_RUN
+
 
 def _config_of(settings, files, model):
     """Contents of config.json."""
@@ -252,8 +259,8 @@ def _check_same(config, settings, files, model, path):
     for name in sorted(set(known) | set(settings)):
         if known.get(name) != settings.get(name):
             raise UserError(
-                "%s was %r and is %r now; a resumed run keeps its settings"
-                % (name, known.get(name), settings.get(name)),
+                "%s was %s and is %s now; a resumed run keeps its settings"
+                % (shorten(name), shown(known.get(name)), shown(settings.get(name))),
                 path=path,
             )
     check_stack(config.get("stack"))

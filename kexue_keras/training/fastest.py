@@ -20,7 +20,10 @@ import tensorflow as tf
 
 from kexue_keras import backend, versions
 from kexue_keras.backend import keras
+from kexue_keras.errors import WeightsError
 from kexue_keras.files import atomic, describe
+from kexue_keras.schemas.reading import matches, read_object
+from kexue_keras.schemas.words import TEXT, either, keys, list_of, number, one_of
 from kexue_keras.training.loss_scale import check_loss_scale
 from kexue_keras.training.rungs import Rung, enable_rung, missing, rung_parts, try_rung
 
@@ -179,20 +182,25 @@ def _gpus():
     return []
 
 
+# What was measured: name of the fastest, and each rung in the order of `Rung`; figures only of those that work.
+_FIGURES = [number()] * (len(Rung._fields) - 2)
+_WORKS = {"type": "array", "items": [TEXT, one_of("ok")] + _FIGURES}
+_DROPPED = {"type": "array", "items": [TEXT, {"type": "string", "not": one_of("ok")}]}
+_ROW = dict(either(_WORKS, _DROPPED), minItems=len(Rung._fields), maxItems=len(Rung._fields))
+_ENTRY = keys({"name": TEXT, "rungs": list_of(_ROW)}, ["name", "rungs"])
+
+
 def _read(path):
     try:
-        with open(path, encoding="utf-8") as handle:
-            found = json.load(handle)
-        return found if isinstance(found, dict) else {}
-    except (OSError, ValueError):
+        return read_object(path)
+    except WeightsError:
         # Nothing remembered yet, or a file that something has cut short: it is written anew.
         return {}
 
 
 def _remembered(cache, key):
     entry = _read(os.path.expanduser(cache)).get(key) if cache else None
-    usable = isinstance(entry, dict) and {"name", "rungs"} <= set(entry)
-    return entry if usable else None
+    return entry if matches(entry, _ENTRY) and any(row[:2] == [entry["name"], "ok"] for row in entry["rungs"]) else None
 
 
 def _remember(cache, key, found):

@@ -223,6 +223,7 @@ def test_what_is_saved_replaces_what_was_saved_and_nothing_else(tmp_path, monkey
 def test_kinds_and_variables_that_the_other_format_lacks(tmp_path):
     table = {"bert/embeddings/word_embeddings": np.zeros([50, 16], "float32")}
     config = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=50, hidden_act="relu")
+    config["intermediate_size"] = 32
     (tmp_path / "nezha").mkdir()
     (tmp_path / "nezha" / "bert_config.json").write_text(json.dumps(dict(config, use_relative_position=True)))
     write_tensorflow(str(tmp_path / "nezha" / "x.ckpt"), table)

@@ -154,10 +154,10 @@ def test_old_names_bare_names_and_shards(tmp_path):
     "changes, message",
     [
         ({"model_type": "roberta"}, "model_type is 'roberta'; read are bert"),
-        ({"model_type": None}, "model_type is None"),
+        ({"model_type": None}, "model_type is null"),
         ({"hidden_act": "mish"}, "activation 'mish' is not known"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
-        ({"hidden_size": None}, "expected the entries hidden_size"),
+        ({"hidden_size": None}, "expected the key 'hidden_size'"),
         ({"hidden_size": "16"}, "hidden_size is '16'; it must be a whole number"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
     ],
@@ -202,7 +202,7 @@ def test_sizes_and_vocabulary_that_disagree_are_named(tmp_path):
     with pytest.raises(ValueError, match="extra='maybe'"):
         load(other, extra="maybe")
     os.remove(os.path.join(other, "config.json"))
-    with pytest.raises(WeightsError, match="config.json cannot be read"):
+    with pytest.raises(WeightsError, match="config.json: cannot be read"):
         load(other)
 
 

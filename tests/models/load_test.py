@@ -160,7 +160,7 @@ def test_foreign_checkpoints_are_named(tmp_path):
 def test_a_hugging_face_folder_needs_its_configuration(tmp_path):
     folder = tiny_bert_folder(tmp_path)
     os.rename(os.path.join(folder, "bert_model.ckpt.index"), os.path.join(folder, "model.safetensors"))
-    with pytest.raises(WeightsError, match="config.json cannot be read"):
+    with pytest.raises(WeightsError, match="config.json: cannot be read"):
         load(folder)
 
 

@@ -96,7 +96,7 @@ def test_poolings_against_numpy(tiny, tmp_path):
 
 
 def test_what_was_not_saved_is_not_loaded(tiny):
-    with pytest.raises(WeightsError, match="sentence_encoder.json cannot be read"):
+    with pytest.raises(WeightsError, match="sentence_encoder.json: cannot be read"):
         SentenceEncoder.load(tiny)
 
 

@@ -188,6 +188,17 @@ def test_what_is_remembered_depends_on_everything(tmp_path, monkeypatch, everyth
     with open(cache, "w") as handle:
         handle.write('{"half')
     assert find() == 2 and find() == 0
+    # So is what somebody has changed.
+    rungs = [["xla", "ok", "0.1", 1, 1, 1]], [["xla"]], [1], "xla", [["xla", "no", None, None, None, None]]
+    for wrong in [[], {"name": "xla"}] + [{"name": "xla", "rungs": one} for one in rungs]:
+        with open(cache) as handle:
+            known = json.load(handle)
+        with open(cache, "w") as handle:
+            json.dump({key: wrong for key in known}, handle)
+        assert find() == 2 and find() == 0
+    with open(cache, "w") as handle:
+        handle.write("[" * 100000)
+    assert find() == 2
     assert os.listdir(str(tmp_path)) == ["fastest.json"]
 
 

@@ -4,12 +4,15 @@ Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kex
 kexue.fm/archives/8295.
 """
 
+import os
+
 import numpy as np
 
 from kexue_keras.data import BucketedBatches
+from kexue_keras.errors import WeightsError
 from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.models.masked_lm import predict_at
-from kexue_keras.models.prompt.files import read_prompt, write_prompt
+from kexue_keras.models.prompt.files import SETTINGS, read_prompt, write_prompt
 from kexue_keras.models.prompt.head import check_head, require_head
 from kexue_keras.models.prompt.pattern import Pattern
 from kexue_keras.models.prompt.rows import TrainingRows
@@ -18,6 +21,7 @@ from kexue_keras.models.prompt.tokens import token_ids
 from kexue_keras.models.prompt.training import train
 from kexue_keras.models.prompt.verbalizer import Verbalizer
 from kexue_keras.optimizers import AdamW
+from kexue_keras.schemas.prompt import VERBALIZER_WORDS
 
 TRAINED = ("all", "soft_tokens")
 CHECKED_TEXTS = 64
@@ -290,10 +294,21 @@ class PromptClassifier(object):
         Raises:
             WeightsError: the folder holds none.
         """
+        if trained not in TRAINED:
+            raise ValueError("trained=%r; it is one of %s" % (trained, ", ".join(TRAINED)))
         pretrained, settings = read_prompt(folder)
-        weights, patterns = settings.pop("weights"), settings.pop("patterns")
-        words = Verbalizer.from_config(settings.pop("verbalizer"))
-        options = dict(settings, trained=trained, allow_untrained_head=allow_untrained_head)
-        classifier = cls(pretrained, patterns, words, **options)
-        classifier.weights = weights
+        try:
+            classifier = cls(
+                pretrained,
+                settings["patterns"],
+                Verbalizer.from_config({word: settings["verbalizer"][word] for word in VERBALIZER_WORDS}),
+                maxlen=settings["maxlen"],
+                batch_size=settings["batch_size"],
+                trained=trained,
+                allow_untrained_head=allow_untrained_head,
+            )
+        except ValueError as error:
+            # What the constructor refuses as an argument is wrong in the file here.
+            raise WeightsError("%s: %s" % (os.path.join(folder, SETTINGS), error))
+        classifier.weights = settings["weights"]
         return classifier

@@ -7,6 +7,8 @@ from kexue_keras.errors import WeightsError
 from kexue_keras.files import restore_interrupted, whole_folder
 from kexue_keras.models.convert import save_into
 from kexue_keras.models.load import load
+from kexue_keras.models.prompt.verbalizer import JOINS
+from kexue_keras.schemas import prompt_settings, read_settings
 
 SETTINGS, MODEL = "prompt.json", "model"
 
@@ -35,12 +37,11 @@ def read_prompt(folder):
     """(`PretrainedModel` with its head, settings) that `write_prompt` wrote.
 
     Raises:
-        WeightsError: the folder holds no prompt classifier.
+        WeightsError: the folder holds no prompt classifier, or one whose settings were changed.
     """
     restore_interrupted(folder)
-    try:
-        with open(os.path.join(folder, SETTINGS), encoding="utf-8") as handle:
-            settings = json.load(handle)
-    except (OSError, ValueError) as error:
-        raise WeightsError("%s holds no prompt classifier (%s: %s)" % (folder, SETTINGS, error))
+    path = os.path.join(folder, SETTINGS)
+    if not os.path.exists(path):
+        raise WeightsError("%s holds no prompt classifier (no %s in it)" % (folder, SETTINGS))
+    settings = read_settings(path, prompt_settings(JOINS))
     return load(os.path.join(folder, MODEL), with_mlm="linear"), settings

@@ -13,11 +13,12 @@ from kexue_keras.data.batches import BucketedBatches, encode
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import restore_interrupted, whole_folder
 from kexue_keras.models.convert import save_into
-from kexue_keras.models.json_file import read_json, write_json
+from kexue_keras.models.json_file import write_json
 from kexue_keras.models.load import load
 from kexue_keras.models.similarity.index import VectorIndex, unit_rows
 from kexue_keras.models.similarity.pooling import POOLINGS, check_pooling, sentence_vector
 from kexue_keras.models.similarity.whitening import Whitening
+from kexue_keras.schemas import read_settings, sentence_encoder_settings
 
 SETTINGS = "sentence_encoder.json"
 WHITENING = "whitening.npz"
@@ -203,14 +204,13 @@ class SentenceEncoder(object):
             **arguments: of `models.load`.
 
         Raises:
-            WeightsError: no such folder, or one that `save` did not write.
+            WeightsError: no such folder, or one that `save` did not write, or that was changed since.
         """
         restore_interrupted(path)
-        settings = read_json(os.path.join(path, SETTINGS))
+        settings = read_settings(os.path.join(path, SETTINGS), sentence_encoder_settings(POOLINGS))
         encoder = cls(path, pooling=settings["pooling"], length=settings["length"], **arguments)
         if settings["whitening"]:
-            with np.load(os.path.join(path, WHITENING)) as arrays:
-                encoder.whitening = Whitening(arrays["mean"], arrays["kernel"])
+            encoder.whitening = Whitening.load(os.path.join(path, WHITENING), encoder.model.output_shape[-1])
         return encoder
 
 

@@ -4,7 +4,11 @@ Reference: "你可能不需要BERT-flow：一个线性变换媲美BERT-flow", ke
 比较全面的评测", kexue.fm/archives/8321; arXiv 2103.15316.
 """
 
+import zipfile
+
 import numpy as np
+
+from kexue_keras.errors import WeightsError, shorten
 
 
 class Whitening(object):
@@ -27,6 +31,41 @@ class Whitening(object):
 
     def __init__(self, mean, kernel):
         self.mean, self.kernel = np.asarray(mean, "float64"), np.asarray(kernel, "float64")
+
+    @classmethod
+    def load(cls, path, dimensions):
+        """Read mean and kernel from an .npz file.
+
+        Args:
+            path: the file.
+            dimensions: d, that of the encoder's vectors.
+
+        Raises:
+            WeightsError: no such file, or not a mean `[d]` and a kernel `[d, k]` of finite numbers.
+        """
+        largest = 8 * dimensions * dimensions + 4096
+        try:
+            with zipfile.ZipFile(path) as packed:
+                # Looked at before anything is unpacked.
+                sizes = {one.filename: one.file_size for one in packed.infolist()}
+            if max(sizes.get(name, 0) for name in ("mean.npy", "kernel.npy")) > largest:
+                raise ValueError("it is larger than any whitening of %d dimensions" % dimensions)
+            with np.load(path, allow_pickle=False) as arrays:
+                mean, kernel = (np.asarray(arrays[name]) for name in ("mean", "kernel"))
+        except Exception as error:  # zipfile, zlib and numpy each have their own
+            reason = "it lacks %s" % error if isinstance(error, KeyError) else shorten(str(error) or repr(error), 120)
+            raise WeightsError("%s cannot be read: %s. Save the encoder again." % (path, reason))
+        shapes = mean.shape, kernel.shape
+        if mean.dtype.kind not in "fiu" or kernel.dtype.kind not in "fiu":
+            raise WeightsError("%s has no numbers (%s, %s). Save the encoder again." % (path, mean.dtype, kernel.dtype))
+        if shapes[0] != (dimensions,) or kernel.ndim != 2 or len(kernel) != dimensions or not kernel.shape[1]:
+            raise WeightsError(
+                "%s has a mean %s and a kernel %s, but the encoder's vectors have %d dimensions; the mean must be [d], "
+                "the kernel [d, k]. Save the encoder again." % ((path,) + shapes + (dimensions,))
+            )
+        if not np.isfinite(mean).all() or not np.isfinite(kernel).all():
+            raise WeightsError("%s has numbers that are not finite. Save the encoder again." % path)
+        return cls(mean, kernel)
 
     @classmethod
     def fit(cls, vectors, components=None):

@@ -63,6 +63,8 @@ def read_weights(path, labels):
         label, value = row[0].strip(), row[1].strip()
         if label not in labels:
             raise UserError("unknown label %r; the data have %s" % (label, ", ".join(labels)), path=path, line=line)
+        if label in weights:
+            raise UserError("the label %r stands twice" % label, path=path, line=line)
         try:
             weights[label] = float(value)
         except ValueError:

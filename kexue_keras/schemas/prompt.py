@@ -1,0 +1,50 @@
+"""prompt.json: patterns, words of the labels and sizes of a saved `PromptClassifier`."""
+
+from kexue_keras.schemas.messages import shown
+from kexue_keras.schemas.reading import Settings
+from kexue_keras.schemas.words import COUNT, FLAG, POSITIONS, either, keys, list_of, number, one_of, text, whole
+
+VERBALIZER_WORDS = ("words", "join", "normalize_length")
+_LABEL = {"type": ["string", "number", "boolean", "null"], "maxLength": 500}
+
+
+def _check(said):
+    if len(said["weights"]) != len(said["patterns"]):
+        return "there are %d weights for %d patterns" % (len(said["weights"]), len(said["patterns"]))
+    if not sum(said["weights"]) > 0:
+        return "the weights of the patterns are all 0"
+    labels = []
+    for label, words in said["verbalizer"]["words"]:
+        if isinstance(label, list) or not isinstance(words, list):
+            return "verbalizer.words has no pairs of a label and a list of its words"
+        if label in labels:
+            return "verbalizer.words has the label %s twice" % shown(label)
+        labels.append(label)
+    return None
+
+
+def prompt_settings(joins):
+    """The `Settings` of prompt.json.
+
+    Args:
+        joins: the ways to join the scores of several words.
+    """
+    label_and_words = list_of(either(_LABEL, list_of(text(1, 100), 1)), 2, 2)
+    verbalizer = keys(
+        {"words": list_of(label_and_words, 2), "join": one_of(*joins), "normalize_length": FLAG},
+        VERBALIZER_WORDS,
+    )
+    return Settings(
+        keys(
+            {
+                "patterns": list_of(text(1, 500), 1),
+                "weights": list_of(number(0, 1), 1),
+                "verbalizer": verbalizer,
+                "maxlen": whole(3, POSITIONS),
+                "batch_size": whole(1, COUNT),
+            },
+            ("patterns", "weights", "verbalizer", "maxlen", "batch_size"),
+        ),
+        remedy="Save the classifier again.",
+        check=_check,
+    )

@@ -1,0 +1,19 @@
+"""sentence_encoder.json: how a saved `SentenceEncoder` makes vectors of texts."""
+
+from kexue_keras.schemas.reading import Settings
+from kexue_keras.schemas.words import FLAG, POSITIONS, keys, one_of, whole
+
+
+def sentence_encoder_settings(poolings):
+    """The `Settings` of sentence_encoder.json.
+
+    Args:
+        poolings: names of the poolings there are.
+    """
+    return Settings(
+        keys(
+            {"pooling": one_of(*poolings), "length": whole(2, POSITIONS), "whitening": FLAG},
+            ("pooling", "length", "whitening"),
+        ),
+        remedy="Save the encoder again.",
+    )
