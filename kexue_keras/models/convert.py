@@ -6,10 +6,13 @@ Converting builds no model and needs no PyTorch: names are exchanged and matrice
 import os
 
 from kexue_keras.errors import WeightsError
+from kexue_keras.files.paths import path_text
 from kexue_keras.models.assign import checked_keep_tokens, record_trimming
+from kexue_keras.models.bundled import BUNDLED
 from kexue_keras.models.hf import has_hf_weights
 from kexue_keras.models.kinds import kind_of
-from kexue_keras.models.load import is_t5, make_tokenizer, read_folder
+from kexue_keras.models.load import higher_layers, is_t5, make_tokenizer, read_folder
+from kexue_keras.models.shapes import check_floats, check_shapes, warn_of_untold
 from kexue_keras.models.t5 import read_t5_folder, t5_tokenizer
 from kexue_keras.models.write import FORMATS, weights_of, write_folder
 
@@ -26,7 +29,8 @@ def save(pretrained, path, *, format="tensorflow", overwrite=False):
         overwrite: bool, replace what is there.
 
     Raises:
-        WeightsError: there is something in `path`, or the kind of model has no form in that format.
+        WeightsError: there is something in `path`, the kind of model has no form in that format, or the configuration
+            does not fit the weights (a model built with other sizes than it says).
 
     >>> import os, tempfile
     >>> folder = os.path.join(tempfile.mkdtemp(), 'hf')
@@ -34,16 +38,18 @@ def save(pretrained, path, *, format="tensorflow", overwrite=False):
     >>> sorted(os.listdir(folder))
     ['config.json', 'model.safetensors', 'tokenizer_config.json', 'vocab.txt']
     """
-    transformer, kind = pretrained.transformer, pretrained.kind
+    path, transformer, kind = path_text(path), pretrained.transformer, pretrained.kind
+    own_class = not isinstance(kind, str)
     arrays = weights_of(transformer)
     if "t5" in str(kind):
         kind = "t5"
-    elif not isinstance(kind, str):
+    elif own_class:
         kind = kind_of(arrays, pretrained.config, kind.__name__)
     config = dict(pretrained.config, num_hidden_layers=transformer.num_hidden_layers)
     config["vocab_size"] = next(
         len(v) for n, v in arrays.items() if n.endswith(("word_embeddings", "shared/embedding"))
     )
+    check_shapes(kind, config, arrays, "the model %s" % pretrained.name, complete=not own_class)
     write_folder(path, kind, config, arrays, format=format, tokenizer=pretrained.tokenizer, overwrite=overwrite)
 
 
@@ -60,10 +66,11 @@ def convert(source, target, *, format=None, keep_tokens=None, extra="error", ove
         overwrite: bool, replace what is there.
 
     Returns:
-        names of the variables that were left out: other heads than those of pretraining.
+        names of the variables that were left out: other heads than those of pretraining, with extra='ignore' also
+        layers that the configuration does not have.
 
     Raises:
-        WeightsError: see `load`; or `target` is there already.
+        WeightsError: see `load`; variables and configuration that do not fit each other; or `target` is there already.
 
     Reference: kexue.fm/archives/7867 (那个屠榜的T5模型，现在可以在中文上玩玩了), for trimming.
 
@@ -76,6 +83,7 @@ def convert(source, target, *, format=None, keep_tokens=None, extra="error", ove
     """
     if format not in FORMATS + (None,):
         raise ValueError("format=%r; it is %s" % (format, " or ".join(map(repr, FORMATS))))
+    source, target = path_text(source), path_text(target)
     theirs = os.path.isdir(source) and has_hf_weights(source)
     if format is None:
         format = "hf" if theirs == (keep_tokens is not None) else "tensorflow"
@@ -88,13 +96,19 @@ def convert(source, target, *, format=None, keep_tokens=None, extra="error", ove
     if tokens_in is None:
         raise WeightsError("%s has no token embedding; nothing was written" % variables.source)
     rows, name = variables.shape(tokens_in)[0], variables.source
+    untold = check_shapes(kind, config, variables, name)
     if keep_tokens is not None:
         keep_tokens = checked_keep_tokens(keep_tokens, rows, name, config.get("trimmed"))
     if kind == "t5":
         tokenizer = t5_tokenizer(source, None, keep_tokens, rows, name)
     else:
         tokenizer = make_tokenizer(vocabulary, rows, name, {"keep_tokens": keep_tokens}) if vocabulary else None
-    arrays = {n: variables[n] for n in variables}
+    # What belongs to layers above those of the configuration is here only if it is to be ignored.
+    higher = higher_layers(variables, config["num_hidden_layers"])
+    arrays = {n: variables[n] for n in variables if n not in higher}
+    check_floats(name, arrays)
+    if source not in BUNDLED:
+        warn_of_untold(untold, config, name)
     if keep_tokens is not None:
         config = record_trimming(config, keep_tokens, rows)
         for n in arrays:
@@ -103,4 +117,4 @@ def convert(source, target, *, format=None, keep_tokens=None, extra="error", ove
             elif n == "decoder/logits/kernel":
                 arrays[n] = arrays[n][:, keep_tokens]
     write_folder(target, kind, config, arrays, format=format, tokenizer=tokenizer, extra=extra, overwrite=overwrite)
-    return list(getattr(variables, "left_out", []))
+    return higher + list(getattr(variables, "left_out", []))

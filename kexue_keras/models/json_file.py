@@ -3,6 +3,7 @@
 import json
 
 from kexue_keras.errors import WeightsError
+from kexue_keras.files.paths import check_regular
 
 
 def read_json(path):
@@ -11,6 +12,7 @@ def read_json(path):
     Raises:
         WeightsError: there is no such file, or it holds something else.
     """
+    check_regular(path)
     try:
         with open(path, encoding="utf-8") as handle:
             found = json.load(handle)

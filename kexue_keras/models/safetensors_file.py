@@ -12,7 +12,8 @@ import struct
 
 import numpy as np
 
-from kexue_keras.errors import WeightsError
+from kexue_keras.errors import WeightsError, shorten
+from kexue_keras.files.paths import check_regular
 from kexue_keras.models.variables import Variables
 
 # What the library's words for a broken file mean.
@@ -74,6 +75,7 @@ def write_safetensors(path, arrays):
 
 
 def _opened(path):
+    check_regular(path)
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
@@ -82,7 +84,7 @@ def _opened(path):
         return safe_open(path, framework="numpy")
     except (SafetensorError, OSError, ValueError) as error:
         said = str(error)
-        reason = next((text for word, text in _REASONS.items() if word in said), said.splitlines()[0])
+        reason = next((text for word, text in _REASONS.items() if word in said), shorten(said, 120))
         raise WeightsError(
             "%s is no sound safetensors file: %s; nothing was loaded. Download it again." % (path, reason)
         )

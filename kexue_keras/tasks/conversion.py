@@ -1,11 +1,12 @@
 """What `kexue-keras convert` does: check the options, convert, say what came out."""
 
-import glob
 import json
 import os
+import warnings
 
 from kexue_keras import models
 from kexue_keras.data import UserError
+from kexue_keras.files.paths import matching
 
 
 def convert_folder(options, *, say=print):
@@ -25,19 +26,24 @@ def convert_folder(options, *, say=print):
         raise UserError("--min-count and --max-pieces choose among the pieces of a --corpus; give one")
     try:
         keep_tokens = _keep_tokens(options, say)
-        left_out = models.convert(
-            options.source,
-            options.target,
-            format=options.format,
-            keep_tokens=keep_tokens,
-            extra="ignore" if options.ignore_extra else "error",
-            overwrite=options.overwrite,
-        )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            left_out = models.convert(
+                options.source,
+                options.target,
+                format=options.format,
+                keep_tokens=keep_tokens,
+                extra="ignore" if options.ignore_extra else "error",
+                overwrite=options.overwrite,
+            )
     except (models.WeightsError, ValueError, OSError) as error:
         raise UserError(error)
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            say("note: %s" % warning.message)
     if left_out:
         say("left out (no heads of pretraining): %s" % ", ".join(left_out))
-    size = sum(os.path.getsize(path) for path in glob.glob(os.path.join(options.target, "*")))
+    size = sum(os.path.getsize(path) for path in matching(options.target, "*"))
     say("%s: %s, %.1f MB" % (options.target, ", ".join(sorted(os.listdir(options.target))), size / 1e6))
 
 
@@ -52,7 +58,7 @@ def _keep_tokens(options, say):
         return None
     if not os.path.isfile(options.corpus):
         raise UserError("no such file", path=options.corpus)
-    found = [path for path in ("spiece.model", "*.model") for path in glob.glob(os.path.join(options.source, path))]
+    found = matching(options.source, "spiece.model", "*.model")
     if not found:
         raise UserError("there is no SentencePiece model (spiece.model) to trim", path=options.source)
     trimmed = models.trim_sentencepiece(
