@@ -36,6 +36,16 @@ def is_path(thing):
     return isinstance(thing, (str, bytes, os.PathLike))
 
 
+def as_text(thing):
+    """A path type (`pathlib.Path`) as str; anything else, such as a model, a list or None, as it is.
+
+    >>> import pathlib
+    >>> as_text(pathlib.Path('a')), as_text(None)
+    ('a', None)
+    """
+    return path_text(thing) if isinstance(thing, os.PathLike) else thing
+
+
 def matching(folder, *patterns):
     """Paths of what lies in a folder under names like these, in the order of the patterns, then of the names.
 

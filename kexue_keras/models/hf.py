@@ -114,7 +114,7 @@ def _read_shards(path, index, read):
     promised = collections.defaultdict(list)
     for variable, file in places.items():
         if not isinstance(file, str) or not file.isprintable():
-            raise WeightsError("%s names %s as a file; a name is needed" % (index, ascii(shorten(repr(file)))))
+            raise WeightsError("%s names %s as a file; a name is needed" % (index, shorten(ascii(file))))
         promised[file].append(variable)
     entries = {}
     for name in sorted(promised):

@@ -10,13 +10,13 @@ Format: tensorflow/core/util/tensor_bundle, tensorflow/core/lib/io/table.
 import collections
 import os
 import struct
-import warnings
 
 import tensorflow as tf
 from tensorflow.core.protobuf import tensor_bundle_pb2
 
 from kexue_keras.errors import WeightsError, shorten
 from kexue_keras.files.paths import check_regular
+from kexue_keras.models.protobuf_message import parse_message
 
 Entry = collections.namedtuple("Entry", "shape dtype")
 
@@ -123,14 +123,8 @@ def _checked(entry, name, files):
 def _parsed(kind, value):
     if value is None:
         raise _Damaged("it has no header")
-    message = kind()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of what is told here in other words
-            read = message.ParseFromString(bytes(value))
-    except Exception:  # protobuf has several classes for it
-        raise _Damaged("an entry is none")
-    if read is not None and read != len(value):
+    message = parse_message(kind, value)
+    if message is None:
         raise _Damaged("an entry is none")
     return message
 

@@ -15,6 +15,7 @@ from bert4keras.tokenizers import SpTokenizer
 
 from kexue_keras.errors import WeightsError, shorten
 from kexue_keras.files.paths import is_path, path_text
+from kexue_keras.models.protobuf_message import parse_message
 
 _BATCH = 1000
 _LARGEST = 2**26
@@ -173,11 +174,9 @@ def _proto(model):
             raise WeightsError("%s has %d bytes; that is no SentencePiece model" % (model, os.path.getsize(model)))
         with open(model, "rb") as handle:
             model = handle.read()
-    proto = sentencepiece_model_pb2.ModelProto()
-    try:
-        proto.ParseFromString(model)
-    except Exception as error:  # protobuf has several classes for it
-        raise WeightsError("%s is no SentencePiece model, or was cut short: %s" % (source, shorten(error, 120)))
+    proto = parse_message(sentencepiece_model_pb2.ModelProto, model)
+    if proto is None:
+        raise WeightsError("%s is no SentencePiece model, or was cut short. Download it again." % source)
     if not proto.pieces:
         raise WeightsError("%s is no SentencePiece model: it has no pieces" % source)
     # They come after the pieces, so a file that was cut between two pieces has none.

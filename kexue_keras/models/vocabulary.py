@@ -164,5 +164,6 @@ def keep(tokens, keep_tokens):
 
 def checksum(path):
     """SHA-256 of a vocabulary file, as hexadecimal digits."""
+    check_regular(path)
     with open(path, "rb") as handle:
         return hashlib.sha256(handle.read()).hexdigest()

@@ -6,6 +6,7 @@ Defaults stand in the argparse declarations alone; `finetune` and `--config` tak
 import argparse
 
 from kexue_keras.data.tables import KINDS, MAX_LINE
+from kexue_keras.files.paths import as_text
 from kexue_keras.models.similarity.pooling import POOLINGS
 from kexue_keras.tasks.recipe import TECHNIQUES
 
@@ -156,5 +157,6 @@ def make_options(**given):
     unknown = sorted(set(given) - set(options))
     if unknown:
         raise TypeError("no option %s; there are: %s" % (", ".join(unknown), ", ".join(sorted(options))))
-    options.update(given)
+    # config.json keeps them, and knows no path types.
+    options.update({name: as_text(value) for name, value in given.items()})
     return argparse.Namespace(**options)

@@ -5,6 +5,7 @@ import os
 from bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab, save_vocab
 
 from kexue_keras.data import UserError
+from kexue_keras.models.vocabulary import checksum
 from kexue_keras.tasks.checkpoint import atomic_path, read_json, write_json
 
 
@@ -38,6 +39,7 @@ def save_tokenizer(tokenizer, folder):
         kept = load_vocab(os.path.join(folder, "vocab.txt"))
         if kept != tokenizer._token_dict:
             raise UserError("the vocabulary has gaps or tokens with spaces and cannot be written to vocab.txt")
+    config["sha256"] = checksum(os.path.join(folder, config["vocabulary"]))
     write_json(os.path.join(folder, "tokenizer.json"), config)
 
 
@@ -45,12 +47,19 @@ def load_tokenizer(folder):
     """The tokenizer that `save_tokenizer` wrote.
 
     Raises:
-        UserError: a file is missing.
+        UserError: a file is missing, or the vocabulary is not the one that was written.
     """
     config = read_json(os.path.join(folder, "tokenizer.json"))
     vocabulary = os.path.join(folder, config.pop("vocabulary"))
     if not os.path.exists(vocabulary):
         raise UserError("no such file", path=vocabulary)
+    expected = config.pop("sha256", None)  # runs of earlier versions have none
+    if expected is not None and checksum(vocabulary) != expected:
+        raise UserError(
+            "this is not the vocabulary that the run was trained with (its SHA-256 is not %.12s...); put that one back"
+            % expected,
+            path=vocabulary,
+        )
     if vocabulary.endswith(".model"):
         return SpTokenizer(vocabulary, **config)
     return Tokenizer(vocabulary, **config)

@@ -11,6 +11,7 @@ import numpy as np
 
 from kexue_keras.data.batches import BucketedBatches, encode
 from kexue_keras.errors import WeightsError
+from kexue_keras.files.paths import is_path
 from kexue_keras.models.convert import save
 from kexue_keras.models.json_file import read_json, write_json
 from kexue_keras.models.load import load
@@ -54,7 +55,7 @@ class SentenceEncoder(object):
 
     def __init__(self, pretrained, *, pooling="mean", length=64, **arguments):
         check_pooling(pooling)
-        if isinstance(pretrained, str):
+        if is_path(pretrained):
             if POOLINGS[pooling]:
                 arguments.setdefault("with_pool", POOLINGS[pooling])
             pretrained = load(pretrained, **arguments)
