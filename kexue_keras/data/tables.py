@@ -12,6 +12,7 @@ import sys
 import zlib
 
 from kexue_keras.errors import UserError, shorten
+from kexue_keras.files.paths import path_text
 
 KINDS = ("tsv", "csv", "jsonl")
 SUFFIXES = {".tsv": "tsv", ".csv": "csv", ".json": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -62,6 +63,7 @@ def read_table(path, *, kind=None, header="auto", max_line=MAX_LINE, known=()):
     Raises:
         UserError: no such file, not UTF-8, empty, a line too long, rows of different width, no JSON.
     """
+    path = path_text(path)
     lines = _Lines(path, max_line)
     first = next(lines, None)
     if first is None:

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from kexue_keras.backend import K
 from kexue_keras.errors import WeightsError
+from kexue_keras.models.shapes import check_floats
 
 
 def load_weights(transformer, checkpoint, *, source, missing="error"):
@@ -38,6 +39,7 @@ def load_weights(transformer, checkpoint, *, source, missing="error"):
                 continue
             if value is None:
                 continue
+            check_floats(source, {name: value})
             if K.int_shape(weight) != np.shape(value):
                 misshapen.append("%s: the model has %s, the file %s" % (name, K.int_shape(weight), np.shape(value)))
             pairs.append((weight, value))

@@ -7,11 +7,13 @@ import os
 
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import check_target, restore_interrupted, whole_folder
+from kexue_keras.files.paths import path_text
 from kexue_keras.models.assign import checked_keep_tokens, record_trimming
 from kexue_keras.models.bundled import BUNDLED
 from kexue_keras.models.hf import has_hf_weights
 from kexue_keras.models.kinds import kind_of
-from kexue_keras.models.load import is_t5, make_tokenizer, read_folder
+from kexue_keras.models.load import higher_layers, is_t5, make_tokenizer, read_folder
+from kexue_keras.models.shapes import check_floats, check_shapes, warn_of_untold
 from kexue_keras.models.t5 import read_t5_folder, t5_tokenizer
 from kexue_keras.models.write import FORMATS, fill_folder, weights_of
 
@@ -28,8 +30,9 @@ def save(pretrained, path, *, format="tensorflow", overwrite=False):
         overwrite: bool, replace a folder that this function (or `convert`) wrote; others are never deleted.
 
     Raises:
-        WeightsError: there is something in `path` that is not to be replaced, an empty name, the current folder, or the
-            kind of model has no form in that format.
+        WeightsError: there is something in `path` that is not to be replaced, an empty name, the current folder, the
+            kind of model has no form in that format, or the configuration does not fit the weights (a model built with
+            other sizes than it says).
         OSError: a full disk and the like; what was in `path` is as before.
 
     >>> import os, tempfile
@@ -52,15 +55,17 @@ def save_into(folder, pretrained, *, format="tensorflow"):
         WeightsError: see `save`.
     """
     transformer, kind = pretrained.transformer, pretrained.kind
+    own_class = not isinstance(kind, str)
     arrays = weights_of(transformer)
     if "t5" in str(kind):
         kind = "t5"
-    elif not isinstance(kind, str):
+    elif own_class:
         kind = kind_of(arrays, pretrained.config, kind.__name__)
     config = dict(pretrained.config, num_hidden_layers=transformer.num_hidden_layers)
     config["vocab_size"] = next(
         len(v) for n, v in arrays.items() if n.endswith(("word_embeddings", "shared/embedding"))
     )
+    check_shapes(kind, config, arrays, "the model %s" % pretrained.name, complete=not own_class)
     fill_folder(folder, kind, config, arrays, format=format, tokenizer=pretrained.tokenizer)
 
 
@@ -78,10 +83,12 @@ def convert(source, target, *, format=None, keep_tokens=None, extra="error", ove
             deleted.
 
     Returns:
-        names of the variables that were left out: other heads than those of pretraining.
+        names of the variables that were left out: other heads than those of pretraining, with extra='ignore' also
+        layers that the configuration does not have.
 
     Raises:
-        WeightsError: see `load`; or `target` is no place where something may be written, see `save`.
+        WeightsError: see `load`; variables and configuration that do not fit each other; or `target` is no place where
+            something may be written, see `save`.
         OSError: a full disk and the like; what was in `target` is as before.
 
     Reference: kexue.fm/archives/7867 (那个屠榜的T5模型，现在可以在中文上玩玩了), for trimming.
@@ -95,6 +102,7 @@ def convert(source, target, *, format=None, keep_tokens=None, extra="error", ove
     """
     if format not in FORMATS + (None,):
         raise ValueError("format=%r; it is %s" % (format, " or ".join(map(repr, FORMATS))))
+    source, target = path_text(source), path_text(target)
     restore_interrupted(source)
     check_target(target, overwrite=overwrite, inputs=() if source in BUNDLED else (source,))
     theirs = os.path.isdir(source) and has_hf_weights(source)
@@ -109,13 +117,19 @@ def convert(source, target, *, format=None, keep_tokens=None, extra="error", ove
     if tokens_in is None:
         raise WeightsError("%s has no token embedding; nothing was written" % variables.source)
     rows, name = variables.shape(tokens_in)[0], variables.source
+    untold = check_shapes(kind, config, variables, name)
     if keep_tokens is not None:
         keep_tokens = checked_keep_tokens(keep_tokens, rows, name, config.get("trimmed"))
     if kind == "t5":
         tokenizer = t5_tokenizer(source, None, keep_tokens, rows, name)
     else:
         tokenizer = make_tokenizer(vocabulary, rows, name, {"keep_tokens": keep_tokens}) if vocabulary else None
-    arrays = {n: variables[n] for n in variables}
+    # What belongs to layers above those of the configuration is here only if it is to be ignored.
+    higher = higher_layers(variables, config["num_hidden_layers"])
+    arrays = {n: variables[n] for n in variables if n not in higher}
+    check_floats(name, arrays)
+    if source not in BUNDLED:
+        warn_of_untold(untold, config, name)
     if keep_tokens is not None:
         config = record_trimming(config, keep_tokens, rows)
         for n in arrays:
@@ -125,4 +139,4 @@ def convert(source, target, *, format=None, keep_tokens=None, extra="error", ove
                 arrays[n] = arrays[n][:, keep_tokens]
     with whole_folder(target, overwrite=overwrite, inputs=() if source in BUNDLED else (source,)) as folder:
         fill_folder(folder, kind, config, arrays, format=format, tokenizer=tokenizer, extra=extra)
-    return list(getattr(variables, "left_out", []))
+    return higher + list(getattr(variables, "left_out", []))

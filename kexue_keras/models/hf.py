@@ -4,18 +4,19 @@ Their variables are given the names of Google's checkpoints, which are those of 
 no difference. Nothing of PyTorch is needed or executed.
 """
 
-import glob
-import json
+import collections
 import os
 
 import numpy as np
 
-from kexue_keras.errors import WeightsError
+from kexue_keras.errors import WeightsError, shorten
+from kexue_keras.files.paths import matching
 from kexue_keras.models.hf_config import from_hf, hf_kind
 from kexue_keras.models.hf_names import hf_copies, hf_names, hf_needless
 from kexue_keras.models.safetensors_file import read_safetensors
 from kexue_keras.models.torch_file import read_torch
 from kexue_keras.models.variables import Variables
+from kexue_keras.schemas import read_object
 
 # In the order in which they are preferred.
 _FILES = (
@@ -29,8 +30,7 @@ _FILES = (
 def has_hf_weights(path):
     """Whether a folder has weights of Hugging Face (and no TensorFlow checkpoint)."""
     patterns = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model*.index.json")
-    found = any(glob.glob(os.path.join(path, pattern)) for pattern in patterns)
-    return found and not glob.glob(os.path.join(path, "*.index"))
+    return bool(matching(path, *patterns)) and not matching(path, "*.index")
 
 
 def read_hf(path, config, *, extra="error"):
@@ -107,21 +107,24 @@ def _read_files(path):
 
 
 def _read_shards(path, index, read):
-    try:
-        with open(index, encoding="utf-8") as handle:
-            places = json.load(handle)["weight_map"]
-        files = sorted(set(places.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError("%s is no index of shards (a JSON object with weight_map): %r" % (index, error))
+    places = read_object(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise WeightsError("%s is no index of shards (a JSON object with weight_map)" % index)
+    # Of each file at once, not file by file through all names: an index can name any number of both.
+    promised = collections.defaultdict(list)
+    for variable, file in places.items():
+        if not isinstance(file, str) or not file.isprintable():
+            raise WeightsError("%s names %s as a file; a name is needed" % (index, shorten(ascii(file))))
+        promised[file].append(variable)
     entries = {}
-    for name in files:
-        if os.path.basename(name) != name:
+    for name in sorted(promised):
+        if os.path.basename(name) != name or name in ("", ".", ".."):
             raise WeightsError("%s names %r, which lies outside of the folder" % (index, name))
         if not os.path.exists(os.path.join(path, name)):
             raise WeightsError("%s: the shard %s is missing; nothing was loaded" % (path, name))
         shard = read(os.path.join(path, name))
-        absent = [n for n, file in places.items() if file == name and n not in shard]
+        absent = [n for n in promised[name] if n not in shard]
         if absent:
             raise WeightsError("%s promises %s in %s, which is not there" % (index, ", ".join(absent[:3]), name))
-        entries.update({n: (shard.shape(n), lambda n=n, s=shard: s[n]) for n in shard if places.get(n) == name})
+        entries.update({n: (shard.shape(n), lambda n=n, s=shard: s[n]) for n in promised[name]})
     return Variables(index, entries)

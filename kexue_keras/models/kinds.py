@@ -2,6 +2,8 @@
 
 from bert4keras import models as bert4keras_models
 
+from kexue_keras.errors import WeightsError
+
 CLASSES = {
     "bert": bert4keras_models.BERT,
     "roberta": bert4keras_models.BERT,
@@ -26,7 +28,7 @@ def kind_of(variables, config, source):
         'bert', 'albert', 'electra', 'nezha', 'roformer' or 'roformer_v2'.
 
     Raises:
-        ValueError: it looks like none of these.
+        WeightsError: it looks like none of these.
 
     >>> kind_of(['electra/embeddings/word_embeddings'], {}, 'folder')
     'electra'
@@ -39,11 +41,11 @@ def kind_of(variables, config, source):
     if has("electra/") or has("discriminator_predictions/"):
         return "electra"
     if has("shared/embedding") or has("/block_000/"):
-        raise ValueError(
+        raise WeightsError(
             "%s is a T5 checkpoint: load it with kexue_keras.models.load_t5, or without kind=... and model=..." % source
         )
     if not has("bert/embeddings/word_embeddings"):
-        raise ValueError(
+        raise WeightsError(
             "%s: expected the variable bert/embeddings/word_embeddings; found %s ... Give kind=... if you know what "
             "it is" % (source, ", ".join(sorted(names)[:3]))
         )

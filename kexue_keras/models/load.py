@@ -5,15 +5,15 @@ and vocab.txt; or what Hugging Face's library writes: config.json and model.safe
 shapes of all variables are compared before a single weight is set, so that nothing is ever loaded by half.
 """
 
-import glob
 import os
 import re
 
 from bert4keras.models import build_transformer_model
-from bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab
+from bert4keras.tokenizers import Tokenizer
 
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import restore_interrupted
+from kexue_keras.files.paths import matching, path_text
 from kexue_keras.models.activations import check_activation
 from kexue_keras.models.assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.models.bundled import ASSETS, BUNDLED, bundled_config, bundled_variables
@@ -22,8 +22,11 @@ from kexue_keras.models.hf import has_hf_weights, read_hf
 from kexue_keras.models.hf_config import hf_kind
 from kexue_keras.models.kinds import kind_of
 from kexue_keras.models.rotary import check_even_heads, extend_with_rotary_table
+from kexue_keras.models.shapes import check_ranks
 from kexue_keras.models.t5 import load_t5
+from kexue_keras.models.trimming import sentencepiece_tokenizer
 from kexue_keras.models.variables import from_arrays, read_tensorflow
+from kexue_keras.models.vocabulary import check_length, check_special, keep, read_vocabulary
 from kexue_keras.schemas import BERT_CONFIG, read_lower_case, read_object, read_settings
 from kexue_keras.schemas.bert_config import build_arguments
 
@@ -73,7 +76,8 @@ def load(name_or_path, *, kind=None, model=None, tokenizer=None, missing="error"
 
     Args:
         name_or_path: 'me5-zh-char', 'me5-zh-sp', 'me5-zh-char-mlm' (bundled), or a folder: with `*.ckpt.index`, a JSON
-            configuration and vocab.txt, or with Hugging Face's config.json and weights. A T5 goes on to `load_t5`.
+            configuration and vocab.txt, or with Hugging Face's config.json and weights; str or any path type. A T5 goes
+            on to `load_t5`.
         kind: 'bert', 'roberta', 'albert', 'nezha', 'roformer', 'roformer_v2', 'electra', ...; None reads it from the
             checkpoint's variables and the configuration.
         model: a subclass of a bert4keras model class to build instead of the one of that kind.
@@ -101,6 +105,7 @@ def load(name_or_path, *, kind=None, model=None, tokenizer=None, missing="error"
     >>> encoder.model.predict([np.array([token_ids]), np.array([segment_ids])]).shape
     (1, 8, 384)
     """
+    name_or_path = path_text(name_or_path)
     if missing not in ("error", "initialise"):
         raise ValueError("missing=%r; it is 'error' or 'initialise'" % (missing,))
     if extra not in ("error", "ignore"):
@@ -148,6 +153,7 @@ def read_folder(name_or_path, *, kind=None, extra="error"):
     Raises:
         WeightsError: see `load`.
     """
+    name_or_path = path_text(name_or_path)
     if name_or_path in BUNDLED:
         source = os.path.join(ASSETS, "me5_zh_q4.npz")
         vocabulary = os.path.join(ASSETS, BUNDLED[name_or_path].vocabulary)
@@ -158,12 +164,14 @@ def read_folder(name_or_path, *, kind=None, extra="error"):
         config = read_object(config_file)
         _, detected = hf_kind(config, config_file)
         config, variables = read_hf(name_or_path, config, extra=extra)
+        check_ranks(variables)
         return kind or detected, config, variables, _vocabulary(name_or_path)
     config_file, prefix, vocabulary = find_files(name_or_path)
     config = read_settings(config_file, BERT_CONFIG)
     check_activation(config["hidden_act"], config_file)
     variables = read_tensorflow(prefix)
-    beyond = _beyond(variables, config["num_hidden_layers"])
+    check_ranks(variables)
+    beyond = higher_layers(variables, config["num_hidden_layers"])
     if beyond and extra == "error":
         raise WeightsError(
             "%s says num_hidden_layers %d, but %s has %d variables of higher layers, first of them %s; nothing was "
@@ -173,22 +181,28 @@ def read_folder(name_or_path, *, kind=None, extra="error"):
     return kind or kind_of(list(variables), config, name_or_path), config, variables, vocabulary
 
 
-def _beyond(variables, layers):
+def higher_layers(variables, layers):
+    """Names of the variables of a BERT or an ELECTRA that belong to layers from number `layers` on.
+
+    >>> higher_layers(['bert/encoder/layer_0/x', 'bert/encoder/layer_2/x'], 2)
+    ['bert/encoder/layer_2/x']
+    """
     numbers = ((n, re.match(r"(?:bert|electra)/encoder/layer_(\d+)/", n)) for n in variables)
     return [name for name, number in numbers if number and int(number.group(1)) >= layers]
 
 
 def is_t5(path):
     """Whether a folder is T5's; anything that is wrong with it is told later, by who reads it."""
+    path = path_text(path)
     if path in BUNDLED or not os.path.isdir(path):
         return False
-    if has_hf_weights(path):
-        try:
+    try:
+        if has_hf_weights(path):
             return read_object(os.path.join(path, "config.json")).get("model_type") in ("t5", "mt5")
-        except WeightsError:
-            return False
-    indexes = glob.glob(os.path.join(path, "*.index"))
-    return len(indexes) == 1 and "shared/embedding" in read_tensorflow(indexes[0][: -len(".index")])
+        indexes = matching(path, "*.index")
+        return len(indexes) == 1 and "shared/embedding" in read_tensorflow(indexes[0][: -len(".index")])
+    except WeightsError:
+        return False
 
 
 def find_files(path):
@@ -207,14 +221,14 @@ def find_files(path):
         raise WeightsError("%s: expected a configuration such as bert_config.json; found %s" % (path, listing))
     if len(configs) > 1:
         raise WeightsError("%s: several configurations (%s); keep one" % (path, ", ".join(map(str, configs))))
-    indexes = sorted(glob.glob(os.path.join(path, "*.index")))
+    indexes = matching(path, "*.index")
     if len(indexes) != 1:
         raise WeightsError(
             "%s: expected one TensorFlow checkpoint (*.index and its data file), or Hugging Face's weights; found %d "
             "checkpoints among %s" % (path, len(indexes), listing)
         )
     prefix = indexes[0][: -len(".index")]
-    if not glob.glob(prefix + ".data-*"):
+    if not any(name.startswith(os.path.basename(prefix) + ".data-") for name in os.listdir(path)):
         raise WeightsError("%s: %s.data-00000-of-00001 is missing; found %s" % (path, prefix, listing))
     return configs[0], prefix, _vocabulary(path)
 
@@ -225,11 +239,7 @@ def _vocabulary(path):
 
 
 def _candidates(path, *patterns):
-    for pattern in patterns:
-        found = sorted(glob.glob(os.path.join(path, pattern)))
-        if found:
-            return found
-    return []
+    return next((found for found in (matching(path, pattern) for pattern in patterns) if found), [])
 
 
 def _embedding_rows(variables, config):
@@ -244,25 +254,18 @@ def make_tokenizer(vocabulary, rows, source, build):
     """The tokenizer of a vocabulary file, cut to `build["keep_tokens"]`.
 
     Raises:
-        WeightsError: the vocabulary has not as many tokens as the embedding has rows.
+        WeightsError: the vocabulary is damaged, or has not as many tokens as the embedding has rows.
     """
+    kept = build.get("keep_tokens")
     if vocabulary.endswith(".model"):
-        tokenizer = SpTokenizer(vocabulary, token_start="<s>", token_end="</s>")
-        tokens = tokenizer._vocab_size
-    else:
-        token_dict = load_vocab(vocabulary)
-        tokens = len(token_dict)
-    if tokens != rows:
-        raise WeightsError(
-            "%s has %d tokens, but the token embedding of %s has %d rows; give the vocabulary that belongs to it"
-            % (vocabulary, tokens, source, rows)
-        )
-    if vocabulary.endswith(".model"):
+        tokenizer = sentencepiece_tokenizer(vocabulary, token_start="<s>")
+        check_length(tokenizer._vocab_size, rows, vocabulary, source)
         return tokenizer
-    keep, compound = build.get("keep_tokens"), build.get("compound_tokens")
-    if compound is not None:
+    tokens = read_vocabulary(vocabulary)
+    check_length(len(tokens), rows, vocabulary, source)
+    if build.get("compound_tokens") is not None:
         raise ValueError("with compound_tokens only you know what the new tokens are called: give tokenizer=...")
-    if keep is not None:
-        by_id = {i: token for token, i in token_dict.items()}
-        token_dict = {by_id[i]: new for new, i in enumerate(keep)}
-    return Tokenizer(token_dict, do_lower_case=read_lower_case(os.path.dirname(vocabulary)))
+    if kept is not None:
+        tokens = keep(tokens, kept)
+        check_special(tokens, "keep_tokens (of %s)" % vocabulary)
+    return Tokenizer(tokens, do_lower_case=read_lower_case(os.path.dirname(vocabulary)))

@@ -1,7 +1,7 @@
-"""Weights in the safetensors format, read and written by the library of that name.
+"""Weights in the safetensors format, checked and written by the library of that name.
 
-The library checks lengths, offsets and shapes before anything is read and maps the file into memory, so a header that
-lies costs nothing. Here its errors get a file name and a reason, and bfloat16, which numpy does not have, is read too.
+The library checks lengths, offsets and shapes before anything is read, so a header that lies costs nothing. Here its
+errors get a file name and a reason, and bfloat16, which numpy does not have, is read too.
 
 Reference: https://github.com/huggingface/safetensors.
 """
@@ -13,8 +13,9 @@ import struct
 
 import numpy as np
 
-from kexue_keras.errors import WeightsError
+from kexue_keras.errors import WeightsError, shorten
 from kexue_keras.files import atomic_path
+from kexue_keras.files.paths import check_regular
 from kexue_keras.models.variables import Variables
 
 # What the library's words for a broken file mean.
@@ -30,6 +31,9 @@ _REASONS = {
     "TensorInvalidInfo": "a shape in its header does not go with the number of bytes",
     "ValidationOverflow": "a shape in its header is too large for any computer",
 }
+_KINDS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "?"}
+_KINDS.update({"%s%d" % (sign.upper(), 8 * n): "<%s%d" % (sign, n) for sign in "iu" for n in (1, 2, 4, 8)})
+_LONGEST_HEADER = 5 * 10**6
 
 
 def read_safetensors(path):
@@ -53,12 +57,15 @@ def read_safetensors(path):
     >>> read_safetensors(path)['a']
     array([0., 1., 2.], dtype=float32)
     """
-    names, types = {}, {}
-    with _opened(path) as file:
-        for name in file.keys():
-            part = file.get_slice(name)
-            types[name], names[name] = part.get_dtype(), tuple(part.get_shape())
-    entries = {n: (names[n], lambda n=n: _read(path, n, types[n], names[n])) for n in sorted(names)}
+    check_regular(path)
+    _check_with_library(path)
+    start, header = _header(path)
+    entries = {}
+    for name in sorted(header):
+        if name != "__metadata__":
+            entry = header[name]
+            shape = tuple(entry["shape"])
+            entries[name] = (shape, lambda n=name, e=entry, s=shape: _read(path, start, n, e, s))
     return Variables(path, entries)
 
 
@@ -84,41 +91,52 @@ def write_safetensors(path, arrays):
             raise OSError("%s cannot be written: %s" % (os.path.basename(path), reason))
 
 
-def _opened(path):
+def _check_with_library(path):
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
         raise ImportError("reading %s needs the package safetensors: pip install 'safetensors>=0.4,<0.6'" % path)
     try:
-        return safe_open(path, framework="numpy")
+        with safe_open(path, framework="numpy"):
+            return
     except (SafetensorError, OSError, ValueError) as error:
         said = str(error)
-        reason = next((text for word, text in _REASONS.items() if word in said), said.splitlines()[0])
+        reason = next((text for word, text in _REASONS.items() if word in said), shorten(said, 120))
         raise WeightsError(
             "%s is no sound safetensors file: %s; nothing was loaded. Download it again." % (path, reason)
         )
 
 
-def _read(path, name, kind, shape):
-    if kind == "BF16":
-        # The upper half of a float32.
-        return (_bytes(path, name).view("<u2").astype("uint32") << 16).view("float32").reshape(shape)
-    try:
-        with _opened(path) as file:
-            value = file.get_tensor(name)
-    except (AttributeError, TypeError, KeyError):
+def _header(path):
+    """(where the numbers begin, the header) of a file that the library has found sound.
+
+    The library goes through the whole header for each name that it is asked for, which takes minutes where there are
+    many; here it is gone through once.
+    """
+    with open(path, "rb") as handle:
+        (length,) = struct.unpack("<Q", handle.read(8))
+        if length > _LONGEST_HEADER:
+            raise WeightsError(
+                "%s has a header of %d bytes; that of a model has some ten thousand. Nothing was loaded"
+                % (path, length)
+            )
+        return 8 + length, json.loads(handle.read(length).decode("utf-8"))
+
+
+def _read(path, start, name, entry, shape):
+    kind = entry["dtype"]
+    if kind not in _KINDS:
         raise WeightsError(
             "%s: %s is stored as %s, which numpy does not have; store it as F32, F16 or BF16" % (path, name, kind)
         )
-    except ValueError as error:
+    first, last = entry["data_offsets"]
+    try:
+        with open(path, "rb") as handle:
+            handle.seek(start + first)
+            value = np.frombuffer(handle.read(last - first), _KINDS[kind]).reshape(shape)
+    except (OSError, ValueError, OverflowError) as error:
         raise WeightsError("%s: %s has the impossible shape %s: %s" % (path, name, shape, error))
-    return value.astype("float32") if value.dtype == np.float16 else value
-
-
-def _bytes(path, name):
-    """The bytes of a tensor in a file that `_opened` has found sound."""
-    with open(path, "rb") as handle:
-        (length,) = struct.unpack("<Q", handle.read(8))
-        first, last = json.loads(handle.read(length).decode("utf-8"))[name]["data_offsets"]
-        handle.seek(8 + length + first)
-        return np.frombuffer(handle.read(last - first), "uint8")
+    if kind == "BF16":
+        # The upper half of a float32.
+        return (value.astype("uint32") << 16).view("float32")
+    return value.astype("float32") if kind == "F16" else value

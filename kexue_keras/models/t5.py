@@ -4,21 +4,23 @@
 Text-to-Text Transformer, arXiv 1910.10683; mT5, arXiv 2010.11934.
 """
 
-import glob
 import os
 
 from bert4keras.models import build_transformer_model
-from bert4keras.tokenizers import Tokenizer, load_vocab
+from bert4keras.tokenizers import Tokenizer
 
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import restore_interrupted
+from kexue_keras.files.paths import is_path, matching, path_text
 from kexue_keras.models.assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.models.hf import has_hf_weights, read_hf
 from kexue_keras.models.hf_config import hf_kind
+from kexue_keras.models.shapes import check_ranks
 from kexue_keras.models.t5_config import t5_config, usual_t5_names
 from kexue_keras.models.t5_model import T5
 from kexue_keras.models.trimming import keep_pieces, sentencepiece_tokenizer
 from kexue_keras.models.variables import read_tensorflow
+from kexue_keras.models.vocabulary import check_length, check_special, keep, read_vocabulary
 from kexue_keras.schemas import read_lower_case, read_object
 from kexue_keras.schemas.t5_config import build_arguments
 
@@ -102,6 +104,8 @@ def load_t5(path, *, config=None, keep_tokens=None, tokenizer=None, model=T5, mi
     """
     if build.pop("application", "encoder") != "encoder":
         raise ValueError("T5 is an encoder and a decoder; there is no application='lm' or 'unilm' of it")
+    path = path_text(path)
+    config = path_text(config) if is_path(config) else config
     restore_interrupted(path)
     if not os.path.isdir(path):
         raise WeightsError("no model %r: it is not a folder" % (path,))
@@ -133,16 +137,18 @@ def read_t5_folder(path, config, extra):
         if kind != "t5":
             raise WeightsError("%s is of a %s, not a T5; load it with kexue_keras.models.load" % (config_file, kind))
         own, variables = read_hf(path, theirs, extra=extra)
+        check_ranks(variables)
         own = t5_config(path, variables, own if config in (None, "hf") else config)
         own.setdefault("norm_name", "rms_norm" if own["model_type"] == "mt5" else "layer_norm")
         return own, variables
-    indexes = sorted(glob.glob(os.path.join(path, "*.index")))
+    indexes = matching(path, "*.index")
     if len(indexes) != 1:
         raise WeightsError(
             "%s: expected one TensorFlow checkpoint (*.index and its data) or Hugging Face's weights; found %d "
             "checkpoints among %s" % (path, len(indexes), ", ".join(sorted(os.listdir(path))) or "nothing")
         )
     variables, word = usual_t5_names(read_tensorflow(indexes[0][: -len(".index")]))
+    check_ranks(variables)
     return dict(t5_config(path, variables, config), norm_name=word), variables
 
 
@@ -154,21 +160,21 @@ def t5_tokenizer(path, tokenizer, keep_tokens, rows, source):
     """
     whole = keep_tokens is None
     if tokenizer is None:
-        names = [n for p in ("spiece.model", "sentencepiece*.model", "*.model", "vocab.txt") for n in _found(path, p)]
+        names = matching(path, "spiece.model", "sentencepiece*.model", "*.model", "vocab.txt")
         if not names:
             return None
         if names[0].endswith(".txt"):
-            tokens = load_vocab(names[0])
+            tokens = read_vocabulary(names[0])
+            check_length(len(tokens), rows, names[0], source)
             if not whole:
-                by_id = {i: token for token, i in tokens.items()}
-                tokens = {by_id.get(i, "[kept %d]" % i): new for new, i in enumerate(keep_tokens)}
+                tokens = keep(tokens, keep_tokens)
+                check_special(tokens, "keep_tokens (of %s)" % names[0])
             tokenizer = Tokenizer(tokens, do_lower_case=read_lower_case(path))
         elif whole:
             tokenizer = sentencepiece_tokenizer(names[0])
         else:
-            with open(names[0], "rb") as handle:
-                tokenizer = sentencepiece_tokenizer(keep_pieces(handle.read(), keep_tokens))
-    elif isinstance(tokenizer, (str, bytes)):
+            tokenizer = sentencepiece_tokenizer(keep_pieces(names[0], keep_tokens))
+    elif is_path(tokenizer):
         tokenizer = sentencepiece_tokenizer(tokenizer)
     size = getattr(tokenizer, "_vocab_size", None)
     rows = rows if whole else len(keep_tokens)
@@ -185,7 +191,3 @@ def t5_tokenizer(path, tokenizer, keep_tokens, rows, source):
             )
         )
     return tokenizer
-
-
-def _found(path, pattern):
-    return sorted(glob.glob(os.path.join(path, pattern)))

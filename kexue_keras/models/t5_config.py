@@ -1,11 +1,11 @@
 """The configuration of a T5 from what lies beside its weights: config.json, gin, or the shapes of the variables."""
 
 import ast
-import glob
 import os
 import re
 
 from kexue_keras.errors import WeightsError
+from kexue_keras.files.paths import matching
 from kexue_keras.models.activations import check_activation
 from kexue_keras.models.hf_config import from_hf, is_hf_config
 from kexue_keras.models.variables import is_optimizers
@@ -182,7 +182,7 @@ def _read(path, config):
     else:
         patterns = {"hf": ["config.json", "*config*.json"], "gin": ["operative_config.gin", "*.gin"]}
         patterns = sum((patterns[k] for k in ([config] if config else ["hf", "gin"])), [])
-        files = [f for p in patterns for f in sorted(glob.glob(os.path.join(path, p)))]
+        files = matching(path, *patterns)
         files = [f for f in files if os.path.basename(f) not in ("generation_config.json", "tokenizer_config.json")]
         if not files:
             if config is None:

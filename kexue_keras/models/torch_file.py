@@ -1,39 +1,25 @@
 """pytorch_model.bin without PyTorch and without executing what is pickled in it.
 
-The file is a pickle, which says what tensors there are, and their bytes, in a zip archive since PyTorch 1.6. A
-pickle can name any function to be called; here the few names that tensors need stand for functions of this file, and
-any other name is refused before anything is called.
+The file is a pickle, which says what tensors there are (`torch_pickle.py`), and their bytes, in a zip archive since
+PyTorch 1.6.
 """
 
-import collections
 import io
 import os
-import pickle
+import struct
 import zipfile
 
 import numpy as np
 
-from kexue_keras.errors import WeightsError
+from kexue_keras.errors import WeightsError, shorten
+from kexue_keras.files.paths import check_regular
+from kexue_keras.models.torch_pickle import Bounded, Refused, Storage, Tensor, Unpickler
 from kexue_keras.models.variables import Variables
 
-_STORAGES = {
-    "FloatStorage": "<f4",
-    "DoubleStorage": "<f8",
-    "HalfStorage": "<f2",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "i1",
-    "ByteStorage": "u1",
-    "BoolStorage": "?",
-}
-Storage = collections.namedtuple("Storage", "kind key")
-Tensor = collections.namedtuple("Tensor", "storage offset shape strides")
-
-
-class _Refused(Exception):
-    pass
+# What the zip archive of a damaged or malicious file can raise: names that are not UTF-8 (ValueError), entries that are
+# encrypted (RuntimeError) or packed in unknown ways (NotImplementedError), places outside of the file.
+_ZIP_ERRORS = (zipfile.BadZipFile, ValueError, RuntimeError, OSError, EOFError, KeyError, OverflowError, struct.error)
+_LARGEST_PICKLE = 2**26
 
 
 def read_torch(path):
@@ -48,18 +34,20 @@ def read_torch(path):
     Raises:
         WeightsError: the pickle names anything but tensors, or the file is cut short or damaged.
     """
+    check_regular(path)
     try:
         with open(path, "rb") as handle:
             old = handle.read(1) == b"\x80"
         tensors, sizes, read = (_open_old if old else _open_zip)(path)
         for name, tensor in tensors.items():
             _check(name, tensor, sizes)
-    except zipfile.BadZipFile as error:
-        raise WeightsError(
-            "%s is no file of PyTorch or was cut short: %s; nothing was loaded. Download it again." % (path, error)
-        )
-    except _Refused as error:
+    except Refused as error:
         raise WeightsError("%s is not read: %s; nothing was loaded" % (path, error))
+    except _ZIP_ERRORS as error:
+        raise WeightsError(
+            "%s is no file of PyTorch or was cut short: %s; nothing was loaded. Download it again."
+            % (path, shorten(error, 120))
+        )
     entries = {n: (t.shape, lambda n=n, t=t: _read(path, n, t, read)) for n, t in tensors.items()}
     return Variables(path, entries)
 
@@ -70,16 +58,21 @@ def _open_zip(path):
         infos = {info.filename: info for info in archive.infolist()}
         listing = [name for name in infos if name.endswith("data.pkl")]
         if len(listing) != 1:
-            raise _Refused("it has %d entries called data.pkl instead of one" % len(listing))
+            raise Refused("it has %d entries called data.pkl instead of one" % len(listing))
         whole = os.path.getsize(path)
         for info in infos.values():
             # What torch.save writes is stored as it is; a compressed entry could blow up when read.
             if info.compress_type != zipfile.ZIP_STORED or info.file_size > whole:
-                raise _Refused("its entry %s is compressed or larger than the file" % info.filename)
-        tensors = _tensors(_unpickled(_Unpickler(io.BytesIO(archive.read(listing[0])))))
+                raise Refused("its entry %s is compressed or larger than the file" % _shown(info.filename))
+            if info.flag_bits & 0x2041:
+                raise Refused("its entry %s is encrypted" % _shown(info.filename))
+        size = infos[listing[0]].file_size
+        if size > _LARGEST_PICKLE:
+            raise Refused("its pickle has %d bytes; that of a model has some hundred thousand" % size)
+        tensors = _tensors(Unpickler(Bounded(io.BytesIO(archive.read(listing[0])), size)).read_one())
         folder = listing[0][: -len("data.pkl")]
         if folder + "byteorder" in infos and archive.read(folder + "byteorder") != b"little":
-            raise _Refused("its numbers are in big-endian order")
+            raise Refused("its numbers are in big-endian order")
 
     def read(key):
         with zipfile.ZipFile(path) as archive:
@@ -95,22 +88,25 @@ def _open_old(path):
     whole = os.path.getsize(path)
     places = {}
     with open(path, "rb") as handle:
-        reader = _Bounded(handle, whole)
-        if _unpickled(_Unpickler(reader)) != _MAGIC:
-            raise _Refused("it is a pickle, but none that torch.save wrote")
-        _unpickled(_Unpickler(reader))
-        if not _unpickled(_Unpickler(reader)).get("little_endian", True):
-            raise _Refused("its numbers are in big-endian order")
-        unpickler = _Unpickler(reader)
-        tensors = _tensors(_unpickled(unpickler))
-        keys = _unpickled(_Unpickler(reader))
+        reader = Bounded(handle, whole)
+        magic = Unpickler(reader).read_one()
+        if type(magic) is not int or magic != _MAGIC:
+            raise Refused("it is a pickle, but none that torch.save wrote")
+        _, system = Unpickler(reader).read_one(), Unpickler(reader).read_one()
+        if type(system) is not dict:
+            raise Refused("it is a pickle, but none that torch.save wrote")
+        if system.get("little_endian", True) is not True:
+            raise Refused("its numbers are in big-endian order")
+        unpickler = Unpickler(reader)
+        tensors = _tensors(unpickler.read_one())
+        keys = Unpickler(reader).read_one()
         for key in keys if isinstance(keys, list) else ():
-            if key not in unpickler.kinds:
-                raise _Refused("it has the storage %.40r, which no tensor refers to" % (key,))
+            if type(key) is not str or key not in unpickler.kinds:
+                raise Refused("it has a storage (%s) to which no tensor refers" % type(key).__name__)
             count = handle.read(8)
             size = int.from_bytes(count, "little", signed=True) * _width(unpickler.kinds[key])
             if len(count) < 8 or not 0 <= size <= whole - handle.tell():
-                raise _Refused("it was cut short")
+                raise Refused("it was cut short")
             places[key] = (handle.tell(), size)
             handle.seek(size, os.SEEK_CUR)
 
@@ -125,84 +121,20 @@ def _open_old(path):
 _MAGIC = 0x1950A86A20F9469CFC6C
 
 
-class _Bounded(object):
-    """A file of which no more can be asked for than it has, so that a length that lies takes no memory."""
-
-    def __init__(self, handle, size):
-        self.handle, self.size = handle, size
-        self.readline = handle.readline
-
-    def read(self, count):
-        return self.handle.read(max(0, min(count, self.size - self.handle.tell())))
-
-
-# The C unpickler makes room for as many results as a pickle claims to have; the one in Python does not.
-class _Unpickler(pickle._Unpickler):
-    def __init__(self, file):
-        super(_Unpickler, self).__init__(file)
-        self.kinds = {}
-
-    def find_class(self, module, name):
-        if module == "torch" and name in _STORAGES:
-            return name
-        allowed = {
-            ("collections", "OrderedDict"): _ordered_dict,
-            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-            ("torch._utils", "_rebuild_parameter"): _parameter,
-        }
-        if (module, name) not in allowed:
-            raise _Refused("its pickle names %s.%s; only tensors in a dict are read" % (module, name))
-        return allowed[module, name]
-
-    def get_extension(self, code):
-        raise _Refused("its pickle uses the extension code %d" % code)
-
-    def persistent_load(self, saved):
-        if not (isinstance(saved, tuple) and len(saved) >= 3 and saved[0] == "storage" and saved[1] in _STORAGES):
-            raise _Refused("its pickle refers to %.80r where a storage was expected" % (saved,))
-        if len(saved) > 5 and saved[5] is not None:
-            raise _Refused("its pickle refers to a part of a storage, as PyTorch did before 0.4")
-        storage = Storage(_STORAGES[saved[1]], str(saved[2]))
-        self.kinds[storage.key] = storage.kind
-        return storage
-
-
-class _Dict(dict):
-    # A state dict carries `_metadata` as an attribute; it says nothing about the weights.
-    def __setstate__(self, state):
-        pass
-
-
-def _ordered_dict(*items):
-    return _Dict(*items)
-
-
-def _tensor(storage, offset, shape, strides, *_):
-    return Tensor(storage, offset, tuple(shape), tuple(strides))
-
-
-def _parameter(tensor, *_):
-    return tensor
-
-
-def _unpickled(unpickler):
-    try:
-        return unpickler.load()
-    except _Refused:
-        raise
-    except Exception as error:  # a damaged pickle can fail in any way
-        raise _Refused("its pickle is damaged (%s: %s)" % (type(error).__name__, error))
-
-
 def _tensors(found):
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]
     if not isinstance(found, dict) or not all(isinstance(n, str) for n in found):
-        raise _Refused("it holds a %s instead of a dict of tensors" % type(found).__name__)
+        raise Refused("it holds a %s instead of a dict of tensors" % type(found).__name__)
     others = [name for name, value in found.items() if not isinstance(value, Tensor)]
     if others:
-        raise _Refused("%s is no tensor; it is a training state, not weights" % others[0])
+        raise Refused("%s is no tensor; it is a training state, not weights" % _shown(others[0]))
     return dict(found)
+
+
+def _shown(name):
+    """A name from the file on one line, without what a terminal would obey."""
+    return shorten(ascii(name)[1:-1], 80)
 
 
 def _check(name, tensor, sizes):
@@ -212,13 +144,15 @@ def _check(name, tensor, sizes):
     size = sizes.get(tensor.storage.key) if sound else None
     if size is not None:
         last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides))
-        count = 1
+        count, room = 1, 1
         for n in tensor.shape:
-            count *= n
-        # Strides of 0 would let a small file claim a huge tensor.
-        if count == 0 or max(last + 1, count) * _width(tensor.storage.kind) <= size:
+            count, room = count * n, room * max(n, 1)
+        # Strides of 0 would let a small file claim a huge tensor; and numpy makes no empty one of any shape.
+        if max(last + 1, count) * _width(tensor.storage.kind) <= size if count else room < 2**48:
             return
-    raise _Refused("%s (shape %s) lies outside of the bytes that it has; it was cut short" % (name, tensor.shape))
+    raise Refused(
+        "%s (shape %s) lies outside of the bytes that it has; it was cut short" % (_shown(name), tensor.shape)
+    )
 
 
 def _width(kind):
@@ -228,8 +162,10 @@ def _width(kind):
 def _read(path, name, tensor, read):
     try:
         content = read(tensor.storage.key)
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise WeightsError("%s: %s cannot be read: %s. Download the file again." % (path, name, error))
+    except _ZIP_ERRORS as error:
+        raise WeightsError(
+            "%s: %s cannot be read: %s. Download the file again." % (path, _shown(name), shorten(error, 120))
+        )
     kind = tensor.storage.kind
     if kind == "bfloat16":
         flat = (np.frombuffer(content, "<u2").astype("uint32") << 16).view("float32")

@@ -13,9 +13,12 @@ import tempfile
 
 from bert4keras.tokenizers import SpTokenizer
 
-from kexue_keras.errors import WeightsError
+from kexue_keras.errors import WeightsError, shorten
+from kexue_keras.files.paths import is_path, path_text
+from kexue_keras.models.protobuf_message import parse_message
 
 _BATCH = 1000
+_LARGEST = 2**26
 
 
 class TrimmedSentencePiece(object):
@@ -38,6 +41,7 @@ class TrimmedSentencePiece(object):
 
     def save(self, folder):
         """Write spiece.model and keep_tokens.json into `folder`, which is made if need be."""
+        folder = path_text(folder)
         os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, "spiece.model"), "wb") as handle:
             handle.write(self.model)
@@ -129,21 +133,32 @@ def keep_pieces(model, keep_tokens):
     return proto.SerializeToString()
 
 
-def sentencepiece_tokenizer(model):
-    """bert4keras tokenizer for T5: nothing at the start, </s> at the end.
+def sentencepiece_tokenizer(model, *, token_start=None, token_end="</s>"):
+    """bert4keras tokenizer of a SentencePiece model; as for T5: nothing at the start, </s> at the end.
 
     Args:
         model: path or bytes of a SentencePiece model.
+        token_start, token_end: str or None, of bert4keras' tokenizers.
+
+    Raises:
+        WeightsError: no such file, or it is damaged or cut short.
     """
     # A bad one is an error with a reason here.
     if not any(piece.type in (1, 4) for piece in _proto(model).pieces):
         raise WeightsError("the SentencePiece model has no pieces of text, so it cannot cut anything up")
     if not isinstance(model, bytes):
-        return SpTokenizer(model, token_start=None, token_end="</s>")
+        return _tokenizer(path_text(model), model, token_start, token_end)
     with tempfile.NamedTemporaryFile(suffix=".model") as handle:
         handle.write(model)
         handle.flush()
-        return SpTokenizer(handle.name, token_start=None, token_end="</s>")
+        return _tokenizer(handle.name, "the SentencePiece model", token_start, token_end)
+
+
+def _tokenizer(path, source, token_start, token_end):
+    try:
+        return SpTokenizer(path, token_start=token_start, token_end=token_end)
+    except (RuntimeError, OSError, IndexError, TypeError, ValueError) as error:
+        raise WeightsError("%s is no sound SentencePiece model: %s" % (source, shorten(error, 120)))
 
 
 def _proto(model):
@@ -155,15 +170,18 @@ def _proto(model):
         source = model
         if not os.path.isfile(model):
             raise WeightsError("%s is no file; expected a SentencePiece model" % (model,))
+        if os.path.getsize(model) > _LARGEST:
+            raise WeightsError("%s has %d bytes; that is no SentencePiece model" % (model, os.path.getsize(model)))
         with open(model, "rb") as handle:
             model = handle.read()
-    proto = sentencepiece_model_pb2.ModelProto()
-    try:
-        proto.ParseFromString(model)
-    except Exception as error:  # protobuf has several classes for it
-        raise WeightsError("%s is no SentencePiece model: %s" % (source, error))
+    proto = parse_message(sentencepiece_model_pb2.ModelProto, model)
+    if proto is None:
+        raise WeightsError("%s is no SentencePiece model, or was cut short. Download it again." % source)
     if not proto.pieces:
         raise WeightsError("%s is no SentencePiece model: it has no pieces" % source)
+    # They come after the pieces, so a file that was cut between two pieces has none.
+    if not (proto.HasField("trainer_spec") and proto.HasField("normalizer_spec")):
+        raise WeightsError("%s was cut short: what comes after the pieces is not there. Download it again." % source)
     return proto
 
 
@@ -177,10 +195,10 @@ def _counts(proto, corpus):
                 raise ValueError("the counts have %r, which the SentencePiece model lacks" % (key,))
             counts[int(number)] += count
         return counts
-    if isinstance(corpus, str) and not os.path.isfile(corpus):
+    if is_path(corpus) and not os.path.isfile(corpus):
         raise ValueError("corpus=%.60r is no file; give its path, a list of texts, or counts" % (corpus,))
     processor = _processor(proto)
-    if isinstance(corpus, str):
+    if is_path(corpus):
         with open(corpus, encoding="utf-8") as handle:
             _count(processor, handle, counts)
     else:

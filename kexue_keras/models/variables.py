@@ -1,14 +1,21 @@
 """The variables of a checkpoint, read when they are asked for, and the error for what does not fit."""
 
+import contextlib
+import glob
+import os
 import re
+import tempfile
 
 import numpy as np
 import tensorflow as tf
 
-from kexue_keras.errors import WeightsError
+from kexue_keras.errors import WeightsError, shorten
+from kexue_keras.files.paths import matching, path_text
+from kexue_keras.models.tensorflow_index import read_index
 
 # What optimizers leave in a checkpoint: Google's, mesh-TensorFlow's, Keras'.
 _OPTIMIZER = re.compile(r"(_slot_\w+|/Adam(_1)?|/(adam|lamb)_[mv]|/Momentum|^global_step)$")
+_LONGEST_NAME = 1000
 
 
 class Variables(dict):
@@ -20,6 +27,9 @@ class Variables(dict):
         source: str, what messages call the file.
         entries: dict name -> (shape, function without arguments that returns the array).
 
+    Raises:
+        WeightsError: a name with control characters, which a terminal would obey when a message names it.
+
     >>> variables = Variables('a file', {'x': ((2,), lambda: np.arange(2))})
     >>> variables.shape('x'), variables['x']
     ((2,), array([0, 1]))
@@ -28,6 +38,9 @@ class Variables(dict):
     def __init__(self, source, entries):
         super(Variables, self).__init__(entries)
         self.source = source
+        odd = next((name for name in entries if not name.isprintable() or len(name) > _LONGEST_NAME), None)
+        if odd is not None:
+            raise WeightsError("%s has a variable of the name '%s', which no model has" % (source, shorten(ascii(odd))))
 
     def __getitem__(self, name):
         return super(Variables, self).__getitem__(name)[1]()
@@ -82,7 +95,7 @@ def from_arrays(source, arrays):
 
 
 def read_tensorflow(prefix):
-    """`Variables` of a TensorFlow checkpoint.
+    """`Variables` of a TensorFlow checkpoint; half precision comes as float32.
 
     Args:
         prefix: path without `.index` and `.data-00000-of-00001`.
@@ -90,19 +103,34 @@ def read_tensorflow(prefix):
     Raises:
         WeightsError: it is damaged or none.
     """
-    try:
-        reader = tf.train.load_checkpoint(prefix)
-        shapes = reader.get_variable_to_shape_map()
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        raise WeightsError("%s is no readable TensorFlow checkpoint: %s" % (prefix, _first_line(error)))
+    prefix = path_text(prefix)
+    entries = read_index(prefix)
 
     def read(name):
+        dtype = tf.dtypes.as_dtype(entries[name].dtype)
+        if not (dtype.is_floating or dtype.is_integer or dtype.is_bool):
+            raise WeightsError("%s: %s holds values of the type %s, no weights" % (prefix, name, dtype.name))
         try:
-            return reader.get_tensor(name)
+            with _opened(prefix) as reader:
+                value = reader.get_tensor(name)
         except (tf.errors.OpError, ValueError, RuntimeError) as error:
             raise WeightsError("%s: %s cannot be read: %s" % (prefix, name, _first_line(error)))
+        return value.astype("float32") if dtype in (tf.float16, tf.bfloat16) else value
 
-    return Variables(prefix, {n: (tuple(shapes[n]), lambda n=n: read(n)) for n in sorted(shapes)})
+    return Variables(prefix, {n: (entries[n].shape, lambda n=n: read(n)) for n in sorted(entries)})
+
+
+@contextlib.contextmanager
+def _opened(prefix):
+    """TensorFlow's reader. It takes a prefix for a pattern, so one with `[` or `*` in it is opened by another name."""
+    if not set("*?[]\\") & set(prefix):
+        yield tf.train.load_checkpoint(prefix)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        parent, name = os.path.split(os.path.abspath(prefix))
+        for path in matching(parent, glob.escape(name) + ".*"):
+            os.symlink(path, os.path.join(folder, "x" + os.path.basename(path)[len(name) :]))
+        yield tf.train.load_checkpoint(os.path.join(folder, "x"))
 
 
 def _first_line(error):

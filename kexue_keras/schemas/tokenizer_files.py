@@ -61,6 +61,7 @@ SAVED_TOKENIZER = Settings(
             "token_translate": nullable(dict_of(TEXT)),
             "do_lower_case": FLAG,
             "word_maxlen": whole(1, 10**6),
+            "sha256": TEXT,
         },
         ("vocabulary", "token_start", "token_end", "token_translate"),
     ),

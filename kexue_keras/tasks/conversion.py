@@ -1,11 +1,12 @@
 """What `kexue-keras convert` does: check the options, convert, say what came out."""
 
-import glob
 import os
+import warnings
 
 from kexue_keras import models
 from kexue_keras.data import UserError
 from kexue_keras.files import MARK, check_target, describe
+from kexue_keras.files.paths import matching
 from kexue_keras.schemas import read_token_ids
 
 
@@ -28,18 +29,23 @@ def convert_folder(options, *, say=print):
         inputs = [path for path in (options.source, options.keep_tokens, options.corpus) if path]
         check_target(options.target, overwrite=options.overwrite, inputs=inputs)
         keep_tokens = _keep_tokens(options, say)
-        left_out = models.convert(
-            options.source,
-            options.target,
-            format=options.format,
-            keep_tokens=keep_tokens,
-            extra="ignore" if options.ignore_extra else "error",
-            overwrite=options.overwrite,
-        )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            left_out = models.convert(
+                options.source,
+                options.target,
+                format=options.format,
+                keep_tokens=keep_tokens,
+                extra="ignore" if options.ignore_extra else "error",
+                overwrite=options.overwrite,
+            )
     except (models.WeightsError, ValueError) as error:
         raise UserError(error)
     except OSError as error:
         raise UserError(describe(error))
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            say("note: %s" % warning.message)
     if left_out:
         say("left out (no heads of pretraining): %s" % ", ".join(left_out))
     names = sorted(name for name in os.listdir(options.target) if not name.startswith(MARK))
@@ -54,7 +60,7 @@ def _keep_tokens(options, say):
         return None
     if not os.path.isfile(options.corpus):
         raise UserError("no such file", path=options.corpus)
-    found = [path for path in ("spiece.model", "*.model") for path in glob.glob(os.path.join(options.source, path))]
+    found = matching(options.source, "spiece.model", "*.model")
     if not found:
         raise UserError("there is no SentencePiece model (spiece.model) to trim", path=options.source)
     trimmed = models.trim_sentencepiece(

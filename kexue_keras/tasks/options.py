@@ -9,6 +9,7 @@ import math
 
 from kexue_keras.data import UserError
 from kexue_keras.data.tables import KINDS, MAX_LINE
+from kexue_keras.files.paths import as_text
 from kexue_keras.models.similarity.pooling import POOLINGS
 from kexue_keras.schemas import words
 from kexue_keras.schemas.messages import expected, is_wrong
@@ -214,5 +215,6 @@ def make_options(**given):
     unknown = sorted(set(given) - set(options))
     if unknown:
         raise TypeError("no option %s; there are: %s" % (", ".join(unknown), ", ".join(sorted(options))))
-    options.update(checked_options(given))
+    # config.json keeps them, and knows no path types.
+    options.update(checked_options({name: as_text(value) for name, value in given.items()}))
     return argparse.Namespace(**options)

@@ -6,6 +6,7 @@ from bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab, save_vocab
 
 from kexue_keras.data import UserError
 from kexue_keras.files import atomic_path
+from kexue_keras.models.vocabulary import checksum
 from kexue_keras.schemas import SAVED_TOKENIZER, read_settings
 from kexue_keras.schemas.tokenizer_files import OF_VOCABULARIES
 from kexue_keras.tasks.checkpoint import write_json
@@ -41,6 +42,7 @@ def save_tokenizer(tokenizer, folder):
         kept = load_vocab(os.path.join(folder, "vocab.txt"))
         if kept != tokenizer._token_dict:
             raise UserError("the vocabulary has gaps or tokens with spaces and cannot be written to vocab.txt")
+    config["sha256"] = checksum(os.path.join(folder, config["vocabulary"]))
     write_json(os.path.join(folder, "tokenizer.json"), config)
 
 
@@ -48,12 +50,19 @@ def load_tokenizer(folder):
     """The tokenizer that `save_tokenizer` wrote.
 
     Raises:
-        UserError: a file is missing, or tokenizer.json is not as it was written.
+        UserError: a file is missing, tokenizer.json is not as it was written, or the vocabulary is another.
     """
     config = read_settings(os.path.join(folder, "tokenizer.json"), SAVED_TOKENIZER, error=UserError)
     vocabulary = os.path.join(folder, config["vocabulary"])
     if not os.path.exists(vocabulary):
         raise UserError("no such file", path=vocabulary)
+    expected = config.get("sha256")  # runs of earlier versions have none
+    if expected is not None and checksum(vocabulary) != expected:
+        raise UserError(
+            "this is not the vocabulary that the run was trained with (its SHA-256 is not %.12s...); put that one back"
+            % expected,
+            path=vocabulary,
+        )
     words = ("token_start", "token_end", "token_translate")
     if vocabulary.endswith(".model"):
         return SpTokenizer(vocabulary, **{word: config[word] for word in words})

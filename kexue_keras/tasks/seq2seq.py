@@ -16,9 +16,11 @@ from bert4keras.tokenizers import Tokenizer
 
 from kexue_keras import models
 from kexue_keras.data import UserError
+from kexue_keras.files.paths import path_text
 from kexue_keras.models.bundled import ASSETS, BUNDLED
 from kexue_keras.models.decoding import Generator
 from kexue_keras.models.load import is_t5
+from kexue_keras.models.vocabulary import read_vocabulary
 
 SMALL_T5 = "small-t5"
 # For mT5 the article says ten times BERT's rate and more, of the order of 1e-4.
@@ -156,8 +158,8 @@ def small_t5(*, vocabulary=None, hidden_size=256, layers=4, heads=4, dropout_rat
     >>> small_t5(hidden_size=16, layers=1, heads=2)
     <PretrainedT5 small-t5: t5.1.1, 1 + 1 layers x 16, 14001 tokens>
     """
-    path = vocabulary or os.path.join(ASSETS, BUNDLED["me5-zh-char"][1])
-    tokenizer = Tokenizer(path, do_lower_case=True)
+    path = path_text(vocabulary or os.path.join(ASSETS, BUNDLED["me5-zh-char"][1]))
+    tokenizer = Tokenizer(read_vocabulary(path), do_lower_case=True)
     config = {
         "vocab_size": tokenizer._vocab_size,
         "hidden_size": hidden_size,

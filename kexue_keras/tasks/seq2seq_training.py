@@ -18,6 +18,7 @@ from kexue_keras.data import BucketedBatches, Columns, UserError, read_examples,
 from kexue_keras.data.columns import resolve
 from kexue_keras.errors import shorten
 from kexue_keras.files import atomic
+from kexue_keras.files.paths import as_text
 from kexue_keras.optimizers import AdamW
 from kexue_keras.schemas import METRICS, SEQ2SEQ_RUN, read_settings
 from kexue_keras.schemas.messages import shown
@@ -144,6 +145,8 @@ def finetune_seq2seq(
 
     Reference: kexue.fm/archives/7867 (那个屠榜的T5模型，现在可以在中文上玩玩了).
     """
+    model, train, valid, test = as_text(model), as_text(train), as_text(valid), as_text(test)
+    build = {name: as_text(value) for name, value in build.items()}
     settings = {
         k: v for k, v in locals().items() if k not in ("say", "quiet", "resume", "overwrite", "save_every", "out")
     }

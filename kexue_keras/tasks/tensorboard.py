@@ -7,6 +7,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from kexue_keras.backend import K, keras
+from kexue_keras.files.paths import path_text
 
 
 class ScalarLogger(keras.callbacks.Callback):
@@ -20,7 +21,7 @@ class ScalarLogger(keras.callbacks.Callback):
 
     def __init__(self, folder, position, every=10):
         super(ScalarLogger, self).__init__()
-        self.folder, self.position, self.every = folder, position, every
+        self.folder, self.position, self.every = path_text(folder), position, every
         self.writer = None
 
     def on_train_begin(self, logs=None):

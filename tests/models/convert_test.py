@@ -221,12 +221,7 @@ def test_what_is_saved_replaces_what_was_saved_and_nothing_else(tmp_path, monkey
 
 @pytest.mark.one_stack
 def test_kinds_and_variables_that_the_other_format_lacks(tmp_path):
-    table = {"bert/embeddings/word_embeddings": np.zeros([50, 16], "float32")}
-    config = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=50, hidden_act="relu")
-    config["intermediate_size"] = 32
-    (tmp_path / "nezha").mkdir()
-    (tmp_path / "nezha" / "bert_config.json").write_text(json.dumps(dict(config, use_relative_position=True)))
-    write_tensorflow(str(tmp_path / "nezha" / "x.ckpt"), table)
+    tiny_bert_folder(tmp_path / "nezha", "nezha", num_hidden_layers=1)
     with pytest.raises(WeightsError, match="no model of the kind 'nezha'"):
         convert(str(tmp_path / "nezha"), str(tmp_path / "x"))
     convert(bert_folder(tmp_path / "hf")[0], str(tmp_path / "bert"))

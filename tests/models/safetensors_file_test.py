@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from limits import outcome
 from numpy_hf import safetensors_bytes
 
 from kexue_keras.models import WeightsError
@@ -94,6 +95,14 @@ def test_kinds_of_numbers_and_shapes_that_numpy_lacks(tmp_path):
         found["a"]
     with pytest.raises(WeightsError, match="b has the impossible shape"):
         found["b"]
+
+
+def test_a_header_of_many_names_takes_no_minutes(tmp_path):
+    names = {"%05d" % i: entry(0, 0, [0], "BF16") for i in range(60000)}
+    found = read_safetensors(file_of(tmp_path, names))
+    assert len(found) == 60000 and found["00007"].shape == (0,)
+    path = file_of(tmp_path, {"x" * 300 + str(i): entry(0, 0, [0]) for i in range(30000)})
+    assert outcome(read_safetensors, path).startswith("WeightsError: %s has a header of" % path)
 
 
 GOOD = safetensors_bytes({name: np.arange(6, dtype="float32").reshape(2, 3) for name in "abc"})

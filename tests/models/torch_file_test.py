@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from limits import outcome
 
 from kexue_keras.models import WeightsError
 from kexue_keras.models.torch_file import read_torch
@@ -206,6 +207,99 @@ def test_bombs_and_other_files_are_refused(tmp_path, torch_names):
         with pytest.raises(WeightsError, match="z.bin is not read"):
             read_torch(str(tmp_path / "z.bin"))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 200000
+
+
+def doubled(times):
+    """Instructions that build `(t, t)` of `(t, t)` of ...: 3 bytes a level, twice the work to hash or print."""
+    return b")" + b"".join(b"q%c" % i + b"h%c" % i + b"\x86" for i in range(times))
+
+
+HUGE = b"\x8b" + struct.pack("<i", 10**6) + b"\x7f" * 10**6  # LONG4: 2.4 million digits, minutes to print
+STORAGE = b"(X\x07\0\0\0storage%sX\x01\0\0\x000X\x03\0\0\0cpuK\x04tQ"
+FLOATS = b"ctorch\nFloatStorage\n"
+
+
+TRAPS = dict(
+    [
+        ("hash_key", b"}" + doubled(60) + b"K\x01s"),
+        ("hash_keys", b"}(" + doubled(60) + b"K\x01u"),
+        ("hash_key_of_ordered_dict", b"ccollections\nOrderedDict\n](" + doubled(60) + b"K\x01\x86e\x85R"),
+        ("persid_repr", doubled(60) + b"Q"),
+        ("persid_repr_of_a_list", b"]q\0" + b"](h\0h\0eq\0" * 60 + b"Q"),
+        ("storage_kind", STORAGE % doubled(60)),
+        ("storage_key", b"(X\x07\0\0\0storage" + FLOATS + doubled(60) + b"X\x03\0\0\0cpuK\x04tQ"),
+        ("huge_number_as_key", b"}" + HUGE + b"K\x01s"),
+        ("huge_number_as_storage_key", STORAGE.replace(b"X\x01\0\0\x000", HUGE) % FLOATS),
+        ("huge_number_in_digits", b"}L" + b"7" * 10**6 + b"L\nK\x01s"),
+        ("huge_number_as_value", b"}X\x01\0\0\0a" + HUGE + b"s"),
+        ("huge_text", b"}X\xff\xff\xff\x7f" + b"a" * 10**6),
+        ("more_and_more", b"]" + b"q\x00(" + b"h\x00" * 200 + b"e"),
+        (
+            "list_named_again_and_again",
+            b"](" + b"NN\x86" * 30000 + b"eq\x000" + b"ccollections\nOrderedDict\nh\0\x85R0" * 3000,
+        ),
+        ("deep", b")" + b"\x85" * 200000),
+        ("many_instructions", b"}" * 600000),
+        ("nothing_but_pops", b"N0" * 10**5 + b"}"),
+        ("shape", b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE % FLOATS + b"K\0" + doubled(60) + b"))tR"),
+        ("system_of_an_old_file", doubled(60)),
+    ]
+)
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("name", sorted(TRAPS))
+def test_a_pickle_cannot_keep_its_reader_busy(tmp_path, name, old):
+    path = str(tmp_path / "x.bin")
+    content = b"\x80\x04" + TRAPS[name] + b"."
+    if old:
+        start = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
+        if name.startswith("system"):
+            start = start[:2]
+        (tmp_path / "x.bin").write_bytes(b"".join(pickle.dumps(part, 2) for part in start) + content + b"\x80\x02].")
+    else:
+        write_zip(path, content, {})
+    assert outcome(read_torch, path).startswith("WeightsError: %s" % path)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [b"ccollections\nOrderedDict\n", b"ctorch._utils\n_rebuild_tensor_v2\n", FLOATS]
+    + [b"ctorch._utils\n_rebuild_parameter\n", STORAGE % FLOATS, b"]", b")", b"K\x01"],
+)
+def test_a_pickle_sets_no_attributes(tmp_path, target):
+    from kexue_keras.models import torch_file, torch_pickle
+
+    def attributes():
+        things = [thing for module in (torch_file, torch_pickle) for thing in vars(module).values()]
+        things += list(torch_pickle._NAMES.values())
+        return {id(thing): sorted(vars(thing)) for thing in things if hasattr(thing, "__dict__")}
+
+    before = attributes()
+    for state in (b"}X\x05\0\0\0paintK\x01s", b"N}X\x04\0\0\0kindK\x01s\x86"):
+        path = write_zip(tmp_path / "x.bin", b"\x80\x02" + target + state + b"b.", {})
+        with pytest.raises(WeightsError, match="its pickle sets attributes of a "):
+            read_torch(path)
+    assert attributes() == before
+    for thing in torch_pickle._NAMES.values():
+        for name in ("kind", "other", "__class__"):
+            with pytest.raises((AttributeError, TypeError)):
+                setattr(thing, name, "<f8")
+
+
+def test_zip_entries_that_are_odd_are_named(tmp_path, torch_names):
+    state, storages, _ = example()
+    write_zip(tmp_path / "x.bin", pickled(state), storages)
+    whole = (tmp_path / "x.bin").read_bytes()
+    first = whole.index(b"PK\x01\x02")
+    for flags, message in ((0x1, "archive/data.pkl is encrypted"), (0x40, "encrypted"), (0x800, "no file of PyTorch")):
+        content = bytearray(whole)
+        content[first + 8 : first + 10] = struct.pack("<H", flags)
+        if flags == 0x800:  # the name is UTF-8, it says
+            content[first + 46] = 0xFF
+        (tmp_path / "x.bin").write_bytes(bytes(content))
+        with pytest.raises(WeightsError, match="x.bin is .*%s" % message):
+            read_torch(str(tmp_path / "x.bin"))
 
 
 @settings(max_examples=150)

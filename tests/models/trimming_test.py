@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from limits import outcome
+from sentencepiece import sentencepiece_model_pb2
 
 from kexue_keras.models import WeightsError, trim_sentencepiece
 from kexue_keras.models.bundled import ASSETS
@@ -99,6 +101,31 @@ def test_errors(tmp_path):
         sentencepiece_tokenizer(keep_pieces(MODEL, [0, 1, 2, 3]))
     with pytest.raises(WeightsError, match="ids beyond the 25486 pieces before others"):
         keep_pieces(MODEL, [0, 1, 2, 3, 25486, 5])
+
+
+def test_a_model_that_was_cut_or_changed_is_read_or_refused(tmp_path):
+    """In forks: whatever the C++ library makes of such a file, it does not end this process."""
+    small = keep_pieces(MODEL, list(range(300)))
+    pieces = small.index(b"nmt_nfkc") - 100
+    path = str(tmp_path / "x.model")
+
+    def use(content):
+        with open(path, "wb") as handle:
+            handle.write(content)
+        sentencepiece_tokenizer(path).encode("今天ＡＢＣ１２３")
+
+    random = np.random.RandomState(1)
+    # Cut between two pieces it is a message as good as any other, of fewer pieces.
+    proto = sentencepiece_model_pb2.ModelProto.FromString(small)
+    ends = np.cumsum([1 + 1 + piece.ByteSize() for piece in proto.pieces])
+    assert small[ends[9] : ends[9] + 1] == b"\n"
+    for length in [0, 1, len(small) - 1] + list(random.choice(ends[4:], 10)) + list(random.randint(0, len(small), 10)):
+        assert outcome(use, small[:length]).startswith("WeightsError: %s " % path), length
+    for _ in range(25):
+        content = bytearray(small)
+        for place in random.randint(0, pieces, 3):
+            content[place] = random.randint(256)
+        assert outcome(use, bytes(content)).startswith(("read", "WeightsError: %s " % path))
 
 
 def test_a_trimmed_vocabulary_is_trimmed_further(trimmed, tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 from kexue_keras.data.batches import BucketedBatches, encode
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import restore_interrupted, whole_folder
+from kexue_keras.files.paths import is_path
 from kexue_keras.models.convert import save_into
 from kexue_keras.models.json_file import write_json
 from kexue_keras.models.load import load
@@ -56,7 +57,7 @@ class SentenceEncoder(object):
 
     def __init__(self, pretrained, *, pooling="mean", length=64, **arguments):
         check_pooling(pooling)
-        if isinstance(pretrained, str):
+        if is_path(pretrained):
             if POOLINGS[pooling]:
                 arguments.setdefault("with_pool", POOLINGS[pooling])
             pretrained = load(pretrained, **arguments)

@@ -7,6 +7,7 @@ kexue.fm/archives/8454.
 from collections import namedtuple
 
 from kexue_keras.errors import WeightsError
+from kexue_keras.files.paths import is_path
 from kexue_keras.models.decoding import Generator
 from kexue_keras.models.load import load
 from kexue_keras.models.similarity.encoder import SentenceEncoder
@@ -36,7 +37,7 @@ class SimilarQuestions(object):
     """
 
     def __init__(self, pretrained, *, encoder=None, length=64, **arguments):
-        if isinstance(pretrained, str):
+        if is_path(pretrained):
             arguments = dict({"application": "unilm", "with_mlm": "linear"}, **arguments)
             if encoder is None:
                 arguments.setdefault("with_pool", "linear")

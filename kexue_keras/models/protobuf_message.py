@@ -1,0 +1,24 @@
+"""Reading a protocol buffer from bytes that may be anything."""
+
+import warnings
+
+
+def parse_message(kind, content):
+    """A message, or None if the bytes are none of that kind.
+
+    Args:
+        kind: class of the message.
+        content: bytes.
+
+    >>> from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
+    >>> parse_message(TensorShapeProto, b'\\x12\\x02\\x08\\x05').dim[0].size, parse_message(TensorShapeProto, b'\\xff')
+    (5, None)
+    """
+    message = kind()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of bytes that are left over, which the caller tells in other words
+            read = message.ParseFromString(bytes(content))
+    except Exception:  # protobuf has several classes for it
+        return None
+    return message if read in (None, len(content)) else None
