@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from kexue_keras.data.batches import BucketedBatches
-from kexue_keras.data.columns import SAMPLE, Columns, choose_columns, resolve
+from kexue_keras.data.columns import SAMPLE, Columns, choose_columns, is_index, refuse_index, resolve
 from kexue_keras.data.examples import cell, read_examples
 from kexue_keras.data.tables import MAX_LINE, read_table
 from kexue_keras.errors import UserError, shorten
@@ -69,7 +69,7 @@ def read_scored_pairs(
 def _score(value, score_range, path, line):
     try:
         number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last: a whole number of JSON with 309 digits or more
         number = float("nan")
     if not math.isfinite(number):
         raise UserError("the score is %s; a number is needed" % shorten(repr(value)), path=path, line=line)
@@ -100,7 +100,7 @@ def choose_pair_columns(table, *, text=None, text_b=None, score=None, need_score
     where = {"path": table.path, "line": table.lines[0]}
     width = len(table.names or table.rows[0])
     if width < 2 + need_score:
-        shown = ", ".join(table.names) if table.names else shorten(table.rows[0][0])
+        shown = shorten(", ".join(table.names or table.rows[0]))
         raise UserError(
             "%d column(s): %s; %s" % (width, shown, NEEDED if need_score else "two texts are needed"), **where
         )
@@ -109,7 +109,8 @@ def choose_pair_columns(table, *, text=None, text_b=None, score=None, need_score
         if score is None:
             score = next((lower[name] for name in SCORE_NAMES if name in lower), None)
         columns = choose_columns(table, text=text, text_b=text_b, label=score, need_label=need_score)
-        rest = [name for name in table.names if name not in (columns.text, columns.text_b, columns.label)]
+        chosen = (columns.text, columns.text_b, columns.label)
+        rest = [name for name in table.names if name not in chosen and not is_index(table, name)]
         if columns.text_b is None and len(rest) == 1:
             columns.text_b = rest[0]
         if columns.text_b is None or columns.text_b == columns.text:
@@ -119,6 +120,8 @@ def choose_pair_columns(table, *, text=None, text_b=None, score=None, need_score
         return columns
     given = [resolve(table, column) for column in (text, text_b, score)]
     free = [i for i in range(width) if i not in given]
+    if free and (text is None or text_b is None):
+        refuse_index(table, Columns(text=free[0]))
     if given[2] is None and need_score:
         numbers = [i for i in free if all(_is_number(row[i]) for row in table.rows[:SAMPLE])]
         # A line that is wrong makes a column of numbers none; then the last column is taken, and the line told.

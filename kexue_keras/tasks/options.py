@@ -5,6 +5,7 @@ Defaults stand in the argparse declarations alone; `finetune` and `--config` tak
 
 import argparse
 
+from kexue_keras.data import UserError
 from kexue_keras.data.tables import KINDS, MAX_LINE
 from kexue_keras.models.similarity.pooling import POOLINGS
 from kexue_keras.tasks.recipe import TECHNIQUES
@@ -14,11 +15,35 @@ PASSING = ("quiet", "resume", "overwrite", "save_every", "out", "config")
 FILES = ("data", "valid", "test")
 
 
-def positive(text):
-    """argparse type: whole number >= 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("%s is not a whole number from 1" % text)
+# Beyond these nothing can be computed, and what counts in 32 or 64 bits overflows.
+MOST = 2**31 - 1
+MOST_TOKENS = 2**16
+MOST_SAMPLES = 10**5
+
+
+def whole(least, most):
+    """argparse type: whole number from `least` to `most`."""
+
+    def whole_number(text):
+        value = int(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError("%s is not a whole number from %d to %d" % (text, least, most))
+        return value
+
+    return whole_number
+
+
+positive = whole(1, MOST)
+tokens = whole(1, MOST_TOKENS)
+samples = whole(1, MOST_SAMPLES)
+seed = whole(-(2**63), 2**63 - 1)
+
+
+def number(text):
+    """argparse type: a number, neither infinite nor NaN."""
+    value = float(text)
+    if not abs(value) < float("inf"):
+        raise argparse.ArgumentTypeError("%s is not a finite number" % text)
     return value
 
 
@@ -38,6 +63,13 @@ def fraction(text):
     return value
 
 
+def separator(text):
+    """argparse type: what stands between two labels."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; give what stands between two labels, e.g. '|'")
+    return text
+
+
 def add_table_arguments(parser, for_labels=True):
     """How files are read; shared by finetune and predict."""
     group = parser.add_argument_group("files (TSV, CSV, JSON lines, each also .gz)")
@@ -48,7 +80,10 @@ def add_table_arguments(parser, for_labels=True):
     if for_labels:
         group.add_argument("--label-column", metavar="C", help="name, or number from 1")
         group.add_argument(
-            "--label-separator", metavar="SEP", help="texts have several labels, with SEP between them, e.g. '|'"
+            "--label-separator",
+            type=separator,
+            metavar="SEP",
+            help="texts have several labels, with SEP between them, e.g. '|'",
         )
     group.add_argument(
         "--max-line", type=positive, metavar="N", default=MAX_LINE, help="longest line in characters (%(default)s)"
@@ -77,7 +112,7 @@ def add_finetune_arguments(parser):
     training = parser.add_argument_group("training")
     training.add_argument("--epochs", type=positive, default=3, metavar="N", help="(%(default)s)")
     training.add_argument("--batch-size", type=positive, default=32, metavar="N", help="(%(default)s)")
-    training.add_argument("--length", type=positive, default=128, metavar="N", help="tokens a text (%(default)s)")
+    training.add_argument("--length", type=tokens, default=128, metavar="N", help="tokens a text (%(default)s)")
     training.add_argument(
         "--learning-rate", type=positive_float, default=1e-4, metavar="LR", help="(%(default)s); base models: 2e-5"
     )
@@ -95,7 +130,7 @@ def add_finetune_arguments(parser):
     training.add_argument(
         "--valid-share", type=fraction, default=0.1, metavar="F", help="part split off without --valid (%(default)s)"
     )
-    training.add_argument("--seed", type=int, default=1, metavar="S", help="(%(default)s)")
+    training.add_argument("--seed", type=seed, default=1, metavar="S", help="(%(default)s)")
     training.add_argument(
         "--save-every",
         type=positive,
@@ -123,11 +158,11 @@ def add_finetune_arguments(parser):
         help="what cosines are multiplied by (%(default)s)",
     )
     similarity.add_argument(
-        "--score-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="refuse scores outside, e.g. 0 5"
+        "--score-range", type=number, nargs=2, metavar=("LOW", "HIGH"), help="refuse scores outside, e.g. 0 5"
     )
     similarity.add_argument(
         "--positive-above",
-        type=float,
+        type=number,
         metavar="X",
         help="sbert: two classes, scores above X and others, e.g. 2.5 for STS-B (default: each score is a class)",
     )
@@ -136,11 +171,15 @@ def add_finetune_arguments(parser):
         technique.add_arguments(techniques)
 
 
-def defaults():
-    """Dict of all options with their default values."""
+def _parser():
     parser = argparse.ArgumentParser(add_help=False)
     add_finetune_arguments(parser)
-    return vars(parser.parse_args([]))
+    return parser
+
+
+def defaults():
+    """Dict of all options with their default values."""
+    return vars(_parser().parse_args([]))
 
 
 def make_options(**given):
@@ -148,13 +187,52 @@ def make_options(**given):
 
     Raises:
         TypeError: no such option.
+        UserError: a value that the command would refuse; wherever it comes from, the same is refused.
 
     >>> make_options(epochs=2).epochs, make_options().batch_size
     (2, 32)
     """
-    options = defaults()
+    parser = _parser()
+    options = vars(parser.parse_args([]))
     unknown = sorted(set(given) - set(options))
     if unknown:
         raise TypeError("no option %s; there are: %s" % (", ".join(unknown), ", ".join(sorted(options))))
-    options.update(given)
+    actions = {action.dest: action for action in parser._actions}
+    for name, value in given.items():
+        if value is not None and value is not options[name]:
+            options[name] = _checked(actions[name], value)
+        else:
+            options[name] = value
     return argparse.Namespace(**options)
+
+
+def _checked(action, value):
+    """The value as the command would have it, from a function's argument or from config.json.
+
+    Raises:
+        UserError: naming the option.
+    """
+    name = "--" + action.dest.replace("_", "-")
+    if action.nargs == 0:
+        if value not in (True, False):
+            raise UserError("%s is %r; it is True or False" % (name, value))
+        return value
+    if action.nargs == "?" and isinstance(value, bool):
+        return value  # the option without a word
+    several = isinstance(action.nargs, int)
+    values = list(value) if several and isinstance(value, (list, tuple)) else [value]
+    if several and len(values) != action.nargs:
+        raise UserError("%s is %r; it takes %d values" % (name, value, action.nargs))
+    if action.type is not None:
+        try:
+            values = [action.type(one if isinstance(one, str) else _as_text(one)) for one in values]
+        except (argparse.ArgumentTypeError, ValueError, OverflowError) as error:
+            raise UserError("%s is %r: %s" % (name, value, error))
+    if action.choices is not None and values[0] not in action.choices:
+        raise UserError("%s is %r; it is one of %s" % (name, value, ", ".join(action.choices)))
+    return values if several else values[0]
+
+
+def _as_text(value):
+    """A number as text that gives the same number again; numpy's and Python's alike."""
+    return repr(value.item() if hasattr(value, "item") else value)
