@@ -3,6 +3,7 @@
 Rows 2i and 2i+1 of a batch are a pair, which is what the losses of sentence vectors take.
 """
 
+import collections
 import math
 
 import numpy as np
@@ -151,17 +152,22 @@ def _is_number(value):
         return False
 
 
-def split_pairs(pairs, fraction, seed):
+def split_pairs(pairs, fraction, seed, classes=None):
     """Split in two; pairs that have a text in common stay together where that is possible.
 
     Args:
         pairs: `Examples` of pairs.
         fraction: share that goes to the second part, in (0, 1).
         seed: int.
+        classes: list of what each part needs two of, at least; None: the scores. A draw that leaves a part with one is
+            made again with equal shares of each.
 
     Returns:
         pair of `Examples`. Pairs linked by shared texts are one group, and no group parts, unless the largest one
         holds more than half of all; then only equal pairs stay together.
+
+    Raises:
+        UserError: too few pairs, or one of the parts would have one class.
 
     >>> texts = [('a', 'b'), ('b', 'a'), ('c', 'd'), ('e', 'f'), ('d', 'g')]
     >>> whole = kexue_keras.data.Examples('f', texts, [1, 1, 0, 1, 0], [1, 2, 3, 4, 5])
@@ -177,16 +183,50 @@ def split_pairs(pairs, fraction, seed):
     for i, group in enumerate(groups):
         members[group].append(i)
     wanted, chosen = fraction * len(pairs), []
-    for group in np.random.RandomState(seed % 2**32).permutation(len(members)):
+    order = [members[group] for group in np.random.RandomState(seed % 2**32).permutation(len(members))]
+    for group in order:
         if len(chosen) >= max(1, wanted - 0.5):
             break
-        chosen.extend(members[group])
+        chosen.extend(group)
+    classes = pairs.labels if classes is None else classes
+    if classes is not None and not _both_have_two(classes, chosen):
+        chosen = _equal_shares(order, classes, fraction)
     rest = sorted(set(range(len(pairs))) - set(chosen))
     if len(chosen) < 2 or len(rest) < 2:
         raise UserError(
             "%d pairs are too few to split off a part for validation; give --valid" % len(pairs), path=pairs.path
         )
+    if classes is not None and not _both_have_two(classes, chosen):
+        common, count = collections.Counter(classes).most_common(1)[0]
+        raise UserError(
+            "the part split off for validation, or what is left for training, would have pairs of one kind only: %d of "
+            "%d pairs have %s; add others, or give --valid" % (count, len(pairs), shorten(repr(common))),
+            path=pairs.path,
+        )
     return pairs.take(rest), pairs.take(sorted(chosen))
+
+
+def _both_have_two(classes, chosen):
+    chosen = set(chosen)
+    parts = [{c for i, c in enumerate(classes) if (i in chosen) == inside} for inside in (True, False)]
+    return all(len(part) > 1 for part in parts)
+
+
+def _equal_shares(order, classes, fraction):
+    """Rows of as many groups as give each class its share, the rarest class first, and leave some of each class."""
+    counts = collections.Counter(classes)
+    taken, chosen, left = collections.Counter(), [], list(order)
+    for name in sorted(counts, key=lambda c: (counts[c], str(c))):
+        quota = max(1, int(round(fraction * counts[name])))
+        for group in list(left):
+            if taken[name] >= quota:
+                break
+            of_group = collections.Counter(classes[i] for i in group)
+            if of_group[name] and all(taken[c] + n < counts[c] for c, n in of_group.items()):
+                left.remove(group)
+                chosen.extend(group)
+                taken.update(of_group)
+    return chosen
 
 
 def _groups(pairs):

@@ -193,7 +193,7 @@ class Lines(object):
             raise UserError(self._not_utf8(raw, error), path=self.name, line=self.number)
         if len(text.rstrip("\r\n")) > self.max_line:
             raise UserError(
-                "the line is longer than %d characters; --max-line allows more" % self.max_line,
+                self._too_long(),
                 path=self.name,
                 line=self.number,
             )
@@ -205,9 +205,12 @@ class Lines(object):
             )
         return self.number, text
 
+    def _too_long(self):
+        return "the line is longer than %d characters; --max-line allows more" % self.max_line
+
     def _not_utf8(self, raw, error):
         if len(raw) >= 4 * self.max_line:
-            return "the line is longer than %d characters; --max-line allows more" % self.max_line
+            return self._too_long()
         message = "not UTF-8 (byte 0x%02x at position %d of the line)" % (raw[error.start], error.start + 1)
         if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return message + "; it looks like UTF-16: iconv -f UTF-16 -t UTF-8 converts it"

@@ -10,7 +10,7 @@ import os
 import re
 
 from bert4keras.models import build_transformer_model
-from bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab
+from bert4keras.tokenizers import SpTokenizer, load_vocab
 
 from kexue_keras.errors import WeightsError
 from kexue_keras.models.assign import checked_keep_tokens, load_weights, record_trimming
@@ -22,6 +22,7 @@ from kexue_keras.models.json_file import read_json
 from kexue_keras.models.kinds import kind_of
 from kexue_keras.models.rotary import extend_with_rotary_table
 from kexue_keras.models.t5 import load_t5
+from kexue_keras.models.tokenizers import sentencepiece_settings, vocabulary_tokenizer
 from kexue_keras.models.variables import from_arrays, read_tensorflow
 
 
@@ -251,10 +252,12 @@ def make_tokenizer(vocabulary, rows, source, build):
     """The tokenizer of a vocabulary file, cut to `build["keep_tokens"]`.
 
     Raises:
-        WeightsError: the vocabulary has not as many tokens as the embedding has rows.
+        WeightsError: the vocabulary has not as many tokens as the embedding has rows, or belongs to a tokenizer that no
+            file can hold.
     """
+    folder = os.path.dirname(vocabulary)
     if vocabulary.endswith(".model"):
-        tokenizer = SpTokenizer(vocabulary, token_start="<s>", token_end="</s>")
+        tokenizer = SpTokenizer(vocabulary, **sentencepiece_settings(folder, token_start="<s>", token_end="</s>"))
         tokens = tokenizer._vocab_size
     else:
         token_dict = load_vocab(vocabulary)
@@ -272,4 +275,4 @@ def make_tokenizer(vocabulary, rows, source, build):
     if keep is not None:
         by_id = {i: token for token, i in token_dict.items()}
         token_dict = {by_id[i]: new for new, i in enumerate(keep)}
-    return Tokenizer(token_dict, do_lower_case=_lower_case(os.path.dirname(vocabulary)))
+    return vocabulary_tokenizer(token_dict, folder, do_lower_case=_lower_case(folder))

@@ -8,7 +8,7 @@ import glob
 import os
 
 from bert4keras.models import build_transformer_model
-from bert4keras.tokenizers import Tokenizer, load_vocab
+from bert4keras.tokenizers import load_vocab
 
 from kexue_keras.errors import WeightsError
 from kexue_keras.models.assign import checked_keep_tokens, load_weights, record_trimming
@@ -16,6 +16,7 @@ from kexue_keras.models.hf import has_hf_weights, read_hf
 from kexue_keras.models.json_file import read_json
 from kexue_keras.models.t5_config import t5_config, usual_t5_names
 from kexue_keras.models.t5_model import T5
+from kexue_keras.models.tokenizers import sentencepiece_settings, vocabulary_tokenizer
 from kexue_keras.models.trimming import keep_pieces, sentencepiece_tokenizer
 from kexue_keras.models.variables import read_tensorflow
 
@@ -158,12 +159,13 @@ def t5_tokenizer(path, tokenizer, keep_tokens, rows, source):
             if not whole:
                 by_id = {i: token for token, i in tokens.items()}
                 tokens = {by_id.get(i, "[kept %d]" % i): new for new, i in enumerate(keep_tokens)}
-            tokenizer = Tokenizer(tokens, do_lower_case=True)
-        elif whole:
-            tokenizer = sentencepiece_tokenizer(names[0])
+            tokenizer = vocabulary_tokenizer(tokens, path, do_lower_case=True)
         else:
-            with open(names[0], "rb") as handle:
-                tokenizer = sentencepiece_tokenizer(keep_pieces(handle.read(), keep_tokens))
+            model = names[0]
+            if not whole:
+                with open(names[0], "rb") as handle:
+                    model = keep_pieces(handle.read(), keep_tokens)
+            tokenizer = sentencepiece_tokenizer(model, **sentencepiece_settings(path))
     elif isinstance(tokenizer, (str, bytes)):
         tokenizer = sentencepiece_tokenizer(tokenizer)
     size = getattr(tokenizer, "_vocab_size", None)

@@ -13,9 +13,12 @@ import tempfile
 
 from bert4keras.tokenizers import SpTokenizer
 
+from kexue_keras.data.tables import Lines
 from kexue_keras.errors import WeightsError
 
 _BATCH = 1000
+# Characters of a line of a corpus; beyond that it is no text with a line for each.
+LONGEST_LINE = 10**7
 
 
 class TrimmedSentencePiece(object):
@@ -55,7 +58,7 @@ def trim_sentencepiece(model, corpus, *, min_count=1, max_pieces=None, head=259,
 
     Args:
         model: path or bytes of a SentencePiece model.
-        corpus: texts (an iterable of str), the path of a file with a text a line, or counts: a dict from pieces or ids
+        corpus: texts (an iterable of str), the path of a UTF-8 file with a text a line (also .gz), or counts: a dict from pieces or ids
             to how often they occur.
         min_count: int; the article's companion takes 1000, with tens of GB of text.
         max_pieces: int or None; of the pieces that occur often enough only the most frequent, so that there are not
@@ -71,6 +74,7 @@ def trim_sentencepiece(model, corpus, *, min_count=1, max_pieces=None, head=259,
     Raises:
         WeightsError: no SentencePiece model.
         ValueError: an empty corpus, an unknown piece among the counts, a limit that leaves no room.
+        UserError: a file that is not UTF-8, with its line.
 
     Reference: kexue.fm/archives/7867 (那个屠榜的T5模型，现在可以在中文上玩玩了).
 
@@ -129,21 +133,23 @@ def keep_pieces(model, keep_tokens):
     return proto.SerializeToString()
 
 
-def sentencepiece_tokenizer(model):
+def sentencepiece_tokenizer(model, **settings):
     """bert4keras tokenizer for T5: nothing at the start, </s> at the end.
 
     Args:
         model: path or bytes of a SentencePiece model.
+        **settings: arguments of `SpTokenizer` in place of these.
     """
+    settings = dict({"token_start": None, "token_end": "</s>"}, **settings)
     # A bad one is an error with a reason here.
     if not any(piece.type in (1, 4) for piece in _proto(model).pieces):
         raise WeightsError("the SentencePiece model has no pieces of text, so it cannot cut anything up")
     if not isinstance(model, bytes):
-        return SpTokenizer(model, token_start=None, token_end="</s>")
+        return SpTokenizer(model, **settings)
     with tempfile.NamedTemporaryFile(suffix=".model") as handle:
         handle.write(model)
         handle.flush()
-        return SpTokenizer(handle.name, token_start=None, token_end="</s>")
+        return SpTokenizer(handle.name, **settings)
 
 
 def _proto(model):
@@ -181,8 +187,7 @@ def _counts(proto, corpus):
         raise ValueError("corpus=%.60r is no file; give its path, a list of texts, or counts" % (corpus,))
     processor = _processor(proto)
     if isinstance(corpus, str):
-        with open(corpus, encoding="utf-8") as handle:
-            _count(processor, handle, counts)
+        _count(processor, (text for _, text in Lines(corpus, LONGEST_LINE)), counts)
     else:
         _count(processor, corpus, counts)
     return counts

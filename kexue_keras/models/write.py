@@ -13,6 +13,7 @@ from kexue_keras.models.hf_names import hf_names
 from kexue_keras.models.json_file import write_json
 from kexue_keras.models.rotary import ROTARY_TABLE, sinusoidal_table
 from kexue_keras.models.safetensors_file import write_safetensors
+from kexue_keras.models.tokenizers import CONFIG, OURS, written_settings
 from kexue_keras.models.variables import is_optimizers
 
 FORMATS = ("tensorflow", "hf")
@@ -90,7 +91,7 @@ def write_folder(
     try:
         own = {name: variables[name] for name in variables if not is_optimizers(name)}
         (_write_hf if format == "hf" else _write_tensorflow)(part, kind, config, own, extra)
-        _write_vocabulary(part, vocabulary, tokenizer)
+        _write_vocabulary(part, vocabulary, tokenizer, kind)
         if os.path.isdir(path):
             shutil.rmtree(path)
         elif os.path.exists(path):
@@ -177,7 +178,7 @@ def hf_table(kind, config):
     return {ours: (theirs, turned) for theirs, (ours, turned) in hf_names(kind, config).items()}
 
 
-def _write_vocabulary(path, vocabulary, tokenizer):
+def _write_vocabulary(path, vocabulary, tokenizer, kind):
     if tokenizer is None:
         if vocabulary is not None:
             shutil.copy(vocabulary, os.path.join(path, os.path.basename(vocabulary)))
@@ -185,10 +186,15 @@ def _write_vocabulary(path, vocabulary, tokenizer):
     if hasattr(tokenizer, "sp_model"):
         with open(os.path.join(path, "spiece.model"), "wb") as handle:
             handle.write(tokenizer.sp_model.serialized_model_proto())
+        settings = written_settings(tokenizer, kind)
+        if settings:
+            write_json(os.path.join(path, CONFIG), {OURS: settings})
         return
     tokens = sorted(tokenizer._token_dict, key=tokenizer._token_dict.get)
     if [tokenizer._token_dict[token] for token in tokens] != list(range(len(tokens))):
         raise WeightsError("the tokenizer's ids have gaps, so there is no vocab.txt that says the same")
     with open(os.path.join(path, "vocab.txt"), "w", encoding="utf-8") as handle:
         handle.writelines(token + "\n" for token in tokens)
-    write_json(os.path.join(path, "tokenizer_config.json"), {"do_lower_case": bool(tokenizer._do_lower_case)})
+    settings = written_settings(tokenizer, kind)
+    config = {"do_lower_case": bool(tokenizer._do_lower_case)}
+    write_json(os.path.join(path, CONFIG), dict(config, **({OURS: settings} if settings else {})))

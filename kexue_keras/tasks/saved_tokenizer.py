@@ -5,6 +5,7 @@ import os
 from bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab, save_vocab
 
 from kexue_keras.data import UserError
+from kexue_keras.models.tokenizers import WidthTokenizer, own_parts
 from kexue_keras.tasks.checkpoint import atomic_path, read_json, write_json
 
 
@@ -18,8 +19,9 @@ def save_tokenizer(tokenizer, folder):
     Raises:
         UserError: it cuts the text up with a function of its own, which no file can hold.
     """
-    if tokenizer._pre_tokenize is not None:
-        raise UserError("the tokenizer has a pre_tokenize function, which cannot be saved with a run")
+    own = own_parts(tokenizer)
+    if own:
+        raise UserError("the tokenizer is your own (%s), which cannot be saved with a run" % ", ".join(own))
     config = {
         "token_start": tokenizer._token_start,
         "token_end": tokenizer._token_end,
@@ -31,7 +33,10 @@ def save_tokenizer(tokenizer, folder):
             handle.write(tokenizer.sp_model.serialized_model_proto())
     else:
         config.update(
-            vocabulary="vocab.txt", do_lower_case=tokenizer._do_lower_case, word_maxlen=tokenizer._word_maxlen
+            vocabulary="vocab.txt",
+            do_lower_case=tokenizer._do_lower_case,
+            word_maxlen=tokenizer._word_maxlen,
+            normalize_width=isinstance(tokenizer, WidthTokenizer),
         )
         with atomic_path(os.path.join(folder, "vocab.txt")) as path:
             save_vocab(path, tokenizer._token_dict)
@@ -53,4 +58,5 @@ def load_tokenizer(folder):
         raise UserError("no such file", path=vocabulary)
     if vocabulary.endswith(".model"):
         return SpTokenizer(vocabulary, **config)
-    return Tokenizer(vocabulary, **config)
+    # A run of before there was such a thing keeps the tokens that it was trained with.
+    return (WidthTokenizer if config.pop("normalize_width", False) else Tokenizer)(vocabulary, **config)

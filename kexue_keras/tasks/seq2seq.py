@@ -12,7 +12,7 @@ import os
 import numpy as np
 from bert4keras.models import build_transformer_model
 from bert4keras.snippets import sequence_padding
-from bert4keras.tokenizers import Tokenizer
+from bert4keras.tokenizers import load_vocab
 
 from kexue_keras import models
 from kexue_keras.data import UserError, checked_texts
@@ -20,6 +20,7 @@ from kexue_keras.models.bundled import ASSETS, BUNDLED
 from kexue_keras.models.decoding import Generator
 from kexue_keras.models.lengths import checked_length
 from kexue_keras.models.load import is_t5
+from kexue_keras.models.tokenizers import vocabulary_tokenizer
 
 SMALL_T5 = "small-t5"
 # For mT5 the article says ten times BERT's rate and more, of the order of 1e-4.
@@ -161,7 +162,7 @@ def small_t5(*, vocabulary=None, hidden_size=256, layers=4, heads=4, dropout_rat
     <PretrainedT5 small-t5: t5.1.1, 1 + 1 layers x 16, 14001 tokens>
     """
     path = vocabulary or os.path.join(ASSETS, BUNDLED["me5-zh-char"][1])
-    tokenizer = Tokenizer(path, do_lower_case=True)
+    tokenizer = vocabulary_tokenizer(load_vocab(path), do_lower_case=True)
     config = {
         "vocab_size": tokenizer._vocab_size,
         "hidden_size": hidden_size,

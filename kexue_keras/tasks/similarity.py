@@ -16,7 +16,7 @@ from kexue_keras.tasks import report
 from kexue_keras.tasks.checkpoint import atomic, write_json
 from kexue_keras.tasks.corpus import warn_of_overlap
 from kexue_keras.tasks.running import compile_model, encode_texts, load_encoder, run_loop, say_unrepeatable
-from kexue_keras.tasks.similarity_heads import HEADS, measure_similarity
+from kexue_keras.tasks.similarity_heads import HEADS, measure_similarity, one_class
 from kexue_keras.training.randomness import repeatable_dropout
 
 
@@ -146,18 +146,24 @@ def _read_parts(recipe):
     for part in ("valid", "test"):
         if getattr(options, part):
             parts[part], _ = read_scored_pairs(getattr(options, part), **dict(how, **same))
+    for part in ("train", "valid", "test"):
+        pairs = parts[part]
+        if pairs is not None and len(set(pairs.labels)) < 2:
+            raise UserError(
+                "all %d scores are %g; there is no order to learn or to measure, so pairs with other scores are needed"
+                % (len(pairs), pairs.labels[0]),
+                path=pairs.path,
+            )
     if parts["valid"] is None:
-        parts["train"], parts["valid"] = split_pairs(train, options.valid_share, options.seed)
+        above = options.positive_above
+        classes = train.labels if above is None else [score > above for score in train.labels]
+        if len(set(classes)) < 2:
+            raise UserError(one_class(above, train.labels), path=train.path)
+        parts["train"], parts["valid"] = split_pairs(train, options.valid_share, options.seed, classes)
         say(
             "no --valid: %d of %d pairs split off for validation, seed %d"
             % (len(parts["valid"]), len(train), options.seed)
         )
-    for pairs in parts.values():
-        if pairs is not None and len(set(pairs.labels)) < 2:
-            raise UserError(
-                "all %d scores are %g; there is no order to learn or to measure" % (len(pairs), pairs.labels[0]),
-                path=pairs.path,
-            )
     warn_of_overlap(parts, say)
     recipe.train, recipe.valid, recipe.test = parts["train"], parts["valid"], parts["test"]
     sizes = {name: len(part) for name, part in parts.items() if part is not None}

@@ -275,12 +275,13 @@ class PromptClassifier(object):
         write_prompt(folder, self.pretrained, settings, overwrite=overwrite)
 
     @classmethod
-    def load(cls, folder, *, trained="all", allow_untrained_head=False):
+    def load(cls, folder, *, trained="all", allow_untrained_head=False, tokenizer=None):
         """Read what `save` wrote.
 
         Args:
             folder: str.
             trained, allow_untrained_head: as above.
+            tokenizer: the one it was saved with, if that was your own, see `models.save`.
 
         Returns:
             `PromptClassifier`.
@@ -288,7 +289,7 @@ class PromptClassifier(object):
         Raises:
             WeightsError: the folder holds none.
         """
-        pretrained, settings = read_prompt(folder)
+        pretrained, settings = read_prompt(folder, tokenizer=tokenizer)
         weights, patterns = settings.pop("weights"), settings.pop("patterns")
         words = Verbalizer.from_config(settings.pop("verbalizer"))
         options = dict(settings, trained=trained, allow_untrained_head=allow_untrained_head)

@@ -28,7 +28,7 @@ def write_prompt(folder, pretrained, settings, *, overwrite=False):
         json.dump(settings, handle, ensure_ascii=False, indent=1)
 
 
-def read_prompt(folder):
+def read_prompt(folder, **arguments):
     """(`PretrainedModel` with its head, settings) that `write_prompt` wrote.
 
     Raises:
@@ -39,4 +39,4 @@ def read_prompt(folder):
             settings = json.load(handle)
     except (OSError, ValueError) as error:
         raise WeightsError("%s holds no prompt classifier (%s: %s)" % (folder, SETTINGS, error))
-    return load(os.path.join(folder, MODEL), with_mlm="linear"), settings
+    return load(os.path.join(folder, MODEL), with_mlm="linear", **arguments), settings
