@@ -159,8 +159,8 @@ def split_pairs(pairs, fraction, seed, classes=None):
         pairs: `Examples` of pairs.
         fraction: share that goes to the second part, in (0, 1).
         seed: int.
-        classes: list of what each part needs two of, at least; None: the scores. A draw that leaves a part with one is
-            made again with equal shares of each.
+        classes: list of what each part needs two of, if there are two; None: the scores. A draw that leaves a part
+            with one is made again with equal shares of each.
 
     Returns:
         pair of `Examples`. Pairs linked by shared texts are one group, and no group parts, unless the largest one
@@ -188,15 +188,16 @@ def split_pairs(pairs, fraction, seed, classes=None):
         if len(chosen) >= max(1, wanted - 0.5):
             break
         chosen.extend(group)
-    classes = pairs.labels if classes is None else classes
-    if classes is not None and not _both_have_two(classes, chosen):
+    classes = (pairs.labels or []) if classes is None else classes
+    several = len(set(classes)) > 1
+    if several and not _both_have_two(classes, chosen):
         chosen = _equal_shares(order, classes, fraction)
     rest = sorted(set(range(len(pairs))) - set(chosen))
     if len(chosen) < 2 or len(rest) < 2:
         raise UserError(
             "%d pairs are too few to split off a part for validation; give --valid" % len(pairs), path=pairs.path
         )
-    if classes is not None and not _both_have_two(classes, chosen):
+    if several and not _both_have_two(classes, chosen):
         common, count = collections.Counter(classes).most_common(1)[0]
         raise UserError(
             "the part split off for validation, or what is left for training, would have pairs of one kind only: %d of "

@@ -157,12 +157,12 @@ class Lines(object):
                 raise UserError("standard input is closed")
             self._handle = sys.stdin.buffer
             return
-        if os.path.isdir(path):
-            raise UserError("this is a folder; a file is needed", path=path)
         try:
             self._handle = (gzip.open if self._packed else open)(path, "rb")
         except FileNotFoundError:
             raise UserError("no such file", path=path)
+        except IsADirectoryError:
+            raise UserError("this is a folder; a file is needed", path=path)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise UserError("cannot be read: %s" % (getattr(error, "strerror", None) or error), path=path)
 

@@ -17,9 +17,9 @@ from kexue_keras.models.write import FORMATS, weights_of, write_folder
 def save(pretrained, path, *, format="tensorflow", overwrite=False):
     """Write a loaded (and trained) model as a folder that `load` or `load_t5` reads again, bit for bit.
 
-    The tokenizer is written with all that it was made with. What no file can hold (a `pre_tokenize` function, a class of
-    your own) is noted down instead: such a folder is not loaded without `tokenizer=`, so that no text silently gets
-    other tokens.
+    The tokenizer is written with all that it was made with. What no file can hold (a `pre_tokenize` function, a class
+    of your own) is noted down instead: such a folder is not loaded without `tokenizer=`, so that no text silently
+    gets other tokens.
 
     Args:
         pretrained: what `load` or `load_t5` returned. Its bert4keras part is written, with the heads that it has; what

@@ -1,7 +1,7 @@
-"""Tokenizers of vocabularies: full-width letters and digits, and everything about a tokenizer that a folder has to hold.
+"""Tokenizers of vocabularies: full-width letters and digits, and all of a tokenizer that a folder has to hold.
 
-Chinese text has letters and digits in two widths (ＡＢＣ１２３ and ABC123). BERT's word pieces are of the usual width; a vocabulary
-at most has the wide characters alone, as the beginning of a word, so that ＡＢＣ１２３ as a whole is one [UNK].
+Chinese text has letters and digits in two widths (ＡＢＣ１２３ and ABC123). BERT's word pieces are of the usual width; a
+vocabulary at most has the wide characters alone, as the beginning of a word, so that ＡＢＣ１２３ as a whole is one [UNK].
 """
 
 import os
@@ -23,7 +23,7 @@ WIDTHS = {
 
 
 class WidthTokenizer(Tokenizer):
-    """bert4keras' `Tokenizer`, which looks a word up in the usual width if the vocabulary does not have it in full width.
+    """bert4keras' `Tokenizer`; it looks a word up in the usual width if the vocabulary lacks it in full width.
 
     Only what was [UNK] changes: words that the vocabulary can write keep their ids, full width or not.
 

@@ -58,8 +58,8 @@ def trim_sentencepiece(model, corpus, *, min_count=1, max_pieces=None, head=259,
 
     Args:
         model: path or bytes of a SentencePiece model.
-        corpus: texts (an iterable of str), the path of a UTF-8 file with a text a line (also .gz), or counts: a dict from pieces or ids
-            to how often they occur.
+        corpus: texts (an iterable of str), the path of a UTF-8 file with a text a line (.gz too), or counts: a dict
+            from pieces or ids to how often they occur.
         min_count: int; the article's companion takes 1000, with tens of GB of text.
         max_pieces: int or None; of the pieces that occur often enough only the most frequent, so that there are not
             more than this in all.
