@@ -12,7 +12,7 @@ import re
 from bert4keras.models import build_transformer_model
 from bert4keras.tokenizers import SpTokenizer, load_vocab
 
-from kexue_keras.errors import WeightsError
+from kexue_keras.errors import WeightsError, as_unicode
 from kexue_keras.models.assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.models.bundled import ASSETS, BUNDLED, bundled_config, bundled_variables
 from kexue_keras.models.epsilon import extend_with_epsilon
@@ -257,7 +257,9 @@ def make_tokenizer(vocabulary, rows, source, build):
     """
     folder = os.path.dirname(vocabulary)
     if vocabulary.endswith(".model"):
-        tokenizer = SpTokenizer(vocabulary, **sentencepiece_settings(folder, token_start="<s>", token_end="</s>"))
+        tokenizer = SpTokenizer(
+            as_unicode(vocabulary), **sentencepiece_settings(folder, token_start="<s>", token_end="</s>")
+        )
         tokens = tokenizer._vocab_size
     else:
         token_dict = load_vocab(vocabulary)

@@ -14,7 +14,7 @@ import tempfile
 from bert4keras.tokenizers import SpTokenizer
 
 from kexue_keras.data.tables import Lines
-from kexue_keras.errors import WeightsError
+from kexue_keras.errors import WeightsError, as_unicode
 
 _BATCH = 1000
 # Characters of a line of a corpus; beyond that it is no text with a line for each.
@@ -145,7 +145,7 @@ def sentencepiece_tokenizer(model, **settings):
     if not any(piece.type in (1, 4) for piece in _proto(model).pieces):
         raise WeightsError("the SentencePiece model has no pieces of text, so it cannot cut anything up")
     if not isinstance(model, bytes):
-        return SpTokenizer(model, **settings)
+        return SpTokenizer(as_unicode(model), **settings)
     with tempfile.NamedTemporaryFile(suffix=".model") as handle:
         handle.write(model)
         handle.flush()

@@ -1,5 +1,6 @@
 """The variables of a checkpoint, read when they are asked for, and the error for what does not fit."""
 
+import os
 import re
 
 import numpy as np
@@ -91,7 +92,8 @@ def read_tensorflow(prefix):
         WeightsError: it is damaged or none.
     """
     try:
-        reader = tf.train.load_checkpoint(prefix)
+        # As bytes, since TensorFlow would encode a str as UTF-8, whatever the name of the file is.
+        reader = tf.train.load_checkpoint(os.fsencode(prefix))
         shapes = reader.get_variable_to_shape_map()
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         raise WeightsError("%s is no readable TensorFlow checkpoint: %s" % (prefix, _first_line(error)))

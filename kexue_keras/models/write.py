@@ -129,7 +129,9 @@ def write_tensorflow(prefix, variables):
     with tf.Graph().as_default(), tf1.Session() as session:
         # Fed, since a graph with the weights as constants may not have more than 2 GB.
         feeds = [tf1.placeholder(variables[name].dtype, variables[name].shape) for name in names]
-        save = tf.raw_ops.SaveV2(prefix=prefix, tensor_names=names, shape_and_slices=[""] * len(names), tensors=feeds)
+        save = tf.raw_ops.SaveV2(
+            prefix=os.fsencode(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=feeds
+        )
         session.run(save, {feed: variables[name] for feed, name in zip(feeds, names)})
 
 

@@ -27,7 +27,9 @@ def atomic(path, mode="wb"):
         file handle; its `name` is the temporary one.
     """
     temporary = "%s.%d.tmp" % (path, os.getpid())
-    handle = open(temporary, mode, encoding=None if "b" in mode else "utf-8", newline=None if "b" in mode else "\n")
+    # A path in an option may hold bytes that are no UTF-8; so written JSON reads it as it was.
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n", "errors": "backslashreplace"}
+    handle = open(temporary, mode, **text)
     try:
         with handle:
             yield handle

@@ -5,6 +5,7 @@ import os
 from bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab, save_vocab
 
 from kexue_keras.data import UserError
+from kexue_keras.errors import as_unicode
 from kexue_keras.models.tokenizers import WidthTokenizer, own_parts
 from kexue_keras.tasks.checkpoint import atomic_path, read_json, write_json
 
@@ -57,6 +58,6 @@ def load_tokenizer(folder):
     if not os.path.exists(vocabulary):
         raise UserError("no such file", path=vocabulary)
     if vocabulary.endswith(".model"):
-        return SpTokenizer(vocabulary, **config)
+        return SpTokenizer(as_unicode(vocabulary), **config)
     # A run of before there was such a thing keeps the tokens that it was trained with.
     return (WidthTokenizer if config.pop("normalize_width", False) else Tokenizer)(vocabulary, **config)

@@ -13,6 +13,7 @@ from kexue_keras.models.lengths import checked_length, positions_of
 from kexue_keras.tasks import Classifier
 from kexue_keras.tasks.heads import HEADS
 from kexue_keras.tasks.masked_lm import MaskedLanguageModel
+from kexue_keras.tasks.sentence_bert import PairSet
 from kexue_keras.tasks.seq2seq import Seq2Seq
 from kexue_keras.tasks.simbert import SimBERT
 
@@ -34,6 +35,7 @@ def test_every_constructor_names_its_argument(tiny):
             tiny, application="unilm", with_mlm="linear", with_pool="linear", missing="initialise", num_hidden_layers=1
         )
         mlm = tiny_mlm()
+        mlm_trainer = types.SimpleNamespace(tokenizer=mlm.tokenizer, length=8)
         makers = [
             ("length is 65, but .* 64", lambda n: SentenceEncoder(pretrained, pooling="cls", length=n), 65, 64),
             ("length is 33 and rows .* 65 .* 64", lambda n: SimilarQuestions(pretrained, length=n), 33, 32),
@@ -56,6 +58,30 @@ def test_every_constructor_names_its_argument(tiny):
         for change in (lambda: encoder.encode(["好"], maxlen=65), lambda: setattr(encoder, "length", 65)):
             with pytest.raises(ValueError, match="is 65, but"):
                 change()
+        # One text where a list belongs is not a list of characters.
+        prompt, writer = makers[2][1](64), makers[5][1](9)
+        prompt.allow_untrained_head = True
+        pair_set = [("好", "书"), ("很", "差")]
+        for wrong in (
+            lambda: encoder.encode("好书"),
+            lambda: encoder.similarity("好书", ["好", "书"]),
+            lambda: encoder.search("好书", ["好"]),
+            lambda: encoder.search(["好"], "好书"),
+            lambda: encoder.fit_whitening("好书好"),
+            lambda: prompt.predict("好书"),
+            lambda: prompt.predict_proba("好书"),
+            lambda: prompt.check_head("好书"),
+            lambda: prompt.fit([("好", "好评")], "好书"),
+            lambda: writer.generate("好书"),
+            lambda: writer.encode_pairs(["好书"]),
+            lambda: PairSet(["好书"], [1]),
+            lambda: MaskedLanguageModel.train(mlm_trainer, "好书", steps=1),
+            lambda: SimBERT.train(None, ["好书", "很差"], steps=1),
+            lambda: SimBERT.train(None, pair_set + [["好", "坏\ud83d"]], steps=1),
+            lambda: makers[1][1](32).generate("坏\ud83d"),
+        ):
+            with pytest.raises(ValueError, match="is one str; give a list|half of a surrogate pair|is '好书'; a pair"):
+                wrong()
         options = types.SimpleNamespace(length=65, batch_size=2)
         with pytest.raises(UserError, match="--length is 65, but the model has 64 positions"):
             Classifier(pretrained.model, pretrained.tokenizer, ["a", "b"], HEADS["single"], options, False)
