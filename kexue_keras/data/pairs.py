@@ -159,15 +159,15 @@ def split_pairs(pairs, fraction, seed, classes=None):
         pairs: `Examples` of pairs.
         fraction: share that goes to the second part, in (0, 1).
         seed: int.
-        classes: list of what each part needs two of, if there are two; None: the scores. A draw that leaves a part
-            with one is made again with equal shares of each.
+        classes: list of what each part should have two of; None: the scores. A draw that leaves a part with one is made
+            again with equal shares of each, if that is possible.
 
     Returns:
         pair of `Examples`. Pairs linked by shared texts are one group, and no group parts, unless the largest one
         holds more than half of all; then only equal pairs stay together.
 
     Raises:
-        UserError: too few pairs, or one of the parts would have one class.
+        UserError: too few pairs.
 
     >>> texts = [('a', 'b'), ('b', 'a'), ('c', 'd'), ('e', 'f'), ('d', 'g')]
     >>> whole = kexue_keras.data.Examples('f', texts, [1, 1, 0, 1, 0], [1, 2, 3, 4, 5])
@@ -189,28 +189,24 @@ def split_pairs(pairs, fraction, seed, classes=None):
             break
         chosen.extend(group)
     classes = (pairs.labels or []) if classes is None else classes
-    several = len(set(classes)) > 1
-    if several and not _both_have_two(classes, chosen):
-        chosen = _equal_shares(order, classes, fraction)
+    if len(set(classes)) > 1 and not all(_have_two(classes, chosen)):
+        again = _equal_shares(order, classes, fraction)
+        # If both cannot, at least training should.
+        if sum(_have_two(classes, again)) >= sum(_have_two(classes, chosen)):
+            chosen = again
     rest = sorted(set(range(len(pairs))) - set(chosen))
     if len(chosen) < 2 or len(rest) < 2:
         raise UserError(
             "%d pairs are too few to split off a part for validation; give --valid" % len(pairs), path=pairs.path
         )
-    if several and not _both_have_two(classes, chosen):
-        common, count = collections.Counter(classes).most_common(1)[0]
-        raise UserError(
-            "the part split off for validation, or what is left for training, would have pairs of one kind only: %d of "
-            "%d pairs have %s; add others, or give --valid" % (count, len(pairs), shorten(repr(common))),
-            path=pairs.path,
-        )
     return pairs.take(rest), pairs.take(sorted(chosen))
 
 
-def _both_have_two(classes, chosen):
+def _have_two(classes, chosen):
+    """Whether the rows `chosen` have two classes, and whether the others have."""
     chosen = set(chosen)
     parts = [{c for i, c in enumerate(classes) if (i in chosen) == inside} for inside in (True, False)]
-    return all(len(part) > 1 for part in parts)
+    return [len(part) > 1 for part in parts]
 
 
 def _equal_shares(order, classes, fraction):

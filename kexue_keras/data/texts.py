@@ -9,7 +9,7 @@ def checked_texts(texts, *, name="texts", pairs=None):
     Args:
         texts: list (or any iterable) of str, or of (str, str).
         name: the argument, for messages.
-        pairs: True: each has to be a (str, str); False: each a str; None: either.
+        pairs: True: each has to be a (str, str), for which a list will do; False: each a str; None: either.
 
     Raises:
         ValueError: one str, whose characters would be taken for texts; something in the list that is none; half of a
@@ -24,7 +24,7 @@ def checked_texts(texts, *, name="texts", pairs=None):
     """
     if isinstance(texts, (str, bytes)):
         raise ValueError("%s is one %s; give a list of texts" % (name, type(texts).__name__))
-    texts = list(texts)
+    texts = [tuple(text) if pairs and isinstance(text, list) else text for text in texts]
     wanted = {True: "a pair (str, str)", False: "a str", None: "a str or a pair (str, str)"}[pairs]
     for i, text in enumerate(texts):
         parts = text if isinstance(text, tuple) and pairs is not False else (text,)

@@ -34,7 +34,6 @@ class PairSet(object):
     """
 
     def __init__(self, pairs, labels, group=0):
-        pairs = [pair if isinstance(pair, str) else tuple(pair) for pair in pairs]
         self.pairs, self.labels, self.group = checked_texts(pairs, name="pairs", pairs=True), np.asarray(labels), group
         self.labels = self.labels.astype("int32")
         if len(self.pairs) != len(self.labels) or not self.pairs:

@@ -70,7 +70,7 @@ class Seq2Seq(object):
 
     def encode_pairs(self, pairs):
         """List of (source ids, target ids) of (source, target) texts."""
-        pairs = checked_texts([tuple(pair) for pair in pairs], name="pairs", pairs=True)
+        pairs = checked_texts(pairs, name="pairs", pairs=True)
         return [(self.encode(s, self.source_length), self.encode(t, self.target_length, target=True)) for s, t in pairs]
 
     def batch(self, encoded):

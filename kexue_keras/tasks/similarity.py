@@ -3,6 +3,7 @@
 Reference: "CoSENT（一）：比Sentence-BERT更有效的句向量方案", kexue.fm/archives/8847.
 """
 
+import collections
 import os
 
 import numpy as np
@@ -160,6 +161,7 @@ def _read_parts(recipe):
         if len(set(classes)) < 2:
             raise UserError(one_class(above, train.labels), path=train.path)
         parts["train"], parts["valid"] = split_pairs(train, options.valid_share, options.seed, classes)
+        _check_split(train, parts, above)
         say(
             "no --valid: %d of %d pairs split off for validation, seed %d"
             % (len(parts["valid"]), len(train), options.seed)
@@ -172,6 +174,20 @@ def _read_parts(recipe):
         % (", ".join("%s %d" % item for item in sizes.items()), min(train.labels), max(train.labels))
     )
     return {"columns": columns.get_config(), "pairs": True, "texts": sizes}
+
+
+def _check_split(train, parts, above):
+    """Refuse a split that left a part with one class, where the file as a whole has several."""
+    for part, what in (("valid", "the part split off for validation"), ("train", "what is left for training")):
+        scores = parts[part].labels
+        classes = set(scores if above is None or part == "valid" else [score > above for score in scores])
+        if len(classes) < 2:
+            score, count = collections.Counter(train.labels).most_common(1)[0]
+            raise UserError(
+                "%s has pairs of one class only, for %d of the %d pairs of the file have the score %g; add pairs with "
+                "others, or give --valid" % (what, count, len(train), score),
+                path=train.path,
+            )
 
 
 def _rows(pairs):

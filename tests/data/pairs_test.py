@@ -96,12 +96,11 @@ def test_a_split_of_few_positives_leaves_some_in_both_parts(positives, seed):
     assert all(min(part.labels) < 4 < max(part.labels) for part in parts)
 
 
-def test_a_split_that_cannot_have_both_classes_says_so():
+def test_of_a_single_positive_training_has_it():
     lone = Examples("f", [("a%d" % i, "b%d" % i) for i in range(30)], [1.0] + [0.0] * 29, list(range(30)))
-    with pytest.raises(UserError) as caught:
-        split_pairs(lone, 0.1, 0)
-    assert "f: the part split off for validation" in str(caught.value)
-    assert "29 of 30 pairs have 0.0; add others, or give --valid" in str(caught.value)
+    for seed in range(4):
+        first, second = split_pairs(lone, 0.1, seed)
+        assert len(second) == 3 and len(first) == 27 and 1.0 in first.labels
 
 
 @pytest.mark.parametrize(

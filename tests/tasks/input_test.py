@@ -89,11 +89,15 @@ PAIRS = [("好书%d" % i, "坏书%d" % i) for i in range(40)]
     "scores, options, message",
     [
         (["1"] * 40, {}, "train.tsv: all 40 scores are 1; there is no order"),
-        (["1"] + ["0"] * 39, {}, "split off for validation.*39 of 40 pairs have 0.0; add others, or give --valid"),
+        (
+            ["1"] + ["0"] * 39,
+            {},
+            "train.tsv: the part split off for valid.* 39 of the 40 pairs of the file have the score 0; add",
+        ),
         (
             ["3"] + ["1", "2"] * 19 + ["1"],
             {"positive_above": 2.5},
-            "split off for validation.*39 of 40 pairs have False",
+            "no model 'none'",
         ),
         (["3", "2"] * 20, {"positive_above": 5.0}, "--positive-above 5 leaves one class: the scores go from 2 to 3"),
         (["3", "2"] * 20, {"positive_above": float("nan")}, "--positive-above is nan"),
