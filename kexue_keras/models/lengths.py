@@ -33,8 +33,11 @@ def checked_length(length, positions=None, *, name="length", least=2, source="th
         raise ValueError("%s is %d tokens; it has to be at least %d, special tokens included" % (name, length, least))
     longest = length if rows is None else rows(length)
     if positions is not None and longest > positions:
-        so = "" if rows is None else " and rows get %d tokens long" % longest
-        raise ValueError("%s is %d%s, but %s has %d positions" % (name, length, so, source, positions))
+        message = "%s is %d, but %s has %d positions" % (name, length, source, positions)
+        if rows is not None:
+            most = max((n for n in range(positions + 1) if rows(n) <= positions), default=0)
+            message = "%s, and a row has up to %d tokens; give at most %d" % (message, longest, most)
+        raise ValueError(message)
     return length
 
 

@@ -46,7 +46,7 @@ def _keep_tokens(options, say):
         try:
             with open(options.keep_tokens, encoding="utf-8") as handle:
                 return json.load(handle)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError("no JSON: %s" % error, path=options.keep_tokens)
     if not options.corpus:
         return None

@@ -38,10 +38,15 @@ def test_every_constructor_names_its_argument(tiny):
         mlm_trainer = types.SimpleNamespace(tokenizer=mlm.tokenizer, length=8)
         makers = [
             ("length is 65, but .* 64", lambda n: SentenceEncoder(pretrained, pooling="cls", length=n), 65, 64),
-            ("length is 33 and rows .* 65 .* 64", lambda n: SimilarQuestions(pretrained, length=n), 33, 32),
+            (
+                "length is 33, but .* has 64 positions, and a row has up to 65 tokens; give at most 32",
+                lambda n: SimilarQuestions(pretrained, length=n),
+                33,
+                32,
+            ),
             ("maxlen is 65, but tiny has 64", lambda n: PromptClassifier(mlm, PATTERN, WORDS, maxlen=n), 65, 64),
             ("length is 65, but", lambda n: MaskedLanguageModel(tiny, length=n, load={"num_hidden_layers": 1}), 65, 64),
-            ("length is 33 and rows", lambda n: SimBERT(tiny, length=n, num_hidden_layers=1), 33, 32),
+            ("length is 33, but .*; give at most 32", lambda n: SimBERT(tiny, length=n, num_hidden_layers=1), 33, 32),
             ("source_length is '9'", lambda n: Seq2Seq(pretrained, source_length=n, target_length=8), "9", 9),
             ("target_length is 0", lambda n: Seq2Seq(pretrained, source_length=8, target_length=n), 0, 1),
         ]
