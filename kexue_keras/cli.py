@@ -24,7 +24,10 @@ class Parser(argparse.ArgumentParser):
         super(Parser, self).__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message):
-        print("%s: %s (%s --help)" % (self.prog, " ".join(message.split()), self.prog), file=sys.stderr)
+        line = " ".join(message.split())
+        # Not `errors.printable`: doctor runs where the package cannot be imported.
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        print("%s: %s (%s --help)" % (self.prog, line, self.prog), file=sys.stderr)
         sys.exit(2)
 
 
@@ -186,7 +189,9 @@ def finetune(parser, arguments):
 
 
 def _say(line):
-    print(line, flush=True)
+    from kexue_keras.errors import printable
+
+    print(printable(line), flush=True)
 
 
 def predict(parser, arguments):
@@ -198,7 +203,7 @@ def predict(parser, arguments):
     parser.add_argument("--out", metavar="FILE", help="default: standard output")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE")
     parser.add_argument("--batch-size", type=positive, metavar="N", help="default: as in training")
-    parser.add_argument("--quiet", action="store_true", help="no notes")
+    parser.add_argument("--quiet", action="store_true", help="no notes, no progress bar")
     parser.add_argument("--no-text", dest="text", action="store_false", help="only label and probability")
     add_table_arguments(parser, for_labels=False)
     from kexue_keras.tasks.prediction import predict_file
@@ -228,8 +233,9 @@ def convert(parser, arguments):
 def similar(parser, arguments):
     """nearest texts of a file, or similar texts by generating"""
     from kexue_keras.data.tables import KINDS, MAX_LINE
+    from kexue_keras.errors import printable
     from kexue_keras.models.similarity.pooling import POOLINGS
-    from kexue_keras.tasks.options import positive
+    from kexue_keras.tasks.options import positive, samples, seed, tokens
     from kexue_keras.tasks.similar import similar as find
 
     parser.add_argument("text", nargs="+", metavar="TEXT", help="texts to look for")
@@ -245,15 +251,16 @@ def similar(parser, arguments):
         "--model", metavar="M", help="bundled name, model folder, or run of finetune --task similarity (me5-zh-sp)"
     )
     parser.add_argument("--pooling", choices=list(POOLINGS), help="of a model that does not say it itself (mean)")
-    parser.add_argument("--length", type=positive, metavar="N", help="tokens a text (64)")
+    parser.add_argument("--length", type=tokens, metavar="N", help="tokens a text (64)")
     parser.add_argument("-k", type=positive, default=10, metavar="K", help="hits a text (%(default)s)")
-    parser.add_argument("-n", type=positive, default=100, metavar="N", help="--generate: samples a text (%(default)s)")
+    parser.add_argument("-n", type=samples, default=100, metavar="N", help="--generate: samples a text (%(default)s)")
     parser.add_argument(
         "--mask", type=positive, nargs="+", metavar="P", help="--generate: tokens seen as [MASK], from 1"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="--generate: (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="--generate: (%(default)s)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     for line in find(parser.parse_intermixed_args(arguments)):
-        print(line)
+        print("\t".join(map(printable, line.split("\t"))) if sys.stdout.isatty() else line)
     return 0
 
 

@@ -220,7 +220,7 @@ BAD_INPUT = [
     (GOOD, "--test other.tsv", "other.tsv:3: ", "unknown label '中评'"),
     (GOOD, "--class-weights none.tsv", "none.tsv: ", "no such file"),
     (GOOD, "--class-weights weights.tsv", "weights.tsv:2: ", "the weight 'many' is no positive number"),
-    (GOOD, "--train-layers -1", "", "--train-layers is -1"),
+    (GOOD, "--train-layers -1", "", "--train-layers: -1 is not a whole number from 0"),
     (GOOD, "--length 400", "", "has 64 positions"),
     (GOOD, "--model nowhere", "", "no model"),
     (GOOD, "--config other.tsv", "other.tsv: ", "cannot be read"),

@@ -17,6 +17,7 @@ from kexue_keras.data.reviews import split_reviews  # noqa: F401
 from kexue_keras.data.reviews import write_parts  # noqa: F401
 from kexue_keras.data.reviews import write_reviews  # noqa: F401
 from kexue_keras.data.tables import read_table  # noqa: F401
+from kexue_keras.data.texts import checked_texts  # noqa: F401
 from kexue_keras.data.word_masking import whole_word_masking  # noqa: F401
 from kexue_keras.data.word_masking import word_cutter  # noqa: F401
 from kexue_keras.errors import UserError  # noqa: F401

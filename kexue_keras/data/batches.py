@@ -5,7 +5,11 @@ of 50 batches, sorted by length within a pool, and the batches are shuffled agai
 on (seed, epoch) alone, so a run that was stopped finds its place again.
 """
 
+import numbers
+
 import numpy as np
+
+from kexue_keras.data.texts import checked_texts
 
 ROUNDING = 8
 POOL = 50
@@ -22,7 +26,11 @@ def encode(tokenizer, texts, maxlen, progress=None):
 
     Returns:
         (list of pairs (token ids, segment ids), number of texts that were truncated).
+
+    Raises:
+        ValueError: see `checked_texts`.
     """
+    texts = checked_texts(texts)
     encoded, truncated = [], 0
     for text in progress(texts) if progress else texts:
         pair = text if isinstance(text, tuple) else (text, None)
@@ -54,15 +62,17 @@ class BucketedBatches(object):
         seed: int, with the epoch number what the order depends on.
         bucketing: False pads everything to `maxlen` and only shuffles.
 
+    Raises:
+        ValueError: a batch size below 1, which would leave all rows out.
+
     >>> batches = BucketedBatches([([1] * n, [0] * n) for n in (3, 30, 4, 31)], batch_size=2, maxlen=32, seed=0)
     >>> sorted(batches.inputs(indices)[0].shape for indices in batches.epoch(0))
     [(2, 8), (2, 32)]
     """
 
     def __init__(self, encoded, *, batch_size, maxlen, seed=0, bucketing=True):
-        if batch_size != int(batch_size) or batch_size < 1:
-            # With -8 there would be no batches at all, and answers of zeros.
-            raise ValueError("batch_size is %r; it is a whole number from 1" % (batch_size,))
+        if isinstance(batch_size, bool) or not isinstance(batch_size, numbers.Integral) or batch_size < 1:
+            raise ValueError("batch_size is %r; a whole number from 1 is needed" % (batch_size,))
         self.encoded = encoded
         self.batch_size = batch_size
         self.maxlen = maxlen

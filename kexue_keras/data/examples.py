@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from kexue_keras.errors import UserError, shorten
+from kexue_keras.data.numbers import whole_number
+from kexue_keras.errors import UserError, as_unicode, shorten
 
 
 class Examples(object):
@@ -47,8 +48,11 @@ def read_examples(table, columns, *, separator=None):
         `Examples`.
 
     Raises:
-        UserError: a column is missing, a text is empty, a label is missing or no label.
+        UserError: a column is missing, a text is empty, a label is missing or no label, an empty separator.
     """
+    if separator == "":
+        raise UserError("--label-separator is empty; give what stands between two labels, e.g. '|'")
+    separator = as_unicode(separator)
     texts, labels = [], []
     for row, line in zip(table.rows, table.lines):
         where = {"path": table.path, "line": line}
@@ -126,9 +130,8 @@ def label_names(examples):
             "only one class (%s); at least two are needed" % shorten(", ".join(names) or "no label at all"),
             path=examples.path,
         )
-    if all(name.lstrip("-").isdigit() for name in names):
-        return sorted(names, key=lambda name: (int(name), name))
-    return sorted(names)
+    numbers = {name: whole_number(name) for name in names}
+    return sorted(names) if None in numbers.values() else sorted(names, key=lambda name: (numbers[name], name))
 
 
 def check_labels(examples, names, source):

@@ -3,12 +3,13 @@
 Rows 2i and 2i+1 of a batch are a pair, which is what the losses of sentence vectors take.
 """
 
+import collections
 import math
 
 import numpy as np
 
 from kexue_keras.data.batches import BucketedBatches
-from kexue_keras.data.columns import SAMPLE, Columns, choose_columns, resolve
+from kexue_keras.data.columns import SAMPLE, Columns, choose_columns, is_index, refuse_index, resolve
 from kexue_keras.data.examples import cell, read_examples
 from kexue_keras.data.tables import MAX_LINE, read_table
 from kexue_keras.errors import UserError, shorten
@@ -69,7 +70,7 @@ def read_scored_pairs(
 def _score(value, score_range, path, line):
     try:
         number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last: a whole number of JSON with 309 digits or more
         number = float("nan")
     if not math.isfinite(number):
         raise UserError("the score is %s; a number is needed" % shorten(repr(value)), path=path, line=line)
@@ -100,7 +101,7 @@ def choose_pair_columns(table, *, text=None, text_b=None, score=None, need_score
     where = {"path": table.path, "line": table.lines[0]}
     width = len(table.names or table.rows[0])
     if width < 2 + need_score:
-        shown = ", ".join(table.names) if table.names else shorten(table.rows[0][0])
+        shown = shorten(", ".join(table.names or table.rows[0]))
         raise UserError(
             "%d column(s): %s; %s" % (width, shown, NEEDED if need_score else "two texts are needed"), **where
         )
@@ -109,7 +110,8 @@ def choose_pair_columns(table, *, text=None, text_b=None, score=None, need_score
         if score is None:
             score = next((lower[name] for name in SCORE_NAMES if name in lower), None)
         columns = choose_columns(table, text=text, text_b=text_b, label=score, need_label=need_score)
-        rest = [name for name in table.names if name not in (columns.text, columns.text_b, columns.label)]
+        chosen = (columns.text, columns.text_b, columns.label)
+        rest = [name for name in table.names if name not in chosen and not is_index(table, name)]
         if columns.text_b is None and len(rest) == 1:
             columns.text_b = rest[0]
         if columns.text_b is None or columns.text_b == columns.text:
@@ -119,6 +121,8 @@ def choose_pair_columns(table, *, text=None, text_b=None, score=None, need_score
         return columns
     given = [resolve(table, column) for column in (text, text_b, score)]
     free = [i for i in range(width) if i not in given]
+    if free and (text is None or text_b is None):
+        refuse_index(table, Columns(text=free[0]))
     if given[2] is None and need_score:
         numbers = [i for i in free if all(_is_number(row[i]) for row in table.rows[:SAMPLE])]
         # A line that is wrong makes a column of numbers none; then the last column is taken, and the line told.
@@ -148,17 +152,22 @@ def _is_number(value):
         return False
 
 
-def split_pairs(pairs, fraction, seed):
+def split_pairs(pairs, fraction, seed, classes=None):
     """Split in two; pairs that have a text in common stay together where that is possible.
 
     Args:
         pairs: `Examples` of pairs.
         fraction: share that goes to the second part, in (0, 1).
         seed: int.
+        classes: list of what each part should have two of; None: the scores. A draw that leaves a part with one is made
+            again with equal shares of each, if that is possible.
 
     Returns:
         pair of `Examples`. Pairs linked by shared texts are one group, and no group parts, unless the largest one
         holds more than half of all; then only equal pairs stay together.
+
+    Raises:
+        UserError: too few pairs.
 
     >>> texts = [('a', 'b'), ('b', 'a'), ('c', 'd'), ('e', 'f'), ('d', 'g')]
     >>> whole = kexue_keras.data.Examples('f', texts, [1, 1, 0, 1, 0], [1, 2, 3, 4, 5])
@@ -174,16 +183,47 @@ def split_pairs(pairs, fraction, seed):
     for i, group in enumerate(groups):
         members[group].append(i)
     wanted, chosen = fraction * len(pairs), []
-    for group in np.random.RandomState(seed % 2**32).permutation(len(members)):
+    order = [members[group] for group in np.random.RandomState(seed % 2**32).permutation(len(members))]
+    for group in order:
         if len(chosen) >= max(1, wanted - 0.5):
             break
-        chosen.extend(members[group])
+        chosen.extend(group)
+    classes = (pairs.labels or []) if classes is None else classes
+    if len(set(classes)) > 1 and not all(_have_two(classes, chosen)):
+        again = _equal_shares(order, classes, fraction)
+        # If both cannot, at least training should.
+        if sum(_have_two(classes, again)) >= sum(_have_two(classes, chosen)):
+            chosen = again
     rest = sorted(set(range(len(pairs))) - set(chosen))
     if len(chosen) < 2 or len(rest) < 2:
         raise UserError(
             "%d pairs are too few to split off a part for validation; give --valid" % len(pairs), path=pairs.path
         )
     return pairs.take(rest), pairs.take(sorted(chosen))
+
+
+def _have_two(classes, chosen):
+    """Whether the rows `chosen` have two classes, and whether the others have."""
+    chosen = set(chosen)
+    parts = [{c for i, c in enumerate(classes) if (i in chosen) == inside} for inside in (True, False)]
+    return [len(part) > 1 for part in parts]
+
+
+def _equal_shares(order, classes, fraction):
+    """Rows of as many groups as give each class its share, the rarest class first, and leave some of each class."""
+    counts = collections.Counter(classes)
+    taken, chosen, left = collections.Counter(), [], list(order)
+    for name in sorted(counts, key=lambda c: (counts[c], str(c))):
+        quota = max(1, int(round(fraction * counts[name])))
+        for group in list(left):
+            if taken[name] >= quota:
+                break
+            of_group = collections.Counter(classes[i] for i in group)
+            if of_group[name] and all(taken[c] + n < counts[c] for c, n in of_group.items()):
+                left.remove(group)
+                chosen.extend(group)
+                taken.update(of_group)
+    return chosen
 
 
 def _groups(pairs):

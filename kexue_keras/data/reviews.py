@@ -68,5 +68,5 @@ def write_reviews(rows, path):
     with open(path, "w", encoding="utf-8") as handle:
         handle.write("text\tlabel\n")
         for text, label in rows:
-            handle.write("%s\t%s\n" % (text, label))
+            handle.write("%s\t%s\n" % tuple(" ".join(cell.split()) for cell in (text, label)))
     return path

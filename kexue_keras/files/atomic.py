@@ -33,7 +33,8 @@ def atomic(path, mode="wb"):
     Raises:
         OSError: it cannot be written; it names `path`, and there is no temporary file then.
     """
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    # A path in an option may hold bytes that are no UTF-8; JSON with them so escaped reads as it was.
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n", "errors": "backslashreplace"}
     with atomic_path(path) as temporary:
         with open(temporary, mode, **text) as handle:
             yield handle

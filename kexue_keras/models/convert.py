@@ -21,6 +21,10 @@ from kexue_keras.models.write import FORMATS, fill_folder, weights_of
 def save(pretrained, path, *, format="tensorflow", overwrite=False):
     """Write a loaded (and trained) model as a folder that `load` or `load_t5` reads again, bit for bit.
 
+    The tokenizer is written with all that it was made with. What no file can hold (a `pre_tokenize` function, a class
+    of your own) is noted down instead: such a folder is not loaded without `tokenizer=`, so that no text silently
+    gets other tokens.
+
     Args:
         pretrained: what `load` or `load_t5` returned. Its bert4keras part is written, with the heads that it has; what
             was put on top of it (a classifier) is not.

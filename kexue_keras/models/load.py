@@ -9,7 +9,6 @@ import os
 import re
 
 from bert4keras.models import build_transformer_model
-from bert4keras.tokenizers import Tokenizer
 
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import restore_interrupted
@@ -24,6 +23,7 @@ from kexue_keras.models.kinds import kind_of
 from kexue_keras.models.rotary import check_even_heads, extend_with_rotary_table
 from kexue_keras.models.shapes import check_ranks
 from kexue_keras.models.t5 import load_t5
+from kexue_keras.models.tokenizers import sentencepiece_settings, vocabulary_tokenizer
 from kexue_keras.models.trimming import sentencepiece_tokenizer
 from kexue_keras.models.variables import from_arrays, read_tensorflow
 from kexue_keras.models.vocabulary import check_length, check_special, keep, read_vocabulary
@@ -254,11 +254,13 @@ def make_tokenizer(vocabulary, rows, source, build):
     """The tokenizer of a vocabulary file, cut to `build["keep_tokens"]`.
 
     Raises:
-        WeightsError: the vocabulary is damaged, or has not as many tokens as the embedding has rows.
+        WeightsError: the vocabulary is damaged, has not as many tokens as the embedding has rows, or belongs to a
+            tokenizer that no file can hold.
     """
-    kept = build.get("keep_tokens")
+    kept, folder = build.get("keep_tokens"), os.path.dirname(vocabulary)
     if vocabulary.endswith(".model"):
-        tokenizer = sentencepiece_tokenizer(vocabulary, token_start="<s>")
+        settings = sentencepiece_settings(folder, token_start="<s>", token_end="</s>")
+        tokenizer = sentencepiece_tokenizer(vocabulary, **settings)
         check_length(tokenizer._vocab_size, rows, vocabulary, source)
         return tokenizer
     tokens = read_vocabulary(vocabulary)
@@ -268,4 +270,4 @@ def make_tokenizer(vocabulary, rows, source, build):
     if kept is not None:
         tokens = keep(tokens, kept)
         check_special(tokens, "keep_tokens (of %s)" % vocabulary)
-    return Tokenizer(tokens, do_lower_case=read_lower_case(os.path.dirname(vocabulary)))
+    return vocabulary_tokenizer(tokens, folder, do_lower_case=read_lower_case(folder))

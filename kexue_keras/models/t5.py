@@ -7,7 +7,6 @@ Text-to-Text Transformer, arXiv 1910.10683; mT5, arXiv 2010.11934.
 import os
 
 from bert4keras.models import build_transformer_model
-from bert4keras.tokenizers import Tokenizer
 
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import restore_interrupted
@@ -18,6 +17,7 @@ from kexue_keras.models.hf_config import hf_kind
 from kexue_keras.models.shapes import check_ranks
 from kexue_keras.models.t5_config import t5_config, usual_t5_names
 from kexue_keras.models.t5_model import T5
+from kexue_keras.models.tokenizers import sentencepiece_settings, vocabulary_tokenizer
 from kexue_keras.models.trimming import keep_pieces, sentencepiece_tokenizer
 from kexue_keras.models.variables import read_tensorflow
 from kexue_keras.models.vocabulary import check_length, check_special, keep, read_vocabulary
@@ -169,11 +169,10 @@ def t5_tokenizer(path, tokenizer, keep_tokens, rows, source):
             if not whole:
                 tokens = keep(tokens, keep_tokens)
                 check_special(tokens, "keep_tokens (of %s)" % names[0])
-            tokenizer = Tokenizer(tokens, do_lower_case=read_lower_case(path))
-        elif whole:
-            tokenizer = sentencepiece_tokenizer(names[0])
+            tokenizer = vocabulary_tokenizer(tokens, path, do_lower_case=read_lower_case(path))
         else:
-            tokenizer = sentencepiece_tokenizer(keep_pieces(names[0], keep_tokens))
+            pieces = names[0] if whole else keep_pieces(names[0], keep_tokens)
+            tokenizer = sentencepiece_tokenizer(pieces, **sentencepiece_settings(path))
     elif is_path(tokenizer):
         tokenizer = sentencepiece_tokenizer(tokenizer)
     size = getattr(tokenizer, "_vocab_size", None)

@@ -13,12 +13,15 @@ import tempfile
 
 from bert4keras.tokenizers import SpTokenizer
 
-from kexue_keras.errors import WeightsError, shorten
+from kexue_keras.data.tables import Lines
+from kexue_keras.errors import WeightsError, as_unicode, shorten
 from kexue_keras.files.paths import is_path, path_text
 from kexue_keras.models.protobuf_message import parse_message
 
 _BATCH = 1000
 _LARGEST = 2**26
+# Characters of a line of a corpus; beyond that it is no text with a line for each.
+LONGEST_LINE = 10**7
 
 
 class TrimmedSentencePiece(object):
@@ -59,8 +62,8 @@ def trim_sentencepiece(model, corpus, *, min_count=1, max_pieces=None, head=259,
 
     Args:
         model: path or bytes of a SentencePiece model.
-        corpus: texts (an iterable of str), the path of a file with a text a line, or counts: a dict from pieces or ids
-            to how often they occur.
+        corpus: texts (an iterable of str), the path of a UTF-8 file with a text a line (.gz too), or counts: a dict
+            from pieces or ids to how often they occur.
         min_count: int; the article's companion takes 1000, with tens of GB of text.
         max_pieces: int or None; of the pieces that occur often enough only the most frequent, so that there are not
             more than this in all.
@@ -75,6 +78,7 @@ def trim_sentencepiece(model, corpus, *, min_count=1, max_pieces=None, head=259,
     Raises:
         WeightsError: no SentencePiece model.
         ValueError: an empty corpus, an unknown piece among the counts, a limit that leaves no room.
+        UserError: a file that is not UTF-8, with its line.
 
     Reference: kexue.fm/archives/7867 (那个屠榜的T5模型，现在可以在中文上玩玩了).
 
@@ -133,30 +137,31 @@ def keep_pieces(model, keep_tokens):
     return proto.SerializeToString()
 
 
-def sentencepiece_tokenizer(model, *, token_start=None, token_end="</s>"):
+def sentencepiece_tokenizer(model, **settings):
     """bert4keras tokenizer of a SentencePiece model; as for T5: nothing at the start, </s> at the end.
 
     Args:
         model: path or bytes of a SentencePiece model.
-        token_start, token_end: str or None, of bert4keras' tokenizers.
+        **settings: arguments of `SpTokenizer` in place of these.
 
     Raises:
         WeightsError: no such file, or it is damaged or cut short.
     """
+    settings = dict({"token_start": None, "token_end": "</s>"}, **settings)
     # A bad one is an error with a reason here.
     if not any(piece.type in (1, 4) for piece in _proto(model).pieces):
         raise WeightsError("the SentencePiece model has no pieces of text, so it cannot cut anything up")
     if not isinstance(model, bytes):
-        return _tokenizer(path_text(model), model, token_start, token_end)
+        return _tokenizer(as_unicode(path_text(model)), model, settings)
     with tempfile.NamedTemporaryFile(suffix=".model") as handle:
         handle.write(model)
         handle.flush()
-        return _tokenizer(handle.name, "the SentencePiece model", token_start, token_end)
+        return _tokenizer(handle.name, "the SentencePiece model", settings)
 
 
-def _tokenizer(path, source, token_start, token_end):
+def _tokenizer(path, source, settings):
     try:
-        return SpTokenizer(path, token_start=token_start, token_end=token_end)
+        return SpTokenizer(path, **settings)
     except (RuntimeError, OSError, IndexError, TypeError, ValueError) as error:
         raise WeightsError("%s is no sound SentencePiece model: %s" % (source, shorten(error, 120)))
 
@@ -199,8 +204,7 @@ def _counts(proto, corpus):
         raise ValueError("corpus=%.60r is no file; give its path, a list of texts, or counts" % (corpus,))
     processor = _processor(proto)
     if is_path(corpus):
-        with open(corpus, encoding="utf-8") as handle:
-            _count(processor, handle, counts)
+        _count(processor, (text for _, text in Lines(path_text(corpus), LONGEST_LINE)), counts)
     else:
         _count(processor, corpus, counts)
     return counts

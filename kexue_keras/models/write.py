@@ -12,6 +12,7 @@ from kexue_keras.models.hf_names import hf_names
 from kexue_keras.models.json_file import write_json
 from kexue_keras.models.rotary import ROTARY_TABLE, sinusoidal_table
 from kexue_keras.models.safetensors_file import write_safetensors
+from kexue_keras.models.tokenizers import CONFIG, OURS, written_settings
 from kexue_keras.models.variables import is_optimizers
 
 FORMATS = ("tensorflow", "hf")
@@ -80,7 +81,7 @@ def fill_folder(path, kind, config, variables, *, format, tokenizer=None, extra=
     own = {name: variables[name] for name in variables if not is_optimizers(name)}
     (_write_hf if format == "hf" else _write_tensorflow)(path, kind, config, own, extra)
     if tokenizer is not None:
-        _write_vocabulary(path, tokenizer)
+        _write_vocabulary(path, tokenizer, kind)
 
 
 def _write_tensorflow(path, kind, config, variables, extra):
@@ -114,7 +115,9 @@ def write_tensorflow(prefix, variables):
     with tf.Graph().as_default(), tf1.Session() as session:
         # Fed, since a graph with the weights as constants may not have more than 2 GB.
         feeds = [tf1.placeholder(variables[name].dtype, variables[name].shape) for name in names]
-        save = tf.raw_ops.SaveV2(prefix=prefix, tensor_names=names, shape_and_slices=[""] * len(names), tensors=feeds)
+        save = tf.raw_ops.SaveV2(
+            prefix=os.fsencode(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=feeds
+        )
         try:
             session.run(save, {feed: variables[name] for feed, name in zip(feeds, names)})
         except tf.errors.OpError as error:
@@ -168,14 +171,19 @@ def hf_table(kind, config):
     return {ours: (theirs, turned) for theirs, (ours, turned) in hf_names(kind, config).items()}
 
 
-def _write_vocabulary(path, tokenizer):
+def _write_vocabulary(path, tokenizer, kind):
     if hasattr(tokenizer, "sp_model"):
         with open(os.path.join(path, "spiece.model"), "wb") as handle:
             handle.write(tokenizer.sp_model.serialized_model_proto())
+        settings = written_settings(tokenizer, kind)
+        if settings:
+            write_json(os.path.join(path, CONFIG), {OURS: settings})
         return
     tokens = sorted(tokenizer._token_dict, key=tokenizer._token_dict.get)
     if [tokenizer._token_dict[token] for token in tokens] != list(range(len(tokens))):
         raise WeightsError("the tokenizer's ids have gaps, so there is no vocab.txt that says the same")
     with open(os.path.join(path, "vocab.txt"), "w", encoding="utf-8") as handle:
         handle.writelines(token + "\n" for token in tokens)
-    write_json(os.path.join(path, "tokenizer_config.json"), {"do_lower_case": bool(tokenizer._do_lower_case)})
+    settings = written_settings(tokenizer, kind)
+    config = {"do_lower_case": bool(tokenizer._do_lower_case)}
+    write_json(os.path.join(path, CONFIG), dict(config, **({OURS: settings} if settings else {})))

@@ -4,10 +4,23 @@ import os
 
 from kexue_keras.errors import WeightsError
 from kexue_keras.schemas.reading import Settings, read_settings
-from kexue_keras.schemas.words import FLAG, TEXT, VOCABULARY, dict_of, keys, nullable, one_of, whole
+from kexue_keras.schemas.words import FLAG, TEXT, VOCABULARY, dict_of, keys, list_of, nullable, one_of, whole
 
+# What `models.save` adds to Hugging Face's words: all of a tokenizer that its vocabulary does not tell.
+_OURS = keys(
+    {
+        "token_start": nullable(TEXT),
+        "token_end": nullable(TEXT),
+        "token_translate": dict_of(TEXT),
+        "word_maxlen": whole(1, 10**6),
+        "normalize_width": FLAG,
+        "do_lower_case": FLAG,
+        "own": list_of(TEXT),
+    },
+    others=False,
+)
 TOKENIZER_CONFIG = Settings(
-    keys({"do_lower_case": nullable(FLAG)}),
+    keys({"do_lower_case": nullable(FLAG), "kexue_keras": nullable(_OURS)}),
     remedy="Give the file that belongs to the vocabulary, or none: models for Chinese are lower case without it.",
 )
 
@@ -61,6 +74,7 @@ SAVED_TOKENIZER = Settings(
             "token_translate": nullable(dict_of(TEXT)),
             "do_lower_case": FLAG,
             "word_maxlen": whole(1, 10**6),
+            "normalize_width": FLAG,
             "sha256": TEXT,
         },
         ("vocabulary", "token_start", "token_end", "token_translate"),

@@ -4,6 +4,8 @@ What `kexue-keras finetune` does, as a function. What makes one run different fr
 hangs on it as techniques (`recipe.py`).
 """
 
+import os
+
 import numpy as np
 
 from kexue_keras.backend import set_seed
@@ -49,6 +51,10 @@ def finetune(model=None, data=None, out=None, *, say=print, **options):
     for name in ("model", "data", "out"):
         if not getattr(options, name):
             raise UserError("--%s is needed" % name)
+    try:
+        os.fsencode(options.out).decode("utf-8")
+    except UnicodeDecodeError:
+        raise UserError("--out is a name that is not UTF-8, which TensorFlow cannot write to", path=options.out)
     if options.quiet:
 
         def say(line):

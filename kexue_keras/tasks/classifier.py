@@ -5,7 +5,8 @@ import os
 import numpy as np
 
 from kexue_keras.backend import keras
-from kexue_keras.data import BucketedBatches, UserError, encode
+from kexue_keras.data import BucketedBatches, UserError, checked_texts, encode
+from kexue_keras.models.lengths import checked_length, positions_of
 from kexue_keras.schemas.messages import is_wrong
 from kexue_keras.schemas.words import one_of, whole
 from kexue_keras.tasks.heads import HEADS
@@ -28,7 +29,11 @@ class Classifier(object):
 
     def __init__(self, model, tokenizer, labels, head, options, pairs):
         self.model, self.tokenizer, self.labels, self.head = model, tokenizer, labels, head
-        self.length, self.batch_size, self.pairs = options.length, options.batch_size, pairs
+        try:
+            self.length = checked_length(options.length, positions_of(model), least=3)
+        except ValueError as error:
+            raise UserError("--" + str(error))
+        self.batch_size, self.pairs = options.batch_size, pairs
         self.truncated = 0
 
     @classmethod
@@ -87,8 +92,14 @@ class Classifier(object):
 
         Returns:
             float64 `[N, C]`, columns in the order of `self.labels`.
+
+        Raises:
+            UserError: a single str, or something in the list that the model does not take.
         """
-        texts = list(texts)
+        try:
+            texts = checked_texts(texts)
+        except ValueError as error:
+            raise UserError(error)
         for i, text in enumerate(texts):
             if self.pairs is not None and isinstance(text, tuple) != self.pairs:
                 wanted = "pairs (str, str)" if self.pairs else "single texts (str)"
@@ -105,6 +116,9 @@ class Classifier(object):
 
         Returns:
             list of (label, probability); where texts have several labels, of (list of labels, list of probabilities).
+
+        Raises:
+            UserError: see `probabilities`.
         """
         return self.head.describe(self.probabilities(texts), self.labels)
 

@@ -13,6 +13,7 @@ from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.models import load, predict_at
 from kexue_keras.models.convert import save
 from kexue_keras.models.freezing import freeze_below
+from kexue_keras.models.lengths import checked_length, positions_of
 from kexue_keras.models.masked_lm import HEAD, mask_batch, masked_accuracy
 from kexue_keras.optimizers import AdamW, LayerwiseLearningRate, WarmupCosine
 from kexue_keras.tasks.steps import train_steps
@@ -31,7 +32,7 @@ class MaskedLanguageModel(object):
         load: dict of further arguments of `models.load`.
 
     Raises:
-        ValueError: `frozen` outside 0 to the number of layers.
+        ValueError: `frozen` outside 0 to the number of layers; a length that the model has no positions for.
         WeightsError: see `models.load`.
 
     >>> from kexue_keras.tasks.masked_lm import MaskedLanguageModel
@@ -49,7 +50,8 @@ class MaskedLanguageModel(object):
         layers = self.pretrained.bert.num_hidden_layers
         if not 0 <= frozen <= layers:
             raise ValueError("frozen is %r; the model has %d layers" % (frozen, layers))
-        self.length, self.frozen, self.rate = length, frozen, rate
+        self.length = checked_length(length, positions_of(self.pretrained.bert), source=self.pretrained.name, least=3)
+        self.frozen, self.rate = frozen, rate
         self.tokenizer = self.pretrained.tokenizer
         self.model = predict_at(self.pretrained.bert)
         if frozen:
@@ -95,7 +97,7 @@ class MaskedLanguageModel(object):
         Raises:
             UserError: no text, a loss that is not finite, or a point of another run in `folder`.
         """
-        if not texts:
+        if not len(texts):
             raise UserError("there is no text to train on")
         say = say or (lambda line: None)
         encoded, cut = encode(self.tokenizer, texts, self.length)

@@ -21,6 +21,12 @@ PASSING = ("quiet", "resume", "overwrite", "save_every", "out", "config")
 FILES = ("data", "valid", "test")
 
 
+# Beyond these nothing can be computed, and what counts in 32 or 64 bits overflows.
+MOST = 2**31 - 1
+MOST_TOKENS = 2**16
+MOST_SAMPLES = 10**5
+
+
 class Ranged(object):
     """argparse type with its range as JSON Schema, which also holds for `finetune(...)` and for config.json.
 
@@ -39,14 +45,23 @@ class Ranged(object):
 
     def __call__(self, text):
         value = self.convert(text)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise argparse.ArgumentTypeError("%s is not a finite number" % text)
         if not matches(value, self.schema):
             raise argparse.ArgumentTypeError("%s is not %s" % (text, expected(self.schema)))
         return value
 
 
-positive = Ranged(int, words.whole(1, words.COUNT))
+positive = Ranged(int, words.whole(1, MOST))
+not_negative = Ranged(int, words.whole(0, MOST))
+tokens = Ranged(int, words.whole(1, MOST_TOKENS))
+samples = Ranged(int, words.whole(1, MOST_SAMPLES))
+seed = Ranged(int, words.whole(-(2**63), 2**63 - 1))
+number = Ranged(float, words.number())
 positive_float = Ranged(float, words.number(above=0))
 fraction = Ranged(float, words.SHARE)
+# What stands between two labels, such as |.
+separator = Ranged(str, words.NAME)
 # By its name, or by its number from 1.
 column = Ranged(str, {"type": ["string", "integer"], "minimum": 1})
 
@@ -61,7 +76,10 @@ def add_table_arguments(parser, for_labels=True):
     if for_labels:
         group.add_argument("--label-column", type=column, metavar="C", help="name, or number from 1")
         group.add_argument(
-            "--label-separator", metavar="SEP", help="texts have several labels, with SEP between them, e.g. '|'"
+            "--label-separator",
+            type=separator,
+            metavar="SEP",
+            help="texts have several labels, with SEP between them, e.g. '|'",
         )
     group.add_argument(
         "--max-line", type=positive, metavar="N", default=MAX_LINE, help="longest line in characters (%(default)s)"
@@ -90,7 +108,7 @@ def add_finetune_arguments(parser):
     training = parser.add_argument_group("training")
     training.add_argument("--epochs", type=positive, default=3, metavar="N", help="(%(default)s)")
     training.add_argument("--batch-size", type=positive, default=32, metavar="N", help="(%(default)s)")
-    training.add_argument("--length", type=positive, default=128, metavar="N", help="tokens a text (%(default)s)")
+    training.add_argument("--length", type=tokens, default=128, metavar="N", help="tokens a text (%(default)s)")
     training.add_argument(
         "--learning-rate", type=positive_float, default=1e-4, metavar="LR", help="(%(default)s); base models: 2e-5"
     )
@@ -108,7 +126,7 @@ def add_finetune_arguments(parser):
     training.add_argument(
         "--valid-share", type=fraction, default=0.1, metavar="F", help="part split off without --valid (%(default)s)"
     )
-    training.add_argument("--seed", type=int, default=1, metavar="S", help="(%(default)s)")
+    training.add_argument("--seed", type=seed, default=1, metavar="S", help="(%(default)s)")
     training.add_argument(
         "--save-every",
         type=positive,
@@ -136,11 +154,11 @@ def add_finetune_arguments(parser):
         help="what cosines are multiplied by (%(default)s)",
     )
     similarity.add_argument(
-        "--score-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="refuse scores outside, e.g. 0 5"
+        "--score-range", type=number, nargs=2, metavar=("LOW", "HIGH"), help="refuse scores outside, e.g. 0 5"
     )
     similarity.add_argument(
         "--positive-above",
-        type=float,
+        type=number,
         metavar="X",
         help="sbert: two classes, scores above X and others, e.g. 2.5 for STS-B (default: each score is a class)",
     )
@@ -206,12 +224,13 @@ def make_options(**given):
 
     Raises:
         TypeError: no such option.
-        UserError: a value of another type, out of its range or not among the choices.
+        UserError: a value that the command would refuse; wherever it comes from, the same is refused.
 
     >>> make_options(epochs=2).epochs, make_options().batch_size
     (2, 32)
     """
-    options = defaults()
+    parser = _parser()
+    options = vars(parser.parse_args([]))
     unknown = sorted(set(given) - set(options))
     if unknown:
         raise TypeError("no option %s; there are: %s" % (", ".join(unknown), ", ".join(sorted(options))))

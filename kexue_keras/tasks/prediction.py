@@ -5,15 +5,20 @@ import os
 import sys
 
 from kexue_keras.data import Columns, UserError, choose_columns, read_examples, read_scored_pairs, read_table
+from kexue_keras.data.columns import refuse_index
+from kexue_keras.errors import printable
 from kexue_keras.files import atomic, describe
 from kexue_keras.tasks.classifier import Classifier
 from kexue_keras.tasks.options import make_options
+from kexue_keras.tasks.progress import in_parts
 from kexue_keras.tasks.report import join, join_probabilities, one_line
 from kexue_keras.tasks.runs import RunFolder
 from kexue_keras.tasks.similarity import load_similarity
 
 # Files of a run that nothing is read from.
 RESULTS = ("predictions.tsv", "confusion.tsv", "curves.png", "confusion.png")
+# Batches between two steps of the progress bar.
+PART = 8
 
 
 def predict_file(options, note=print):
@@ -55,11 +60,18 @@ def predict_file(options, note=print):
     examples = read_examples(table, columns)
     classifier = Classifier.load(options.run)
     classifier.batch_size = options.batch_size or classifier.batch_size
-    predicted = classifier.predict(examples.texts)
-    if classifier.truncated and not options.quiet:
+    truncated = []
+
+    def predict(texts):
+        found = classifier.predict(texts)
+        truncated.append(classifier.truncated)
+        return found
+
+    predicted = in_parts(examples.texts, predict, part=PART * classifier.batch_size, quiet=options.quiet)
+    if sum(truncated) and not options.quiet:
         note(
             "%d of %d texts are longer than %d tokens and were truncated"
-            % (classifier.truncated, len(predicted), classifier.length)
+            % (sum(truncated), len(predicted), classifier.length)
         )
     with _output(options.out) as handle:
         names = ["text", "text_b"][: 1 + examples.is_pairs] if options.text else []
@@ -68,8 +80,14 @@ def predict_file(options, note=print):
             cells = [join(label), join_probabilities(probability)]
             if options.text:
                 cells += [one_line(t) for t in (text if isinstance(text, tuple) else (text,))]
-            handle.write("\t".join(cells) + "\n")
+            handle.write(_line(cells, handle))
     return 0
+
+
+def _line(cells, handle):
+    """A line of TSV; what only looks like text must not steer a terminal."""
+    terminal = handle is sys.stdout and handle.isatty()
+    return "\t".join(map(printable, cells) if terminal else cells) + "\n"
 
 
 def _predict_cosines(options, config):
@@ -87,11 +105,16 @@ def _predict_cosines(options, config):
     )
     encoder = load_similarity(options.run)
     batch_size = options.batch_size or make_options(**config["options"]).batch_size
-    cosines = encoder.similarity(*zip(*pairs.texts), batch_size=batch_size)
+    cosines = in_parts(
+        pairs.texts,
+        lambda some: encoder.similarity(*zip(*some), batch_size=batch_size),
+        part=PART * batch_size,
+        quiet=options.quiet,
+    )
     with _output(options.out) as handle:
         handle.write("\t".join(["cosine"] + ["text", "text_b"] * options.text) + "\n")
         for cosine, texts in zip(cosines, pairs.texts):
-            handle.write("\t".join(["%.8f" % cosine] + [one_line(text) for text in texts] * options.text) + "\n")
+            handle.write(_line(["%.8f" % cosine] + [one_line(text) for text in texts] * options.text, handle))
     return 0
 
 
@@ -154,9 +177,13 @@ def columns_for_prediction(table, config):
         return choose_columns(table, text=text, text_b=text_b, need_label=False)
     width, pairs = len(table.rows[0]), config["pairs"]
     if width == (2 if pairs else 1):
-        return Columns(text=0, text_b=1 if pairs else None)
+        columns = Columns(text=0, text_b=1 if pairs else None)
+        refuse_index(table, columns)
+        return columns
     if isinstance(text, int) and width > max(text, text_b or 0):
-        return Columns(text=text, text_b=text_b)
+        columns = Columns(text=text, text_b=text_b)
+        refuse_index(table, columns)
+        return columns
     raise UserError(
         "the file has no header and %d column(s), training had %s; give --text-column%s"
         % (width, Columns(**trained).describe(), " and --text-b-column" if pairs else ""),

@@ -4,6 +4,7 @@ Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kex
 kexue.fm/archives/8295; FewCLUE, arXiv 2107.07498.
 """
 
+import json
 import math
 import os
 import time
@@ -17,7 +18,6 @@ from kexue_keras.files import atomic
 from kexue_keras.models import PromptClassifier, Verbalizer, load
 from kexue_keras.models.freezing import freeze_below
 from kexue_keras.tasks.classification import finetune
-from kexue_keras.tasks.report import one_line
 
 METHODS = {}
 
@@ -178,7 +178,7 @@ class FewShot(object):
         """Ordinary fine-tuning on `train`, repeated as for the others; (accuracy, accuracy on `valid`)."""
         folder = os.path.join(self.folder, name)
         os.makedirs(folder, exist_ok=True)
-        paths = [os.path.join(folder, part + ".tsv") for part in ("train", "valid", "test")]
+        paths = [os.path.join(folder, part + ".jsonl") for part in ("train", "valid", "test")]
         repeats = self.repeats if train is self.train else 1
         for path, rows in zip(paths, (train * repeats, self.valid, self.test)):
             write_labelled(path, rows)
@@ -280,10 +280,8 @@ def _accuracy(probabilities, few):
 
 
 def write_labelled(path, rows):
-    """Write (text, label) or ((text, text), label) as TSV with a header."""
-    pairs = isinstance(rows[0][0], tuple)
+    """Write (text, label) or ((text, text), label) as JSON lines, which hold any text and any label."""
     with atomic(path, "w") as handle:
-        handle.write("\t".join((["text_a", "text_b"] if pairs else ["text"]) + ["label"]) + "\n")
         for text, label in rows:
-            texts = text if pairs else (text,)
-            handle.write("\t".join([one_line(one) for one in texts] + [label]) + "\n")
+            texts = {"text_a": text[0], "text_b": text[1]} if isinstance(text, tuple) else {"text": text}
+            handle.write(json.dumps(dict(texts, label=label), ensure_ascii=False) + "\n")

@@ -45,6 +45,7 @@ from collections import namedtuple
 import numpy as np
 
 from kexue_keras.data import UserError
+from kexue_keras.errors import printable
 
 Batch = namedtuple("Batch", "inputs targets weights")
 TECHNIQUES = []
@@ -143,7 +144,8 @@ class Recipe(object):
 
     def __init__(self, options, say=print):
         self.options = options
-        self.say = say
+        # Labels and names come from files that may hold anything.
+        self.say = lambda line: say(printable(line))
         self.techniques = [t for t in TECHNIQUES if t.active(options)]
         self.train = self.valid = self.test = self.labels = self.head = self.targets = self.batches = None
         self.steps = self.updates = None

@@ -1,9 +1,11 @@
 """What a finished run leaves: metrics, two pictures, the predictions."""
 
 import math
+import re
 
 import numpy as np
 
+from kexue_keras.errors import printable, shorten
 from kexue_keras.files import atomic, atomic_path
 from kexue_keras.tasks.fonts import font_for
 
@@ -124,8 +126,10 @@ def draw_confusion(path, matrix, names):
     Returns:
         bool, whether the labels could be drawn.
     """
+    names = [shorten(printable(name), 30) for name in names]
     font = font_for("".join(names))
-    shown = list(names) if font else ["#%d" % (i + 1) for i in range(len(names))]
+    # A dollar would begin a formula.
+    shown = [name.replace("$", r"\$") for name in names] if font else ["#%d" % (i + 1) for i in range(len(names))]
     square = matrix.shape[0] == matrix.shape[1] and matrix.dtype.kind in "iu"
     size = min(4 + 0.3 * len(names), 16)
     figure = _new_figure(size if square else 6, size)
@@ -155,7 +159,8 @@ def write_confusion(path, matrix, names):
     """The matrix as TSV, the labels with their numbers."""
     square = matrix.shape[0] == matrix.shape[1] and matrix.dtype.kind in "iu"
     with atomic(path, "w") as handle:
-        handle.write("\t".join(["number", "label"] + (list(names) if square else ["precision", "recall", "f1"])) + "\n")
+        names = [label_cell(name) for name in names]
+        handle.write("\t".join(["number", "label"] + (names if square else ["precision", "recall", "f1"])) + "\n")
         for i, (name, row) in enumerate(zip(names, matrix)):
             cells = ["%d" % v if square else "%.6f" % v for v in row]
             handle.write("\t".join([str(i + 1), name] + cells) + "\n")
@@ -186,8 +191,27 @@ def write_predictions(path, examples, described):
 
 
 def join(labels):
-    """One label, or several with | between them."""
-    return labels if isinstance(labels, str) else "|".join(labels)
+    """One label, or several with | between them, as a TSV cell.
+
+    >>> print(join('a|b'), join(['a|b', 'c']))
+    a|b a\\|b|c
+    """
+    if isinstance(labels, str):
+        return label_cell(labels)
+    return "|".join(label_cell(label).replace("|", "\\|") for label in labels)
+
+
+def label_cell(label):
+    """A label as a TSV cell: a backslash in front of it is what a backslash, tab or line break becomes.
+
+    >>> print(label_cell('a\\tb'), label_cell('a\\\\b'))
+    a\\tb a\\\\b
+    """
+    return _BREAKING.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), str(label))
+
+
+# What ends a line for some reader (str.splitlines), the tab, and the backslash itself.
+_BREAKING = re.compile("[\\\\\t\n\x0b\x0c\r\x1c-\x1e\x85\u2028\u2029]")
 
 
 def join_probabilities(probabilities):

@@ -5,7 +5,9 @@ import os
 from bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab, save_vocab
 
 from kexue_keras.data import UserError
+from kexue_keras.errors import as_unicode
 from kexue_keras.files import atomic_path
+from kexue_keras.models.tokenizers import WidthTokenizer, own_parts
 from kexue_keras.models.vocabulary import checksum
 from kexue_keras.schemas import SAVED_TOKENIZER, read_settings
 from kexue_keras.schemas.tokenizer_files import OF_VOCABULARIES
@@ -22,8 +24,9 @@ def save_tokenizer(tokenizer, folder):
     Raises:
         UserError: it cuts the text up with a function of its own, which no file can hold.
     """
-    if tokenizer._pre_tokenize is not None:
-        raise UserError("the tokenizer has a pre_tokenize function, which cannot be saved with a run")
+    own = own_parts(tokenizer)
+    if own:
+        raise UserError("the tokenizer is your own (%s), which cannot be saved with a run" % ", ".join(own))
     config = {
         "token_start": tokenizer._token_start,
         "token_end": tokenizer._token_end,
@@ -35,7 +38,10 @@ def save_tokenizer(tokenizer, folder):
             handle.write(tokenizer.sp_model.serialized_model_proto())
     else:
         config.update(
-            vocabulary="vocab.txt", do_lower_case=tokenizer._do_lower_case, word_maxlen=tokenizer._word_maxlen
+            vocabulary="vocab.txt",
+            do_lower_case=tokenizer._do_lower_case,
+            word_maxlen=tokenizer._word_maxlen,
+            normalize_width=isinstance(tokenizer, WidthTokenizer),
         )
         with atomic_path(os.path.join(folder, "vocab.txt")) as path:
             save_vocab(path, tokenizer._token_dict)
@@ -65,5 +71,7 @@ def load_tokenizer(folder):
         )
     words = ("token_start", "token_end", "token_translate")
     if vocabulary.endswith(".model"):
-        return SpTokenizer(vocabulary, **{word: config[word] for word in words})
-    return Tokenizer(vocabulary, **{word: config[word] for word in words + OF_VOCABULARIES})
+        return SpTokenizer(as_unicode(vocabulary), **{word: config[word] for word in words})
+    # A run of before there was such a thing keeps the tokens that it was trained with.
+    tokenizer = WidthTokenizer if config.get("normalize_width", False) else Tokenizer
+    return tokenizer(vocabulary, **{word: config[word] for word in words + OF_VOCABULARIES})

@@ -8,7 +8,7 @@ Reference: "用开源的人工标注数据来增强RoFormer-Sim", kexue.fm/archi
 
 import numpy as np
 
-from kexue_keras.data import UserError, encode
+from kexue_keras.data import UserError, checked_texts, encode
 from kexue_keras.data.batches import ROUNDING, pad
 from kexue_keras.losses import GroupedCrossentropy
 from kexue_keras.models.similarity import pair_classifier
@@ -34,7 +34,8 @@ class PairSet(object):
     """
 
     def __init__(self, pairs, labels, group=0):
-        self.pairs, self.labels, self.group = [tuple(pair) for pair in pairs], np.asarray(labels, "int32"), group
+        self.pairs, self.labels, self.group = checked_texts(pairs, name="pairs", pairs=True), np.asarray(labels), group
+        self.labels = self.labels.astype("int32")
         if len(self.pairs) != len(self.labels) or not self.pairs:
             raise ValueError("%d pairs and %d labels; as many are needed, and at least one" % (len(pairs), len(labels)))
 

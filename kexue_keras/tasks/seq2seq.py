@@ -12,14 +12,15 @@ import os
 import numpy as np
 from bert4keras.models import build_transformer_model
 from bert4keras.snippets import sequence_padding
-from bert4keras.tokenizers import Tokenizer
 
 from kexue_keras import models
-from kexue_keras.data import UserError
+from kexue_keras.data import UserError, checked_texts
 from kexue_keras.files.paths import path_text
 from kexue_keras.models.bundled import ASSETS, BUNDLED
 from kexue_keras.models.decoding import Generator
+from kexue_keras.models.lengths import checked_length
 from kexue_keras.models.load import is_t5
+from kexue_keras.models.tokenizers import vocabulary_tokenizer
 from kexue_keras.models.vocabulary import read_vocabulary
 
 SMALL_T5 = "small-t5"
@@ -42,12 +43,14 @@ class Seq2Seq(object):
 
     Raises:
         UserError: no tokenizer, or more tokens than the model has positions.
+        ValueError: a length that is no whole number from 2, of the target from 1.
     """
 
     def __init__(self, pretrained, *, source_length=256, target_length=32):
         self.pretrained, self.model, self.tokenizer = pretrained, pretrained.model, pretrained.tokenizer
         self.kind = "t5" if isinstance(pretrained, models.PretrainedT5) else "unilm"
-        self.source_length, self.target_length = source_length, target_length
+        self.source_length = checked_length(source_length, name="source_length")
+        self.target_length = checked_length(target_length, name="target_length", least=1)
         if self.tokenizer is None:
             raise UserError("the folder has no vocabulary (spiece.model or vocab.txt)", path=pretrained.name)
         positions = pretrained.max_positions if self.kind == "unilm" else None
@@ -68,6 +71,7 @@ class Seq2Seq(object):
 
     def encode_pairs(self, pairs):
         """List of (source ids, target ids) of (source, target) texts."""
+        pairs = checked_texts(pairs, name="pairs", pairs=True)
         return [(self.encode(s, self.source_length), self.encode(t, self.target_length, target=True)) for s, t in pairs]
 
     def batch(self, encoded):
@@ -100,7 +104,7 @@ class Seq2Seq(object):
         Returns:
             list of str.
         """
-        ids = [[self.encode(text, self.source_length) for text in texts]]
+        ids = [[self.encode(text, self.source_length) for text in checked_texts(texts, pairs=False)]]
         options.update(max_length=self.target_length, batch_size=batch_size)
         if options.pop("sample", False):
             found = self._generator.sample(ids, **options)
@@ -159,7 +163,7 @@ def small_t5(*, vocabulary=None, hidden_size=256, layers=4, heads=4, dropout_rat
     <PretrainedT5 small-t5: t5.1.1, 1 + 1 layers x 16, 14001 tokens>
     """
     path = path_text(vocabulary or os.path.join(ASSETS, BUNDLED["me5-zh-char"][1]))
-    tokenizer = Tokenizer(read_vocabulary(path), do_lower_case=True)
+    tokenizer = vocabulary_tokenizer(read_vocabulary(path), do_lower_case=True)
     config = {
         "vocab_size": tokenizer._vocab_size,
         "hidden_size": hidden_size,

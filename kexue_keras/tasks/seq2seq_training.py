@@ -15,7 +15,7 @@ import numpy as np
 from kexue_keras import losses, models
 from kexue_keras.backend import set_seed
 from kexue_keras.data import BucketedBatches, Columns, UserError, read_examples, read_table
-from kexue_keras.data.columns import resolve
+from kexue_keras.data.columns import refuse_index, resolve
 from kexue_keras.errors import shorten
 from kexue_keras.files import atomic
 from kexue_keras.files.paths import as_text
@@ -52,6 +52,7 @@ def read_pairs(path, *, source=None, target=None):
     table = read_table(path, header="auto", known=SOURCE_NAMES + TARGET_NAMES + (source, target))
     if (source is None) != (target is None):
         raise UserError("source and target column are given both or not at all", path=path)
+    given = () if source is None else (resolve(table, source), resolve(table, target))
     if source is None and table.names is None:
         width = len(table.rows[0])
         if width < 2:
@@ -67,6 +68,7 @@ def read_pairs(path, *, source=None, target=None):
             )
         source, target = found[0][0], found[1][0]
     columns = Columns(text=resolve(table, source), text_b=resolve(table, target))
+    refuse_index(table, columns, given=given)
     return read_examples(table, columns).texts
 
 

@@ -11,12 +11,13 @@ import warnings
 
 import numpy as np
 
-from kexue_keras.data import UserError, encode
+from kexue_keras.data import UserError, checked_texts, encode
 from kexue_keras.data.batches import pad
 from kexue_keras.data.word_masking import token_words, whole_word_masking
 from kexue_keras.losses import InfoNCE, MaskedCrossentropy, SimilarityDistillation
 from kexue_keras.models import load
 from kexue_keras.models.convert import save
+from kexue_keras.models.lengths import checked_length, positions_of
 from kexue_keras.models.similarity import SentenceEncoder
 from kexue_keras.tasks.sentence_bert import warmed_up
 from kexue_keras.tasks.steps import train_steps
@@ -40,6 +41,7 @@ class SimBERT(object):
     Raises:
         WeightsError: see `models.load`.
         UserError: a vocabulary without [MASK].
+        ValueError: a length that the model has no positions for; a row has up to 2 length - 1 tokens.
 
     Reference: kexue.fm/archives/7427, 8454.
     """
@@ -47,7 +49,9 @@ class SimBERT(object):
     def __init__(self, model, *, length=64, words=list, **arguments):
         arguments = dict({"missing": "initialise"}, **arguments)
         self.pretrained = load(model, application="unilm", with_pool="linear", with_mlm="linear", **arguments)
-        self.tokenizer, self.length, self.words = self.pretrained.tokenizer, length, words
+        positions, name = positions_of(self.pretrained.transformer), self.pretrained.name
+        self.length = checked_length(length, positions, least=3, source=name, rows=lambda n: 2 * n - 1)
+        self.tokenizer, self.words = self.pretrained.tokenizer, words
         self.mask_id = getattr(self.tokenizer, "_token_mask_id", None)
         if self.mask_id is None:
             raise UserError("the vocabulary has no [MASK], which the noise needs", path=self.pretrained.name)
@@ -127,7 +131,10 @@ class SimBERT(object):
 
         Reference: kexue.fm/archives/7427, 8454, 8541.
         """
-        groups = [list(dict.fromkeys(group)) for group in groups]
+        groups = [
+            list(dict.fromkeys(checked_texts(group, name="groups[%d]" % i, pairs=False)))
+            for i, group in enumerate(groups)
+        ]
         short = [i for i, group in enumerate(groups) if len(group) < 2]
         if short:
             raise UserError("group %d has fewer than two different texts: %r" % (short[0] + 1, groups[short[0]]))

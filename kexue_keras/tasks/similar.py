@@ -2,12 +2,19 @@
 
 import os
 
+from tqdm import tqdm
+
 from kexue_keras import models
 from kexue_keras.data import UserError, choose_columns, read_examples, read_table
+from kexue_keras.errors import as_unicode
 from kexue_keras.models.load import is_t5
-from kexue_keras.models.similarity import SentenceEncoder, SimilarQuestions
+from kexue_keras.models.similarity import SentenceEncoder, SimilarQuestions, VectorIndex
 from kexue_keras.models.similarity.encoder import SETTINGS
+from kexue_keras.tasks.progress import in_parts
 from kexue_keras.tasks.report import one_line
+
+# Texts of the corpus between two steps of the progress bar.
+PART = 512
 
 
 def open_encoder(model, *, pooling=None, length=None):
@@ -27,7 +34,8 @@ def open_encoder(model, *, pooling=None, length=None):
                 encoder = SentenceEncoder.load(folder)
                 if pooling not in (None, encoder.pooling):
                     raise UserError("it was trained with pooling %r, not %r" % (encoder.pooling, pooling), path=model)
-                encoder.length = length or encoder.length
+                if length is not None:
+                    encoder.length = length
                 return encoder
         if is_t5(model):
             raise UserError("a T5 has no sentence vectors; give a BERT or a RoFormer", path=model)
@@ -41,7 +49,7 @@ def similar(options):
 
     Args:
         options: namespace with text (list of str), corpus, text_column, format, header, max_line, generate, model,
-            pooling, length, k, n, seed, mask.
+            pooling, length, k, n, seed, mask, quiet.
 
     Yields:
         lines `score<TAB>text`, with the query in front if there are several.
@@ -49,6 +57,7 @@ def similar(options):
     Raises:
         UserError: neither a corpus nor --generate, no such model or file, a model that does not generate.
     """
+    options.text = [as_unicode(text) for text in options.text]
     for text in options.text:
         if not text.strip():
             raise UserError("the text is empty")
@@ -72,7 +81,9 @@ def _found(options):
         columns.text_b = None
     texts = list(dict.fromkeys(read_examples(table, columns).texts))
     encoder = open_encoder(options.model or "me5-zh-sp", pooling=options.pooling, length=options.length)
-    return encoder.search(options.text, texts, options.k)
+    index = VectorIndex(in_parts(texts, encoder.encode, part=PART, quiet=options.quiet))
+    index.texts = texts
+    return encoder.search(options.text, index, options.k)
 
 
 def _generated(options):
@@ -86,7 +97,7 @@ def _generated(options):
         questions = SimilarQuestions(options.model, length=options.length or 64)
         return [
             questions.generate(text, n=options.n, k=options.k, seed=options.seed, mask_positions=options.mask or ())
-            for text in options.text
+            for text in tqdm(options.text, unit="text", leave=False, disable=options.quiet or len(options.text) < 2)
         ]
     except (models.WeightsError, ValueError) as error:
         raise UserError(error)

@@ -3,6 +3,7 @@
 Reference: "CoSENT（一）：比Sentence-BERT更有效的句向量方案", kexue.fm/archives/8847.
 """
 
+import collections
 import os
 
 import numpy as np
@@ -17,7 +18,7 @@ from kexue_keras.tasks import report
 from kexue_keras.tasks.checkpoint import write_json
 from kexue_keras.tasks.corpus import warn_of_overlap
 from kexue_keras.tasks.running import compile_model, encode_texts, load_encoder, run_loop, say_unrepeatable
-from kexue_keras.tasks.similarity_heads import HEADS, measure_similarity
+from kexue_keras.tasks.similarity_heads import HEADS, measure_similarity, one_class
 from kexue_keras.training.randomness import repeatable_dropout
 
 
@@ -148,18 +149,25 @@ def _read_parts(recipe):
     for part in ("valid", "test"):
         if getattr(options, part):
             parts[part], _ = read_scored_pairs(getattr(options, part), **dict(how, **same))
+    for part in ("train", "valid", "test"):
+        pairs = parts[part]
+        if pairs is not None and len(set(pairs.labels)) < 2:
+            raise UserError(
+                "all %d scores are %g; there is no order to learn or to measure, so pairs with other scores are needed"
+                % (len(pairs), pairs.labels[0]),
+                path=pairs.path,
+            )
     if parts["valid"] is None:
-        parts["train"], parts["valid"] = split_pairs(train, options.valid_share, options.seed)
+        above = options.positive_above
+        classes = train.labels if above is None else [score > above for score in train.labels]
+        if len(set(classes)) < 2:
+            raise UserError(one_class(above, train.labels), path=train.path)
+        parts["train"], parts["valid"] = split_pairs(train, options.valid_share, options.seed, classes)
+        _check_split(train, parts, above)
         say(
             "no --valid: %d of %d pairs split off for validation, seed %d"
             % (len(parts["valid"]), len(train), options.seed)
         )
-    for pairs in parts.values():
-        if pairs is not None and len(set(pairs.labels)) < 2:
-            raise UserError(
-                "all %d scores are %g; there is no order to learn or to measure" % (len(pairs), pairs.labels[0]),
-                path=pairs.path,
-            )
     warn_of_overlap(parts, say)
     recipe.train, recipe.valid, recipe.test = parts["train"], parts["valid"], parts["test"]
     sizes = {name: len(part) for name, part in parts.items() if part is not None}
@@ -168,6 +176,20 @@ def _read_parts(recipe):
         % (", ".join("%s %d" % item for item in sizes.items()), min(train.labels), max(train.labels))
     )
     return {"columns": columns.get_config(), "pairs": True, "texts": sizes}
+
+
+def _check_split(train, parts, above):
+    """Refuse a split that left a part with one class, where the file as a whole has several."""
+    for part, what in (("valid", "the part split off for validation"), ("train", "what is left for training")):
+        scores = parts[part].labels
+        classes = set(scores if above is None or part == "valid" else [score > above for score in scores])
+        if len(classes) < 2:
+            score, count = collections.Counter(train.labels).most_common(1)[0]
+            raise UserError(
+                "%s has pairs of one class only, for %d of the %d pairs of the file have the score %g; add pairs with "
+                "others, or give --valid" % (what, count, len(train), score),
+                path=train.path,
+            )
 
 
 def _rows(pairs):

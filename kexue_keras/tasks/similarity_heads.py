@@ -60,11 +60,7 @@ class SbertHead(CosentHead):
         if self.above is not None:
             classes, self.classes = (scores > self.above).astype("int32"), 2
             if classes.min() == classes.max():
-                raise UserError(
-                    "--positive-above %g leaves one class: the scores go from %g to %g"
-                    % (self.above, values[0], values[-1]),
-                    path=pairs.path,
-                )
+                raise UserError(one_class(self.above, pairs.labels), path=pairs.path)
         elif len(values) > MOST_CLASSES:
             raise UserError(
                 "%d different scores are too many classes; give --positive-above X, or take --similarity-loss cosent"
@@ -83,6 +79,11 @@ class SbertHead(CosentHead):
 
     def metrics(self):
         return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+
+
+def one_class(above, scores):
+    """What to say if `above` does not part the scores."""
+    return "--positive-above %g leaves one class: the scores go from %g to %g" % (above, min(scores), max(scores))
 
 
 HEADS = {head.name: head for head in (CosentHead, SbertHead)}

@@ -7,6 +7,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from kexue_keras.backend import K, keras
+from kexue_keras.errors import as_unicode
 from kexue_keras.files.paths import path_text
 
 
@@ -25,7 +26,7 @@ class ScalarLogger(keras.callbacks.Callback):
         self.writer = None
 
     def on_train_begin(self, logs=None):
-        self.writer = EventFileWriter(self.folder)
+        self.writer = EventFileWriter(as_unicode(self.folder))
 
     def on_train_batch_end(self, batch, logs=None):
         step = self.position()

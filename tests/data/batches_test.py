@@ -1,10 +1,12 @@
 """Buckets: every row once, few shapes, little padding, the same order for the same seed and epoch."""
 
 import numpy as np
+import pytest
+from bert4keras.tokenizers import Tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kexue_keras.data import BucketedBatches, encode
+from kexue_keras.data import BucketedBatches, PairBatches, checked_texts, encode
 from kexue_keras.errors import shorten
 
 
@@ -68,6 +70,35 @@ def test_encode_counts_what_it_truncates(tmp_path):
     for text, got in zip(["好坏好", "好坏好坏好坏"], encoded):
         assert got == tokenizer.encode(text, maxlen=6)
     assert encoded[3] == tokenizer.encode("好坏好", "好坏好", maxlen=6)
+
+
+@pytest.mark.parametrize("size", [0, -8, 2.0, None, True])
+def test_a_batch_size_that_would_leave_rows_out_is_refused(size):
+    for kind in (BucketedBatches, PairBatches):
+        with pytest.raises(ValueError, match="batch_size is"):
+            kind([([1], [0])] * 2, batch_size=size, maxlen=8)
+
+
+@pytest.mark.parametrize(
+    "texts, pairs, message",
+    [
+        ("好书", None, "texts is one str; give a list of texts"),
+        (b"ab", None, "texts is one bytes"),
+        (["好", None], None, r"texts\[1\] is None; a str or a pair"),
+        ([("好", "书", "房")], None, "a pair"),
+        ([["好", "书"]], None, "a pair"),
+        (["好"], True, r"texts\[0\] is '好'; a pair \(str, str\) is needed"),
+        ([("好", "书")], False, "a str is needed"),
+        (["很差b\ud83d"], None, r"texts\[0\] is '很差b\\ud83d', with half of a surrogate pair"),
+        ([("好", "\udc00")], True, "half of a surrogate pair"),
+    ],
+)
+def test_what_is_no_list_of_texts(texts, pairs, message):
+    with pytest.raises(ValueError, match=message):
+        checked_texts(texts, pairs=pairs)
+    if pairs is None:
+        with pytest.raises(ValueError, match=message):
+            encode(Tokenizer({"[UNK]": 0}), texts, 8)
 
 
 def test_shorten():

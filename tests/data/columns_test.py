@@ -1,5 +1,6 @@
 """Choosing columns by name, by number and by what stands in them."""
 
+import re
 
 import pytest
 
@@ -55,6 +56,60 @@ def test_unclear_or_wrong_columns(rows, names, given, words):
     with pytest.raises(UserError) as caught:
         choose_columns(table(rows, names), **given)
     assert words in str(caught.value)
+
+
+INDEXED = [(str(i), "很好%d" % i, "01"[i % 2]) for i in range(12)]
+SHUFFLED = [(str((7 * i) % 12), text, label) for i, (_, text, label) in enumerate(INDEXED)]
+NAMES = ("text", "label")
+
+
+@pytest.mark.parametrize(
+    "rows, names, given, expected",
+    [
+        # Without a header it is refused, unless the user names the text.
+        (INDEXED, None, {}, "column 1 looks like the index that pandas writes"),
+        (SHUFFLED, None, {}, "column 1 looks like the index"),
+        ([row[:2] for row in INDEXED], None, {"need_label": False}, "column 1 looks like the index"),
+        (INDEXED, None, {"label": 3}, "column 1 looks like the index"),
+        (INDEXED, None, {"text": 2, "label": 3}, (1, None, 2)),
+        (INDEXED, None, {"text": 1, "label": 3}, (0, None, 2)),
+        # With one it is left out, and is no label and no second text either.
+        (INDEXED, ("", "text", "label"), {}, ("text", None, "label")),
+        (INDEXED, ("Unnamed: 0", "body", "label"), {}, ("body", None, "label")),
+        (INDEXED, ("id", "body", "label"), {}, ("body", None, "label")),
+        ([row[:2] for row in INDEXED], ("", "text"), {}, "which column is the label?"),
+        ([row[:2] for row in INDEXED], ("id", "text"), {}, "which column is the label?"),
+        ([row[::2] for row in INDEXED], ("", "label"), {}, "which column is the text?"),
+        ([row[:2] for row in INDEXED], ("text", "label"), {}, "'text' looks like the index"),
+        # Numbers that repeat, do not count or stand alone are what they were.
+        ([("12"[i % 2], "好%d" % i) for i in range(12)], None, {}, (1, None, 0)),
+        ([(str(i * i), "好%d" % i, "01"[i % 2]) for i in range(5)], None, {}, (0, 1, 2)),
+        ([(str(i),) for i in range(12)], None, {"need_label": False}, (0, None, None)),
+    ],
+)
+def test_the_index_of_a_table_is_no_text(rows, names, given, expected):
+    read = table(rows, list(names) if names else None)
+    if isinstance(expected, str):
+        with pytest.raises(UserError, match=re.escape(expected)):
+            choose_columns(read, **given)
+    else:
+        columns = choose_columns(read, **given)
+        assert (columns.text, columns.text_b, columns.label) == expected
+
+
+def test_a_header_over_an_index_is_found(tmp_path):
+    for first in ("", "Unnamed: 0"):
+        path = tmp_path / "a.csv"
+        rows = [(first, "说", "极")] + INDEXED
+        path.write_text("".join(",".join(row) + "\n" for row in rows), encoding="utf-8")
+        assert read_table(path).names == [first, "说", "极"]
+
+
+@pytest.mark.parametrize("names", [None, ["a", "b"]])
+@pytest.mark.parametrize("column", ["²", "①", "--1", "-1", "0", "9" * 400, "", "1.0", 3, -2])
+def test_what_is_no_number_of_a_column(names, column):
+    with pytest.raises(UserError, match="no column"):
+        choose_columns(table([("好", "1")], names), text=column, label="2")
 
 
 # How published sets are laid out, with lines made up: name, text of the file, separator, rows, labels, pairs.

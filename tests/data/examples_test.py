@@ -1,5 +1,7 @@
 """Labels and the split."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,6 +25,33 @@ def test_label_order():
     assert label_names(examples([("b",), ("a", "c")])) == ["a", "b", "c"]
     with pytest.raises(UserError, match="only one class"):
         label_names(examples(["a", "a"]))
+
+
+# Digits of all kinds, signs in all places, in labels as people write them.
+NUMERALS = st.text(st.sampled_from("0127-①②²³Ⅳ四１٣ "), min_size=1, max_size=5)
+
+
+@given(st.lists(st.one_of(NUMERALS, st.text(min_size=1, max_size=30)), min_size=2, max_size=6, unique=True))
+def test_any_labels_have_an_order(names):
+    names = list(dict.fromkeys(name.strip() for name in names if name.strip()))
+    if len(names) > 1:
+        ordered = label_names(examples(names))
+        assert sorted(ordered) == sorted(names)
+        if all(re.fullmatch("-?[0-9]{1,9}", name) for name in names):
+            assert [int(name) for name in ordered] == sorted(map(int, names))
+
+
+def test_labels_that_look_like_numbers():
+    assert label_names(examples(["②", "①"])) == ["①", "②"]
+    assert label_names(examples(["²", "10", "9"])) == ["10", "9", "²"]
+    assert label_names(examples(["--1", "-1"])) == ["--1", "-1"]
+    assert label_names(examples(["9" * 5000, "1"])) == ["1", "9" * 5000]
+
+
+def test_an_empty_separator_is_refused():
+    table = Table("f.csv", "csv", ["label", "text"], [["a", "好"], ["b", "坏"]], [2, 3], False)
+    with pytest.raises(UserError, match="--label-separator is empty"):
+        read_examples(table, choose_columns(table), separator="")
 
 
 def test_unknown_label_has_its_line():

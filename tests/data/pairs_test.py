@@ -82,6 +82,41 @@ def test_a_split_parts_no_texts_that_belong_together():
         split_pairs(star.take([0, 1]), 0.5, seed=0)
 
 
+@pytest.mark.parametrize("positives", [2, 3, 5])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_split_of_few_positives_leaves_some_in_both_parts(positives, seed):
+    scores = [1.0] * positives + [0.0] * (60 - positives)
+    whole = Examples("f", [("a%d" % i, "b%d" % i) for i in range(60)], scores, list(range(60)))
+    parts = split_pairs(whole, 0.1, seed)
+    assert [set(part.labels) for part in parts] == [{0.0, 1.0}] * 2
+    assert 4 <= len(parts[1]) <= 8
+    # A number that parts the scores counts as two classes.
+    graded = Examples("f", whole.texts, [5 * s + i % 7 / 10 for i, s in enumerate(scores)], whole.lines)
+    parts = split_pairs(graded, 0.1, seed, [score > 4 for score in graded.labels])
+    assert all(min(part.labels) < 4 < max(part.labels) for part in parts)
+
+
+def test_of_a_single_positive_training_has_it():
+    lone = Examples("f", [("a%d" % i, "b%d" % i) for i in range(30)], [1.0] + [0.0] * 29, list(range(30)))
+    for seed in range(4):
+        first, second = split_pairs(lone, 0.1, seed)
+        assert len(second) == 3 and len(first) == 27 and 1.0 in first.labels
+
+
+@pytest.mark.parametrize(
+    "rows, options, message",
+    [
+        ([(str(i), "a%d" % i, "b%d" % i, "01"[i % 2]) for i in range(12)], {}, "column 1 looks like the index"),
+        ([(str(i), "a%d" % i, "b%d" % i) for i in range(12)], {}, "column 1 looks like the index"),
+        ([(str(i), "a%d" % i, "b%d" % i) for i in range(12)], {"need_score": False}, "column 1 looks like the index"),
+        ([("", "text", "score")] + [(str(i), "a%d" % i, "1") for i in range(12)], {}, "which column is the second"),
+    ],
+)
+def test_the_index_of_a_table_is_no_text_and_no_score(tmp_path, rows, options, message):
+    with pytest.raises(UserError, match=message):
+        read_scored_pairs(write(tmp_path / "a.tsv", rows), **options)
+
+
 def test_batches_keep_pairs_together(rng):
     encoded = [([i + 1] * n, [0] * n) for i, n in enumerate(rng.randint(2, 30, 22))]
     batches = PairBatches(encoded, batch_size=4, maxlen=32, seed=1)

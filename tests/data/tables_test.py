@@ -2,12 +2,15 @@
 
 import gzip
 import json
+import os
 
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from kexue_keras.data import UserError, choose_columns, read_examples, read_table
+from kexue_keras.data import UserError, choose_columns, read_examples, read_scored_pairs, read_table
+from kexue_keras.data.examples import label_names
+from kexue_keras.errors import printable
 
 pytestmark = pytest.mark.one_stack  # reads files, needs no Keras
 
@@ -123,3 +126,111 @@ def test_truncated_gzip(tmp_path):
 def test_missing_file_and_folder(tmp_path):
     assert "no such file" in str(error_of(str(tmp_path / "none.tsv")))
     assert "folder" in str(error_of(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    "name, content, line, words",
+    [
+        ("a.json", '{"text": "很差b\\ud83d", "label": 1}\n', 1, "half of a surrogate pair"),
+        ("a.json", '{"text": "好", "label": 1}\n{"text": "坏", "label": "\\uDC00"}\n', 2, "half of a surrogate pair"),
+        ("a.json", '{"text": "好", "te\\ud83d": 1}\n', 1, "half of a surrogate pair"),
+        ("a.json", '{"text": ' + "[" * 20000 + "\n", 1, "nested more than 100 deep"),
+        ("a.json", '{"text": "好", "label": 1, "x": ' + "[" * 150 + "]" * 150 + "}\n", 1, "nested more than 100 deep"),
+        ("a.json", '{"text": "好", "label": 1}\n' + '{"a":' * 5000 + "1" + "}" * 5000 + "\n", 2, "nested more than"),
+        ("a.json", '{"text": "好", "label": 1e999}\n', 1, "the label is inf"),
+        ("a.json", "{}\n", 1, "the first JSON object is empty"),
+        ("a.tsv", "好\t1\n坏\0\t0\n", 2, "a NUL character"),
+        ("a.tsv", "ab\t1\n".encode("utf-16-le"), 1, "a NUL character"),
+        ("a.csv", ",\n", None, "empty"),
+    ],
+)
+def test_what_json_and_bytes_can_hide(tmp_path, name, content, line, words):
+    error = error_of(write(tmp_path, name, content), max_line=10**5)
+    assert words in error.message and error.line == line, error
+
+
+def test_an_emoji_of_two_escapes_and_nesting_nearby_are_fine(tmp_path):
+    rows = '{"text": "很好\\ud83d\\ude00", "label": 1, "meta": [[[{}]]]}\n{"text": "坏", "label": 0}\n'
+    table = read_table(write(tmp_path, "a.json", rows))
+    assert read_examples(table, choose_columns(table)).texts == ["很好😀", "坏"]
+
+
+def test_longest_lines_of_any_size_and_names_of_any_kind(tmp_path):
+    path = write(tmp_path, "a.tsv", "好\t1\n坏\t0\n")
+    assert len(read_table(path, max_line=10**20)) == 2
+    assert len(read_table(tmp_path / "a.tsv")) == len(read_table(path.encode())) == 2
+    odd = os.path.join(os.fsencode(str(tmp_path)), b"\xff\xb0.tsv")
+    with open(odd, "wb") as handle:
+        handle.write("好\t1\n \t0\n".encode())
+    error = error_of(os.fsdecode(odd))
+    assert str(error).endswith(r"\xff\xb0.tsv:2: the text is empty")
+    assert "embedded null" in str(error_of("a\0b"))
+    assert str(error_of("")) == "'': no such file"
+
+
+CELLS = st.one_of(
+    st.sampled_from(
+        ["", " ", "0", "1", "2", "①", "--1", "-", "nan", "1e999", '"', "\ufeff", "\x1b[31m", "text", "score"]
+    ),
+    st.text(max_size=4),
+)
+VALUES = st.recursive(
+    st.one_of(CELLS, st.none(), st.booleans(), st.integers(), st.floats(), st.integers(10**400, 10**400 + 1)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(CELLS, inner, max_size=3)),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(["text", "text_b", "label", "score", "sentence1", "", "Unnamed: 0", "id"])
+
+
+@st.composite
+def files(draw):
+    """Bytes of a table that is right, or nearly so, or of nothing at all; with the suffix."""
+    suffix = draw(st.sampled_from([".tsv", ".csv", ".jsonl", ".data", ".tsv.gz"]))
+    if draw(st.integers(0, 4)) == 0:
+        return suffix, draw(st.binary(max_size=60))
+    count, width = draw(st.integers(1, 6)), draw(st.integers(1, 4))
+    if suffix == ".jsonl":
+        names = draw(st.lists(NAMES, min_size=width, max_size=width, unique=True))
+        rows = [{name: draw(VALUES) for name in names} for _ in range(count)]
+        raw = "".join(json.dumps(row, ensure_ascii=draw(st.booleans())) + "\n" for row in rows)
+    else:
+        rows = [[draw(CELLS) for _ in range(width)] for _ in range(count)]
+        if draw(st.booleans()):
+            rows[0] = [draw(NAMES) for _ in range(width)]
+        raw = "".join(("," if suffix == ".csv" else "\t").join(row) + "\n" for row in rows)
+    raw = raw.encode(draw(st.sampled_from(["utf-8", "utf-8", "utf-8", "gb18030", "utf-16"])), "replace")
+    if draw(st.booleans()):
+        place = draw(st.integers(0, len(raw)))
+        raw = raw[:place] + draw(st.binary(max_size=3)) + raw[place + draw(st.integers(0, 3)) :]
+    return suffix, raw
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz")
+
+
+HEADERS, COLUMNS = st.sampled_from(["auto", "yes", "no"]), st.sampled_from([None, 1, "2", "②", "text", ""])
+
+
+# What is found is small anyway, so nothing is spent on making it smaller.
+@settings(max_examples=250, phases=[Phase.explicit, Phase.generate])
+@given(file=files(), header=HEADERS, column=COLUMNS, pairs=st.booleans())
+def test_whatever_is_in_a_file_it_is_read_or_refused_in_one_line(folder, file, header, column, pairs):
+    suffix, raw = file
+    path = write(folder, "a" + suffix, raw)
+    try:
+        if pairs:
+            found, _ = read_scored_pairs(path, text=column, header=header, score_range=(0, 5), max_line=200)
+            assert all(0 <= score <= 5 for score in found.labels)
+        else:
+            table = read_table(path, header=header, max_line=200)
+            found = read_examples(table, choose_columns(table, text=column), separator="|")
+            label_names(found)
+        for text in found.texts:
+            assert all(part.strip() for part in (text if isinstance(text, tuple) else (text,)))
+            "".join(text).encode("utf-8")
+    except UserError as error:
+        assert len(str(error).splitlines()) == 1 and printable(error) == str(error)
+        # Of a file as a whole there is no line; what is wrong in a line has its number.
+        assert error.path == path and (error.line is None or 1 <= error.line <= raw.count(b"\n") + 1 + raw.count(b"\r"))

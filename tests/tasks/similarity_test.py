@@ -314,7 +314,9 @@ def test_generating_is_told_apart_from_searching(monkeypatch):
             return [Question(text + "吗", 0.5)]
 
     monkeypatch.setattr("kexue_keras.tasks.similar.SimilarQuestions", Fake)
-    options = dict(text=["看"], generate=True, corpus=None, model="m", length=None, n=7, k=2, seed=0, mask=[3])
+    options = dict(
+        text=["看"], generate=True, corpus=None, model="m", length=None, n=7, k=2, seed=0, mask=[3], quiet=True
+    )
     assert list(similar(make_options.__globals__["argparse"].Namespace(**options))) == ["0.5000\t看吗"]
 
 

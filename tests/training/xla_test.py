@@ -166,6 +166,6 @@ def test_finetune_says_what_is_wrong(tmp_path):
     get_session()
     with pytest.raises(UserError, match="--xla has to be set before TensorFlow's first session"):
         finetune("me5-zh-char", "no.tsv", str(tmp_path / "run"), xla="auto")
-    with pytest.raises(UserError, match="--xla is 'fast'; choose one of auto, full, lite"):
+    with pytest.raises(UserError, match="--xla is 'fast'; it is one of auto, full, lite"):
         finetune("me5-zh-char", "no.tsv", str(tmp_path / "run"), xla="fast")
     assert not (tmp_path / "run").exists()

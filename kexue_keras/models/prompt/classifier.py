@@ -8,9 +8,10 @@ import os
 
 import numpy as np
 
-from kexue_keras.data import BucketedBatches
+from kexue_keras.data import BucketedBatches, checked_texts
 from kexue_keras.errors import WeightsError
 from kexue_keras.losses import MaskedCrossentropy
+from kexue_keras.models.lengths import checked_length, positions_of
 from kexue_keras.models.masked_lm import predict_at
 from kexue_keras.models.prompt.files import SETTINGS, read_prompt, write_prompt
 from kexue_keras.models.prompt.head import check_head, require_head
@@ -78,9 +79,11 @@ class PromptClassifier(object):
         if not self.patterns or len({pattern.fields for pattern in self.patterns}) > 1:
             raise ValueError("patterns=%r; at least one, all for single texts or all for pairs" % (patterns,))
         self.verbalizer = verbalizer if isinstance(verbalizer, Verbalizer) else Verbalizer(verbalizer)
-        self.maxlen, self.trained, self.batch_size = maxlen, trained, batch_size
+        self.maxlen = checked_length(
+            maxlen, positions_of(pretrained.transformer), name="maxlen", source=pretrained.name, least=3
+        )
+        self.trained, self.batch_size = trained, batch_size
         self.allow_untrained_head, self.head_scores = bool(allow_untrained_head), None
-        self._check_maxlen()
         self._words = self.verbalizer.compile(self.tokenizer)
         self.labels = self.verbalizer.labels
         self._compiled = [self._compile(pattern) for pattern in self.patterns]
@@ -89,11 +92,6 @@ class PromptClassifier(object):
         if trained == "soft_tokens":
             self._bert = with_soft_tokens(pretrained.bert, self._soft_ids())
         self.model = predict_at(self._bert)
-
-    def _check_maxlen(self):
-        most = self.pretrained.max_positions
-        if most and self.maxlen > most:
-            raise ValueError("maxlen is %d, but %s has %d positions" % (self.maxlen, self.pretrained.name, most))
 
     def _compile(self, pattern):
         """Dict number of slots -> `TokenizedPattern`."""
@@ -123,7 +121,7 @@ class PromptClassifier(object):
         Warns:
             UntrainedHeadWarning: loudly.
         """
-        texts = list(texts)
+        texts = checked_texts(texts)
         some = texts[:: max(1, len(texts) // CHECKED_TEXTS)][:CHECKED_TEXTS]
         scores = check_head(self.model, self.tokenizer, some, name=self.pretrained.name, length=self.maxlen)
         if scores["trained"] is not None:
@@ -142,6 +140,9 @@ class PromptClassifier(object):
 
         Returns:
             float64 `[N, labels]`, columns in the order of `labels`; nothing outside the verbalizer has a share.
+
+        Raises:
+            ValueError: a single str, or something in the list that is no text or, for patterns with two, no pair.
         """
         each = self.probabilities_by_pattern(texts)
         return sum(weight * one for weight, one in zip(self.weights, each))
@@ -152,7 +153,7 @@ class PromptClassifier(object):
 
     def probabilities_by_pattern(self, texts):
         """List of `predict_proba` by each pattern alone."""
-        texts = list(texts)
+        texts = checked_texts(texts)
         if texts:
             self._check_once(texts)
         each = []
@@ -235,7 +236,8 @@ class PromptClassifier(object):
         Raises:
             ValueError: an unknown label, or a loss that is not finite.
         """
-        labelled, unlabelled = list(labelled), list(unlabelled or ())
+        labelled, unlabelled = list(labelled), checked_texts(unlabelled or (), name="unlabelled")
+        checked_texts([text for text, _ in labelled], name="labelled")
         if not labelled and not unlabelled:
             raise ValueError("there is nothing to train on; give labelled texts")
         rows = TrainingRows(
@@ -281,12 +283,13 @@ class PromptClassifier(object):
         write_prompt(folder, self.pretrained, settings, overwrite=overwrite)
 
     @classmethod
-    def load(cls, folder, *, trained="all", allow_untrained_head=False):
+    def load(cls, folder, *, trained="all", allow_untrained_head=False, tokenizer=None):
         """Read what `save` wrote.
 
         Args:
             folder: str.
             trained, allow_untrained_head: as above.
+            tokenizer: the one it was saved with, if that was your own, see `models.save`.
 
         Returns:
             `PromptClassifier`.
@@ -296,7 +299,7 @@ class PromptClassifier(object):
         """
         if trained not in TRAINED:
             raise ValueError("trained=%r; it is one of %s" % (trained, ", ".join(TRAINED)))
-        pretrained, settings = read_prompt(folder)
+        pretrained, settings = read_prompt(folder, tokenizer=tokenizer)
         try:
             classifier = cls(
                 pretrained,

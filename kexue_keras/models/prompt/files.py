@@ -33,7 +33,7 @@ def write_prompt(folder, pretrained, settings, *, overwrite=False):
             json.dump(settings, handle, ensure_ascii=False, indent=1)
 
 
-def read_prompt(folder):
+def read_prompt(folder, **arguments):
     """(`PretrainedModel` with its head, settings) that `write_prompt` wrote.
 
     Raises:
@@ -44,4 +44,4 @@ def read_prompt(folder):
     if not os.path.exists(path):
         raise WeightsError("%s holds no prompt classifier (no %s in it)" % (folder, SETTINGS))
     settings = read_settings(path, prompt_settings(JOINS))
-    return load(os.path.join(folder, MODEL), with_mlm="linear"), settings
+    return load(os.path.join(folder, MODEL), with_mlm="linear", **arguments), settings

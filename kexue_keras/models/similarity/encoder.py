@@ -10,11 +10,13 @@ from collections import namedtuple
 import numpy as np
 
 from kexue_keras.data.batches import BucketedBatches, encode
+from kexue_keras.data.texts import checked_texts
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import restore_interrupted, whole_folder
 from kexue_keras.files.paths import is_path
 from kexue_keras.models.convert import save_into
 from kexue_keras.models.json_file import write_json
+from kexue_keras.models.lengths import checked_length, positions_of
 from kexue_keras.models.load import load
 from kexue_keras.models.similarity.index import VectorIndex, unit_rows
 from kexue_keras.models.similarity.pooling import POOLINGS, check_pooling, sentence_vector
@@ -43,7 +45,8 @@ class SentenceEncoder(object):
         whitening: `Whitening` that `encode` applies, or None.
 
     Raises:
-        ValueError: unknown pooling; a `PretrainedModel` without pooler for 'pooler'.
+        ValueError: unknown pooling; a `PretrainedModel` without pooler for 'pooler'; a length that the model has no
+            positions for.
         WeightsError: see `models.load`; with a pooler that the checkpoint lacks as well.
 
     Reference: kexue.fm/archives/8321, 8847.
@@ -66,8 +69,20 @@ class SentenceEncoder(object):
         if pretrained.tokenizer is None:
             raise WeightsError("%s has no vocabulary (vocab.txt)" % pretrained.name)
         self.pretrained, self.tokenizer = pretrained, pretrained.tokenizer
-        self.pooling, self.length, self.whitening = pooling, _checked_length(length), None
+        self.pooling, self.length, self.whitening = pooling, length, None
         self.model = sentence_vector(pretrained.transformer, pooling)
+
+    @property
+    def length(self):
+        """Longest text in tokens; setting it checks it as the constructor does."""
+        return self._length
+
+    @length.setter
+    def length(self, length):
+        self._length = self._checked("length", length)
+
+    def _checked(self, name, length):
+        return checked_length(length, positions_of(self.pretrained.transformer), name=name, source=self.pretrained.name)
 
     def __repr__(self):
         return "<SentenceEncoder %s, pooling %s, length %d>" % (self.pretrained.name, self.pooling, self.length)
@@ -87,15 +102,11 @@ class SentenceEncoder(object):
             float32 `[N, d]`.
 
         Raises:
-            ValueError: a single str, something in the list that is no str, or maxlen below 2.
+            ValueError: a single str, something in the list that is no str, half of a surrogate pair, maxlen below 2 or
+                beyond the model's positions.
         """
-        if isinstance(texts, str):
-            raise ValueError("texts is one str; give a list of texts")
-        texts = list(texts)
-        for i, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise ValueError("texts[%d] is %r; a str is needed" % (i, text))
-        maxlen = self.length if maxlen is None else _checked_length(maxlen)
+        texts = checked_texts(texts, pairs=False)
+        maxlen = self.length if maxlen is None else self._checked("maxlen", maxlen)
         encoded, _ = encode(self.tokenizer, texts, maxlen)
         vectors = self.encode_ids(encoded, batch_size=batch_size, maxlen=maxlen)
         if self.whitening is not None:
@@ -133,7 +144,7 @@ class SentenceEncoder(object):
         """
         if isinstance(a, str) and isinstance(b, str):
             return float(self.similarity([a], [b], **options)[0])
-        a, b = list(a), list(b)
+        a, b = checked_texts(a, name="a", pairs=False), checked_texts(b, name="b", pairs=False)
         if len(a) != len(b):
             raise ValueError(
                 "%d texts and %d texts; similarity compares pair by pair, search all with all" % (len(a), len(b))
@@ -143,8 +154,9 @@ class SentenceEncoder(object):
 
     def index(self, corpus, *, method="exact", **options):
         """`VectorIndex` of texts, for many searches in one corpus; method 'hnsw' pays from about 100,000 texts."""
+        corpus = checked_texts(corpus, name="corpus", pairs=False)
         index = VectorIndex(self.encode(corpus, **options), method=method)
-        index.texts = list(corpus)
+        index.texts = corpus
         return index
 
     def search(self, queries, corpus, k=10, **options):
@@ -213,9 +225,3 @@ class SentenceEncoder(object):
         if settings["whitening"]:
             encoder.whitening = Whitening.load(os.path.join(path, WHITENING), encoder.model.output_shape[-1])
         return encoder
-
-
-def _checked_length(length):
-    if length < 2:
-        raise ValueError("a length of %r tokens; with its special tokens a text has at least 2" % (length,))
-    return int(length)

@@ -6,9 +6,11 @@ kexue.fm/archives/8454.
 
 from collections import namedtuple
 
+from kexue_keras.data.texts import checked_texts
 from kexue_keras.errors import WeightsError
 from kexue_keras.files.paths import is_path
 from kexue_keras.models.decoding import Generator
+from kexue_keras.models.lengths import checked_length, positions_of
 from kexue_keras.models.load import load
 from kexue_keras.models.similarity.encoder import SentenceEncoder
 
@@ -22,7 +24,8 @@ class SimilarQuestions(object):
         pretrained: folder of a SimBERT or RoFormer-Sim as for `models.load`, or a `PretrainedModel` loaded with
             application='unilm', with_mlm=True or 'linear' and, without `encoder`, with_pool='linear'.
         encoder: `SentenceEncoder` that ranks; None: the same model's, by its linear pooler.
-        length: longest text in tokens, of the source and of what is generated.
+        length: longest text in tokens, of the source and of what is generated; a row has both, so up to 2 length - 1
+            tokens.
         **arguments: of `models.load`.
 
     Attributes:
@@ -31,7 +34,8 @@ class SimilarQuestions(object):
 
     Raises:
         WeightsError: see `models.load`; the checkpoint has no head that generates, or no pooler.
-        ValueError: a `PretrainedModel` that was loaded without what is needed.
+        ValueError: a `PretrainedModel` that was loaded without what is needed; a length that the model has no
+            positions for.
 
     Reference: kexue.fm/archives/7427, 8454.
     """
@@ -44,7 +48,10 @@ class SimilarQuestions(object):
             pretrained = load(pretrained, **arguments)
         elif arguments:
             raise TypeError("%s: arguments of models.load, but the model is loaded already" % ", ".join(arguments))
-        self.pretrained, self.tokenizer, self.length = pretrained, pretrained.tokenizer, length
+        self.pretrained, self.tokenizer = pretrained, pretrained.tokenizer
+        self.length = checked_length(
+            length, positions_of(pretrained.transformer), source=pretrained.name, rows=lambda n: 2 * n - 1
+        )
         if self.tokenizer is None:
             raise WeightsError("%s has no vocabulary (vocab.txt)" % pretrained.name)
         self.generator = Generator(pretrained.model, end_id=self.tokenizer._token_end_id)
@@ -76,6 +83,7 @@ class SimilarQuestions(object):
         """
         if not isinstance(text, str) or not text.strip():
             raise ValueError("text is %r; a text is needed" % (text,))
+        checked_texts([text], name="text")
         for name, value in (("n", n), ("k", k)):
             if value < 1:
                 raise ValueError("%s=%r; it has to be 1 or more" % (name, value))

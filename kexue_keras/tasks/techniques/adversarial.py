@@ -1,6 +1,7 @@
 """Adversarial training (FGM) and the gradient penalty on the embeddings of the tokens (kexue.fm/archives/7234)."""
 
 from kexue_keras.data import UserError
+from kexue_keras.tasks.options import number
 from kexue_keras.tasks.recipe import Technique, technique
 from kexue_keras.training import FGM, GradientPenalty
 from kexue_keras.training.adversarial import TARGETS
@@ -16,7 +17,7 @@ class AdversarialTraining(Technique):
     def add_arguments(self, parser):
         parser.add_argument(
             "--fgm",
-            type=float,
+            type=number,
             metavar="EPS",
             default=0.0,
             help="adversarial training with a perturbation of this norm, the author's is 0.5; about 1.9 times the time "
@@ -36,7 +37,7 @@ class AdversarialTraining(Technique):
         )
         parser.add_argument(
             "--fgm-clean-weight",
-            type=float,
+            type=number,
             metavar="W",
             default=0.0,
             help="weight of the loss without the perturbation beside the one with it (%(default)s, as the author)",
@@ -73,7 +74,7 @@ class Penalty(Technique):
     def add_arguments(self, parser):
         parser.add_argument(
             "--gradient-penalty",
-            type=float,
+            type=number,
             metavar="EPS",
             default=0.0,
             help="penalty on the gradient for the embeddings, with this weight, the author's is 1 (default: off)",

@@ -2,6 +2,7 @@
 
 from kexue_keras.data import UserError
 from kexue_keras.optimizers import ExponentialMovingAverage, SwapAveragedWeights
+from kexue_keras.tasks.options import number
 from kexue_keras.tasks.recipe import Technique, technique
 
 
@@ -15,7 +16,7 @@ class Averaging(Technique):
     def add_arguments(self, parser):
         parser.add_argument(
             "--ema",
-            type=float,
+            type=number,
             metavar="DECAY",
             default=0.0,
             help="average the weights with this decay, e.g. 0.99, and validate and save the average (default: off)",

@@ -1,5 +1,9 @@
 """Using only the lowest layers of an encoder: less accurate, and faster in proportion."""
 
+from kexue_keras.data import UserError
+from kexue_keras.errors import WeightsError
+from kexue_keras.models.bundled import BUNDLED, bundled_config
+from kexue_keras.models.load import read_folder
 from kexue_keras.tasks.options import positive
 from kexue_keras.tasks.recipe import Technique, technique
 
@@ -19,4 +23,12 @@ class EncoderDepth(Technique):
         return options.layers is not None
 
     def build_arguments(self, recipe, arguments):
+        # Building layers that the checkpoint lacks would only show that afterwards, a million of them after hours.
+        model, layers = recipe.options.model, recipe.options.layers
+        try:
+            config = bundled_config(model) if model in BUNDLED else read_folder(model, extra="ignore")[1]
+        except WeightsError as error:
+            raise UserError(error)
+        if layers > config["num_hidden_layers"]:
+            raise UserError("--layers is %d, but %s has %d layers" % (layers, model, config["num_hidden_layers"]))
         return dict(arguments, num_hidden_layers=recipe.options.layers)

@@ -3,6 +3,7 @@
 from kexue_keras.data import UserError
 from kexue_keras.errors import WeightsError
 from kexue_keras.models.freezing import freeze_below
+from kexue_keras.tasks.options import not_negative
 from kexue_keras.tasks.recipe import Technique, technique
 
 
@@ -15,7 +16,7 @@ class LayerFreezing(Technique):
     def add_arguments(self, parser):
         parser.add_argument(
             "--train-layers",
-            type=int,
+            type=not_negative,
             metavar="N",
             default=None,
             help="train the top N Transformer layers and the head only; 0 is the head alone (default: everything)",
@@ -23,10 +24,6 @@ class LayerFreezing(Technique):
 
     def active(self, options):
         return options.train_layers is not None
-
-    def check(self, options):
-        if options.train_layers < 0:
-            raise UserError("--train-layers is %d; it has to be 0 or more" % options.train_layers)
 
     def model_built(self, recipe):
         depth = recipe.pretrained.bert.num_hidden_layers

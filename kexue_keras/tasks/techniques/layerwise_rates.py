@@ -2,6 +2,7 @@
 
 from kexue_keras.data import UserError
 from kexue_keras.optimizers import LayerwiseLearningRate
+from kexue_keras.tasks.options import number
 from kexue_keras.tasks.recipe import Technique, technique
 from kexue_keras.tasks.similarity_heads import HEADS as SIMILARITY_HEADS
 
@@ -28,14 +29,14 @@ class LayerwiseRates(Technique):
     def add_arguments(self, parser):
         parser.add_argument(
             "--layerwise-lr",
-            type=float,
+            type=number,
             metavar="DECAY",
             default=1.0,
             help="factor of the learning rate from each layer to the one below, e.g. 0.9 (default: 1, the same rate)",
         )
         parser.add_argument(
             "--head-lr",
-            type=float,
+            type=number,
             metavar="FACTOR",
             help="factor of the learning rate for the new head (default: 1; --similarity-loss sbert: %g)"
             % SIMILARITY_HEADS["sbert"].head_lr,

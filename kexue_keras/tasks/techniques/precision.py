@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kexue_keras.backend import K, keras, sessions_created
 from kexue_keras.data import UserError
+from kexue_keras.tasks.options import number
 from kexue_keras.tasks.recipe import Technique, technique
 from kexue_keras.training.half_lint import fp16_lint
 from kexue_keras.training.loss_scale import check_loss_scale
@@ -20,7 +21,7 @@ ROUNDING = 32
 
 def loss_scale(text):
     """argparse type: a number, or 'dynamic'."""
-    return text if text == "dynamic" else float(text)
+    return text if text == "dynamic" else number(text)
 
 
 class Disable(keras.callbacks.Callback):
@@ -119,8 +120,6 @@ class XLA(Technique):
         return options.xla is not None
 
     def check(self, options):
-        if options.xla not in FLAGS:
-            raise UserError("--xla is %r; choose one of %s" % (options.xla, ", ".join(sorted(FLAGS))))
         if sessions_created():
             raise UserError(
                 "--xla has to be set before TensorFlow's first session, and this process has made one already; run it "

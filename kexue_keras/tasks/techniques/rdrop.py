@@ -4,6 +4,7 @@ import numpy as np
 
 from kexue_keras.data import UserError
 from kexue_keras.losses import RDropCrossentropy
+from kexue_keras.tasks.options import number
 from kexue_keras.tasks.recipe import Technique, technique
 
 
@@ -17,7 +18,7 @@ class RDrop(Technique):
     def add_arguments(self, parser):
         parser.add_argument(
             "--rdrop",
-            type=float,
+            type=number,
             metavar="ALPHA",
             default=0.0,
             help="R-Drop with this weight, the author's is 4 with --dropout 0.3; twice the time (default: off)",

@@ -2,6 +2,7 @@
 
 from kexue_keras.data import UserError
 from kexue_keras.optimizers.schedules import PiecewiseLinear, linear_warmup
+from kexue_keras.tasks.options import number
 from kexue_keras.tasks.recipe import Technique, technique
 
 
@@ -16,7 +17,7 @@ class Schedule(Technique):
     def add_arguments(self, parser):
         parser.add_argument(
             "--warmup",
-            type=float,
+            type=number,
             metavar="W",
             default=0.1,
             help="updates of rising learning rate; below 1 it is a share of all updates (default: 0.1)",

@@ -1,0 +1,53 @@
+"""How long a row may be: the argument that says so against the positions that the model has vectors for."""
+
+import numbers
+
+from bert4keras.layers import PositionEmbedding
+
+
+def checked_length(length, positions=None, *, name="length", least=2, source="the model", rows=None):
+    """`length` as an int.
+
+    Args:
+        length: tokens, special ones included.
+        positions: longest row that the model takes; None: any.
+        name: the argument, for messages.
+        least: smallest length that makes sense; a text has two special tokens.
+        source: the model, for messages.
+        rows: function of `length`: tokens of the longest row that comes of it; None: as many.
+
+    Raises:
+        ValueError: no whole number, too small, or more than there are positions; the message names the argument.
+
+    >>> checked_length(64, 512)
+    64
+    >>> checked_length(128, 64, source='tiny')
+    Traceback (most recent call last):
+    ...
+    ValueError: length is 128, but tiny has 64 positions
+    """
+    if isinstance(length, bool) or not isinstance(length, numbers.Integral):
+        raise ValueError("%s is %r; a whole number of tokens is needed" % (name, length))
+    length = int(length)
+    if length < least:
+        raise ValueError("%s is %d tokens; it has to be at least %d, special tokens included" % (name, length, least))
+    longest = length if rows is None else rows(length)
+    if positions is not None and longest > positions:
+        message = "%s is %d, but %s has %d positions" % (name, length, source, positions)
+        if rows is not None:
+            most = max((n for n in range(positions + 1) if rows(n) <= positions), default=0)
+            message = "%s, and a row has up to %d tokens; give at most %d" % (message, longest, most)
+        raise ValueError(message)
+    return length
+
+
+def positions_of(model):
+    """Tokens of the longest row that a Keras model or a bert4keras transformer takes; None if there is no limit.
+
+    A hierarchical table of n positions reaches to n^2.
+    """
+    layers = model.layers.values() if isinstance(model.layers, dict) else model.layers
+    sizes = [
+        layer.input_dim ** (2 if layer.hierarchical else 1) for layer in layers if isinstance(layer, PositionEmbedding)
+    ]
+    return min(sizes) if sizes else None
