@@ -18,7 +18,6 @@ from kexue_keras.data.reviews import write_parts, write_reviews
 from kexue_keras.files.paths import as_text, check_regular, matching, path_text
 from kexue_keras.models import SentenceEncoder, SimilarQuestions, WeightsError, convert, load, save
 from kexue_keras.models.bundled import ASSETS
-from kexue_keras.models.json_file import read_json
 from kexue_keras.models.load import find_files, read_folder
 from kexue_keras.models.prompt import files as prompt_files
 from kexue_keras.models.safetensors_file import read_safetensors
@@ -29,6 +28,7 @@ from kexue_keras.models.torch_file import read_torch
 from kexue_keras.models.trimming import sentencepiece_tokenizer, trim_sentencepiece
 from kexue_keras.models.variables import read_tensorflow
 from kexue_keras.models.vocabulary import read_vocabulary
+from kexue_keras.schemas import read_object
 from kexue_keras.tasks import classification, masked_lm, seq2seq, seq2seq_training, simbert
 from kexue_keras.tasks.classifier import Classifier
 from kexue_keras.tasks.options import make_options
@@ -153,7 +153,7 @@ def test_finetune_with_paths(tmp_path):
 
 READERS = {
     "vocab.txt": read_vocabulary,
-    "config.json": read_json,
+    "config.json": read_object,
     "model.safetensors": read_safetensors,
     "pytorch_model.bin": read_torch,
     "spiece.model": sentencepiece_tokenizer,
