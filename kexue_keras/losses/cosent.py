@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.losses.checks import require, require_rank, static_length
-from kexue_keras.losses.contrastive import masked_logsumexp, softplus, unit_vectors
+from kexue_keras.losses.contrastive import unit_vectors
+from kexue_keras.numerics import masked_logsumexp, softplus
 
 _LABELS = ("pair_rows", "per_pair")
 _METHODS = ("auto", "pairwise", "factorised")

@@ -7,10 +7,12 @@ Paper: ZLPR, arXiv 2208.02955.
 
 import numpy as np
 import tensorflow as tf
+from scipy.special import expit
 
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.losses.checks import require, require_same_shape, warn_if_probabilities
 from kexue_keras.losses.labels import as_classes, class_count, multi_hot, row_and_column
+from kexue_keras.numerics import log_one_plus_sum_exp, sigmoid, sigmoid_difference
 
 _INF = float("inf")
 
@@ -212,7 +214,7 @@ def multilabel_kl(logits, other, *, mask=None, mask_below=-1e7):
     s, u = _masked(s, mask, "multilabel_kl"), _masked(u, mask, "multilabel_kl")
     out = tf.logical_or(s <= mask_below, u <= mask_below)
     s, u = tf.where(out, tf.zeros_like(s), s), tf.where(out, tf.zeros_like(u), u)
-    return tf.reduce_sum((tf.sigmoid(s) - tf.sigmoid(u)) * (s - u), -1)
+    return tf.reduce_sum(sigmoid_difference(s, u) * (s - u), -1)
 
 
 @register
@@ -233,10 +235,9 @@ def multilabel_probabilities(logits):
     [0.5, 0.8808]
     """
     if tf.is_tensor(logits):
-        return tf.sigmoid(2.0 * widen(logits))
+        return sigmoid(2.0 * widen(logits))
     logits = np.asarray(logits)
-    logits = logits.astype("float64" if logits.dtype == "float64" else "float32")
-    return 0.5 * (1.0 + np.tanh(logits))
+    return expit(2.0 * logits.astype("float64" if logits.dtype == "float64" else "float32"))
 
 
 def decode_multilabel(logits, *, threshold=0.0, labels=None):
@@ -313,14 +314,6 @@ def _masked(logits, mask, name):
     return tf.where(mask, logits, tf.fill(tf.shape(logits), tf.constant(-_INF, logits.dtype)))
 
 
-def _log_one_plus_sum_exp(x):
-    """log(1 + sum exp(x)) over the last axis, exact also where all of x is -inf."""
-    # The shift cancels, so it needs no gradient; it is never -inf thanks to the 1.
-    shift = tf.stop_gradient(tf.maximum(tf.reduce_max(x, -1, keepdims=True), 0.0))
-    total = tf.exp(-shift) + tf.reduce_sum(tf.exp(x - shift), -1, keepdims=True)
-    return tf.squeeze(shift + tf.math.log(total), -1)
-
-
 def _dense(targets, logits, label_smoothing, mask_below):
     if label_smoothing:
         targets = targets * (1.0 - label_smoothing) + 0.5 * label_smoothing
@@ -329,7 +322,7 @@ def _dense(targets, logits, label_smoothing, mask_below):
     infinite = tf.fill(tf.shape(logits), tf.constant(_INF, logits.dtype))
     negative = logits + tf.math.log1p(-targets)
     positive = tf.math.log(targets) - tf.where(masked, infinite, logits)
-    return _log_one_plus_sum_exp(negative) + _log_one_plus_sum_exp(positive)
+    return log_one_plus_sum_exp(negative) + log_one_plus_sum_exp(positive)
 
 
 def _sparse(logits, indices, counted, mask_below):
@@ -343,11 +336,12 @@ def _sparse(logits, indices, counted, mask_below):
         negative = tf.tensor_scatter_nd_update(logits, indices, -infinite)
         shift = tf.maximum(tf.reduce_max(negative, -1, keepdims=True), 0.0)
         exponentials = tf.exp(negative - tf.stop_gradient(shift))
-        total = tf.exp(-tf.stop_gradient(shift)) + tf.reduce_sum(exponentials, -1, keepdims=True)
+        rest = tf.reduce_sum(exponentials, -1, keepdims=True)
+        total = tf.exp(-tf.stop_gradient(shift)) + rest
         chosen = tf.gather_nd(logits, indices)
         chosen = tf.where(tf.logical_and(counted, tf.logical_not(chosen <= mask_below)), chosen, infinite)
-        of_positives = _log_one_plus_sum_exp(-chosen)
-        of_negatives = tf.squeeze(shift + tf.math.log(total), -1)
+        of_positives = log_one_plus_sum_exp(-chosen)
+        of_negatives = tf.squeeze(shift + tf.math.log1p(tf.math.expm1(-shift) + rest), -1)
 
         def gradient(upstream):
             upstream = upstream[:, None]
