@@ -84,13 +84,14 @@ def test_scripts_say_what_they_are(path):
 def test_dependencies_point_one_way(path):
     parts_of_path = relative(path).split(os.sep)
     name = parts_of_path[1].replace(".py", "")
-    foundation = {"backend", "errors", "files", "schemas", "versions"}
+    foundation = {"backend", "errors", "files", "numerics", "schemas", "versions"}
     parts = foundation | {"losses", "layers", "regularizers", "optimizers"}
     allowed = {
         "versions": set(),
         "errors": set(),
         "files": {"errors", "files"},
         "schemas": {"errors", "schemas"},
+        "numerics": {"backend", "numerics"},
         "backend": {"backend", "versions"},
         "losses": foundation | {"losses", "layers"},
         "layers": foundation | {"layers"},

@@ -99,19 +99,36 @@ class FunctionLoss(keras.losses.MeanSquaredError.__bases__[0]):
         function: `function(y_true, y_pred, **parameters)` giving values a sample.
         name: str.
         reduction: how Keras reduces the values, `"sum_over_batch_size"`, `"sum"` or `"none"`.
+        own_weights: whether `function` takes the sample weights itself, as `sample_weight`, because multiplying its
+            values by them would not do.
         **parameters: keyword arguments of `function`; they make up `get_config()`, so they must be JSON-able.
     """
 
-    def __init__(self, function, *, name, reduction="sum_over_batch_size", **parameters):
+    def __init__(self, function, *, name, reduction="sum_over_batch_size", own_weights=False, **parameters):
         super().__init__(function, reduction=reduction, name=name)
         self.fn = function
         self.parameters = parameters
+        self.own_weights = own_weights
+        self._reduction = self.reduction
+        if own_weights:
+            # tf.keras calls `call` and weighs the result itself if there is a `reduction`; without one both Keras pass
+            # the sample weights to __call__.
+            del self.reduction
 
     def call(self, y_true, y_pred):
         return self.fn(y_true, y_pred, **self.parameters)
 
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        if not self.own_weights:
+            return super().__call__(y_true, y_pred, sample_weight=sample_weight)
+        with tf.name_scope(self.name):
+            values = self.fn(y_true, y_pred, sample_weight=sample_weight, **self.parameters)
+            if values.shape.rank == 0 or self._reduction == "none":
+                return values
+            return tf.reduce_sum(values) if self._reduction == "sum" else tf.reduce_mean(values)
+
     def get_config(self):
-        return dict(self.parameters, name=self.name, reduction=self.reduction)
+        return dict(self.parameters, name=self.name, reduction=self._reduction)
 
     @classmethod
     def from_config(cls, config):

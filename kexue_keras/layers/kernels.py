@@ -12,6 +12,7 @@ from collections import namedtuple
 import tensorflow as tf
 
 from kexue_keras.layers.square_plus import squareplus
+from kexue_keras.numerics import sigmoid, softplus
 
 # `ramp_converges` is false where the ReLU grows too fast for the tails, so that R is only an antiderivative.
 Kernel = namedtuple("Kernel", "step ramp ramp_converges density")
@@ -49,7 +50,7 @@ def _square_step(u):
 
 KERNELS = {
     "gauss": Kernel(_gauss_step, _gauss_ramp, True, lambda u: math.sqrt(0.5 / math.pi) * tf.exp(-0.5 * tf.square(u))),
-    "logistic": Kernel(tf.sigmoid, tf.nn.softplus, True, lambda u: tf.sigmoid(u) * tf.sigmoid(-u)),
+    "logistic": Kernel(sigmoid, softplus, True, lambda u: sigmoid(u) * sigmoid(-u)),
     "cauchy": Kernel(_cauchy_step, _cauchy_ramp, False, lambda u: 1 / (math.pi * (1 + tf.square(u)))),
     "square": Kernel(_square_step, lambda u: squareplus(u, 1.0), True, lambda u: 0.5 * (tf.square(u) + 1) ** -1.5),
 }

@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 from scipy import special
 
+from kexue_keras.numerics import softplus
+
 # log_cdf: tensor -> tensor; cdf: float64 array -> array; quantile: array in (0, 1) -> array, also for tensors of
 # uniform samples through `sample`.
 Noise = namedtuple("Noise", "log_cdf cdf quantile")
@@ -70,7 +72,7 @@ NOISES = {
     "exponential": Noise(
         _log_exponential_cdf, lambda x: -np.expm1(-np.maximum(x, 0)), _with_numpy(lambda t: -np.log1p(-t))
     ),
-    "logistic": Noise(lambda x: -tf.nn.softplus(-x), special.expit, special.logit),
+    "logistic": Noise(lambda x: -softplus(-x), special.expit, special.logit),
     "laplace": Noise(
         _log_laplace_cdf,
         lambda x: np.where(np.asarray(x) < 0, 0.5 * np.exp(np.minimum(x, 0)), 1 - 0.5 * np.exp(-np.maximum(x, 0))),

@@ -3,12 +3,12 @@
 Reference: "用狄拉克函数来构造非光滑函数的光滑近似", kexue.fm/archives/8718; Biswas et al., arXiv 2109.13210.
 """
 
-import tensorflow as tf
 from bert4keras.layers import Layer
 
 from kexue_keras.backend import keras, register, widen
 from kexue_keras.layers.numeric import require_positive, softplus_inverse
 from kexue_keras.layers.smoothing import check_smooth, smooth_values
+from kexue_keras.numerics import softplus
 
 
 @register
@@ -54,7 +54,7 @@ class SAU(Layer):
 
     def call(self, inputs):
         alpha = widen(self.trained_alpha) if self.trainable_alpha else self.alpha
-        sigma = tf.nn.softplus(widen(self.raw_sigma)) if self.trainable_sigma else self.sigma
+        sigma = softplus(widen(self.raw_sigma)) if self.trainable_sigma else self.sigma
         return smooth_values(inputs, "leaky_relu", width=sigma, slope=alpha)
 
     def compute_output_shape(self, input_shape):

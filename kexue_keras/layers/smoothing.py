@@ -12,6 +12,7 @@ from kexue_keras.backend import keras, register, widen
 from kexue_keras.layers.kernels import KERNELS, scaled
 from kexue_keras.layers.masking import joined_mask
 from kexue_keras.layers.numeric import require_choice, require_count, require_positive, softplus_inverse
+from kexue_keras.numerics import softplus
 
 
 def _floor(x, kernel, cells):
@@ -194,7 +195,7 @@ class Smooth(Layer):
             inputs,
             self.fn,
             kernel=self.kernel,
-            width=tf.nn.softplus(widen(self.raw_width)) if self.trainable_width else self.width,
+            width=softplus(widen(self.raw_width)) if self.trainable_width else self.width,
             slope=self.slope,
             low=self.low,
             high=self.high,

@@ -8,6 +8,7 @@ from bert4keras.layers import Layer
 
 from kexue_keras.backend import keras, register, widen
 from kexue_keras.layers.numeric import require_positive, softplus_inverse
+from kexue_keras.numerics import softplus
 
 # The b whose largest distance to SoftPlus is least, 0.0759314510 (recomputed; the article prints 1.52382103).
 CLOSEST_TO_SOFTPLUS = 1.5238210492
@@ -98,7 +99,7 @@ class SquarePlus(Layer):
 
     def call(self, inputs):
         if self.trainable_b:
-            return squareplus(inputs, tf.nn.softplus(widen(self.raw_b)))
+            return squareplus(inputs, softplus(widen(self.raw_b)))
         return squareplus(inputs, self.b)
 
     def compute_output_shape(self, input_shape):

@@ -4,6 +4,7 @@ from kexue_keras.losses.accuracy import ExactAccuracy  # noqa: F401
 from kexue_keras.losses.accuracy import ExactScale  # noqa: F401
 from kexue_keras.losses.accuracy import SigmaSchedule  # noqa: F401
 from kexue_keras.losses.accuracy import expected_accuracy  # noqa: F401
+from kexue_keras.losses.accuracy import negative_log_accuracy  # noqa: F401
 from kexue_keras.losses.accuracy import soft_accuracy  # noqa: F401
 from kexue_keras.losses.contrastive import FlatNCE  # noqa: F401
 from kexue_keras.losses.contrastive import InfoNCE  # noqa: F401
@@ -18,12 +19,15 @@ from kexue_keras.losses.grouped import grouped_crossentropy  # noqa: F401
 from kexue_keras.losses.masked_lm import MaskedCrossentropy  # noqa: F401
 from kexue_keras.losses.masked_lm import masked_crossentropy  # noqa: F401
 from kexue_keras.losses.multilabel import MultilabelCrossentropy  # noqa: F401
-from kexue_keras.losses.multilabel import decode_multilabel  # noqa: F401
 from kexue_keras.losses.multilabel import multilabel_crossentropy  # noqa: F401
 from kexue_keras.losses.multilabel import multilabel_kl  # noqa: F401
 from kexue_keras.losses.multilabel import multilabel_probabilities  # noqa: F401
 from kexue_keras.losses.multilabel import sparse_multilabel_crossentropy  # noqa: F401
+from kexue_keras.losses.multilabel_decoding import decode_multilabel  # noqa: F401
 from kexue_keras.losses.multilabel_metrics import MultilabelF1  # noqa: F401
+from kexue_keras.losses.multilabel_topk import PairwiseMultilabelCrossentropy  # noqa: F401
+from kexue_keras.losses.multilabel_topk import combination_crossentropy  # noqa: F401
+from kexue_keras.losses.multilabel_topk import pairwise_multilabel_crossentropy  # noqa: F401
 from kexue_keras.losses.multisoftmax import MultiSoftmaxCrossentropy  # noqa: F401
 from kexue_keras.losses.multisoftmax import multi_softmax_crossentropy  # noqa: F401
 from kexue_keras.losses.multitask import combine_losses  # noqa: F401

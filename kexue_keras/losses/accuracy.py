@@ -5,12 +5,13 @@
 
 import math
 
-import numpy as np
 import tensorflow as tf
 
 from kexue_keras.backend import FunctionLoss, K, keras, register, widen
 from kexue_keras.losses.checks import require, require_same_shape, warn_if_probabilities
+from kexue_keras.losses.hermite import fixed_nodes, moved_nodes
 from kexue_keras.losses.labels import class_count, one_class_each
+from kexue_keras.numerics import masked_logsumexp
 
 
 def log_ndtr(x):
@@ -67,7 +68,55 @@ def expected_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None, spa
     >>> print(K.eval(kexue_keras.losses.expected_accuracy([0], tf.constant([[2., 1., 0.]]))).round(4))
     [0.7288]
     """
-    name = "expected_accuracy"
+    logarithm, possible = _log_expected_accuracy(y_true, y_pred, sigma, n_nodes, margin, sparse, "expected_accuracy")
+    probability = tf.minimum(tf.exp(logarithm), 1.0)
+    return tf.where(possible, probability, tf.zeros_like(probability))
+
+
+@register
+def negative_log_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None, sparse=True, sample_weight=None):
+    r"""$-\log E[p]$, the logarithm of the expected accuracy of a whole batch, the paper's other loss.
+
+    Sums are taken in logarithms, and the nodes where the integrand is, so the gradient does not vanish where a whole
+    batch is badly wrong; within a batch the rows that are nearest to right pull most. The paper prefers it to 1 - E[p],
+    the author of the article found it worse.
+
+    Args:
+        y_true, y_pred, sigma, n_nodes, margin, sparse: as in `expected_accuracy`.
+        sample_weight: [batch] (or [...]) or None; E is the weighted mean.
+
+    Returns:
+        scalar, >= 0, float32 (float64 for float64 logits); it couples the batch. 0 if no row counts.
+
+    Raises:
+        ValueError: see `expected_accuracy`.
+
+    Reference: kexue.fm/archives/9098 (如何训练你的准确率？); EXACT, arXiv 2205.09615.
+
+    >>> loss = kexue_keras.losses.negative_log_accuracy([0, 1], tf.constant([[2., 1., 0.], [0., 3., 0.]]), sigma=0.5)
+    >>> round(float(K.eval(loss)), 4)
+    0.0407
+    """
+    name = "negative_log_accuracy"
+    logarithm, possible = _log_expected_accuracy(y_true, y_pred, sigma, n_nodes, margin, sparse, name, relative=True)
+    weights = tf.ones_like(logarithm)
+    if sample_weight is not None:
+        given = tf.cast(tf.convert_to_tensor(sample_weight), logarithm.dtype)
+        if given.shape.rank == logarithm.shape.rank + 1:
+            given = tf.squeeze(given, -1)
+        while given.shape.rank < logarithm.shape.rank and given.shape.rank:
+            given = given[..., None]
+        weights = weights * given
+        weights = require(weights >= 0, "%s: weights must not be negative:" % name, [weights], then=weights)
+    weights, logarithm, possible = (tf.reshape(x, [-1]) for x in (weights, logarithm, possible))
+    counts = tf.logical_and(weights > 0, possible)
+    logs = tf.math.log(tf.where(counts, weights, tf.ones_like(weights)))
+    total, some = masked_logsumexp(logs + tf.minimum(logarithm, 0.0), counts, 0)
+    return tf.where(some, tf.math.log(tf.reduce_sum(weights)) - total, tf.zeros_like(total))
+
+
+def _log_expected_accuracy(y_true, y_pred, sigma, n_nodes, margin, sparse, name, relative=False):
+    """(log p, False where the right class is out of the question); `relative`: right also where p is tiny."""
     _check(sigma, n_nodes, margin, name)
     y_pred = tf.convert_to_tensor(y_pred)
     warn_if_probabilities(y_pred, name)
@@ -82,15 +131,15 @@ def expected_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None, spa
         difference = tf.minimum(difference, tf.cast(margin, logits.dtype))
     # Beyond 10^4 sigma the probability is 0 in any dtype; squares must not overflow.
     difference = tf.clip_by_value(difference / sigma, -1e4, 1e4)
-    nodes, weights = np.polynomial.hermite.hermgauss(n_nodes)
-    nodes = tf.constant(math.sqrt(2.0) * nodes, logits.dtype)
-    log_weights = tf.constant(np.log(weights) - 0.5 * math.log(math.pi), logits.dtype)
     rivals = tf.logical_and(taking_part, tf.logical_not(hot))
-    factors = log_ndtr(difference[..., None] + nodes)
+    if relative:
+        nodes, log_weights = moved_nodes(n_nodes, difference, rivals)
+    else:
+        nodes, log_weights = fixed_nodes(n_nodes, logits.dtype)
+    factors = log_ndtr(difference[..., None] + (nodes[..., None, :] if relative else nodes))
     rivals = tf.logical_and(rivals[..., None], tf.ones_like(factors, tf.bool))
     exponents = log_weights + tf.reduce_sum(tf.where(rivals, factors, tf.zeros_like(factors)), -2)
-    probability = tf.minimum(tf.exp(tf.reduce_logsumexp(exponents, -1)), 1.0)
-    return tf.where(possible, probability, tf.zeros_like(probability))
+    return tf.reduce_logsumexp(exponents, -1), possible
 
 
 def _exact_accuracy(y_true, y_pred, **parameters):
@@ -111,6 +160,8 @@ class ExactAccuracy(FunctionLoss):
         n_nodes: int, nodes of the Gauss-Hermite sum.
         margin: float or None, the largest logit difference that counts (after an `ExactScale`: in units of sigma).
         sparse: bool, targets are class numbers (otherwise one-hot).
+        logarithm: bool; True: `negative_log_accuracy` of the batch, one number (there is nothing to reduce);
+            `sample_weight` makes its mean a weighted one.
         name: str.
         reduction: Keras' word for what becomes of the values.
 
@@ -122,18 +173,31 @@ class ExactAccuracy(FunctionLoss):
     """
 
     def __init__(
-        self, *, sigma=1.0, n_nodes=32, margin=None, sparse=True, name="exact_accuracy", reduction="sum_over_batch_size"
+        self,
+        *,
+        sigma=1.0,
+        n_nodes=32,
+        margin=None,
+        sparse=True,
+        logarithm=False,
+        name="exact_accuracy",
+        reduction="sum_over_batch_size",
     ):
         _check(sigma, n_nodes, margin, "ExactAccuracy")
+        self.logarithm = bool(logarithm)
         super().__init__(
-            _exact_accuracy,
+            negative_log_accuracy if self.logarithm else _exact_accuracy,
             name=name,
             reduction=reduction,
+            own_weights=self.logarithm,
             sigma=sigma,
             n_nodes=n_nodes,
             margin=margin,
             sparse=sparse,
         )
+
+    def get_config(self):
+        return dict(super().get_config(), logarithm=self.logarithm)
 
 
 @register

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.losses.checks import require, require_rank, require_same_shape, static_length
+from kexue_keras.numerics import masked_logsumexp, softplus
 
 _REPORTS = ("flat", "one", "infonce")
 _LAYOUTS = ("pairs", "two_view")
@@ -23,33 +24,6 @@ _LAYOUTS = ("pairs", "two_view")
 def unit_vectors(x):
     """`x` [..., d] divided by its length over the last axis; a zero vector stays zero, its gradient is finite."""
     return tf.math.l2_normalize(widen(x), axis=-1, epsilon=1e-12)
-
-
-def softplus(x):
-    """log(1 + exp(x)) with a gradient that is right everywhere: TF's sigmoid, and so the gradient of its softplus,
-    is exactly 0 below -18 in float32."""
-    above = x > 0
-    over, under = tf.where(above, x, tf.zeros_like(x)), tf.where(above, tf.zeros_like(x), x)
-    return tf.where(above, over + tf.math.log1p(tf.exp(-over)), tf.math.log1p(tf.exp(under)))
-
-
-def masked_logsumexp(x, keep, axis):
-    """Log of the sum of exp(x) over the entries where `keep`; where there is none the value is 0, its gradient 0.
-
-    Args:
-        x: float tensor; entries that are not kept may hold anything.
-        keep: boolean tensor of the same shape.
-        axis: int, the axis that is summed.
-
-    Returns:
-        tuple (sums, boolean tensor that says where there was an entry), both without `axis`.
-    """
-    some = tf.reduce_any(keep, axis=axis)
-    inner = tf.where(keep, x, tf.fill(tf.shape(x), tf.constant(-np.inf, x.dtype)))
-    # An empty sum is -inf with a gradient of 0/0, also under a later `where`: it must not enter at all.
-    filled = tf.broadcast_to(tf.expand_dims(some, axis), tf.shape(x))
-    sums = tf.reduce_logsumexp(tf.where(filled, inner, tf.zeros_like(x)), axis=axis)
-    return tf.where(some, sums, tf.zeros_like(sums)), some
 
 
 def _flat_values(scores, positive_mask, loss):

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.losses.checks import require, require_rank, static_length
-from kexue_keras.losses.contrastive import masked_logsumexp, softplus, unit_vectors
+from kexue_keras.losses.contrastive import unit_vectors
+from kexue_keras.numerics import masked_logsumexp, softplus
 
 _LABELS = ("pair_rows", "per_pair")
 _METHODS = ("auto", "pairwise", "factorised")
@@ -198,14 +199,7 @@ class CoSENT(FunctionLoss):
             raise ValueError("CoSENT: method must be one of %s, not %r" % (", ".join(_METHODS), method))
         if not scale > 0:
             raise ValueError("CoSENT: scale must be positive, not %r" % (scale,))
-        super().__init__(_of_embeddings, name=name, scale=float(scale), labels=labels, method=method)
-        # tf.keras calls `call` and weighs the result itself if there is a `reduction`; without one both Keras pass
-        # the sample weights to __call__, which is where a coupled loss can make sense of them.
-        del self.reduction
-
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        with tf.name_scope(self.name):
-            return self.fn(y_true, y_pred, sample_weight=sample_weight, **self.parameters)
+        super().__init__(_of_embeddings, name=name, own_weights=True, scale=float(scale), labels=labels, method=method)
 
     def get_config(self):
         return dict(self.parameters, name=self.name)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.losses.checks import require, require_rank
-from kexue_keras.losses.contrastive import masked_logsumexp
+from kexue_keras.numerics import masked_logsumexp
 
 
 def _check(groups, name):

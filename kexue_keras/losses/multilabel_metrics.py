@@ -9,6 +9,7 @@ import tensorflow as tf
 from kexue_keras.backend import K, is_tf_keras, keras, register
 from kexue_keras.losses.checks import require_same_shape
 from kexue_keras.losses.labels import as_classes, class_count, multi_hot
+from kexue_keras.losses.multilabel import over_threshold
 
 
 @register
@@ -22,6 +23,8 @@ class MultilabelF1(keras.metrics.Metric):
         average: "micro" or "macro".
         num_classes: int, needed for macro.
         threshold: float; a class is predicted if its logit is above it.
+        k: int or None; the k largest logits are predicted instead, as by `decode_multilabel(logits, k=k)`.
+        learned_threshold: bool; the first column of the output is a threshold, which `threshold` is added to.
         from_sparse: bool, targets are class numbers [..., P].
         mask_zero: bool, with `from_sparse`: class number 0 is padding and class 0 takes no part.
         mask_below: float; classes with a logit up to here (masked ones) are not counted.
@@ -49,6 +52,8 @@ class MultilabelF1(keras.metrics.Metric):
         average="micro",
         num_classes=None,
         threshold=0.0,
+        k=None,
+        learned_threshold=False,
         from_sparse=False,
         mask_zero=False,
         mask_below=-1e7,
@@ -59,8 +64,14 @@ class MultilabelF1(keras.metrics.Metric):
             raise ValueError('MultilabelF1: average must be "micro" or "macro", but it is %r' % (average,))
         if average == "macro" and not num_classes:
             raise ValueError('MultilabelF1: average="macro" counts class by class; pass num_classes')
+        if k is not None and (isinstance(k, bool) or int(k) != k or k < 1 or threshold != 0.0):
+            raise ValueError(
+                "MultilabelF1: k is %r and threshold %r; k is a whole number >= 1, and no threshold goes with it"
+                % (k, threshold)
+            )
         super().__init__(name=name or average + "_f1", dtype=dtype)
         self.average, self.num_classes, self.threshold = average, num_classes, threshold
+        self.k, self.learned_threshold = k, learned_threshold
         self.from_sparse, self.mask_zero, self.mask_below = from_sparse, mask_zero, mask_below
         shape = (num_classes,) if average == "macro" else ()
         self.hits = self.add_weight("hits", shape=shape, initializer="zeros")
@@ -68,7 +79,7 @@ class MultilabelF1(keras.metrics.Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Add a batch: y_true and y_pred [..., classes] (or y_true [..., P]), sample_weight [batch] or [...]."""
-        y_pred = tf.convert_to_tensor(y_pred)
+        y_pred = over_threshold(tf.convert_to_tensor(y_pred), self.learned_threshold, self.mask_below, self.name)
         y_true = tf.convert_to_tensor(y_true)
         classes = class_count(y_pred)
         if self.from_sparse:
@@ -78,7 +89,7 @@ class MultilabelF1(keras.metrics.Metric):
         if self.mask_zero:
             counted = tf.logical_and(counted, tf.range(classes) > 0)
         right = tf.logical_and(counted, tf.cast(y_true, tf.float32) > 0.5)
-        predicted = tf.logical_and(counted, y_pred > self.threshold)
+        predicted = tf.logical_and(counted, self._predicted(y_pred, counted, classes))
         weights = tf.ones_like(y_pred, tf.float32)
         if sample_weight is not None:
             sample_weight = tf.cast(sample_weight, tf.float32)
@@ -95,6 +106,13 @@ class MultilabelF1(keras.metrics.Metric):
             # tf.keras traces this as a function, which must return one tensor; Keras 2.3.1 wants a list.
             done = tf.identity(hits)
         return done if is_tf_keras else [done]
+
+    def _predicted(self, y_pred, counted, classes):
+        if self.k is None:
+            return y_pred > self.threshold
+        lowest = tf.fill(tf.shape(y_pred), y_pred.dtype.min)
+        largest = tf.math.top_k(tf.where(counted, y_pred, lowest), self.k).indices
+        return multi_hot(largest, classes, tf.float32) > 0
 
     def result(self):
         """The F1 of everything counted since the last reset; 0 if nothing was."""
@@ -118,6 +136,8 @@ class MultilabelF1(keras.metrics.Metric):
             average=self.average,
             num_classes=self.num_classes,
             threshold=self.threshold,
+            k=self.k,
+            learned_threshold=self.learned_threshold,
             from_sparse=self.from_sparse,
             mask_zero=self.mask_zero,
             mask_below=self.mask_below,

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.losses.checks import require, require_rank, require_same_shape, warn_if_probabilities
+from kexue_keras.numerics import masked_logsumexp, softplus
 
 _FORMS = ("analogy", "centered")
 
@@ -60,8 +61,8 @@ def multi_softmax_crossentropy(y_true, y_pred, *, mask=None, form="analogy"):
         known = tf.ones_like(taking_part)
     used = tf.logical_and(tf.logical_and(taking_part, known), targets > 0)
     terms = tf.math.log(tf.where(used, targets, tf.ones_like(targets))) + others - logits
-    sums, any_used = _logsumexp(terms, used, 1)
-    return tf.reduce_sum(tf.where(any_used, tf.nn.softplus(sums), tf.zeros_like(sums)), [1, 2])
+    sums, any_used = masked_logsumexp(terms, used, 1, keepdims=True)
+    return tf.reduce_sum(tf.where(any_used, softplus(sums), tf.zeros_like(sums)), [1, 2])
 
 
 @register
@@ -110,17 +111,6 @@ def _distributions(targets, mask, name):
     return require(good, message, [sums], then=targets)
 
 
-def _logsumexp(x, used, axis):
-    """log of the sum of exp(x) where `used`, and whether there was anything to sum (else the value is 0)."""
-    lowest = tf.fill(tf.shape(x), x.dtype.min)
-    shift = tf.stop_gradient(tf.reduce_max(tf.where(used, x, lowest), axis, keepdims=True))
-    summands = tf.exp(tf.where(used, x - shift, tf.zeros_like(x)))
-    total = tf.reduce_sum(tf.where(used, summands, tf.zeros_like(x)), axis, keepdims=True)
-    any_used = tf.reduce_any(used, axis, keepdims=True)
-    values = tf.math.log(tf.where(any_used, total, tf.ones_like(total)))
-    return values + tf.where(any_used, shift, tf.zeros_like(shift)), any_used
-
-
 def _logsumexp_of_others(logits, taking_part):
     """For each j the logsumexp over all k != j, and whether there is any such k."""
     # log(sum - exp(s_j)) cancels only where j holds most of the sum, which only the largest can; the others are
@@ -128,8 +118,10 @@ def _logsumexp_of_others(logits, taking_part):
     lowest = tf.fill(tf.shape(logits), logits.dtype.min)
     largest = tf.one_hot(tf.argmax(tf.where(taking_part, logits, lowest), -1), tf.shape(logits)[-1])
     largest = largest > 0
-    without, any_without = _logsumexp(logits, tf.logical_and(taking_part, tf.logical_not(largest)), -1)
-    everything, _ = _logsumexp(logits, taking_part, -1)
+    without, any_without = masked_logsumexp(
+        logits, tf.logical_and(taking_part, tf.logical_not(largest)), -1, keepdims=True
+    )
+    everything, _ = masked_logsumexp(logits, taking_part, -1, keepdims=True)
     rest = tf.logical_and(taking_part, tf.logical_not(largest))
     share = tf.exp(tf.where(rest, logits - everything, -1e4 * tf.ones_like(logits)))
     values = tf.where(largest, without + tf.zeros_like(logits), everything + tf.math.log1p(-share))

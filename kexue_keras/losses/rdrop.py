@@ -60,7 +60,12 @@ def rdrop_divergence(first, second, *, divergence="kl", from_logits=True):
     infinite = -float("inf")
     out = tf.logical_or(tf.equal(a, infinite), tf.equal(b, infinite))
     zeros = tf.zeros_like(a)
-    return tf.reduce_sum((p - q) * (tf.where(out, zeros, a) - tf.where(out, zeros, b)), -1)
+    difference = tf.where(out, zeros, a) - tf.where(out, zeros, b)
+    # A constant changes nothing, since p - q sums to 0. Where both passes are sure of one class, p - q has lost its
+    # digits there and there alone: that class gets the factor 0.
+    surest = tf.one_hot(tf.argmax(p, -1), tf.shape(p)[-1], dtype=p.dtype)
+    difference -= tf.reduce_sum(surest * difference, -1, keepdims=True)
+    return tf.reduce_sum((p - q) * difference, -1)
 
 
 @register
@@ -74,6 +79,7 @@ def rdrop_crossentropy(
     divergence="kl",
     convention="article",
     train_only=False,
+    sample_weight=None,
 ):
     r"""Cross-entropy of two dropout passes plus their divergence.
 
@@ -98,6 +104,8 @@ def rdrop_crossentropy(
             `multilabel_crossentropy` and `multilabel_kl`.
         convention: "article" or "mean".
         train_only: bool; the divergence only in Keras' training phase. So validation data need no pairs.
+        sample_weight: [2B] (or [B]) or None, weighs the cross-entropy alone. The divergence of a row of weight 0
+            counts all the same, and its label is not looked at: semi-supervised training.
 
     Returns:
         a value a row, [2B, ...]; each row has its own CE and the divergence of its pair, so the mean is the formula
@@ -119,14 +127,26 @@ def rdrop_crossentropy(
     weight = alpha * _CONVENTIONS[convention]
     y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
     passes = pair_of(y_pred)
+    if sample_weight is not None:
+        sample_weight = _row_weights(sample_weight, y_pred, name)
+        # What stands where a label is missing, -1 or NaN for instance, may be no label at all.
+        y_true = tf.where(_like(sample_weight > 0, y_true), y_true, tf.zeros_like(y_true))
+
+    def supervised_of(logits):
+        values = _supervised(y_true, logits, sparse, divergence, name)
+        if sample_weight is None:
+            return values
+        labelled = _like(sample_weight > 0, values)
+        return tf.where(labelled, values * tf.cast(_like(sample_weight, values), values.dtype), tf.zeros_like(values))
+
     if passes is not None:
         first, second = (_as_logits(p, from_logits, divergence, name) for p in passes)
-        supervised = 0.5 * sum(_supervised(y_true, p, sparse, divergence, name) for p in (first, second))
+        supervised = 0.5 * sum(supervised_of(p) for p in (first, second))
         return supervised + weight * rdrop_divergence(first, second, divergence=divergence)
     if alpha:
         warn_if_never_random([y_pred], name)
     logits = _as_logits(y_pred, from_logits, divergence, name)
-    supervised = _supervised(y_true, logits, sparse, divergence, name)
+    supervised = supervised_of(logits)
 
     def with_divergence():
         return supervised + weight * _of_pairs(logits, divergence, name)
@@ -157,6 +177,9 @@ class RDropCrossentropy(FunctionLoss):
         divergence: "kl", "mse" or "multilabel".
         convention: "article" or "mean" (alpha twice as strong).
         train_only: bool; False computes the divergence in every phase.
+        semi_supervised: bool; True: `sample_weight` of `fit` weighs the cross-entropy alone, so that rows of weight 0
+            are unlabelled texts, which train by their divergence; their labels may be anything. Weights a row, so not
+            for outputs with a mask. False: it weighs both, as Keras does, and rows of weight 0 train nothing.
         name: str.
         reduction: Keras' word for what becomes of the values.
 
@@ -177,14 +200,17 @@ class RDropCrossentropy(FunctionLoss):
         divergence="kl",
         convention="article",
         train_only=True,
+        semi_supervised=False,
         name="rdrop_crossentropy",
         reduction="sum_over_batch_size",
     ):
         _check(alpha, divergence, convention, from_logits, "RDropCrossentropy")
+        self.semi_supervised = bool(semi_supervised)
         super().__init__(
             rdrop_crossentropy,
             name=name,
             reduction=reduction,
+            own_weights=self.semi_supervised,
             alpha=alpha,
             from_logits=from_logits,
             sparse=sparse,
@@ -192,6 +218,9 @@ class RDropCrossentropy(FunctionLoss):
             convention=convention,
             train_only=train_only,
         )
+
+    def get_config(self):
+        return dict(super().get_config(), semi_supervised=self.semi_supervised)
 
 
 def make_pair(first, second):
@@ -243,6 +272,26 @@ def _check(alpha, divergence, convention, from_logits, name):
         raise ValueError("%s: divergence must be one of %s, but it is %r" % (name, ", ".join(_DIVERGENCES), divergence))
     if convention not in _CONVENTIONS:
         raise ValueError("%s: convention must be one of %s, but it is %r" % (name, ", ".join(_CONVENTIONS), convention))
+
+
+def _row_weights(weights, y_pred, name):
+    """`sample_weight` as Keras gives it, one a row (or one for all), as [rows]."""
+    weights = widen(weights)
+    if weights.shape.rank == 2 and weights.shape.as_list()[1] == 1:
+        weights = tf.squeeze(weights, 1)
+    if weights.shape.rank not in (0, 1):
+        raise ValueError(
+            "%s: semi-supervised training takes one sample weight a row, but their shape is %s; an output with a mask "
+            "(Keras multiplies it into the weights) or with weights a token cannot tell padding from unlabelled rows"
+            % (name, weights.shape)
+        )
+    return weights + tf.zeros([tf.shape(y_pred)[0]], weights.dtype)
+
+
+def _like(rows, x):
+    """[rows] spread over the shape of `x` [rows, ...]."""
+    rows = tf.reshape(rows, tf.concat([[-1], tf.ones([tf.rank(x) - 1], tf.int32)], 0))
+    return tf.broadcast_to(rows, tf.shape(x))
 
 
 def _log(p):

@@ -38,18 +38,65 @@ def loss_terms(loss, whole=()):
     return [term for part in parts for term in loss_terms(part, whole)]
 
 
-def depends_on_data(tensor):
-    """Whether a placeholder or a data set stands anywhere above the tensor; a regulariser has none."""
-    seen, stack = {tensor.op}, [tensor.op]
+def ancestors(tensors):
+    """The set of the operations that some tensors are computed from, their own included."""
+    seen = {tensor.op for tensor in tensors}
+    stack = list(seen)
     while stack:
-        operation = stack.pop()
-        if operation.type in _DATA and "learning_phase" not in operation.name:
-            return True
-        for source in operation.inputs:
+        for source in stack.pop().inputs:
             if source.op not in seen:
                 seen.add(source.op)
                 stack.append(source.op)
-    return False
+    return seen
+
+
+def depends_on_data(tensor):
+    """Whether a placeholder or a data set stands anywhere above the tensor; a regulariser has none."""
+    return any(op.type in _DATA and "learning_phase" not in op.name for op in ancestors([tensor]))
+
+
+def reaches(loss, tensor):
+    """Whether `loss` is computed from `tensor`, or from the same computation built a second time."""
+    operations = ancestors([loss])
+    if tensor.op in operations:
+        return True
+    alike, known = [op for op in operations if op.type == tensor.op.type], {}
+    return any(same_value(op.outputs[tensor.value_index], tensor, known) for op in alike)
+
+
+def same_value(a, b, known=None):
+    """Whether two tensors are the same computation of the same variables and data, built twice.
+
+    Operations with a state of their own (variables, data, random numbers) are the same only if they are one.
+    """
+    known = {} if known is None else known
+    if a is b:
+        return True
+    one, other = a.op, b.op
+    if one is other or a.value_index != b.value_index:
+        return False
+    key = one.name, other.name
+    if key not in known:
+        # Until it is known, as a loop comes back to where it began.
+        known[key] = True
+        known[key] = (
+            one.type == other.type
+            and one.type not in _DATA
+            and not (one.op_def is not None and one.op_def.is_stateful and one.type != "ReadVariableOp")
+            and len(one.inputs) == len(other.inputs)
+            and _attributes(one) == _attributes(other)
+            and all(same_value(x, y, known) for x, y in zip(one.inputs, other.inputs))
+        )
+    return known[key]
+
+
+def _attributes(op):
+    return {key: value for key, value in op.node_def.attr.items() if not key.startswith("_")}
+
+
+def scope_of(op):
+    """The innermost scope of the name of an operation, the layer's name where a layer made it."""
+    return op.name.split("/")[-2] if "/" in op.name else op.name
 
 
 def named_term(terms, name):

@@ -10,9 +10,11 @@ import tensorflow as tf
 from kexue_keras.backend import register, tf1
 from kexue_keras.optimizers import conflict
 from kexue_keras.optimizers import gradients as grads
-from kexue_keras.optimizers.adamw import as_patterns, matches
+from kexue_keras.optimizers.adamw import as_patterns, constrained, matches
 from kexue_keras.optimizers.base import Wrapper, chain
-from kexue_keras.optimizers.loss_terms import depends_on_data, describe, loss_terms, named_term
+from kexue_keras.optimizers.loss_tasks import find_tasks
+from kexue_keras.optimizers.loss_terms import named_term
+from kexue_keras.optimizers.representation import gradients_at, layer_names, shared_tensors
 
 METHODS = ("normalize", "mgda", "pcgrad", "main_auxiliary")
 
@@ -38,8 +40,11 @@ class MultiTask(Wrapper):
     Args:
         optimizer: instance, of this package, of Keras or of bert4keras.
         losses: None for all terms; or a list of positions among the terms with data, of names of outputs or of
-            layers that call `add_loss`, or of the scalar tensors themselves, which have to be terms of the
-            loss. Tensors are saved as their positions.
+            layers that call `add_loss`, or of the scalar tensors themselves (or functions that make them, as given to
+            `add_loss`). 'regularization' is all terms without data together, 'l2' half the sum of the squares of the
+            weights; a list within the list is one task, the sum of what it names. A tensor that is in the loss is saved
+            as its position. One that is not is a task all the same: its gradient counts, its value is not shown, and it
+            has to be given again after loading.
         method: see above.
         main: for 'main_auxiliary': which of the tasks is the main one, position in `losses` or name; a list of
             several looks for the shortest mixture of the main gradients instead of g_main.
@@ -47,11 +52,18 @@ class MultiTask(Wrapper):
             expressions for their names. The others get the sum of their gradients.
         inner_product: 'global', over all these variables, as in the articles; 'variable', for each by itself.
         seed: of the random order of 'pcgrad'; None takes the order of the tasks.
+        decoupled: for 'main_auxiliary' with one main task. False: the inner optimizer gets u. True, as AdamW decouples
+            its decay: it gets g_main, its moments see nothing else, and its step -d becomes -d', the d' closest to d
+            with <d', g_i> >= 0 for the others.
+        representation: name of the last layer that the tasks share, or its output (or a list). The weights of the
+            g_i are then found from the gradients there, which bound those of the shared weights, and one backward pass
+            below it is left instead of n. Of no use where the tasks have different samples.
         name: default "MultiTask".
 
     Raises:
-        ValueError: unknown method or option; fewer than two tasks; a task whose loss reaches no variable; a name,
-            position or tensor that is no term of the loss; MultiTask inside MultiTask.
+        ValueError: unknown method or option; fewer than two tasks; a task whose loss reaches no variable; a name or
+            position that is no term of the loss; a tensor that the loss is computed from without being its term; a
+            representation that the tasks do not share; MultiTask inside MultiTask.
 
     Reference:
         多任务学习漫谈（二）：行梯度之事, kexue.fm/archives/8896; 多任务学习漫谈（三）：分主次之序, kexue.fm/archives/8907;
@@ -78,6 +90,8 @@ class MultiTask(Wrapper):
         variables="shared",
         inner_product="global",
         seed=0,
+        decoupled=False,
+        representation=None,
         name=None,
     ):
         if method not in METHODS:
@@ -88,6 +102,19 @@ class MultiTask(Wrapper):
             raise ValueError(
                 "losses is %r; give a list of two or more positions, names or scalar tensors, or None for all terms "
                 "of the model's loss" % (losses,)
+            )
+        several = isinstance(main, (list, tuple)) and len(main) != 1
+        if decoupled and (method != "main_auxiliary" or several):
+            raise ValueError(
+                "decoupled=True corrects the step of one main task: it needs method='main_auxiliary' and one `main`, "
+                "not method=%r and main=%r" % (method, main)
+            )
+        if decoupled and representation is not None:
+            raise ValueError("decoupled=True needs the auxiliary gradients themselves; leave representation=... out")
+        if inner_product == "variable" and (decoupled or representation is not None):
+            raise ValueError(
+                "inner_product='variable' gives each variable weights of its own, but there is one set of weights with "
+                "decoupled=True or representation=...; leave one of them out"
             )
         super().__init__(optimizer, name=name)
         if any(isinstance(inner, MultiTask) for inner in chain(optimizer)):
@@ -100,44 +127,11 @@ class MultiTask(Wrapper):
         self.seed = seed
         # float64 [n] or [variables, n]: the weights of the present batch, for those who want to look.
         self.combination = None
-        self._positions = None
-
-    # Which terms are tasks
-
-    def _split(self, loss):
-        """(task losses, names for messages, terms that are only added)."""
-        if loss.shape.rank != 0:
-            raise ValueError("the model's loss has shape %s; MultiTask needs a scalar, take its mean" % (loss.shape,))
-        whole = [entry for entry in self.losses or () if isinstance(entry, tf.Tensor)]
-        terms = loss_terms(loss, whole)
-        data = [t for t in terms if any(t is w for w in whole) or depends_on_data(t)]
-        self._positions = list(range(len(data))) if self.losses is None else [self._find(e, data) for e in self.losses]
-        if len(set(self._positions)) < max(2, len(self._positions)):
-            raise ValueError(
-                "MultiTask needs two or more different tasks, but found %s among the terms of the loss: %s; compile a "
-                "model with several outputs and losses, or add_loss each task's mean loss by itself"
-                % (self._positions, ", ".join(describe(t) for t in data) or "none that depends on data")
-            )
-        tasks = [data[i] for i in self._positions]
-        return tasks, [describe(t) for t in tasks], [t for t in terms if not any(t is task for task in tasks)]
-
-    def _find(self, entry, terms):
-        if isinstance(entry, str):
-            return named_term(terms, entry)
-        if isinstance(entry, tf.Tensor):
-            for i, term in enumerate(terms):
-                if term is entry:
-                    return i
-            raise ValueError(
-                "%s is no term of the model's loss; call model.add_loss(loss) for each loss of the list (a weight "
-                "belongs into the loss), then give the same tensors to MultiTask" % entry.name
-            )
-        if isinstance(entry, int) and not isinstance(entry, bool) and 0 <= entry < len(terms):
-            return entry
-        raise ValueError(
-            "losses holds %r; the model's loss has %d terms with data: %s"
-            % (entry, len(terms), ", ".join("%d: %s" % (i, describe(t)) for i, t in enumerate(terms)))
-        )
+        self.decoupled = bool(decoupled)
+        self.representation = representation
+        self._auxiliary = {}
+        # How the tasks are written into a configuration, once the loss is known.
+        self._saved = None
 
     def _main_tasks(self, tasks):
         if self.method == "mgda":
@@ -152,8 +146,12 @@ class MultiTask(Wrapper):
 
     def get_gradients(self, loss, params):
         params = list(params)
+        if loss.shape.rank != 0:
+            raise ValueError("the model's loss has shape %s; MultiTask needs a scalar, take its mean" % (loss.shape,))
         with loss.graph.as_default(), tf.name_scope("MultiTask"):
-            tasks, names, rest = self._split(loss)
+            found, rest = find_tasks(loss, self.losses, params)
+            self._saved = [task.config for task in found]
+            tasks, names = [task.loss for task in found], [task.name for task in found]
             by_task = [tf1.gradients(task, params) for task in tasks]
             for name, own in zip(names, by_task):
                 if all(g is None for g in own):
@@ -162,15 +160,16 @@ class MultiTask(Wrapper):
                         "without a gradient (argmax, round), stop_gradient or frozen layers below it" % name
                     )
             added = tf1.gradients(rest, params) if rest else [None] * len(params)
-            return self._combined(params, by_task, added, self._main_tasks(tasks))
+            self._auxiliary = {}
+            return self._combined(params, by_task, added, tasks)
 
     def _is_combined(self, param, reached):
         if self.variables_combined == "shared":
             return reached >= 2
         return reached >= 1 and (self.variables_combined == "all" or matches(param, self.variables_combined))
 
-    def _combined(self, params, by_task, added, main):
-        blocks, own, lost = {}, {}, []
+    def _combined(self, params, by_task, added, tasks):
+        main, blocks, own, lost = self._main_tasks(tasks), {}, {}, []
         for i, param in enumerate(params):
             gradients = [of_task[i] for of_task in by_task]
             reached = [g for g in gradients if g is not None]
@@ -190,6 +189,19 @@ class MultiTask(Wrapper):
                 "there is nothing to combine: no variable has variables=%r; do the tasks share a trainable layer?"
                 % (self.variables_combined,)
             )
+        if self.decoupled:
+            for i, (values, rebuild) in blocks.items():
+                self._auxiliary[id(params[i])] = [v for t, v in enumerate(values) if t != main[0]], rebuild
+                of_main = values[main[0]]
+                own[i].append(tf.zeros_like(params[i]) if of_main is None else rebuild(of_main))
+        elif self.representation is not None:
+            self._add_by_representation(params, tasks, main, list(blocks), own)
+        else:
+            self._add_by_weights(main, blocks, own)
+        return [total(own[i], param) for i, param in enumerate(params)]
+
+    def _add_by_weights(self, main, blocks, own):
+        """Add to `own` the combination of the tasks' gradients of the shared weights."""
         grams = [gram_matrix(values) for values, _ in blocks.values()]
         if self.inner_product == "global":
             self.combination = self._coefficients(tf.add_n(grams), main)
@@ -200,7 +212,14 @@ class MultiTask(Wrapper):
         for (i, (values, rebuild)), w in zip(blocks.items(), rows):
             weighed = [v * tf.cast(w[t], v.dtype) for t, v in enumerate(values) if v is not None]
             own[i].append(rebuild(tf.add_n(weighed)))
-        return [total(own[i], param) for i, param in enumerate(params)]
+
+    def _add_by_representation(self, params, tasks, main, combined, own):
+        """The same with the weights found at the representation: one backward pass through what is below it."""
+        at = gradients_at(shared_tensors(self.representation, tasks), tasks)
+        self.combination = self._coefficients(tf.add_n([gram_matrix(values) for values in at]), main)
+        weights = [tf.cast(self.combination[t], task.dtype) for t, task in enumerate(tasks)]
+        for i, g in zip(combined, tf1.gradients(tasks, [params[i] for i in combined], grad_ys=weights)):
+            own[i].append(g)
 
     def _coefficients(self, gram, main):
         if self.method == "normalize":
@@ -217,18 +236,46 @@ class MultiTask(Wrapper):
         return tf.argsort(tf.random.stateless_uniform([n, n], seed=seed), axis=-1)
 
     def update(self, gradients, params):
-        if self._positions is None:
+        if self._saved is None:
             raise RuntimeError(
                 "MultiTask got gradients that somebody else has computed; it needs the model's loss. Train with "
                 "fit/train_on_batch in graph mode (tf.compat.v1.disable_eager_execution() on TensorFlow 2)"
             )
-        return self.inner_update(gradients, params)
+        return self._corrected(gradients, params) if self.decoupled else self.inner_update(gradients, params)
+
+    def _corrected(self, gradients, params):
+        """The step of the inner optimizer for the main task, then what the auxiliary gradients ask of it.
+
+        Args:
+            gradients, params: of this step; the gradients of the main task for what is combined.
+        """
+        combined = [p for p in params if id(p) in self._auxiliary]
+        before = [tf.identity(p) for p in combined]
+
+        def then():
+            descents, grams = [], []
+            for p, old in zip(combined, before):
+                values, rebuild = self._auxiliary[id(p)]
+                others = [None if v is None else grads.dense(rebuild(v), p) for v in values]
+                descents.append(others)
+                grams.append(gram_matrix([old - p.read_value()] + others))
+            w = conflict.min_norm_weights(tf.add_n(grams), [0])
+            ops = []
+            for p, others in zip(combined, descents):
+                shift = tf.add_n([v * tf.cast(w[1 + t], v.dtype) for t, v in enumerate(others) if v is not None])
+                ops.append(constrained(p, p.assign_sub(tf.cast(shift, p.dtype.base_dtype), read_value=False)))
+            return ops
+
+        # The step must not touch a weight that is still to be read, here or by an auxiliary gradient.
+        auxiliary = [v for values, _ in self._auxiliary.values() for v in values if v is not None]
+        with tf.control_dependencies([tf.group(*(before + auxiliary))]):
+            return self.after_update(gradients, params, then)
 
     def get_config(self):
         losses = self.losses
-        if losses is not None and any(isinstance(entry, tf.Tensor) for entry in losses):
+        if losses is not None and any(_is_unsaveable(entry) for entry in losses):
             # Before the first training step tensors have no position yet; all terms are the natural guess.
-            losses = self._positions
+            losses = self._saved
         variables = self.variables_combined
         return dict(
             super().get_config(),
@@ -238,7 +285,16 @@ class MultiTask(Wrapper):
             variables=variables if isinstance(variables, str) else list(variables),
             inner_product=self.inner_product,
             seed=self.seed,
+            decoupled=self.decoupled,
+            representation=layer_names(self.representation),
         )
+
+
+def _is_unsaveable(entry):
+    """Whether an entry of `losses` is a tensor or a function, or a list that holds one."""
+    if isinstance(entry, (list, tuple)):
+        return any(_is_unsaveable(part) for part in entry)
+    return not isinstance(entry, (str, int, dict))
 
 
 def aligned(gradients, param):

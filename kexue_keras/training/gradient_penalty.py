@@ -9,10 +9,13 @@ import tensorflow as tf
 from kexue_keras.backend import gradient_function, widen
 from kexue_keras.training.adversarial import OtherLoss, check_choice, check_number, without_dropout
 from kexue_keras.training.loop_copy import loop_of
+from kexue_keras.training.output_penalty import DIVERGENCES, rooted_outputs, signed_sums
 from kexue_keras.training.perturbation import outputs_of
+from kexue_keras.training.randomness import own_key
 from kexue_keras.training.second_pass import SecondPass, reached
 
 REDUCTIONS = ("author", "per_sample")
+OF = ("loss", "outputs")
 
 
 class GradientPenalty(OtherLoss):
@@ -24,6 +27,15 @@ class GradientPenalty(OtherLoss):
     adversarial training with Delta = epsilon * gradient, to first order. Second derivatives are taken through the
     model; the sparse cross-entropy, whose kernel has none, is computed in another form while training.
 
+    `of="outputs"` penalises the outputs f of a sample instead, which needs no labels: the mean over the samples of
+
+    $$\frac{\epsilon}{2}\sum_j\lambda_j\Big\lVert\frac{\partial f_j}{\partial x}\Big\rVert^2
+      =\frac{\epsilon}{2}\,E_s\Big\lVert\frac{\partial}{\partial x}\sum_j s_j g_j\Big\rVert^2,\qquad
+      \nabla g_j=\sqrt{\lambda_j}\,\nabla f_j$$
+
+    which Gaussian noise of variance epsilon on x adds to the divergence of the answers, to second order. It is
+    estimated from random signs s, one backward pass a draw. Rows of sample_weight 0 count all the same.
+
     While training, `loss` is the sum, and `clean_loss` is L. Evaluate, predict and saving know nothing of it.
 
     Args:
@@ -31,9 +43,15 @@ class GradientPenalty(OtherLoss):
         layer: name of the layer whose output is x; None for "Embedding-Token", or the only Embedding layer. It may
             be any layer, also an input layer with floating point values.
         epsilon: >= 0; the author uses 1.
-        reduction: c. 'author': 1, as in the article's code; L is a mean, so for a batch of B this is 1 / B of a
-            sample's squared norm on average, and the penalty weakens as the batch grows. 'per_sample': B, then the
-            sum is the mean of the samples' squared norms.
+        of: 'loss', the gradient of L; 'outputs', those of the model's outputs.
+        divergence: for 'outputs': 'squared' (of differences), lambda = 2; 'kl' of a softmax, 1 / f; 'multilabel', of
+            sigmoids, 1 / (f (1 - f)); or a dict from output names to these, for some of the outputs.
+        from_logits: for 'outputs', whether these are logits ('kl', 'multilabel'). None: where the model ends with a
+            softmax or sigmoid, what goes into it are the logits, otherwise its output.
+        draws: for 'outputs', how many times signs are drawn in a step; more is less noise, and a backward pass each.
+        reduction: for 'loss', c. 'author' (None): 1, as in the article's code; L is a mean, so for a batch of B this
+            is 1 / B of a sample's squared norm on average, and the penalty weakens as the batch grows. 'per_sample':
+            B, then the sum is the mean of the samples' squared norms.
         dropout: True: the gradient is that of the step, with its dropout (the author's). False: of a pass without.
 
     Attributes:
@@ -41,8 +59,8 @@ class GradientPenalty(OtherLoss):
 
     Raises:
         ValueError: no such layer, or none that could be meant; epsilon below 0; an unknown reduction; a loss that
-            does not depend on the layer, or with an operation that has no second derivative; another technique of
-            this kind is on.
+            does not depend on the layer, or with an operation that has no second derivative; an argument that
+            belongs to another `of`; another technique of this kind is on.
         RuntimeError: the model trains eagerly.
 
     Reference:
@@ -58,34 +76,77 @@ class GradientPenalty(OtherLoss):
     True
     """
 
-    def __init__(self, model, *, layer=None, epsilon=1.0, reduction="author", dropout=True):
-        self.epsilon = check_number("GradientPenalty", "epsilon", epsilon)
-        self.reduction = check_choice("GradientPenalty", "reduction", reduction, REDUCTIONS)
+    def __init__(
+        self,
+        model,
+        *,
+        layer=None,
+        epsilon=1.0,
+        of="loss",
+        reduction=None,
+        dropout=True,
+        divergence=None,
+        from_logits=None,
+        draws=None,
+    ):
+        owner = "GradientPenalty"
+        self.epsilon = check_number(owner, "epsilon", epsilon)
+        self.of = check_choice(owner, "of", of, OF)
+        given = {"reduction": reduction, "divergence": divergence, "from_logits": from_logits, "draws": draws}
+        for name in ("divergence", "from_logits", "draws") if of == "loss" else ("reduction",):
+            if given[name] is not None:
+                raise ValueError("%s: %s=%r does nothing with of=%r; leave it out" % (owner, name, given[name], of))
+        if of == "outputs" and divergence is None:
+            raise ValueError(
+                "%s: of='outputs' needs divergence=, one of %s" % (owner, ", ".join(map(repr, DIVERGENCES)))
+            )
+        self.reduction = check_choice(owner, "reduction", reduction or "author", REDUCTIONS)
+        self.draws = 1 if draws is None else draws
+        if isinstance(self.draws, bool) or not isinstance(self.draws, int) or self.draws < 1:
+            raise ValueError("%s: draws is %r; it has to be a whole number >= 1" % (owner, draws))
         self.dropout = bool(dropout)
         super().__init__(model, layer)
+        if of == "outputs":
+            self._rooted = rooted_outputs(model, divergence, from_logits)
+            # Made here, so that it belongs to a `repeatable_dropout` that is open.
+            self._key = own_key()
         self.enable()
 
     def objective(self, loss):
-        loss = twice_differentiable(loss)
-        penalised = loss if self.dropout else without_dropout("GradientPenalty_clean")([loss])[0]
-        with tf.name_scope("GradientPenalty"):
-            penalty = self._penalty(penalised)
+        penalty = self._of_outputs() if self.of == "outputs" else None
+        if penalty is None:
+            loss = twice_differentiable(loss)
+            penalised = loss if self.dropout else without_dropout("GradientPenalty_clean")([loss])[0]
+            with tf.name_scope("GradientPenalty"):
+                penalty = self._of_loss(penalised)
         return loss + 0.5 * self.epsilon * tf.cast(penalty, loss.dtype), loss
 
-    def _penalty(self, loss):
-        outputs = outputs_of(self.layer, [loss], "GradientPenalty")
-        found = [(t, g) for t, g in zip(outputs, tf.gradients(loss, outputs)) if g is not None]
-        if not found:
-            raise ValueError(
-                "GradientPenalty: the loss has no gradient for the output of the layer %r; if it lies in a part that "
-                "is recomputed or in chunks (GradientCache), leave the penalty out" % self.layer.name
-            )
-        _check_differentiable([g for _, g in found], [t for t, _ in found])
-        total = tf.add_n([tf.reduce_sum(tf.square(widen(g))) for _, g in found])
+    def _of_outputs(self):
+        signals = [signal for signal, _, _ in self._rooted]
+        if not self.dropout:
+            signals = without_dropout("GradientPenalty_clean")(signals)
+        with tf.name_scope("GradientPenalty"):
+            outputs = outputs_of(self.layer, signals, "GradientPenalty")
+            sums = [signed_sums(self._rooted, signals, self._key, i) for i in range(self.draws)]
+            return tf.add_n([self._squares(s, outputs) for s in sums]) / self.draws
+
+    def _of_loss(self, loss):
+        total = self._squares(loss, outputs_of(self.layer, [loss], "GradientPenalty"))
         if self.reduction == "per_sample":
             # The model's input, since R-Drop has twice as many rows as samples inside.
             total *= tf.cast(tf.shape(self.model.inputs[0])[0], total.dtype)
         return total
+
+    def _squares(self, scalar, outputs):
+        """Squared norm of the gradient of a scalar for the outputs of the layer, over the whole batch."""
+        found = [(t, g) for t, g in zip(outputs, tf.gradients(scalar, outputs)) if g is not None]
+        if not found:
+            raise ValueError(
+                "GradientPenalty: there is no gradient for the output of the layer %r; if it lies in a part that "
+                "is recomputed or in chunks (GradientCache), leave the penalty out" % self.layer.name
+            )
+        _check_differentiable([g for _, g in found], [t for t, _ in found])
+        return tf.add_n([tf.reduce_sum(tf.square(widen(g))) for _, g in found])
 
 
 def twice_differentiable(loss):

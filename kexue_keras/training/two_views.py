@@ -3,6 +3,8 @@
 中文任务还是SOTA吗？我们给SimCSE补充了一些实验, kexue.fm/archives/8348. Paper: SimCSE, arXiv 2104.08821.
 """
 
+import functools
+
 import tensorflow as tf
 
 from kexue_keras.backend import FunctionLoss, keras, register
@@ -12,7 +14,8 @@ from kexue_keras.backend import FunctionLoss, keras, register
 class TwoViewLoss(FunctionLoss):
     """A loss that pairs rows 2i and 2i+1, for y_pred [batch, 2, dimension], whose rows shuffling cannot tear apart.
 
-    The loss gets y_pred [2 batch, dimension] and each target twice; a row's value is the mean of its two.
+    The loss gets y_pred [2 batch, dimension] and each target twice; a row's value is the mean of its two. A loss that
+    takes the sample weights itself (CoSENT, semi-supervised R-Drop) gets each of them twice.
 
     Args:
         loss: Keras loss, or a function (y_true, y_pred) with values a row: `InfoNCE(0.05, layout="two_view")` is the
@@ -37,13 +40,17 @@ class TwoViewLoss(FunctionLoss):
         if not callable(self.loss):
             raise TypeError("TwoViewLoss: loss must be a Keras loss or a function, but it is %r" % (loss,))
         inner = getattr(self.loss, "name", None) or getattr(self.loss, "__name__", "loss")
-        super().__init__(self._values, name=name or inner, reduction=reduction)
+        own_weights = getattr(self.loss, "own_weights", False)
+        super().__init__(self._values, name=name or inner, reduction=reduction, own_weights=own_weights)
 
-    def _values(self, y_true, y_pred):
+    def _values(self, y_true, y_pred, sample_weight=None):
         y_pred = tf.convert_to_tensor(y_pred)
         if y_pred.shape.rank != 3 or y_pred.shape.as_list()[1] not in (2, None):
             raise ValueError("TwoViewLoss: y_pred must be [batch, 2, dimension], but its shape is %s" % y_pred.shape)
         function = getattr(self.loss, "call", self.loss)
+        if self.own_weights:
+            weights = None if sample_weight is None else _twice(sample_weight, y_pred)
+            function = functools.partial(self.loss.fn, sample_weight=weights, **self.loss.parameters)
         rows = tf.reshape(y_pred, [-1, tf.shape(y_pred)[2]])
         rows.set_shape([None, y_pred.shape.as_list()[2]])
         values = function(tf.repeat(tf.convert_to_tensor(y_true), 2, axis=0), rows)
@@ -57,4 +64,10 @@ class TwoViewLoss(FunctionLoss):
         return tf.reduce_mean(tf.reshape(values, [-1, 2]), axis=1)
 
     def get_config(self):
-        return {"loss": keras.losses.serialize(self.loss), "name": self.name, "reduction": self.reduction}
+        return {"loss": keras.losses.serialize(self.loss), "name": self.name, "reduction": self._reduction}
+
+
+def _twice(sample_weight, y_pred):
+    """Weights of rows, or one for all, for the rows of both views."""
+    rows = tf.reshape(tf.convert_to_tensor(sample_weight), [-1])
+    return tf.repeat(rows + tf.zeros([tf.shape(y_pred)[0]], rows.dtype), 2, axis=0)

@@ -111,7 +111,7 @@ class VirtualAdversarial(OtherLoss):
         self.attack_dropout = bool(attack_dropout)
         self.optimizer = optimizer
         super().__init__(model, layer)
-        self.divergences = _by_output(divergence, model)
+        self.divergences = by_output(divergence, model, DIVERGENCES, owner, functions=True)
         # Made here, so that it belongs to a `repeatable_dropout` that is open.
         self._key = own_key()
         self._function = None
@@ -132,8 +132,8 @@ class VirtualAdversarial(OtherLoss):
     def loss(self):
         """The mean divergence of the batch, a float32 scalar; builds its graph anew."""
         compared = [
-            (_signal(output, self.divergences[name], self.from_logits), mask)
-            for name, output, mask in zip(self.model.output_names, self.model.outputs, _masks(self.model))
+            (signal_of(output, self.divergences[name], self.from_logits, "VirtualAdversarial"), mask)
+            for name, output, mask in zip(self.model.output_names, self.model.outputs, output_masks(self.model))
             if self.divergences.get(name) is not None
         ]
         signals, divergences = zip(*[pair for pair, _ in compared])
@@ -228,20 +228,19 @@ def _behind(loss, weights):
     return [w for w in weights if w.handle.op in ops]
 
 
-def _by_output(divergence, model):
+def by_output(divergence, model, choices, owner, *, functions=False):
+    """Dict from output names to divergences, each one of `choices` (or a function), of one for all or such a dict."""
     given = divergence if isinstance(divergence, dict) else {name: divergence for name in model.output_names}
     unknown = sorted(set(given) - set(model.output_names))
     if unknown or not given:
-        raise ValueError(
-            "VirtualAdversarial: the model has no output %s; it has %s" % (", ".join(unknown), model.output_names)
-        )
+        raise ValueError("%s: the model has no output %s; it has %s" % (owner, ", ".join(unknown), model.output_names))
     for one in given.values():
-        if not callable(one):
-            check_choice("VirtualAdversarial", "divergence", one, DIVERGENCES)
+        if not (functions and callable(one)):
+            check_choice(owner, "divergence", one, choices)
     return given
 
 
-def _signal(output, divergence, from_logits):
+def signal_of(output, divergence, from_logits, owner):
     """(what the divergence compares: logits or values; the divergence as a function)."""
     if callable(divergence):
         return output, divergence
@@ -250,16 +249,16 @@ def _signal(output, divergence, from_logits):
     function, squashing = (kl, "Softmax") if divergence == "kl" else (multilabel_kl, "Sigmoid")
     if divergence == "kl" and output.shape.as_list()[-1] == 1:
         raise ValueError(
-            "VirtualAdversarial: %s has one class, whose KL divergence is always 0; take divergence='multilabel' for "
-            "a sigmoid, 'mse' for a number" % output.name
+            "%s: %s has one class, whose KL divergence is always 0; take divergence='multilabel' for "
+            "a sigmoid, a squared one for a number" % (owner, output.name)
         )
     op = output.op
     while op.type == "Identity":
         op = op.inputs[0].op
     if from_logits is None and op.type in ("Merge", "IdentityN"):
         raise ValueError(
-            "VirtualAdversarial: it cannot be seen whether %s are logits or probabilities; give from_logits=True or "
-            "False" % output.name
+            "%s: it cannot be seen whether %s are logits or probabilities; give from_logits=True or "
+            "False" % (owner, output.name)
         )
     if op.type == squashing and not from_logits:
         output = op.inputs[0]
@@ -279,7 +278,7 @@ def kl(clean, moved):
     return tf.reduce_sum(p * (tf.where(out, zeros, log_p) - tf.where(out, zeros, log_q)), -1)
 
 
-def _masks(model):
+def output_masks(model):
     """Keras' mask of each output, or None."""
     if is_tf_keras:
         return [getattr(output, "_keras_mask", None) for output in model.outputs]

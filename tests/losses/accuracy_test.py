@@ -301,3 +301,79 @@ def test_as_a_bert4keras_loss_layer(rng):
     t, data = rng.randint(0, 3, (4, 1)), rng.randn(4, 3)
     wanted = np.mean([1 - twin(b, a[0], 0.5) for a, b in zip(t, data)])
     np.testing.assert_allclose(model.train_on_batch([t, data], None), wanted, rtol=1e-4)
+
+
+@pytest.mark.one_stack
+def test_the_logarithm_of_the_expected_accuracy_of_a_batch(rng):
+    mu, y, weights = 2 * rng.randn(5, 4), rng.randint(0, 4, 5), np.array([1.0, 0, 2, 0.5, 1])
+
+    def value(mu):
+        return -np.log(np.average([twin(row, k, 0.7) for row, k in zip(mu, y)], weights=weights))
+
+    run = evaluator(
+        lambda y, s, w: losses.negative_log_accuracy(y, s, sigma=0.7, sample_weight=w),
+        ("int32", [None]),
+        ("float64", [None, 4]),
+        ("float32", [None]),
+        wrt=1,
+    )
+    found, gradient = run(y, mu, weights)
+    np.testing.assert_allclose(found, value(mu), 1e-8)
+    np.testing.assert_allclose(gradient, slope(value, mu), 1e-4, 1e-8)
+    assert (gradient[1] == 0).all()
+    plain = losses.negative_log_accuracy(y, tf.constant(mu), sigma=0.7)
+    np.testing.assert_allclose(K.eval(plain), -np.log(np.mean([twin(r, k, 0.7) for r, k in zip(mu, y)])), 1e-8)
+
+
+@pytest.mark.one_stack
+@pytest.mark.parametrize("rivals", [1, 2, 100])
+def test_the_logarithm_of_a_tiny_probability(rivals):
+    """Against a fine sum over z in logarithms, wherever its top lies."""
+    run = evaluator(
+        lambda y, s: losses.negative_log_accuracy(y, s), ("int32", [None]), ("float64", [None, rivals + 1]), wrt=1
+    )
+    for delta in (5.0, -3, -30, -200):
+        mu = np.append(delta, np.linspace(0, 1, rivals))[None]
+        z = np.linspace(-15, 15 - delta, 8001)
+
+        def value(x):
+            terms = special.log_ndtr(z[:, None] + x[0, :1] - x[0, 1:]).sum(1) - 0.5 * z**2 - 0.5 * np.log(2 * np.pi)
+            return -np.logaddexp.reduce(terms) - np.log(z[1] - z[0])
+
+        found, gradient = run([0], mu)
+        np.testing.assert_allclose(found, value(mu), 1e-5, 1e-5)
+        moved = slope(lambda x: value(np.append(x, mu[0, 1:])[None]), mu[0, 0])
+        np.testing.assert_allclose(gradient[0, 0], moved, 1e-3, 1e-4)
+
+
+@pytest.mark.one_stack
+def test_a_batch_that_is_all_wrong_still_has_a_gradient():
+    run = evaluator(losses.negative_log_accuracy, ("int32", [None]), ("float32", [None, 3]), wrt=1)
+    mu = np.array([[0.0, 40, 0], [0, 44, -INF]])
+    value, gradient = run([0, 0], mu)
+    log_p = [special.log_ndtr(-40 / np.sqrt(2)), special.log_ndtr(-44 / np.sqrt(2))]  # the third class hardly counts
+    np.testing.assert_allclose(value, np.log(2) - np.logaddexp(*log_p), rtol=1e-5)
+    np.testing.assert_allclose(gradient[0], [-20, 20, 0], rtol=1e-2, atol=1e-3)
+    assert gradient[0, 0] < -1 and np.isfinite(gradient).all() and gradient[1, 2] == 0
+    # The expected error says nothing any more: its gradient has rounded to 0.
+    other = evaluator(lambda y, s: 1 - losses.expected_accuracy(y, s), ("int32", [None]), ("float32", [None, 3]), wrt=1)
+    assert abs(other([0, 0], mu)[1]).max() == 0
+    # A right class that is out of the question takes no part in the gradient, but counts as wrong.
+    value, gradient = run([0, 2], [[3.0, 0, 0], [0, 1, -INF]])
+    np.testing.assert_allclose(value, -np.log(twin(np.array([3.0, 0, 0]), 0) / 2), 1e-5)
+    assert (gradient[1] == 0).all() and run([2], [[0.0, 1, -INF]])[0] == 0
+    with pytest.raises(tf.errors.InvalidArgumentError, match="weights must not be negative"):
+        K.eval(losses.negative_log_accuracy([0], [[1.0, 2.0]], sample_weight=[-1.0]))
+
+
+@pytest.mark.both_stacks
+def test_the_logarithm_in_compile_with_sample_weights(rng):
+    x, y, weights = rng.randn(6, 3), rng.randint(0, 4, 6), np.array([1.0, 0, 2, 0.5, 1, 3])
+    model = keras.models.Sequential([keras.layers.Dense(4, input_shape=(3,))])
+    loss = losses.ExactAccuracy(sigma=0.5, logarithm=True)
+    assert losses.ExactAccuracy(**loss.get_config()).get_config() == loss.get_config()
+    model.compile(keras.optimizers.SGD(0.0), loss)
+    p = [twin(row.astype("float64"), k, 0.5) for row, k in zip(model.predict(x), y)]
+    np.testing.assert_allclose(model.train_on_batch(x, y), -np.log(np.mean(p)), 1e-4)
+    found = model.train_on_batch(x, y, sample_weight=weights)
+    np.testing.assert_allclose(found, -np.log(np.average(p, weights=weights)), 1e-4)

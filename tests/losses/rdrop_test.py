@@ -246,3 +246,78 @@ def test_as_a_bert4keras_loss_layer(rng):
     values = np.stack([twin(targets[:, t], log_softmax(logits[:, t])) for t in range(5)], 1)
     found = model.test_on_batch([targets, mask, logits], None)
     np.testing.assert_allclose(found, (values * mask).sum() / mask.sum(), rtol=1e-5)
+
+
+@pytest.mark.one_stack
+@pytest.mark.parametrize("convention", ["article", "mean"])
+def test_rows_of_weight_zero_count_by_their_divergence(convention, rng):
+    s, y, weights = rng.randn(8, 3), np.repeat(rng.randint(0, 3, 4), 2), np.repeat([1.0, 0, 2.5, 0], 2)
+
+    def semi(s, y=y):
+        log_p = log_softmax(s)
+        return weights * twin(y, log_p, 0.0) + twin(y, log_p, 4.0, convention) - twin(y, log_p, 0.0)
+
+    run = evaluator(
+        lambda y, s, w: losses.rdrop_crossentropy(y, s, from_logits=True, convention=convention, sample_weight=w),
+        ("float32", [None]),
+        ("float64", [None, 3]),
+        ("float32", [None]),
+        wrt=1,
+    )
+    value, gradient = run(y, s, weights)
+    np.testing.assert_allclose(value, semi(s), 1e-9)
+    np.testing.assert_allclose(gradient, slope(semi, s), 1e-4, 1e-8)
+    assert abs(gradient[2:4]).min() > 1e-4  # weight 0: only today do they train anything
+    # A label of a row of weight 0 may be none at all; one weight may stand for all.
+    np.testing.assert_allclose(run(np.where(weights > 0, y, -1), s, weights)[0], value)
+    np.testing.assert_allclose(run(np.where(weights > 0, y, np.nan), s, weights)[1], gradient)
+    np.testing.assert_allclose(run(y, s, [1.0])[0], twin(y, log_softmax(s), 4.0, convention), 1e-9)
+
+
+@pytest.mark.one_stack
+def test_unlabelled_rows_with_masked_classes_other_divergences_and_half_precision(rng):
+    s = np.float32([[1, -INF, 0.5], [2, -INF, 0], [0.3, 0.1, -2], [1, 0, -1]])
+    run = evaluator(
+        lambda y, s, w: losses.rdrop_crossentropy(y, s, from_logits=True, sample_weight=w),
+        ("float32", [None]),
+        ("float32", [None, 3]),
+        ("float32", [None]),
+        wrt=1,
+    )
+    value, gradient = run([1, 1, 0, 0], s, [0, 0, 1, 1])  # label 1 is masked in the first two rows
+    apart = log_softmax(s[:2][:, [0, 2]])
+    np.testing.assert_allclose(value[:2], [kl(apart[0], apart[1])] * 2, 1e-5)
+    assert np.isfinite(value).all() and np.isfinite(gradient).all()
+    half = losses.rdrop_crossentropy(
+        tf.constant([1.0, 1, 0, 0], tf.float16),
+        tf.constant(s, tf.float16),
+        from_logits=True,
+        sample_weight=[0, 0, 1, 1],
+    )
+    assert half.dtype == tf.float32
+    np.testing.assert_allclose(K.eval(half), value, 2e-3)
+    logits, targets = rng.randn(4, 3), np.full([4, 3], np.nan)
+    for kind in ("mse", "multilabel"):
+        found = losses.rdrop_crossentropy(
+            tf.constant(targets), tf.constant(logits), divergence=kind, sample_weight=[0.0, 0, 0, 0]
+        )
+        pairs = K.eval(losses.rdrop_divergence(logits[::2], logits[1::2], divergence=kind))
+        np.testing.assert_allclose(K.eval(found), np.repeat(pairs, 2), 1e-6)
+        wanted = losses.rdrop_crossentropy(
+            tf.constant(np.ones([4, 3])), tf.constant(logits), divergence=kind, sample_weight=[2.0, 2, 2, 2], alpha=0.0
+        )
+        plain = losses.rdrop_crossentropy(tf.constant(np.ones([4, 3])), tf.constant(logits), divergence=kind, alpha=0.0)
+        np.testing.assert_allclose(K.eval(wanted), 2 * K.eval(plain), 1e-6)
+    with pytest.raises(ValueError, match="one sample weight a row.*padding"):
+        losses.rdrop_crossentropy(
+            tf.zeros([2, 5]), tf.zeros([2, 5, 3]), from_logits=True, sample_weight=tf.ones([2, 5])
+        )
+
+
+@pytest.mark.both_stacks
+def test_semi_supervised_in_the_config():
+    loss = losses.RDropCrossentropy(alpha=2.0, semi_supervised=True, reduction="sum")
+    config = loss.get_config()
+    assert config["semi_supervised"] is True and config["reduction"] == "sum" and config["alpha"] == 2.0
+    again = losses.RDropCrossentropy.from_config(config)
+    assert again.get_config() == config

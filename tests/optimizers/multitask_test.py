@@ -133,9 +133,10 @@ def test_ways_to_name_the_tasks(rng, which):
 def test_snippets_of_the_page():
     with open(os.path.join(ROOT, "docs", "optimizers", "multitask.md"), encoding="utf-8") as page:
         snippets = re.findall(r"```python\n(.*?)```", page.read(), re.DOTALL)
-    assert len(snippets) == 2
     ones = np.ones((8, 3)), np.ones((8, 1)), np.ones((8, 1))
-    for snippet, (x, y) in zip(snippets, ((ones[0], list(ones[1:])), (list(ones), None))):
+    data = (ones[0], list(ones[1:])), (list(ones), None), ones[:2]
+    assert len(snippets) == len(data)
+    for snippet, (x, y) in zip(snippets, data):
         scope = {}
         exec(snippet, scope)
         scope["model"].fit(x, y, verbose=0)
@@ -348,7 +349,12 @@ def test_errors_while_the_graph_is_built():
         ([0, 5], {}, one + two, [w], "losses holds 5; the model's loss has 2 terms with data: 0: one"),
         ([0, 0], {}, one + two, [w], "two or more different tasks"),
         (["one", "three"], {}, one + two, [w], "no term of the loss belongs to 'three'; the terms are 0: one"),
-        ([one, lost], {}, one + two, [w], "lost.* is no term of the model's loss; call model.add_loss"),
+        ([one, lost], {}, one + two, [w], "the loss lost.* reaches no trainable variable"),
+        ([one, two], {}, one + 0.1 * two, [w], "two.* is no term of the model's loss, .*; call model.add_loss"),
+        ([one, two + one], {}, one + two * one, [w], "is no term of the model's loss"),
+        ([one, x * w], {}, one, [w], "has shape .*take its mean"),
+        ([0, "regularization"], {}, one, [w], "but it has none; give layers a kernel_regularizer, or take 'l2'"),
+        ([0, {"tensor": "AddN:0"}], {}, one, [w], "saved with the task AddN:0, .*compile the model again"),
         (None, {"main": 2, "method": "main_auxiliary"}, one + two, [w], "main is 2; it has to be"),
         (None, {"variables": "absent"}, one + two, [w], "nothing to combine: no variable has variables="),
         (None, {}, one + two, [w, v], "no loss depends on v:0"),

@@ -4,10 +4,11 @@ import warnings
 
 import numpy as np
 import pytest
+from loss_graphs import slope
 
 from kexue_keras import losses
 from kexue_keras.backend import K, keras
-from kexue_keras.training import rdrop
+from kexue_keras.training import TwoViewLoss, rdrop
 
 
 def noisy_model(noise=True, classes=3):
@@ -54,6 +55,60 @@ def test_training_value_is_the_formula_on_two_passes(rng):
     np.testing.assert_allclose(accuracy, (a.argmax(-1) == y).mean(), rtol=1e-6)
     loss, _ = trained.train_on_batch(x, y, sample_weight=weights)
     np.testing.assert_allclose(loss, ((ce + kl) * weights).mean(), rtol=1e-5)
+
+
+def test_rows_of_weight_zero_train_by_their_divergence(rng):
+    """The article's semi-supervised experiment: unlabelled texts among the labelled ones."""
+    model = noisy_model()
+    x, y = rng.randn(6, 4).astype("f"), np.array([0, -1, 2, -1, -1, 1])
+    weights = (y >= 0).astype("float64") * [1, 1, 2, 1, 1, 1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the noise here is none that could be seen
+        trained = rdrop(model)
+    kernel, bias = [w.astype("float64") for w in model.get_weights()]
+    factors = [noise_factor(model, row) for row in (0, 1)]
+    assert factors[0] != factors[1]
+
+    def value(kernel):
+        a, b = (log_softmax(f * x.astype("float64") @ kernel + bias) for f in factors)
+        ce = -0.5 * (a + b)[np.arange(6), np.maximum(y, 0)]
+        return weights * ce + ((np.exp(a) - np.exp(b)) * (a - b)).sum(-1)
+
+    trained.compile(
+        keras.optimizers.SGD(0.1), losses.RDropCrossentropy(alpha=4.0, from_logits=True, semi_supervised=True)
+    )
+    found = trained.train_on_batch(x, y, sample_weight=weights)
+    np.testing.assert_allclose(found, value(kernel).mean(), rtol=1e-5)
+    stepped = kernel - 0.1 * slope(lambda k: value(k).mean(), kernel)
+    np.testing.assert_allclose(model.get_weights()[0], stepped, rtol=1e-4, atol=1e-6)
+    # A batch without any label trains too, with validation the plain cross-entropy of the labelled rows.
+    before = model.get_weights()[0]
+    trained.fit(x, y, sample_weight=np.zeros(6), batch_size=5, verbose=0)
+    assert abs(model.get_weights()[0] - before).max() > 1e-4
+    ce = -log_softmax(model.predict(x))[np.arange(6), np.maximum(y, 0)]
+    np.testing.assert_allclose(trained.test_on_batch(x, y, sample_weight=weights), (weights * ce).mean(), rtol=1e-5)
+
+
+def noise_factor(model, row):
+    """By what `noisy_model` multiplies the rows of pass 0 or 1 in the training phase."""
+    phase = (
+        K.learning_phase() if not callable(getattr(K, "symbolic_learning_phase", None)) else K.symbolic_learning_phase()
+    )
+    inner = model.layers[1].get_output_at(0)
+    return float(K.function([model.inputs[0], phase], [inner])([np.ones((2, 4)), 1])[0][row, 0])
+
+
+def test_two_views_hand_weights_to_the_loss_that_takes_them(rng):
+    logits, weights = rng.randn(3, 2, 4), np.array([0.0, 1.0, 3.0])
+    inner = losses.RDropCrossentropy(from_logits=True, semi_supervised=True, train_only=False)
+    outer = TwoViewLoss(inner)
+    found = outer(K.constant([[9], [1], [2]]), K.constant(logits), sample_weight=K.constant(weights))
+    a, b = log_softmax(logits[:, 0]), log_softmax(logits[:, 1])
+    ce = -0.5 * (a + b)[np.arange(3), [0, 1, 2]]
+    wanted = weights * ce + ((np.exp(a) - np.exp(b)) * (a - b)).sum(-1)
+    np.testing.assert_allclose(K.eval(found), wanted.mean(), rtol=1e-5)
+    again = TwoViewLoss.from_config(outer.get_config())
+    assert again.loss.semi_supervised and again.get_config() == outer.get_config()
 
 
 @pytest.mark.spread

@@ -1,0 +1,63 @@
+"""From the logits of a multi-label model to label sets: above a threshold, or the k largest.
+
+将“Softmax+交叉熵”推广到多标签分类问题, kexue.fm/archives/7359.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+
+def decode_multilabel(logits, *, threshold=0.0, k=None, learned_threshold=False, labels=None):
+    """Label sets from predicted logits: the classes above the threshold, or the k largest; the surest first.
+
+    Args:
+        logits: numpy array [classes] or [batch, classes], as from `model.predict`.
+        threshold: float; a logit of log(p / (1 - p)) / 2 is the probability p.
+        k: int, or a list of one for each row: this many classes, whatever the threshold (masked ones, -inf, never).
+            For `pairwise_multilabel_crossentropy` and `combination_crossentropy`, which know no threshold.
+        learned_threshold: bool; logits are [..., 1 + classes], and the first is the row's threshold, to which
+            `threshold` is added.
+        labels: list of the names of the classes; without it class numbers are returned.
+
+    Returns:
+        list of class numbers (or names) for [classes]; list of such lists for [batch, classes].
+
+    Raises:
+        ValueError: neither one nor two axes, not one name a class, a threshold and k, or not one k a row.
+        TypeError: a symbolic tensor; in a graph, `logits > threshold` is the multi-hot answer.
+
+    Reference: kexue.fm/archives/7359 (将“Softmax+交叉熵”推广到多标签分类问题).
+
+    >>> kexue_keras.losses.decode_multilabel(np.array([[1., -2., 3., 0.], [-1., -1., -1., -1.]]))
+    [[2, 0], []]
+    """
+    if tf.is_tensor(logits) and not hasattr(logits, "numpy"):
+        raise TypeError("decode_multilabel takes arrays; in a graph write `logits > threshold` instead")
+    logits = np.asarray(logits)
+    if logits.ndim not in (1, 2):
+        raise ValueError("decode_multilabel takes [classes] or [batch, classes], but the shape is %s" % (logits.shape,))
+    if k is not None and threshold != 0.0:
+        raise ValueError(
+            "decode_multilabel: threshold=%r does nothing where k=%r says how many; leave one out" % (threshold, k)
+        )
+    if learned_threshold:
+        logits = logits[..., 1:] - logits[..., :1]
+    if labels is not None and len(labels) != logits.shape[-1]:
+        raise ValueError(
+            "decode_multilabel: %d names for %d classes; give one name a class" % (len(labels), logits.shape[-1])
+        )
+    if logits.ndim == 1:
+        return _decoded(logits, threshold, k, labels)
+    counts = k if np.ndim(k) else [k] * len(logits)
+    if len(counts) != len(logits):
+        raise ValueError("decode_multilabel: %d counts k for %d rows; give one a row" % (len(counts), len(logits)))
+    return [_decoded(row, threshold, count, labels) for row, count in zip(logits, counts)]
+
+
+def _decoded(row, threshold, k, labels):
+    found = [int(i) for i in np.argsort(-row, kind="stable") if row[i] > (threshold if k is None else -np.inf)]
+    if k is not None:
+        if isinstance(k, bool) or int(k) != k or k < 0:
+            raise ValueError("decode_multilabel: k is %r; it has to be a whole number >= 0" % (k,))
+        found = found[: int(k)]
+    return found if labels is None else [labels[i] for i in found]

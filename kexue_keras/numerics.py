@@ -1,0 +1,117 @@
+"""Elementary functions that keep their digits in float32, values and gradients, also far out and under masks."""
+
+import numpy as np
+import tensorflow as tf
+
+
+def softplus(x):
+    """log(1 + exp(x)) with a gradient that is right everywhere.
+
+    The gradient of TensorFlow's own is its sigmoid, which is exactly 0 below -18 in float32, so that what has become
+    small is never trained again.
+
+    Args:
+        x: float32 or float64 tensor; -inf gives 0 with gradient 0.
+
+    Returns:
+        the same shape and dtype.
+
+    >>> x = tf.constant([-25.0, 0.0, 25.0])
+    >>> [float(g) > 0 for g in K.eval(tf.gradients(kexue_keras.numerics.softplus(x), x)[0])]
+    [True, True, True]
+    """
+    above, over, under = _halves(x)
+    return tf.where(above, over + tf.math.log1p(tf.exp(-over)), tf.math.log1p(tf.exp(under)))
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x)) with its digits in both tails, in the gradient too; TensorFlow's own is 0 below -18 in float32.
+
+    Args:
+        x: float32 or float64 tensor.
+
+    Returns:
+        the same shape and dtype.
+
+    >>> print(K.eval(kexue_keras.numerics.sigmoid(tf.constant([-25.0, 0.0]))))
+    [1.3887944e-11 5.0000000e-01]
+    """
+    above, over, under = _halves(x)
+    small = tf.exp(under)
+    return tf.where(above, 1.0 / (1.0 + tf.exp(-over)), small / (1.0 + small))
+
+
+def sigmoid_difference(x, y):
+    """sigmoid(x) - sigmoid(y), also where both have rounded to 0 or to 1, with its gradients.
+
+    sigmoid(x) - sigmoid(y) = sigmoid(x) sigmoid(-y) (1 - exp(y - x)), used with the larger one first.
+
+    Args:
+        x: float32 or float64 tensor.
+        y: tensor of the same shape and dtype.
+
+    Returns:
+        the same shape and dtype.
+
+    >>> print(K.eval(kexue_keras.numerics.sigmoid_difference(tf.constant([25.0]), tf.constant([20.0]))).round(12))
+    [2.047e-09]
+    """
+    up, over, under = _halves(x - y)
+    ahead = -sigmoid(x) * sigmoid(-y) * tf.math.expm1(-over)
+    behind = sigmoid(y) * sigmoid(-x) * tf.math.expm1(under)
+    return tf.where(up, ahead, behind)
+
+
+def masked_logsumexp(x, keep, axis, *, keepdims=False):
+    """Log of the sum of exp(x) over the entries where `keep`; where there is none the value is 0, its gradient 0.
+
+    Args:
+        x: float tensor; entries that are not kept may hold anything.
+        keep: boolean tensor of the same shape.
+        axis: int, the axis that is summed.
+        keepdims: bool; the axis stays, with length 1.
+
+    Returns:
+        tuple (sums, boolean tensor that says where there was an entry), both without `axis` unless `keepdims`.
+
+    >>> sums, some = kexue_keras.numerics.masked_logsumexp(
+    ...     tf.constant([[1.0, 2.0], [3.0, 4.0]]), tf.constant([[True, False], [False, False]]), 1)
+    >>> K.eval(sums).tolist(), K.eval(some).tolist()
+    ([1.0, 0.0], [True, False])
+    """
+    some = tf.reduce_any(keep, axis=axis, keepdims=True)
+    inner = tf.where(keep, x, tf.fill(tf.shape(x), tf.constant(-np.inf, x.dtype)))
+    # An empty sum is -inf with a gradient of 0/0, also under a later `where`: it must not enter at all.
+    filled = tf.broadcast_to(some, tf.shape(x))
+    sums = tf.reduce_logsumexp(tf.where(filled, inner, tf.zeros_like(x)), axis=axis, keepdims=keepdims)
+    some = some if keepdims else tf.squeeze(some, axis)
+    return tf.where(some, sums, tf.zeros_like(sums)), some
+
+
+def log_one_plus_sum_exp(x, axis=-1):
+    """log(1 + sum exp(x)), exact also where all of x is -inf or so low that 1 + exp(x) is 1.
+
+    Args:
+        x: float32 or float64 tensor.
+        axis: int, the axis that is summed.
+
+    Returns:
+        tensor without `axis`.
+
+    >>> print(K.eval(kexue_keras.numerics.log_one_plus_sum_exp(tf.constant([[0.0, 0.0], [-25.0, -np.inf]]))))
+    [1.0986123e+00 1.3887944e-11]
+    """
+    # The shift cancels, so it needs no gradient; it is never -inf thanks to the 1.
+    shift = tf.stop_gradient(tf.maximum(tf.reduce_max(x, axis, keepdims=True), 0.0))
+    more = tf.math.expm1(-shift) + tf.reduce_sum(tf.exp(x - shift), axis, keepdims=True)
+    return tf.squeeze(shift + tf.math.log1p(more), axis)
+
+
+def _halves(x):
+    """(where x >= 0, x there and 0 elsewhere, x elsewhere and 0 there).
+
+    Each half of a function gets arguments that it can handle, since the gradient of tf.where visits both.
+    """
+    above = x >= 0
+    zeros = tf.zeros_like(x)
+    return above, tf.where(above, x, zeros), tf.where(above, zeros, x)
