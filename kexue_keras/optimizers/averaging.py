@@ -19,8 +19,9 @@ class ExponentialMovingAverage(Wrapper):
 
     average_t = (1 - decay) / (1 - decay^t) sum_s decay^(t-s) p_s, t counting real updates: the average of
     bert4keras with its bias at the start removed, kept in the form average += (1 - decay) / (1 - decay^t)
-    (p - average), so that after one update it is the weights, and no zeros are ever mixed in. Averages are float32 for
-    float16 weights, and saved with the optimizer.
+    (p - average), so that after one update it is the weights, and no zeros are ever mixed in. A weight that is trained
+    later than others (unfrozen, or of another model) counts the updates from then on. Averages are float32 for float16
+    weights, and saved with the optimizer.
 
     `apply()` puts the averages into the model, `restore()` puts the weights back, bit by bit; `averaged()` does both
     round a `with` block, and `SwapAveragedWeights` during `fit`. A training step in between raises.
@@ -55,6 +56,7 @@ class ExponentialMovingAverage(Wrapper):
         self.add_state("count", dtype="int64")
         for p in params:
             self.add_state("average", p, dtype="float32" if K.dtype(p) == "float16" else None)
+        self.admit(params, self.state("count"))
         if self._guard is None:
             # Not part of the state: a model may be saved while the averages are in it.
             self._guard = K.variable(0.0, name="ExponentialMovingAverage/applied")
@@ -69,17 +71,18 @@ class ExponentialMovingAverage(Wrapper):
         )
 
         def then():
-            correction = bias_corrections(count + 1, self.decay)[0]
-            # The same float32 decay as in the correction, so that the first share is exactly 1.
-            share = bias_corrections(1, self.decay)[0] / correction
+            ages = self.arrivals.ages(params, count)
+            corrections = bias_corrections(ages + 1, self.decay)[0]
+            # The same float32 decay as in the corrections.
+            shares = bias_corrections(1, self.decay)[0] / corrections
             ops = []
-            for p in params:
+            for p, age, share in zip(params, *(tf.unstack(x, num=len(params)) for x in (ages, shares))):
                 average = self.state("average", p)
                 old = average.read_value()
                 new = tf.cast(p.read_value(), old.dtype)
                 moved = old + tf.cast(share, old.dtype) * (new - old)
                 # old + (new - old) may miss new by a rounding error.
-                moved = tf.cond(tf.equal(count, 0), lambda new=new: new, lambda moved=moved: moved)
+                moved = tf.where(tf.equal(age, 0), new, moved)
                 ops.append(average.assign(moved, read_value=False))
             with tf.control_dependencies(ops):
                 return [counter.assign(count + 1, read_value=False)]
@@ -88,7 +91,12 @@ class ExponentialMovingAverage(Wrapper):
             return self.after_update(gradients, params, then)
 
     def _pairs(self):
-        return [(param, average) for (label, _), (average, param) in self._state.items() if label == "average"]
+        """(parameter, average) of all parameters of which there is an average."""
+        pairs = self.states("average")
+        if not pairs:
+            return []
+        seen = K.get_value(self.state("count")) > K.get_value(self.arrivals.variable)
+        return [pair for pair, is_averaged in zip(pairs, seen) if is_averaged]
 
     @property
     def applied(self):
@@ -104,7 +112,7 @@ class ExponentialMovingAverage(Wrapper):
         if self.applied:
             raise RuntimeError("the averaged weights are in the model already; call restore() first")
         pairs = self._pairs()
-        if not pairs or not K.get_value(self.state("count")):
+        if not pairs:
             self._kept = []
         else:
             self._kept = list(zip([p for p, _ in pairs], K.batch_get_value([p for p, _ in pairs])))

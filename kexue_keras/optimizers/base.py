@@ -37,12 +37,20 @@ Rules. A gradient may be `tf.IndexedSlices`: use `kexue_keras.optimizers.gradien
 All ops that `update` makes wait for all gradients by themselves, so a weight may be written at once.
 `update` may be built a second time for the same parameters (`flush`): take state with `self.state(label, p)`, and
 make none in `update`. `get_config` of a subclass adds its own arguments to `super().get_config()`.
+
+Parameters may come later than the first update (unfrozen layers, the model of the next fold), and a slot of theirs is
+zero then, whatever the counter says. A rule for which that makes a difference calls `self.admit(params, counter)` in
+`create_state` and goes by `self.arrivals.ages(params, count)`, the updates that each parameter has seen.
 """
 
+import warnings
+
+import numpy as np
 import tensorflow as tf
 
 from kexue_keras.backend import K, is_tf_keras, keras, tf1
 from kexue_keras.optimizers import gradients as grads
+from kexue_keras.optimizers.arrivals import Arrivals, same
 
 if is_tf_keras:
     from kexue_keras.optimizers import tf_keras_adapter as adapter
@@ -68,6 +76,9 @@ class Optimizer(adapter.StackOptimizer):
     def __init__(self, learning_rate=None, *, name=None):
         super().__init__(name=name)
         self._state = {}
+        # Keys of the state of the parameters that are trained now, and while `create_state` runs those it asks for.
+        self._state_keys, self._asked_keys = [], None
+        self.arrivals = None
         self._built = False
         if learning_rate is not None:
             if isinstance(learning_rate, (int, float)) and not learning_rate >= 0:
@@ -86,6 +97,8 @@ class Optimizer(adapter.StackOptimizer):
             value: number for a scalar, default 0; a variable begins as zeros.
         """
         key = (label, None if param is None else id(param))
+        if self._asked_keys is not None:
+            self._asked_keys.append(key)
         if key not in self._state:
             name = "%s/%s" % (type(self).__name__, label)
             with tf.init_scope():
@@ -108,15 +121,43 @@ class Optimizer(adapter.StackOptimizer):
             )
         return self._state[key][0]
 
+    def states(self, label):
+        """List of (parameter, variable) of the state `label` of all parameters that are trained now."""
+        found = [self._state[key] for key in self._state_keys if key[0] == label]
+        return [(param, variable) for variable, param in found]
+
+    def admit(self, params, counter, *, keep_age=False):
+        """Keep the counter at which each parameter joined; for `create_state`. See `Arrivals`."""
+        if self.arrivals is None:
+            self.arrivals = Arrivals("%s/arrivals" % type(self).__name__, keep_age=keep_age)
+        self.arrivals.admit(params, counter)
+
     @property
     def own_weights(self):
-        """State of this optimizer alone, in the order in which it was made."""
-        return [variable for variable, _ in self._state.values()]
+        """State of this optimizer alone for the parameters trained now, in the order in which `create_state` asks."""
+        return [variable for variable, arrivals in self._own_slots() if arrivals is None or arrivals.late]
+
+    def _own_slots(self):
+        """List of (variable, None); for one that is saved only where it is needed, its `Arrivals` instead of None."""
+        others = [key for key in self._state if key[1] is None and key not in self._state_keys]
+        slots = [(self._state[key][0], None) for key in others + self._state_keys]
+        if self.arrivals is not None and self.arrivals.variable is not None:
+            slots.append((self.arrivals.variable, self.arrivals))
+        return slots
+
+    def weight_slots(self):
+        """`_own_slots` of the whole chain of optimizers, the counter of updates included."""
+        return [(self.iterations, None)] + self._own_slots()
 
     @property
     def weights(self):
-        """Counter and state, empty before the first training graph is built."""
-        return [self.iterations] + self.own_weights if self._built else []
+        """Counter and state, empty before the first training graph is built.
+
+        The state is that of the parameters trained now, in the order in which a fresh process would make it: slots of
+        layers that have been frozen since, or of the model of another fold, are not among them.
+        """
+        slots = self.weight_slots() if self._built else []
+        return [variable for variable, arrivals in slots if arrivals is None or arrivals.late]
 
     @weights.setter
     def weights(self, value):
@@ -125,6 +166,43 @@ class Optimizer(adapter.StackOptimizer):
 
     def variables(self):
         return self.weights
+
+    def set_weights(self, weights):
+        """Set what `get_weights` gave, of this optimizer or of one like it in another process.
+
+        Args:
+            weights: list of arrays.
+
+        Raises:
+            ValueError: another number of arrays, or other shapes; nothing is set then.
+        """
+        values, pairs, late = list(weights), [], []
+        for variable, arrivals in self.weight_slots() if self._built else ():
+            shape = K.int_shape(variable)
+            if arrivals is not None:
+                late.append((arrivals, bool(values) and arrivals.fits(values[0])))
+                if not late[-1][1]:
+                    pairs.append((variable, np.zeros(shape, "int64")))
+                    continue
+            if not values or np.shape(values[0]) != shape:
+                break
+            pairs.append((variable, values.pop(0)))
+        else:
+            if not values:
+                K.batch_set_value(pairs)
+                for arrivals, is_late in late:
+                    arrivals.late = is_late
+                return
+        raise ValueError(
+            "these %d arrays are not the weights of %s, which has %d: %s; they belong to other optimizers, or to a "
+            "model with other trainable weights"
+            % (
+                len(weights),
+                type(self).__name__,
+                len(self.weights),
+                ", ".join(str(K.int_shape(w)) for w in self.weights[:8]) or "none before the first training graph",
+            )
+        )
 
     # One step
 
@@ -135,7 +213,9 @@ class Optimizer(adapter.StackOptimizer):
         """Make the state, outside of any tf.cond; safe to repeat."""
         with tf.init_scope():
             self.iterations
+            self._asked_keys = []
             self.create_state(params)
+        self._state_keys, self._asked_keys = list(dict.fromkeys(self._asked_keys)), None
         self._built = True
 
     def update(self, gradients, params):
@@ -186,6 +266,9 @@ class Wrapper(Optimizer):
         if is_tf_keras:
             self._track_trackable(optimizer, "optimizer")
 
+    # What the inner optimizer was last built for, if it is Keras' or bert4keras'.
+    _foreign_params = None
+
     @property
     def always_updates(self):
         return getattr(self.optimizer, "always_updates", True)
@@ -206,20 +289,20 @@ class Wrapper(Optimizer):
     def iterations(self):
         return self.optimizer.iterations
 
-    @property
-    def weights(self):
-        return self.own_weights + list(self.optimizer.weights) if self._built else []
-
-    @weights.setter
-    def weights(self, value):
-        pass
+    def weight_slots(self):
+        inner = self.optimizer
+        slots = inner.weight_slots() if isinstance(inner, Optimizer) else [(w, None) for w in inner.weights]
+        return self._own_slots() + slots
 
     def build(self, params):
         super().build(params)
         if isinstance(self.optimizer, Optimizer):
             self.optimizer.build(params)
-        else:
-            adapter.prepare(self.optimizer, params)
+            return
+        if self._foreign_params is not None and not same(params, self._foreign_params):
+            warn_of_one_counter(self.optimizer)
+        self._foreign_params = tuple(params)
+        adapter.prepare(self.optimizer, params)
 
     def inner_update(self, gradients, params):
         """One step of the inner optimizer with these gradients, as an op."""
@@ -338,6 +421,18 @@ def check_order(wrapper, optimizer):
                 "%s has to be the outermost wrapper, but stands inside %s, which would then act on every micro batch; "
                 "write %s(%s(...), ...)" % (name, owner, name, owner)
             )
+
+
+def warn_of_one_counter(optimizer):
+    """Warn where an optimizer of Keras, trained before, gets other parameters and corrects a bias by its one counter."""
+    if "beta_1" in optimizer.get_config() and K.get_value(optimizer.iterations) > 0:
+        warnings.warn(
+            "%s has made %d updates and now gets other weights; it corrects the bias of new moments as if they were that "
+            "old, so that their first steps are up to 3 times too large. Use kexue_keras.optimizers.AdamW, which counts "
+            "for each weight, or compile with a new optimizer"
+            % (type(optimizer).__name__, K.get_value(optimizer.iterations)),
+            stacklevel=4,
+        )
 
 
 def repaired(optimizer):
