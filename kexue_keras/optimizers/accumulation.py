@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kexue_keras.backend import K, get_session, keras, register
 from kexue_keras.optimizers import gradients as grads
+from kexue_keras.optimizers.averaging import own_weights_in
 from kexue_keras.optimizers.base import Wrapper, chain
 from kexue_keras.optimizers.windows import WindowOwner
 
@@ -190,6 +191,10 @@ class GradientAccumulation(Wrapper):
 class FlushAccumulation(keras.callbacks.Callback):
     """Applies the ragged last window of a `GradientAccumulation`.
 
+    Where there is validation data, an epoch's window is applied before it, so that what is measured is what callbacks
+    such as `ModelCheckpoint` keep. A window that is left over when another callback stops training at the end of an
+    epoch is thrown away: `EarlyStopping` may have put other weights into the model than those of its gradients.
+
     Args:
         when: 'epoch' (at the end of each epoch, so that each epoch's data is used in full) or 'train' (once).
 
@@ -214,6 +219,7 @@ class FlushAccumulation(keras.callbacks.Callback):
             raise ValueError("when is %r; choose 'epoch' or 'train'" % (when,))
         self.when = when
         self.flushed = 0
+        self._training = self._stopped_in_batch = False
 
     def _accumulation(self):
         for optimizer in chain(self.model.optimizer):
@@ -224,12 +230,37 @@ class FlushAccumulation(keras.callbacks.Callback):
             "momentum cannot be flushed, its window is carried on" % type(self.model.optimizer).__name__
         )
 
+    def _flush(self):
+        # SwapAveragedWeights may have put the averages into the model already.
+        with own_weights_in(self.model):
+            self.flushed += self._accumulation().flush()
+
+    def _flush_or_forget(self):
+        if getattr(self.model, "stop_training", False) and not self._stopped_in_batch:
+            self._accumulation().reset()
+        else:
+            self._flush()
+
+    def set_params(self, params):
+        # Keras calls it once for each fit and each evaluate, not for the validation within a fit.
+        super().set_params(params)
+        self._training = False
+
     def on_train_begin(self, logs=None):
         self._accumulation()
+        self._training, self._stopped_in_batch = True, False
+
+    def on_batch_end(self, batch, logs=None):
+        self._stopped_in_batch = bool(getattr(self.model, "stop_training", False))
+
+    def on_test_begin(self, logs=None):
+        if self._training and self.when == "epoch":
+            self._flush()
 
     def on_epoch_end(self, epoch, logs=None):
         if self.when == "epoch":
-            self.flushed += self._accumulation().flush()
+            self._flush_or_forget()
 
     def on_train_end(self, logs=None):
-        self.flushed += self._accumulation().flush()
+        self._training = False
+        self._flush_or_forget()
