@@ -43,7 +43,13 @@ from kexue_keras.backend.stack import (
     set_seed,
     tf1,
 )
-from kexue_keras.backend.training_step import call_again, minimise_instead, train_function_options, train_step_nodes
+from kexue_keras.backend.training_step import (
+    call_again,
+    minimise_instead,
+    refuse_distribution,
+    train_function_options,
+    train_step_nodes,
+)
 
 __all__ = [
     "FunctionLoss",
@@ -71,6 +77,7 @@ __all__ = [
     "op_definitions",
     "other_conditions",
     "quiet",
+    "refuse_distribution",
     "register",
     "registered",
     "rewritten_to_half",
