@@ -20,6 +20,7 @@ from kexue_keras.backend.acceleration import (
     sessions_created,
 )
 from kexue_keras.backend.dtypes import widen
+from kexue_keras.backend.finite import nonfinite_weight
 from kexue_keras.backend.graphs import (
     control_flow_contexts,
     copy_op,
@@ -73,6 +74,7 @@ __all__ = [
     "layer_calls",
     "metric_objects_load",
     "minimise_instead",
+    "nonfinite_weight",
     "nvidia_release",
     "op_definitions",
     "other_conditions",

@@ -14,6 +14,7 @@ from kexue_keras.tasks.checkpoint import atomic_path, read_json, write_json
 from kexue_keras.tasks.classifier import Classifier
 from kexue_keras.tasks.corpus import read_parts
 from kexue_keras.tasks.heads import HEADS, build_classifier
+from kexue_keras.tasks.loop import report_divergence
 from kexue_keras.tasks.options import make_options
 from kexue_keras.tasks.recipe import Recipe
 from kexue_keras.tasks.running import compile_model, encode_texts, load_encoder, run_loop, say_unrepeatable
@@ -58,7 +59,9 @@ def finetune(model=None, data=None, out=None, *, say=print, **options):
     folder.check_free(options)
     if options.resume and folder.is_finished:
         say("%s is finished already; nothing to do" % folder.path)
-        return read_json(folder.file("metrics.json"))
+        metrics = read_json(folder.file("metrics.json"))
+        report_divergence(metrics, folder.path)
+        return metrics
     return TASKS[options.task](recipe, folder)
 
 
@@ -131,6 +134,7 @@ def _finish(recipe, folder, loop, progress):
         "main_metric": recipe.head.main_metric,
         "history": progress.history,
         "seconds": round(progress.seconds, 1),
+        **loop.remarks(),
         "majority": majority(recipe),
     }
     last = "test" if recipe.test is not None else "valid"
@@ -166,6 +170,7 @@ def _finish(recipe, folder, loop, progress):
         )
     )
     recipe.say("results in %s" % folder.path)
+    report_divergence(metrics, folder.path)
     return metrics
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 import kexue_keras
-from kexue_keras.backend import is_tf_keras, keras
+from kexue_keras.backend import is_tf_keras, keras, nonfinite_weight
 from kexue_keras.data import BucketedBatches, UserError, encode
 from kexue_keras.tasks.heads import HEADS
 from kexue_keras.tasks.options import make_options
@@ -54,7 +54,7 @@ class Classifier(object):
             `Classifier`.
 
         Raises:
-            UserError: no such run, or it is not finished.
+            UserError: no such run, it is not finished, or its weights are NaN.
         """
         folder = RunFolder(run)
         config = folder.config()
@@ -68,6 +68,13 @@ class Classifier(object):
                 "" if made == surroundings()["stack"] else "; the run was made on the stack %s: %s" % (made, mend[made])
             )
             raise UserError("cannot be loaded (%s)%s" % (error, hint), path=folder.file("model.h5"))
+        name = nonfinite_weight(model.weights)
+        if name is not None:
+            raise UserError(
+                "its weights are NaN or infinite (%s), so it can answer nothing; train again with a lower "
+                "--learning-rate" % name,
+                path=folder.file("model.h5"),
+            )
         options = make_options(**config["options"])
         return cls(
             model, load_tokenizer(folder.path), config["labels"], HEADS[config["head"]], options, config["pairs"]

@@ -18,7 +18,7 @@ from kexue_keras.data import BucketedBatches, Columns, UserError, read_examples,
 from kexue_keras.data.columns import resolve
 from kexue_keras.optimizers import AdamW
 from kexue_keras.tasks.checkpoint import read_json, write_json
-from kexue_keras.tasks.loop import Loop
+from kexue_keras.tasks.loop import Loop, report_divergence
 from kexue_keras.tasks.recipe import Batch
 from kexue_keras.tasks.runs import RunFolder, fingerprint
 from kexue_keras.tasks.seq2seq import LEARNING_RATES, load_seq2seq
@@ -146,7 +146,9 @@ def finetune_seq2seq(
     settings.update({name: _described(part) for name, part in parts.items()}, **settings.pop("build"))
     out = _Folder(out, json.loads(json.dumps(settings, default=repr)))
     if out.check(resume, overwrite):
-        return read_json(out.file("metrics.json"))
+        metrics = read_json(out.file("metrics.json"))
+        report_divergence(metrics, out.path)
+        return metrics
     parts = {k: read_pairs(v, source=source, target=target) if isinstance(v, str) else v for k, v in parts.items()}
     for name in ("train", "valid"):
         if not parts[name]:
@@ -168,7 +170,7 @@ def finetune_seq2seq(
         say("going on after epoch %d, batch %d" % (loop.progress.epoch, loop.progress.batch))
     progress = loop.run()
     metrics = {"best_epoch": progress.best["epoch"], "history": progress.history, "seconds": round(progress.seconds, 1)}
-    metrics.update(learning_rate=rate, beams=beams, pairs={k: len(v) for k, v in parts.items() if v})
+    metrics.update(loop.remarks(), learning_rate=rate, beams=beams, pairs={k: len(v) for k, v in parts.items() if v})
     for name in ("valid", "test"):
         if parts[name]:
             began = time.time()
@@ -180,6 +182,7 @@ def finetune_seq2seq(
     models.save(seq2seq.pretrained, out.file("model"), overwrite=True)
     write_json(out.file("metrics.json"), metrics)
     loop.forget()
+    report_divergence(metrics, out.path)
     return metrics
 
 

@@ -15,6 +15,7 @@ from kexue_keras.models.similarity.pooling import POOLINGS
 from kexue_keras.tasks import report
 from kexue_keras.tasks.checkpoint import atomic, write_json
 from kexue_keras.tasks.corpus import warn_of_overlap
+from kexue_keras.tasks.loop import report_divergence
 from kexue_keras.tasks.running import compile_model, encode_texts, load_encoder, run_loop, say_unrepeatable
 from kexue_keras.tasks.similarity_heads import HEADS, measure_similarity
 from kexue_keras.training.randomness import repeatable_dropout
@@ -80,6 +81,7 @@ def finetune_similarity(recipe, folder):
         "main_metric": recipe.head.main_metric,
         "history": progress.history,
         "seconds": round(progress.seconds, 1),
+        **loop.remarks(),
     }
     for name in parts:
         values = cosines(name)
@@ -101,6 +103,7 @@ def finetune_similarity(recipe, folder):
         )
     )
     recipe.say("results in %s" % folder.path)
+    report_divergence(metrics, folder.path)
     return metrics
 
 
