@@ -40,8 +40,8 @@ class WindowOwner(object):
         K.set_value(self._owner, self._current)
         if pending:
             warnings.warn(
-                "%s gets other weights in the middle of a window; a new one begins, without the %d micro batches of the "
-                "old one. Train whole windows before you compile again, or call flush() where there is one"
+                "%s gets other weights in the middle of a window; a new one begins, without the %d micro batches of "
+                "the old one. Train whole windows before you compile again, or call flush() where there is one"
                 % (self.name, pending),
                 stacklevel=6,
             )

@@ -236,7 +236,7 @@ class Loop(object):
         vars(self.progress).update(meta["progress"])
         try:
             checkpoint.set_random_state(meta["random"], arrays["random"])
-        except (TypeError, ValueError, KeyError, OverflowError) as error:
+        except (TypeError, ValueError, LookupError, OverflowError, AttributeError) as error:
             raise no_point(self.point, "the state of the random numbers cannot be set (%s)" % error)
         return True
 

@@ -52,7 +52,8 @@ def train_steps(model, make_batch, *, steps, folder=None, facts=None, save_every
             name = nonfinite_weight(model.trainable_weights)
             if name is not None:
                 raise UserError(
-                    "the weights became NaN or infinite by step %d (%s); a lower learning_rate usually helps" % (step, name)
+                    "the weights became NaN or infinite by step %d (%s); a lower learning_rate usually helps"
+                    % (step, name)
                 )
         if folder and (step % save_every == 0 or step == steps):
             _save(model, folder, facts, step)

@@ -98,7 +98,9 @@ def test_training_goes_on_from_weights_that_a_callback_has_set():
     value = [np.full((3, 1), 5.0, "float32"), np.ones(1, "float32")]
     reset = callbacks.LambdaCallback(on_epoch_end=lambda epoch, _: epoch or fit.model.set_weights(value))
     begins = []
-    spy = callbacks.LambdaCallback(on_batch_begin=lambda batch, logs=None: begins.append(fit.model.get_weights()[0][0, 0]))
+    spy = callbacks.LambdaCallback(
+        on_batch_begin=lambda batch, logs=None: begins.append(fit.model.get_weights()[0][0, 0])
+    )
     fit([SwapAveragedWeights(), reset, spy], epochs=2)
     assert begins == [0.0] * 5 + [5.0] * 5
     assert difference(fit.model.get_weights(), value) == 0.0
@@ -123,7 +125,9 @@ def test_a_window_is_applied_before_the_validation_and_after_a_stop_within_an_ep
     fit = Fit(GradientAccumulation(AdamW(0.1), 2))
     history = fit([FlushAccumulation()], epochs=1)
     assert fit.loss() == pytest.approx(history["val_loss"][-1], rel=1e-6)
-    stop = callbacks.LambdaCallback(on_batch_end=lambda batch, logs=None: setattr(fit.model, "stop_training", batch == 2))
+    stop = callbacks.LambdaCallback(
+        on_batch_end=lambda batch, logs=None: setattr(fit.model, "stop_training", batch == 2)
+    )
     flush = FlushAccumulation()
     fit([stop, flush], valid=False)
     assert flush.flushed == 1 and int(K.get_value(fit.model.optimizer.iterations)) == 2
