@@ -20,6 +20,7 @@ from kexue_keras.backend.acceleration import (
     sessions_created,
 )
 from kexue_keras.backend.dtypes import widen
+from kexue_keras.backend.finite import nonfinite_weight
 from kexue_keras.backend.graphs import (
     control_flow_contexts,
     copy_op,
@@ -43,7 +44,13 @@ from kexue_keras.backend.stack import (
     set_seed,
     tf1,
 )
-from kexue_keras.backend.training_step import call_again, minimise_instead, train_function_options, train_step_nodes
+from kexue_keras.backend.training_step import (
+    call_again,
+    minimise_instead,
+    refuse_distribution,
+    train_function_options,
+    train_step_nodes,
+)
 
 __all__ = [
     "FunctionLoss",
@@ -67,10 +74,12 @@ __all__ = [
     "layer_calls",
     "metric_objects_load",
     "minimise_instead",
+    "nonfinite_weight",
     "nvidia_release",
     "op_definitions",
     "other_conditions",
     "quiet",
+    "refuse_distribution",
     "register",
     "registered",
     "rewritten_to_half",

@@ -7,6 +7,29 @@ import tensorflow as tf
 from kexue_keras.backend.stack import is_tf_keras, keras
 
 
+def refuse_distribution(model, owner):
+    """Raise if a model of tf.keras trains under a `tf.distribute` strategy, which leads its training past its methods.
+
+    Keras itself trains a copy of the graph for each replica then, and what changes the training function of the model
+    would silently do nothing. Keras 2.3.1 takes no notice of strategies and trains as ever.
+
+    Args:
+        model: Keras model, or None to look at the scope that is open alone.
+        owner: who refuses, for the message.
+
+    Raises:
+        NotImplementedError: there is a strategy, with what to do.
+    """
+    strategy = getattr(model, "_distribution_strategy", None)
+    if strategy is None and is_tf_keras and tf.distribute.has_strategy():
+        strategy = tf.distribute.get_strategy()
+    if strategy is not None:
+        raise NotImplementedError(
+            "%s does not run under %s, where Keras would train without it; build and compile the model outside of "
+            "strategy.scope() and use one device, or Horovod" % (owner, type(strategy).__name__)
+        )
+
+
 def train_step_nodes(model):
     """Names of the nodes that one training step of a compiled model computes; builds its graph if need be.
 
@@ -73,7 +96,7 @@ def _nodes(model):
     return nodes + [node for layer in inner for node in _nodes(layer)]
 
 
-def minimise_instead(model, objective, metric):
+def minimise_instead(model, objective, metric, owner):
     """Let a model's training minimise another loss than that of `compile`; evaluate and predict stay as they are.
 
     While training, the value shown as `loss` is that of the new loss. Keras makes its training function when it is
@@ -83,20 +106,23 @@ def minimise_instead(model, objective, metric):
         model: Keras model trained in graph mode.
         objective: function(scalar loss of the compiled model) -> (loss to minimise, loss to show beside it).
         metric: name of the second one; while evaluating it is the compiled loss.
+        owner: the technique, for messages.
 
     Returns:
         function without arguments that puts everything back.
 
     Raises:
         RuntimeError: the model trains eagerly.
+        NotImplementedError: it trains under a `tf.distribute` strategy; also by `compile`, later.
     """
+    refuse_distribution(model, owner)
     if not hasattr(model, "_make_train_function"):
         raise RuntimeError(
             "the model trains eagerly, so its loss cannot be taken apart; call "
             "tf.compat.v1.disable_eager_execution() before anything else, or use TensorFlow 1.15"
         )
     mean = keras.metrics.Mean(name=metric)
-    kept = {name: getattr(model, name) for name in ("_make_train_function", "_make_test_function")}
+    kept = {name: getattr(model, name) for name in ("_make_train_function", "_make_test_function", "compile")}
     kept["_get_training_eval_metrics"] = model._get_training_eval_metrics
     evaluating = []
 
@@ -130,6 +156,10 @@ def minimise_instead(model, objective, metric):
             if minimiser.loss is not None:
                 vars(model)["total_loss"] = minimiser.loss
 
+    def compile_on_one_device(*args, **kwargs):
+        kept["compile"](*args, **kwargs)
+        refuse_distribution(model, owner)
+
     def make_test_function():
         evaluating.append(True)
         try:
@@ -162,6 +192,7 @@ def minimise_instead(model, objective, metric):
         {
             "_make_train_function": make_train_function,
             "_make_test_function": make_test_function,
+            "compile": compile_on_one_device,
             "_get_training_eval_metrics": get_training_eval_metrics,
         }
     )

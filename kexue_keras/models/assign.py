@@ -23,7 +23,7 @@ def load_weights(transformer, checkpoint, *, source, missing="error"):
         list of variable names that were not found (empty unless missing='initialise').
 
     Raises:
-        WeightsError: variables are absent or have other shapes.
+        WeightsError: variables are absent, have other shapes, or hold NaN.
     """
     mapping = {transformer.prefixed(k): v for k, v in transformer.variable_mapping().items()}
     pairs, absent, misshapen = [], [], []
@@ -42,6 +42,11 @@ def load_weights(transformer, checkpoint, *, source, missing="error"):
             check_floats(source, {name: value})
             if K.int_shape(weight) != np.shape(value):
                 misshapen.append("%s: the model has %s, the file %s" % (name, K.int_shape(weight), np.shape(value)))
+            if np.asarray(value).dtype.kind == "f" and not np.isfinite(value).all():
+                raise WeightsError(
+                    "%s: %s holds NaN or infinity; nothing was loaded. The training that wrote it has diverged, or the "
+                    "file is damaged: take an earlier one" % (source, name)
+                )
             pairs.append((weight, value))
     if misshapen and not transformer.autoresize_weights:
         raise WeightsError(

@@ -8,7 +8,9 @@ import tensorflow as tf
 
 from kexue_keras.backend import K, get_session, keras, register
 from kexue_keras.optimizers import gradients as grads
+from kexue_keras.optimizers.averaging import own_weights_in
 from kexue_keras.optimizers.base import Wrapper, chain
+from kexue_keras.optimizers.windows import WindowOwner
 
 
 def check_steps(steps):
@@ -27,7 +29,8 @@ class GradientAccumulation(Wrapper):
     G = (1/k) sum_i g_i ('mean'), sum_i g_i ('sum') or sum_i n_i g_i / sum_i n_i ('weighted'), all g_i at the same
     weights; then one step of the inner optimizer with G. In between the inner optimizer does not run at all:
     weights, its slots and `iterations` (which counts real updates) stay as they are. Sparse gradients of embeddings
-    are scatter-added into the buffer. Clipping acts on G. It has to be the outermost wrapper.
+    are scatter-added into the buffer. Clipping acts on G. It has to be the outermost wrapper. A window belongs to the
+    weights that it began with: compiled with others, it begins anew, with a warning if micro batches are lost by that.
 
     Args:
         optimizer: instance, of this package, of Keras or of bert4keras.
@@ -71,8 +74,8 @@ class GradientAccumulation(Wrapper):
         self.mode = mode
         self.micro_weight = micro_weight
         self.skip_nonfinite = bool(skip_nonfinite)
-        self._params = None
-        self._flush_op = None
+        self._window = WindowOwner(type(self).__name__)
+        self._flush_ops = {}
 
     @property
     def micro_step(self):
@@ -92,12 +95,15 @@ class GradientAccumulation(Wrapper):
             self.add_state("skipped", dtype="int64")
         for p in params:
             self.add_state("buffer", p, dtype="float32" if K.dtype(p) == "float16" else None)
+        if self._window.begin(params, self.micro_step):
+            self.reset()
 
     def update(self, gradients, params):
-        self._params, self._flush_op = params, None
+        self._flush_ops.pop(tuple(map(id, params)), None)
         n = tf.identity(self.micro_step) + 1
         buffers = [self.state("buffer", p) for p in params]
-        added = self._add(gradients, buffers)
+        with tf.control_dependencies([self._window.claim(params, n - 1)]):
+            added = self._add(gradients, buffers)
         with tf.control_dependencies(added):
             full = tf.greater_equal(n, self.steps)
             step = tf.cond(full, lambda: self._apply(buffers, params, n), tf.no_op)
@@ -156,26 +162,26 @@ class GradientAccumulation(Wrapper):
         Returns:
             int: how many micro batches were applied, 0 if the window was empty.
         """
-        left = int(K.get_value(self.micro_step)) if self._params else 0
+        left = int(K.get_value(self.micro_step)) if self._built else 0
         if not left:
             return 0
-        if self._flush_op is None:
-            buffers = [self.state("buffer", p) for p in self._params]
-            with self._params[0].graph.as_default():
+        params = self._window.params
+        key = tuple(map(id, params))
+        if key not in self._flush_ops:
+            buffers = [self.state("buffer", p) for p in params]
+            with params[0].graph.as_default():
                 count = tf.identity(self.micro_step)
                 with tf.control_dependencies([count]):
-                    step = self._apply(buffers, self._params, count)
+                    step = self._apply(buffers, list(params), count)
                 with tf.control_dependencies([step]):
-                    self._flush_op = tf.group(self.micro_step.assign(0, read_value=False))
-        get_session().run(self._flush_op)
+                    self._flush_ops[key] = tf.group(self.micro_step.assign(0, read_value=False))
+        get_session().run(self._flush_ops[key])
         return left
 
     def reset(self):
         """Throw away what the unfinished window holds."""
-        if self._params:
-            kept = [self.skipped] if self.skip_nonfinite else []
-            window = [v for v in self.own_weights if not any(v is k for k in kept)]
-            K.batch_set_value([(v, np.zeros(K.int_shape(v))) for v in window])
+        window = [v for (label, _), (v, _) in self._state.items() if label != "skipped"]
+        K.batch_set_value([(v, np.zeros(K.int_shape(v))) for v in window])
 
     def get_config(self):
         return dict(super().get_config(), steps=self.steps, mode=self.mode, skip_nonfinite=self.skip_nonfinite)
@@ -184,6 +190,10 @@ class GradientAccumulation(Wrapper):
 @register
 class FlushAccumulation(keras.callbacks.Callback):
     """Applies the ragged last window of a `GradientAccumulation`.
+
+    Where there is validation data, an epoch's window is applied before it, so that what is measured is what callbacks
+    such as `ModelCheckpoint` keep. A window that is left over when another callback stops training at the end of an
+    epoch is thrown away: `EarlyStopping` may have put other weights into the model than those of its gradients.
 
     Args:
         when: 'epoch' (at the end of each epoch, so that each epoch's data is used in full) or 'train' (once).
@@ -209,6 +219,7 @@ class FlushAccumulation(keras.callbacks.Callback):
             raise ValueError("when is %r; choose 'epoch' or 'train'" % (when,))
         self.when = when
         self.flushed = 0
+        self._training = self._stopped_in_batch = False
 
     def _accumulation(self):
         for optimizer in chain(self.model.optimizer):
@@ -219,12 +230,37 @@ class FlushAccumulation(keras.callbacks.Callback):
             "momentum cannot be flushed, its window is carried on" % type(self.model.optimizer).__name__
         )
 
+    def _flush(self):
+        # SwapAveragedWeights may have put the averages into the model already.
+        with own_weights_in(self.model):
+            self.flushed += self._accumulation().flush()
+
+    def _flush_or_forget(self):
+        if getattr(self.model, "stop_training", False) and not self._stopped_in_batch:
+            self._accumulation().reset()
+        else:
+            self._flush()
+
+    def set_params(self, params):
+        # Keras calls it once for each fit and each evaluate, not for the validation within a fit.
+        super().set_params(params)
+        self._training = False
+
     def on_train_begin(self, logs=None):
         self._accumulation()
+        self._training, self._stopped_in_batch = True, False
+
+    def on_batch_end(self, batch, logs=None):
+        self._stopped_in_batch = bool(getattr(self.model, "stop_training", False))
+
+    def on_test_begin(self, logs=None):
+        if self._training and self.when == "epoch":
+            self._flush()
 
     def on_epoch_end(self, epoch, logs=None):
         if self.when == "epoch":
-            self.flushed += self._accumulation().flush()
+            self._flush_or_forget()
 
     def on_train_end(self, logs=None):
-        self.flushed += self._accumulation().flush()
+        self._training = False
+        self._flush_or_forget()

@@ -147,6 +147,7 @@ class AdamW(Optimizer):
         for p in params:
             self.add_state("m", p)
             self.add_state("v", p)
+        self.admit(params, self.iterations, keep_age=True)
 
     def decays(self, param):
         """Whether this variable decays."""
@@ -169,15 +170,17 @@ class AdamW(Optimizer):
     def update(self, gradients, params):
         step = tf.identity(self.iterations) + 1
         lr = self.read_learning_rate()
-        first, second = bias_corrections(step, self.beta_1, self.beta_2)
+        # One for each parameter: the moments of one that came later are younger than the optimizer.
+        first, second = bias_corrections(self.arrivals.ages(params, step), self.beta_1, self.beta_2)
         if not self.bias_correction:
-            first = second = tf.constant(1.0, tf.float64)
+            first = second = tf.ones_like(first)
         # sqrt(v / c) + eps = (sqrt(v) + eps sqrt(c)) / sqrt(c): the correction moves into the rate and epsilon,
         # so that the fused kernel of Adam computes the textbook form.
         rate = tf.cast(lr, tf.float64) * tf.sqrt(second) / first
         epsilon = self.epsilon * tf.sqrt(second)
         ops = []
-        for g, p in zip(self.clipped(gradients), params):
+        by_param = zip(*(tf.unstack(x, num=len(params)) for x in (first, second, rate, epsilon)))
+        for g, p, (first, second, rate, epsilon) in zip(self.clipped(gradients), params, by_param):
             g = tf.cast(grads.dense(g, p), p.dtype.base_dtype)
             if self.adapts(p):
                 ops.append(self._adapted_step(g, p, lr, first, second))

@@ -37,17 +37,26 @@ Rules. A gradient may be `tf.IndexedSlices`: use `kexue_keras.optimizers.gradien
 All ops that `update` makes wait for all gradients by themselves, so a weight may be written at once.
 `update` may be built a second time for the same parameters (`flush`): take state with `self.state(label, p)`, and
 make none in `update`. `get_config` of a subclass adds its own arguments to `super().get_config()`.
+
+Parameters may come later than the first update (unfrozen layers, the model of the next fold), and a slot of theirs is
+zero then, whatever the counter says. A rule for which that makes a difference calls `self.admit(params, counter)` in
+`create_state` and goes by `self.arrivals.ages(params, count)`, the updates that each parameter has seen.
 """
 
+import numpy as np
 import tensorflow as tf
 
-from kexue_keras.backend import K, is_tf_keras, keras, tf1
+from kexue_keras.backend import K, is_tf_keras, keras
 from kexue_keras.optimizers import gradients as grads
-
-if is_tf_keras:
-    from kexue_keras.optimizers import tf_keras_adapter as adapter
-else:
-    from kexue_keras.optimizers import keras_adapter as adapter
+from kexue_keras.optimizers.arrivals import Arrivals, same
+from kexue_keras.optimizers.inner import (  # noqa: F401  (chain: for those who look for it here)
+    adapter,
+    chain,
+    check_instance,
+    check_order,
+    repaired,
+    warn_of_one_counter,
+)
 
 
 class Optimizer(adapter.StackOptimizer):
@@ -68,6 +77,9 @@ class Optimizer(adapter.StackOptimizer):
     def __init__(self, learning_rate=None, *, name=None):
         super().__init__(name=name)
         self._state = {}
+        # Keys of the state of the parameters that are trained now, and while `create_state` runs those it asks for.
+        self._state_keys, self._asked_keys = [], None
+        self.arrivals = None
         self._built = False
         if learning_rate is not None:
             if isinstance(learning_rate, (int, float)) and not learning_rate >= 0:
@@ -86,6 +98,8 @@ class Optimizer(adapter.StackOptimizer):
             value: number for a scalar, default 0; a variable begins as zeros.
         """
         key = (label, None if param is None else id(param))
+        if self._asked_keys is not None:
+            self._asked_keys.append(key)
         if key not in self._state:
             name = "%s/%s" % (type(self).__name__, label)
             with tf.init_scope():
@@ -108,15 +122,43 @@ class Optimizer(adapter.StackOptimizer):
             )
         return self._state[key][0]
 
+    def states(self, label):
+        """List of (parameter, variable) of the state `label` of all parameters that are trained now."""
+        found = [self._state[key] for key in self._state_keys if key[0] == label]
+        return [(param, variable) for variable, param in found]
+
+    def admit(self, params, counter, *, keep_age=False):
+        """Keep the counter at which each parameter joined; for `create_state`. See `Arrivals`."""
+        if self.arrivals is None:
+            self.arrivals = Arrivals("%s/arrivals" % type(self).__name__, keep_age=keep_age)
+        self.arrivals.admit(params, counter)
+
     @property
     def own_weights(self):
-        """State of this optimizer alone, in the order in which it was made."""
-        return [variable for variable, _ in self._state.values()]
+        """State of this optimizer alone for the parameters trained now, in the order in which `create_state` asks."""
+        return [variable for variable, arrivals in self._own_slots() if arrivals is None or arrivals.late]
+
+    def _own_slots(self):
+        """List of (variable, None); for one that is saved only where it is needed, its `Arrivals` instead of None."""
+        others = [key for key in self._state if key[1] is None and key not in self._state_keys]
+        slots = [(self._state[key][0], None) for key in others + self._state_keys]
+        if self.arrivals is not None and self.arrivals.variable is not None:
+            slots.append((self.arrivals.variable, self.arrivals))
+        return slots
+
+    def weight_slots(self):
+        """`_own_slots` of the whole chain of optimizers, the counter of updates included."""
+        return [(self.iterations, None)] + self._own_slots()
 
     @property
     def weights(self):
-        """Counter and state, empty before the first training graph is built."""
-        return [self.iterations] + self.own_weights if self._built else []
+        """Counter and state, empty before the first training graph is built.
+
+        The state is that of the parameters trained now, in the order in which a fresh process would make it: slots of
+        layers that have been frozen since, or of the model of another fold, are not among them.
+        """
+        slots = self.weight_slots() if self._built else []
+        return [variable for variable, arrivals in slots if arrivals is None or arrivals.late]
 
     @weights.setter
     def weights(self, value):
@@ -125,6 +167,43 @@ class Optimizer(adapter.StackOptimizer):
 
     def variables(self):
         return self.weights
+
+    def set_weights(self, weights):
+        """Set what `get_weights` gave, of this optimizer or of one like it in another process.
+
+        Args:
+            weights: list of arrays.
+
+        Raises:
+            ValueError: another number of arrays, or other shapes; nothing is set then.
+        """
+        values, pairs, late = list(weights), [], []
+        for variable, arrivals in self.weight_slots() if self._built else ():
+            shape = K.int_shape(variable)
+            if arrivals is not None:
+                late.append((arrivals, bool(values) and arrivals.fits(values[0])))
+                if not late[-1][1]:
+                    pairs.append((variable, np.zeros(shape, "int64")))
+                    continue
+            if not values or np.shape(values[0]) != shape:
+                break
+            pairs.append((variable, values.pop(0)))
+        else:
+            if not values:
+                K.batch_set_value(pairs)
+                for arrivals, is_late in late:
+                    arrivals.late = is_late
+                return
+        raise ValueError(
+            "these %d arrays are not the weights of %s, which has %d: %s; they belong to other optimizers, or to a "
+            "model with other trainable weights"
+            % (
+                len(weights),
+                type(self).__name__,
+                len(self.weights),
+                ", ".join(str(K.int_shape(w)) for w in self.weights[:8]) or "none before the first training graph",
+            )
+        )
 
     # One step
 
@@ -135,7 +214,9 @@ class Optimizer(adapter.StackOptimizer):
         """Make the state, outside of any tf.cond; safe to repeat."""
         with tf.init_scope():
             self.iterations
+            self._asked_keys = []
             self.create_state(params)
+        self._state_keys, self._asked_keys = list(dict.fromkeys(self._asked_keys)), None
         self._built = True
 
     def update(self, gradients, params):
@@ -186,6 +267,9 @@ class Wrapper(Optimizer):
         if is_tf_keras:
             self._track_trackable(optimizer, "optimizer")
 
+    # What the inner optimizer was last built for, if it is Keras' or bert4keras'.
+    _foreign_params = None
+
     @property
     def always_updates(self):
         return getattr(self.optimizer, "always_updates", True)
@@ -206,20 +290,20 @@ class Wrapper(Optimizer):
     def iterations(self):
         return self.optimizer.iterations
 
-    @property
-    def weights(self):
-        return self.own_weights + list(self.optimizer.weights) if self._built else []
-
-    @weights.setter
-    def weights(self, value):
-        pass
+    def weight_slots(self):
+        inner = self.optimizer
+        slots = inner.weight_slots() if isinstance(inner, Optimizer) else [(w, None) for w in inner.weights]
+        return self._own_slots() + slots
 
     def build(self, params):
         super().build(params)
         if isinstance(self.optimizer, Optimizer):
             self.optimizer.build(params)
-        else:
-            adapter.prepare(self.optimizer, params)
+            return
+        if self._foreign_params is not None and not same(params, self._foreign_params):
+            warn_of_one_counter(self.optimizer)
+        self._foreign_params = tuple(params)
+        adapter.prepare(self.optimizer, params)
 
     def inner_update(self, gradients, params):
         """One step of the inner optimizer with these gradients, as an op."""
@@ -287,62 +371,3 @@ class Wrapper(Optimizer):
         optimizer = keras.optimizers.deserialize(dict(config.pop("optimizer")), custom_objects=custom_objects)
         # By name, since Horovod's subclass takes keyword arguments alone.
         return cls(optimizer=optimizer, **config)
-
-
-def chain(optimizer):
-    """The optimizer and all that it wraps, from the outside in."""
-    while optimizer is not None:
-        yield optimizer
-        optimizer = optimizer.__dict__.get("optimizer", optimizer.__dict__.get("_optimizer"))
-
-
-def check_instance(optimizer, owner):
-    """Raise TypeError, with what to do, unless `optimizer` is an optimizer instance of this Keras."""
-    if isinstance(optimizer, type):
-        raise TypeError(
-            "%s takes an optimizer instance, not the class %s; write %s(%s(...), ...)"
-            % (owner, optimizer.__name__, owner, optimizer.__name__)
-        )
-    native = isinstance(optimizer, tf1.train.Optimizer) or type(optimizer).__name__ == "TFOptimizer"
-    if native or not isinstance(optimizer, adapter.KerasOptimizer):
-        this = "tf.keras (TF_KERAS=1)" if is_tf_keras else "Keras 2.3.1 (TF_KERAS=0)"
-        raise TypeError(
-            "%s takes an optimizer of %s, not %r of %s; use kexue_keras.optimizers.AdamW or one of keras.optimizers"
-            % (owner, this, type(optimizer).__name__, type(optimizer).__module__)
-        )
-
-
-def check_order(wrapper, optimizer):
-    """Raise ValueError where wrapping `optimizer` in `wrapper` makes no sense."""
-    owner = type(wrapper).__name__
-    for inner in chain(optimizer):
-        name = type(inner).__name__
-        accumulates = not getattr(inner, "always_updates", True)
-        if getattr(inner, "grad_accum_steps", None) is not None:
-            raise ValueError(
-                "%s is bert4keras' gradient accumulation, which drops micro batches and is not saved; wrap the plain "
-                "optimizer in kexue_keras.optimizers.GradientAccumulation instead" % name
-            )
-        if name == "LossScale":
-            raise ValueError(
-                "LossScale has to be the outermost wrapper, but stands inside %s, which would then see scaled "
-                "gradients; write LossScale(%s(...))" % (owner, owner)
-            )
-        if getattr(wrapper, "outermost", False) and (accumulates or getattr(inner, "outermost", False)):
-            raise ValueError(
-                "accumulation inside accumulation: %s round %s; use one of them with the product of both `steps`"
-                % (owner, name)
-            )
-        if getattr(inner, "outermost", False):
-            raise ValueError(
-                "%s has to be the outermost wrapper, but stands inside %s, which would then act on every micro batch; "
-                "write %s(%s(...), ...)" % (name, owner, name, owner)
-            )
-
-
-def repaired(optimizer):
-    """bert4keras' AdaFactor makes a new rate variable at each access, so that no callback reaches it; keep one."""
-    if any(c.__name__ == "AdaFactorBase" for c in type(optimizer).__mro__):
-        if optimizer._learning_rate is not None and not hasattr(optimizer, "__learning_rate"):
-            setattr(optimizer, "__learning_rate", optimizer.learning_rate)
-    return optimizer

@@ -17,7 +17,8 @@ class Lookahead(Wrapper):
 
     The slow weights begin as a copy of the weights before the first update, so set or load the weights before
     training; after loading others into a model that has already been trained, call `reset()`. They are saved with the
-    optimizer. Counts real updates.
+    optimizer. Counts real updates. A weight that is trained later than others (unfrozen, or of another model) begins
+    with a copy of what it is then.
 
     Args:
         optimizer: instance, of this package, of Keras or of bert4keras.
@@ -48,16 +49,20 @@ class Lookahead(Wrapper):
         self.add_state("count", dtype="int64")
         for p in params:
             self.add_state("slow", p)
+        self.admit(params, self.state("count"))
 
     def update(self, gradients, params):
         counter = self.state("count")
         slow = [self.state("slow", p) for p in params]
         count = tf.identity(counter)
-        begin = tf.cond(
-            tf.equal(count, 0),
-            lambda: tf.group(*[s.assign(p.read_value(), read_value=False) for s, p in zip(slow, params)]),
-            tf.no_op,
-        )
+        new = tf.equal(self.arrivals.ages(params, count), 0)
+
+        def copy():
+            is_new = tf.unstack(new, num=len(params))
+            values = [tf.where(n, p.read_value(), s.read_value()) for n, s, p in zip(is_new, slow, params)]
+            return tf.group(*[s.assign(value, read_value=False) for s, value in zip(slow, values)])
+
+        begin = tf.cond(tf.reduce_any(new), copy, tf.no_op)
 
         def exchange():
             ops = []
@@ -82,6 +87,7 @@ class Lookahead(Wrapper):
         """Let the slow weights begin again as a copy of the present ones."""
         if self._built:
             K.set_value(self.state("count"), 0)
+            self.arrivals.reset()
 
     def get_config(self):
         return dict(super().get_config(), steps=self.steps, slow_step=self.slow_step)

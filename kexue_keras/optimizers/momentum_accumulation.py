@@ -20,6 +20,7 @@ from kexue_keras.optimizers.adamw import (
     matches,
 )
 from kexue_keras.optimizers.base import Optimizer, check_instance
+from kexue_keras.optimizers.windows import WindowOwner
 
 _NESTEROV = (
     "Nesterov momentum steps along beta m + (1 - beta) g with g the mean gradient of this window alone, which cannot "
@@ -64,6 +65,7 @@ class _MomentumAccumulation(Optimizer):
         super().__init__(learning_rate, name=name)
         self.weight_decay = float(weight_decay)
         self.exclude_from_weight_decay = as_patterns(exclude_from_weight_decay, "exclude_from_weight_decay")
+        self._window = WindowOwner(type(self).__name__)
 
     @property
     def micro_step(self):
@@ -75,11 +77,14 @@ class _MomentumAccumulation(Optimizer):
         for p in params:
             for label in self.slots:
                 self.add_state(label, p)
+        if self._window.begin(params, self.micro_step):
+            K.set_value(self.micro_step, 0)
 
     def update(self, gradients, params):
         n = tf.identity(self.micro_step)
         begins, ends = tf.equal(n, 0), tf.equal(n, self.steps - 1)
-        decayed = tf.cond(begins, lambda: self._decay(params), tf.no_op)
+        with tf.control_dependencies([self._window.claim(params, n)]):
+            decayed = tf.cond(begins, lambda: self._decay(params), tf.no_op)
         with tf.control_dependencies([decayed]):
             added = [op for g, p in zip(gradients, params) for op in self._add(g, p)]
         with tf.control_dependencies(added):
@@ -260,13 +265,18 @@ class MomentumAccumulationAdamW(_MomentumAccumulation):
         self.layer_adaptation = bool(layer_adaptation)
         self.exclude_from_layer_adaptation = as_patterns(exclude_from_layer_adaptation, "exclude_from_layer_adaptation")
 
+    def create_state(self, params):
+        super().create_state(params)
+        self.admit(params, self.iterations, keep_age=True)
+
     def steps_of(self, params):
         lr = self.read_learning_rate()
-        first, second = bias_corrections(tf.identity(self.iterations) + 1, self.beta_1, self.beta_2)
+        ages = self.arrivals.ages(params, tf.identity(self.iterations) + 1)
+        first, second = bias_corrections(ages, self.beta_1, self.beta_2)
         if not self.bias_correction:
-            first = second = tf.constant(1.0, tf.float64)
+            first = second = tf.ones_like(first)
         ops = []
-        for p in params:
+        for p, first, second in zip(params, *(tf.unstack(x, num=len(params)) for x in (first, second))):
             dtype = p.dtype.base_dtype
             m = self.state("m", p).read_value() / tf.cast(first, dtype)
             v = self.state("v", p).read_value() / tf.cast(second, dtype)

@@ -19,6 +19,7 @@ from kexue_keras.tasks.classifier import Classifier
 from kexue_keras.tasks.corpus import read_parts
 from kexue_keras.tasks.fingerprints import check_readable_again
 from kexue_keras.tasks.heads import HEADS, build_classifier
+from kexue_keras.tasks.loop import report_divergence
 from kexue_keras.tasks.options import make_options
 from kexue_keras.tasks.recipe import Recipe
 from kexue_keras.tasks.running import compile_model, encode_texts, load_encoder, run_loop, say_unrepeatable
@@ -74,7 +75,9 @@ def finetune(model=None, data=None, out=None, *, say=print, **options):
     with folder.claimed(resume=options.resume, overwrite=options.overwrite, inputs=inputs, check_same=check) as done:
         if done:
             say("%s is finished already; nothing to do" % folder.home)
-            return read_settings(folder.file("metrics.json"), METRICS, error=UserError)
+            metrics = read_settings(folder.file("metrics.json"), METRICS, error=UserError)
+            report_divergence(metrics, folder)
+            return metrics
         return TASKS[options.task](recipe, folder)
 
 
@@ -147,6 +150,7 @@ def _finish(recipe, folder, loop, progress):
         "main_metric": recipe.head.main_metric,
         "history": progress.history,
         "seconds": round(progress.seconds, 1),
+        **loop.remarks(),
         "majority": majority(recipe),
     }
     last = "test" if recipe.test is not None else "valid"
@@ -166,7 +170,6 @@ def _finish(recipe, folder, loop, progress):
     report.draw_curves(folder.file("curves.png"), progress.losses, progress.history, recipe.head.main_metric)
     write_json(folder.file("metrics.json"), metrics)
     loop.forget()
-    folder.finish()
     shown = metrics[last]
     recipe.say(
         "%s: accuracy %.4f (95%% interval %.4f to %.4f), macro F1 %.4f, micro F1 %.4f on %d texts; best epoch %d of %d"
@@ -182,6 +185,8 @@ def _finish(recipe, folder, loop, progress):
             len(progress.history),
         )
     )
+    report_divergence(metrics, folder)
+    folder.finish()
     recipe.say("results in %s" % folder.home)
     return metrics
 

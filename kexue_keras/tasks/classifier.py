@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from kexue_keras.backend import keras
+from kexue_keras.backend import keras, nonfinite_weight
 from kexue_keras.data import BucketedBatches, UserError, checked_texts, encode
 from kexue_keras.models.lengths import checked_length, positions_of
 from kexue_keras.schemas.messages import is_wrong
@@ -47,7 +47,7 @@ class Classifier(object):
             `Classifier`.
 
         Raises:
-            UserError: no such run, one that is not finished, or whose files were changed.
+            UserError: no such run, one that is not finished, whose files were changed, or whose weights are NaN.
         """
         folder = RunFolder(run)
         if folder.is_run and not os.path.exists(folder.file("model.h5")):
@@ -65,6 +65,13 @@ class Classifier(object):
                 else "; the run was made on the stack %s: %s" % (made, STACKS[made])
             )
             raise UserError("cannot be loaded (%s)%s" % (error, hint), path=folder.file("model.h5"))
+        name = nonfinite_weight(model.weights)
+        if name is not None:
+            raise UserError(
+                "its weights are NaN or infinite (%s), so it can answer nothing; train again with a lower "
+                "--learning-rate" % name,
+                path=folder.file("model.h5"),
+            )
         options = make_options(**config["options"])
         _check(config, options, model, folder.file("config.json"))
         return cls(

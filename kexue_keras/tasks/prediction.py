@@ -10,7 +10,7 @@ from kexue_keras.errors import printable
 from kexue_keras.files import atomic, describe
 from kexue_keras.tasks.classifier import Classifier
 from kexue_keras.tasks.options import make_options
-from kexue_keras.tasks.progress import in_parts
+from kexue_keras.tasks.parts import in_parts
 from kexue_keras.tasks.report import join, join_probabilities, one_line
 from kexue_keras.tasks.runs import RunFolder
 from kexue_keras.tasks.similarity import load_similarity

@@ -92,6 +92,11 @@ class RunFolder(object):
         return isinstance(config, dict) and set(self.keys) <= set(config)
 
     @property
+    def replaces(self):
+        """Whether this run is to take the place of one that is there."""
+        return self.path != self.home
+
+    @property
     def is_finished(self):
         """Whether the run in it went to its end."""
         return self._is_finished(self.path)

@@ -24,7 +24,7 @@ from kexue_keras.schemas import METRICS, SEQ2SEQ_RUN, read_settings
 from kexue_keras.schemas.messages import shown
 from kexue_keras.tasks.checkpoint import write_json
 from kexue_keras.tasks.fingerprints import check_fingerprints, check_readable_again, fingerprint, fingerprints
-from kexue_keras.tasks.loop import Loop
+from kexue_keras.tasks.loop import Loop, report_divergence
 from kexue_keras.tasks.recipe import Batch
 from kexue_keras.tasks.runs import RunFolder, check_stack, surroundings
 from kexue_keras.tasks.seq2seq import LEARNING_RATES, load_seq2seq
@@ -166,7 +166,9 @@ def finetune_seq2seq(
     inputs = [path for path in [model] + list(files.values()) if isinstance(path, str)]
     with out.claimed(resume=resume, overwrite=overwrite, inputs=inputs, check_same=check_same) as done:
         if done:
-            return read_settings(out.file("metrics.json"), METRICS, error=UserError)
+            metrics = read_settings(out.file("metrics.json"), METRICS, error=UserError)
+            report_divergence(metrics, out)
+            return metrics
         options = types.SimpleNamespace(
             epochs=epochs, batch_size=batch_size, seed=seed, quiet=quiet, save_every=save_every, resume=resume
         )
@@ -194,7 +196,7 @@ def _train(model, parts, out, config, build, options, say):
         say("going on after epoch %d, batch %d" % (loop.progress.epoch, loop.progress.batch))
     progress = loop.run()
     metrics = {"best_epoch": progress.best["epoch"], "history": progress.history, "seconds": round(progress.seconds, 1)}
-    metrics.update(learning_rate=options.learning_rate, beams=options.beams)
+    metrics.update(loop.remarks(), learning_rate=options.learning_rate, beams=options.beams)
     metrics.update(pairs={k: len(v) for k, v in parts.items() if v})
     for name in ("valid", "test"):
         if parts[name]:
@@ -207,6 +209,7 @@ def _train(model, parts, out, config, build, options, say):
     models.save(seq2seq.pretrained, out.cleared("model"))
     write_json(out.file("metrics.json"), metrics)
     loop.forget()
+    report_divergence(metrics, out)
     out.finish()
     return metrics
 

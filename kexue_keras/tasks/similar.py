@@ -10,7 +10,7 @@ from kexue_keras.errors import as_unicode
 from kexue_keras.models.load import is_t5
 from kexue_keras.models.similarity import SentenceEncoder, SimilarQuestions, VectorIndex
 from kexue_keras.models.similarity.encoder import SETTINGS
-from kexue_keras.tasks.progress import in_parts
+from kexue_keras.tasks.parts import in_parts
 from kexue_keras.tasks.report import one_line
 
 # Texts of the corpus between two steps of the progress bar.

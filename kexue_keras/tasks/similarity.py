@@ -17,6 +17,7 @@ from kexue_keras.models.similarity.pooling import POOLINGS
 from kexue_keras.tasks import report
 from kexue_keras.tasks.checkpoint import write_json
 from kexue_keras.tasks.corpus import warn_of_overlap
+from kexue_keras.tasks.loop import report_divergence
 from kexue_keras.tasks.running import compile_model, encode_texts, load_encoder, run_loop, say_unrepeatable
 from kexue_keras.tasks.similarity_heads import HEADS, measure_similarity, one_class
 from kexue_keras.training.randomness import repeatable_dropout
@@ -82,6 +83,7 @@ def finetune_similarity(recipe, folder):
         "main_metric": recipe.head.main_metric,
         "history": progress.history,
         "seconds": round(progress.seconds, 1),
+        **loop.remarks(),
     }
     for name in parts:
         values = cosines(name)
@@ -91,7 +93,6 @@ def finetune_similarity(recipe, folder):
     report.draw_curves(folder.file("curves.png"), progress.losses, progress.history, recipe.head.main_metric)
     write_json(folder.file("metrics.json"), metrics)
     loop.forget()
-    folder.finish()
     recipe.say(
         "%s: Spearman %.4f, Pearson %.4f on %d pairs; best epoch %d of %d"
         % (
@@ -103,6 +104,8 @@ def finetune_similarity(recipe, folder):
             len(progress.history),
         )
     )
+    report_divergence(metrics, folder)
+    folder.finish()
     recipe.say("results in %s" % folder.home)
     return metrics
 

@@ -7,10 +7,11 @@ import time
 
 import numpy as np
 
-from kexue_keras.backend import K
+from kexue_keras.backend import K, nonfinite_weight
 from kexue_keras.data import UserError
 from kexue_keras.files import FolderLock, remove_leftovers
 from kexue_keras.tasks import checkpoint
+from kexue_keras.tasks.progress import check_arrays, is_count, no_point
 
 POINT = "checkpoint.npz"
 
@@ -32,7 +33,8 @@ def train_steps(model, make_batch, *, steps, folder=None, facts=None, save_every
         list of float, the loss of each step done here.
 
     Raises:
-        UserError: a loss that is not finite, a point of another run in `folder`, or another process at work there.
+        UserError: a loss or weights that are not finite (the last point saved before is still there), a point in
+            `folder` that is of another run or cannot be, or another process at work there.
     """
     facts = dict(facts or {}, steps=steps)
     with _held(folder):
@@ -67,6 +69,13 @@ def _train(model, make_batch, step, steps, folder, facts, save_every, after_step
         if say and step % 50 == 0:
             speed = (time.time() - began) / len(losses)
             say("step %d of %d: loss %.3f, %.2f s a step" % (step, steps, np.mean(losses[-50:]), speed))
+        if step == steps or (folder is not None and step % save_every == 0):
+            name = nonfinite_weight(model.trainable_weights)
+            if name is not None:
+                raise UserError(
+                    "the weights became NaN or infinite by step %d (%s); a lower learning_rate usually helps"
+                    % (step, name)
+                )
         if folder is not None and (step % save_every == 0 or step == steps):
             _save(model, folder, facts, step)
         if after_step is not None:
@@ -85,11 +94,20 @@ def _restore(model, make_batch, folder, facts):
     if not os.path.exists(path):
         return 0
     arrays, meta = checkpoint.load_arrays(path)
-    step = meta.pop("step")
+    step = meta.pop("step", None) if isinstance(meta, dict) else None
     if meta != facts:
         raise UserError("holds a point of another run (%s, not %s); give another folder" % (meta, facts), path=path)
+    if not is_count(step) or not 1 <= step <= facts["steps"]:
+        raise no_point(path, "it stands after step %.60r of %d" % (step, facts["steps"]))
+    weights = checkpoint.from_numbered("model", arrays)
+    check_arrays(weights, K.batch_get_value(model.trainable_weights), path=path)
+    if not all(np.isfinite(w).all() for w in weights):
+        raise no_point(path, "its weights are NaN or infinite")
     # Keras makes an optimizer's variables at its first step. What this step does is overwritten below.
     model.train_on_batch(*make_batch(0))
-    model.optimizer.set_weights(checkpoint.from_numbered("optimizer", arrays))
-    K.batch_set_value(list(zip(model.trainable_weights, checkpoint.from_numbered("model", arrays))))
+    try:
+        model.optimizer.set_weights(checkpoint.from_numbered("optimizer", arrays))
+    except ValueError as error:
+        raise no_point(path, error)
+    K.batch_set_value(list(zip(model.trainable_weights, weights)))
     return step

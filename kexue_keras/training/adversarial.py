@@ -47,7 +47,7 @@ class OtherLoss(object):
                     "this model already trains with %s; a model takes one of FGM, GradientPenalty and "
                     "VirtualAdversarial at a time. Call disable() on the other one first" % type(other).__name__
                 )
-            self._put_back = minimise_instead(self.model, self.objective, "clean_loss")
+            self._put_back = minimise_instead(self.model, self.objective, "clean_loss", type(self).__name__)
             vars(self.model)["kexue_training_loss"] = self
         return self
 

@@ -42,7 +42,8 @@ class FGM(OtherLoss):
     Raises:
         ValueError: no such layer, or none that could be meant; a number below 0; a loss that does not depend on the
             layer; another technique of this kind is on.
-        NotImplementedError: a lookup within a tf.while_loop (GradientCache), or a loop within a loop behind it.
+        NotImplementedError: a lookup within a tf.while_loop (GradientCache), or a loop within a loop behind it; a model
+            of tf.keras under a `tf.distribute` strategy.
         RuntimeError: the model trains eagerly.
 
     Reference: 对抗训练浅谈：意义、方法和思考（附Keras实现）, kexue.fm/archives/7234; arXiv 1412.6572; arXiv 1605.07725.

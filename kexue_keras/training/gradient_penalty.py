@@ -61,6 +61,7 @@ class GradientPenalty(OtherLoss):
         ValueError: no such layer, or none that could be meant; epsilon below 0; an unknown reduction; a loss that
             does not depend on the layer, or with an operation that has no second derivative; an argument that
             belongs to another `of`; another technique of this kind is on.
+        NotImplementedError: a model of tf.keras under a `tf.distribute` strategy.
         RuntimeError: the model trains eagerly.
 
     Reference:

@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from kexue_keras.backend import K, is_tf_keras, keras, widen
+from kexue_keras.backend import K, is_tf_keras, keras, refuse_distribution, widen
 from kexue_keras.losses import multilabel_kl
 from kexue_keras.training.adversarial import (
     TARGETS,
@@ -68,7 +68,8 @@ class VirtualAdversarial(OtherLoss):
     Raises:
         ValueError: no such layer, or none that could be meant; a number out of range; an unknown divergence; outputs
             that do not depend on the layer; another technique of this kind is on.
-        NotImplementedError: a lookup within a tf.while_loop (GradientCache), or a loop within a loop behind it.
+        NotImplementedError: a lookup within a tf.while_loop (GradientCache), or a loop within a loop behind it; a model
+            of tf.keras under a `tf.distribute` strategy.
         RuntimeError: the model trains eagerly.
 
     Reference: 泛化性乱弹：从随机噪声、梯度惩罚到虚拟对抗训练, kexue.fm/archives/7466; VAT, arXiv 1704.03976.
@@ -184,6 +185,7 @@ class VirtualAdversarial(OtherLoss):
             raise ValueError(
                 "unlabelled batches of their own need an optimizer: VirtualAdversarial(model, optimizer=AdamW(1e-5))"
             )
+        refuse_distribution(self.model, "VirtualAdversarial")
         phase = [learning_phase()] if isinstance(learning_phase(), tf.Tensor) else []
         with K.name_scope("VirtualAdversarial"):
             loss = self.loss()
