@@ -30,6 +30,8 @@ from kexue_keras.backend.graphs import (
     other_conditions,
 )
 from kexue_keras.backend.layer_calls import LayerCall, layer_calls
+from kexue_keras.backend.random_state import preserved_random_state, set_seed
+from kexue_keras.backend.sessions import ModelSession
 from kexue_keras.backend.stack import (
     FunctionLoss,
     K,
@@ -40,7 +42,6 @@ from kexue_keras.backend.stack import (
     quiet,
     register,
     registered,
-    set_seed,
     tf1,
 )
 from kexue_keras.backend.training_step import call_again, minimise_instead, train_function_options, train_step_nodes
@@ -49,6 +50,7 @@ __all__ = [
     "FunctionLoss",
     "K",
     "LayerCall",
+    "ModelSession",
     "call_again",
     "control_flow_contexts",
     "copy_op",
@@ -70,6 +72,7 @@ __all__ = [
     "nvidia_release",
     "op_definitions",
     "other_conditions",
+    "preserved_random_state",
     "quiet",
     "register",
     "registered",

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 import kexue_keras
-from kexue_keras.backend import is_tf_keras, keras
+from kexue_keras.backend import ModelSession, is_tf_keras, keras
 from kexue_keras.data import BucketedBatches, UserError, encode
 from kexue_keras.tasks.heads import HEADS
 from kexue_keras.tasks.options import make_options
@@ -27,7 +27,7 @@ def surroundings():
 
 
 class Classifier(object):
-    """A fine-tuned model that predicts; `Classifier.load(run)` reads one from the folder of a run.
+    """A fine-tuned model that predicts, in any thread; `Classifier.load(run)` reads one from the folder of a run.
 
     Args:
         model: Keras model, token ids and segment ids to logits.
@@ -42,6 +42,7 @@ class Classifier(object):
         self.model, self.tokenizer, self.labels, self.head = model, tokenizer, labels, head
         self.length, self.batch_size, self.pairs = options.length, options.batch_size, pairs
         self.truncated = 0
+        self.session = ModelSession(model)
 
     @classmethod
     def load(cls, run):
@@ -83,7 +84,7 @@ class Classifier(object):
         batches = BucketedBatches(encoded, batch_size=self.batch_size, maxlen=self.length)
         out = np.zeros((len(encoded), len(self.labels)), "float32")
         for indices in batches.in_length_order():
-            out[indices] = self.model.predict_on_batch(batches.inputs(indices))
+            out[indices] = self.session.predict_on_batch(self.model, batches.inputs(indices))
         return out
 
     def probabilities(self, texts):
