@@ -29,7 +29,7 @@ from kexue_keras.backend.graphs import (
     op_definitions,
     other_conditions,
 )
-from kexue_keras.backend.layer_calls import LayerCall, layer_calls
+from kexue_keras.backend.layer_calls import LayerCall, layer_calls, model_to_call
 from kexue_keras.backend.random_state import preserved_random_state, set_seed
 from kexue_keras.backend.sessions import ModelSession
 from kexue_keras.backend.stack import (
@@ -69,6 +69,7 @@ __all__ = [
     "layer_calls",
     "metric_objects_load",
     "minimise_instead",
+    "model_to_call",
     "nvidia_release",
     "op_definitions",
     "other_conditions",

@@ -23,8 +23,8 @@ def set_seed(seed):
 def preserved_random_state():
     """Context, and decorator, after which the generators that all share are as they were.
 
-    A function that trains seeds them for what has no generator of its own (Keras' initializers, TensorFlow's ops); whose
-    caller draws random numbers must not draw the same ones after each call.
+    A function that trains seeds them for what has no generator of its own (Keras' initializers, TensorFlow's ops); a
+    caller who draws random numbers must not get the same ones after each call.
 
     >>> np.random.seed(1)
     >>> with preserved_random_state():

@@ -1,8 +1,8 @@
 """The graph and session of a model, for whichever thread predicts with it.
 
-TensorFlow 1 keeps the default graph, and Keras its session, for each thread by itself: a model built in one is not found
-in another, such as a worker of a web server or of an executor. And ops may be added to a graph by one thread at a time,
-while Keras makes the function that predicts when it is first called.
+TensorFlow 1 keeps the default graph, and Keras its session, for each thread by itself: a model built in one is not
+found in another, such as a worker of a web server or of an executor. And ops may be added to a graph by one thread at a
+time, while Keras makes the function that predicts when it is first called.
 """
 
 import contextlib

@@ -101,6 +101,8 @@ class MultiTask(Wrapper):
         # float64 [n] or [variables, n]: the weights of the present batch, for those who want to look.
         self.combination = None
         self._positions = None
+        # The loss that is trained, and the gradient of each of its variables.
+        self._trained = None, {}
 
     # Which terms are tasks
 
@@ -151,25 +153,36 @@ class MultiTask(Wrapper):
     # Their gradients
 
     def get_gradients(self, loss, params):
+        if isinstance(params, (list, tuple)):
+            found = self._gradients(loss, params, train=True)
+            self._trained = loss, {id(p): g for p, g in zip(params, found)}
+            return found
+        # One variable, for looking at its gradient (TensorBoard): that of the training step, where there is such.
+        trained, found = self._trained
+        if trained is loss and id(params) in found:
+            return [found[id(params)]]
+        return self._gradients(loss, [params], train=False)
+
+    def _gradients(self, loss, params, train):
         params = list(params)
         with loss.graph.as_default(), tf.name_scope("MultiTask"):
             tasks, names, rest = self._split(loss)
             by_task = [tf1.gradients(task, params) for task in tasks]
             for name, own in zip(names, by_task):
-                if all(g is None for g in own):
+                if train and all(g is None for g in own):
                     raise ValueError(
                         "the loss %s reaches no trainable variable (all its gradients are None); look for an operation "
                         "without a gradient (argmax, round), stop_gradient or frozen layers below it" % name
                     )
             added = tf1.gradients(rest, params) if rest else [None] * len(params)
-            return self._combined(params, by_task, added, self._main_tasks(tasks))
+            return self._combined(params, by_task, added, self._main_tasks(tasks), train)
 
     def _is_combined(self, param, reached):
         if self.variables_combined == "shared":
             return reached >= 2
         return reached >= 1 and (self.variables_combined == "all" or matches(param, self.variables_combined))
 
-    def _combined(self, params, by_task, added, main):
+    def _combined(self, params, by_task, added, main, train):
         blocks, own, lost = {}, {}, []
         for i, param in enumerate(params):
             gradients = [of_task[i] for of_task in by_task]
@@ -185,22 +198,24 @@ class MultiTask(Wrapper):
                 "no loss depends on %s (their gradient is None); freeze them (layer.trainable = False)"
                 % ", ".join(lost)
             )
-        if not blocks:
+        if not blocks and train:
             raise ValueError(
                 "there is nothing to combine: no variable has variables=%r; do the tasks share a trainable layer?"
                 % (self.variables_combined,)
             )
-        grams = [gram_matrix(values) for values, _ in blocks.values()]
-        if self.inner_product == "global":
-            self.combination = self._coefficients(tf.add_n(grams), main)
-            rows = [self.combination] * len(blocks)
-        else:
-            self.combination = self._coefficients(tf.stack(grams), main)
-            rows = tf.unstack(self.combination, num=len(blocks))
+        rows = self._rows([gram_matrix(values) for values, _ in blocks.values()], main, train) if blocks else []
         for (i, (values, rebuild)), w in zip(blocks.items(), rows):
             weighed = [v * tf.cast(w[t], v.dtype) for t, v in enumerate(values) if v is not None]
             own[i].append(rebuild(tf.add_n(weighed)))
         return [total(own[i], param) for i, param in enumerate(params)]
+
+    def _rows(self, grams, main, train):
+        """The tasks' weights for each variable that is combined."""
+        whole = self.inner_product == "global"
+        combination = self._coefficients(tf.add_n(grams) if whole else tf.stack(grams), main)
+        if train:
+            self.combination = combination
+        return [combination] * len(grams) if whole else tf.unstack(combination, num=len(grams))
 
     def _coefficients(self, gram, main):
         if self.method == "normalize":

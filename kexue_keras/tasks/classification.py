@@ -6,7 +6,7 @@ hangs on it as techniques (`recipe.py`).
 
 import numpy as np
 
-from kexue_keras.backend import set_seed
+from kexue_keras.backend import preserved_random_state, set_seed
 from kexue_keras.data import BucketedBatches, UserError
 from kexue_keras.layers.pooling import POOLINGS as SEQUENCE_POOLINGS
 from kexue_keras.tasks import report, techniques  # noqa: F401  (techniques: fills the registry)
@@ -23,6 +23,7 @@ from kexue_keras.tasks.similarity import checked_range, finetune_similarity
 from kexue_keras.training.randomness import repeatable_dropout
 
 
+@preserved_random_state()
 def finetune(model=None, data=None, out=None, *, say=print, **options):
     """Fine-tune a pretrained encoder on labelled texts, or on pairs of texts with scores (task="similarity").
 
