@@ -6,7 +6,7 @@ label, or tables of text, text, label. RoFormer-Sim-FT learns from them beside s
 Reference: "用开源的人工标注数据来增强RoFormer-Sim", kexue.fm/archives/8541; SNLI, arXiv 1508.05326.
 """
 
-from kexue_keras.data.columns import choose_columns
+from kexue_keras.data.columns import SAMPLE, choose_columns
 from kexue_keras.data.examples import read_examples
 from kexue_keras.data.tables import MAX_LINE, read_table
 from kexue_keras.errors import UserError, shorten
@@ -81,9 +81,7 @@ def read_inference_pairs(
     """
     known = {name for name in (text, text_b, label) if isinstance(name, str)} | set(LABEL_NAMES)
     table = read_table(path, kind=kind, header=header, max_line=max_line, known=known)
-    if label is None and table.names is not None:
-        # SNLI has other columns that look like labels.
-        label = next((name for name in LABEL_NAMES if name in table.names), None)
+    label = _label_column(table) if label is None else label
     columns = choose_columns(table, text=text, text_b=text_b, label=label)
     if columns.text_b is None:
         raise UserError(
@@ -98,3 +96,19 @@ def read_inference_pairs(
         raise UserError("no pair has an agreed label", path=table.path)
     pairs.labels = inference_classes(pairs.labels, path=pairs.path, lines=pairs.lines)
     return pairs
+
+
+def _label_column(table):
+    """Name or number (from 1) of the column that holds such labels; None if that is not clear."""
+    if table.names is not None:
+        # SNLI has other columns that look like labels.
+        return next((name for name in LABEL_NAMES if name in table.names), None)
+
+    def is_label(value):
+        return value.strip().lower() in _CLASSES or value.strip() in _NUMBERS or value.strip() == UNDECIDED
+
+    columns = range(len(table.rows[0]))
+    found = [i for i in columns if all(is_label(row[i]) for row in table.rows[:SAMPLE])]
+    # A line that is wrong makes a column of labels none; it is to be told, not the column to be missed.
+    found = found or [i for i in columns if is_label(table.rows[0][i])]
+    return found[0] + 1 if len(found) == 1 else None
