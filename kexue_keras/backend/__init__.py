@@ -31,7 +31,7 @@ from kexue_keras.backend.graphs import (
 )
 from kexue_keras.backend.layer_calls import LayerCall, layer_calls, model_to_call
 from kexue_keras.backend.random_state import preserved_random_state, set_seed
-from kexue_keras.backend.sessions import ModelSession
+from kexue_keras.backend.sessions import ModelSession, initialize
 from kexue_keras.backend.stack import (
     FunctionLoss,
     K,
@@ -62,6 +62,7 @@ __all__ = [
     "gradient_number",
     "half_precision_lists",
     "identity_with_gradient",
+    "initialize",
     "is_mixed_precision_on",
     "is_tf_keras",
     "keras",

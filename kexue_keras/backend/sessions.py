@@ -9,7 +9,9 @@ import contextlib
 import threading
 import weakref
 
-from kexue_keras.backend.stack import get_session, keras_backend, tf1
+import numpy as np
+
+from kexue_keras.backend.stack import K, get_session, keras_backend, tf1
 
 _locks = weakref.WeakKeyDictionary()
 _locks_lock = threading.Lock()
@@ -24,6 +26,27 @@ def graph_lock(graph):
 def present_session():
     """The session in which Keras would run in this thread, or None; it makes none and initializes nothing."""
     return tf1.get_default_session() or getattr(keras_backend()._SESSION, "session", None)
+
+
+def initialize(pairs):
+    """Give new variables their first values, in one run of the session.
+
+    `K.batch_set_value` draws random values for them first and adds two ops a variable to the graph; and each new set of
+    ops that is run costs time that grows with all that the graph holds.
+
+    Args:
+        pairs: list of (variable, array of its shape).
+    """
+    pairs = [(variable, np.asarray(value, variable.dtype.base_dtype.as_numpy_dtype)) for variable, value in pairs]
+    starts = [variable.initializer.inputs[1] for variable, _ in pairs]
+    if len({start.name for start in starts}) < len(starts):  # a tensor from which several begin
+        return K.batch_set_value(pairs)
+    for variable, _ in pairs:
+        variable._keras_initialized = True
+    session = get_session()
+    if pairs:
+        values = {start: value for start, (_, value) in zip(starts, pairs)}
+        session.run([variable.initializer for variable, _ in pairs], values)
 
 
 class ModelSession(object):

@@ -36,7 +36,7 @@ def inference_classes(labels, *, path=None, lines=None):
     >>> inference_classes(['entailment', '中立', 'Contradiction']), inference_classes([2, '0'])
     ([1, 2, 0], [2, 0])
     """
-    words = ["%d" % label if isinstance(label, int) else str(label).strip().lower() for label in labels]
+    words = [str(label).strip().lower() for label in labels]
     numbered = bool(words) and words[0] in _NUMBERS
     known = _NUMBERS if numbered else _CLASSES
     for i, word in enumerate(words):
