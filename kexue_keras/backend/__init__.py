@@ -31,7 +31,7 @@ from kexue_keras.backend.graphs import (
 )
 from kexue_keras.backend.layer_calls import LayerCall, layer_calls, model_to_call
 from kexue_keras.backend.random_state import preserved_random_state, set_seed
-from kexue_keras.backend.sessions import ModelSession, initialize
+from kexue_keras.backend.sessions import ModelSession, initialize, scratch_graph
 from kexue_keras.backend.stack import (
     FunctionLoss,
     K,
@@ -79,6 +79,7 @@ __all__ = [
     "register",
     "registered",
     "rewritten_to_half",
+    "scratch_graph",
     "sessions_created",
     "set_seed",
     "tf1",

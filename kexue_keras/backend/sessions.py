@@ -28,6 +28,20 @@ def present_session():
     return tf1.get_default_session() or getattr(keras_backend()._SESSION, "session", None)
 
 
+@contextlib.contextmanager
+def scratch_graph():
+    """Context in which all is built in a graph, with a session, that is thrown away at the end."""
+    graph = tf1.Graph()
+    try:
+        with graph.as_default(), tf1.Session(graph=graph) as session:
+            yield session
+    finally:
+        # Keras would hold on to the graph by the placeholder of its learning phase, until clear_session().
+        phases = keras_backend()._GRAPH_LEARNING_PHASES
+        if graph in phases:
+            del phases[graph]
+
+
 def initialize(pairs):
     """Give new variables their first values, in one run of the session.
 
