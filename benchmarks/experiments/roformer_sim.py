@@ -1,9 +1,10 @@
 """RoFormer-Sim (kexue.fm/archives/8454, 8541): train on synonyms, fine-tune on labelled pairs, distil back, generate.
 
-    python experiments/roformer_sim.py --model FOLDER --synonyms FILE --pairs FILE [--above 2.5] [--ask TEXT]
+    python experiments/roformer_sim.py --model FOLDER --synonyms FILE --pairs FILE [--above 2.5] [--inference FILE]
     python experiments/roformer_sim.py --quick                               (made-up synonym groups, seconds)
 
-FILE of synonyms: one group a line, parted by tabs. FILE of pairs: text, text, score. Each stage goes on from its last
+FILE of synonyms: one group a line, parted by tabs. FILE of pairs: text, text, score. FILE for inference (SNLI, CNSD,
+CMNLI, OCNLI): text, text, contradiction or entailment or neutral; both share a head. Each stage goes on from its last
 saved point. OUT/model is a folder for `models.SimilarQuestions` and `kexue-keras similar --generate --model OUT/model`.
 """
 
@@ -12,7 +13,7 @@ import os
 import sys
 
 from kexue_keras.backend import quiet, set_seed
-from kexue_keras.data import UserError, read_scored_pairs, word_cutter
+from kexue_keras.data import UserError, read_inference_pairs, read_scored_pairs, word_cutter
 from kexue_keras.models import SentenceEncoder, SimilarQuestions
 from kexue_keras.tasks import PairSet, SimBERT, train_sentence_bert
 
@@ -24,8 +25,10 @@ def parse(argv):
     parser.add_argument("--synonyms", help="groups of texts that mean the same, one a line, parted by tabs")
     parser.add_argument("--pairs", help="scored pairs for the fine-tuning between; without it that stage is left out")
     parser.add_argument("--above", type=float, default=0.5, help="a pair is similar above this score (%(default)s)")
+    parser.add_argument("--inference", help="pairs with contradiction, entailment or neutral, for the same stage")
     parser.add_argument("--out", default=os.path.join("runs", "roformer_sim"))
     parser.add_argument("--steps", type=int, nargs=3, default=[10000, 2000, 5000], help="of the stages (%(default)s)")
+    parser.add_argument("--accumulate", type=int, default=1, help="batches that make one update (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=48, help="groups, or pairs (%(default)s)")
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-5)
@@ -42,20 +45,27 @@ def parse(argv):
 
 
 def read(options):
-    """(synonym groups, labelled pairs or None)."""
+    """(synonym groups, list of `PairSet`, classes of their groups)."""
     if options.quick:
         groups = [["今天天气怎么样", "今天的天气好吗"], ["怎么去公园", "公园怎么走"], ["这本书多少钱", "这书卖多少"]]
-        return groups, PairSet([tuple(groups[0]), (groups[0][0], groups[1][0])], [1, 0])
+        binary = PairSet([tuple(groups[0]), (groups[0][0], groups[1][0])], [1, 0])
+        return groups, [binary, PairSet.from_inference([tuple(groups[2])], ["entailment"])], (2, 3)
     # Groups have different sizes, so this is no table.
     try:
         with open(options.synonyms, encoding="utf-8") as handle:
             groups = [[text.strip() for text in line.split("\t") if text.strip()] for line in handle if line.strip()]
     except FileNotFoundError:
         raise UserError("no such file", path=options.synonyms)
-    if not options.pairs:
-        return groups, None
-    pairs, _ = read_scored_pairs(options.pairs)
-    return groups, PairSet.from_scores(pairs.texts, pairs.labels, options.above)
+    sets, classes = [], []
+    if options.pairs:
+        pairs, _ = read_scored_pairs(options.pairs)
+        sets.append(PairSet.from_scores(pairs.texts, pairs.labels, options.above))
+        classes.append(2)
+    if options.inference:
+        pairs = read_inference_pairs(options.inference, note=print)
+        sets.append(PairSet.from_inference(pairs.texts, pairs.labels, group=len(classes)))
+        classes.append(3)
+    return groups, sets, classes
 
 
 def main(argv=None):
@@ -63,9 +73,10 @@ def main(argv=None):
     options = parse(argv)
     quiet()
     set_seed(1)
-    groups, pairs = read(options)
+    groups, sets, classes = read(options)
     tiny = {"num_hidden_layers": 1} if options.quick else {}
     common = dict(batch_size=options.batch_size, learning_rate=options.learning_rate, say=print)
+    common["accumulate"] = options.accumulate
     sim = SimBERT(
         options.model,
         length=options.length,
@@ -78,11 +89,12 @@ def main(argv=None):
     print("synonyms: loss %s" % losses[-1:])
     target = os.path.join(options.out, "model")
     sim.save(target, overwrite=True)
-    if pairs is not None:
+    if sets:
         # The teacher of the last stage: the same encoder, fine-tuned with labels; it forgets how to generate.
         teacher = SentenceEncoder(target, pooling="linear-pooler", length=options.length, **tiny)
         folder = None if options.quick else second
-        losses, _ = train_sentence_bert(teacher, [pairs], steps=options.steps[1], folder=folder, **common)
+        steps = options.steps[1]
+        losses, _ = train_sentence_bert(teacher, sets, groups=classes, steps=steps, folder=folder, **common)
         print("pairs: loss %s" % losses[-1:])
         folder = None if options.quick else third
         losses = sim.train(groups, steps=options.steps[2], teacher=teacher, folder=folder, **common)

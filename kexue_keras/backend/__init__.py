@@ -30,7 +30,9 @@ from kexue_keras.backend.graphs import (
     op_definitions,
     other_conditions,
 )
-from kexue_keras.backend.layer_calls import LayerCall, layer_calls
+from kexue_keras.backend.layer_calls import LayerCall, layer_calls, model_to_call
+from kexue_keras.backend.random_state import preserved_random_state, set_seed
+from kexue_keras.backend.sessions import ModelSession, initialize, scratch_graph
 from kexue_keras.backend.stack import (
     FunctionLoss,
     K,
@@ -41,7 +43,6 @@ from kexue_keras.backend.stack import (
     quiet,
     register,
     registered,
-    set_seed,
     tf1,
 )
 from kexue_keras.backend.training_step import (
@@ -56,6 +57,7 @@ __all__ = [
     "FunctionLoss",
     "K",
     "LayerCall",
+    "ModelSession",
     "call_again",
     "control_flow_contexts",
     "copy_op",
@@ -67,6 +69,7 @@ __all__ = [
     "gradient_number",
     "half_precision_lists",
     "identity_with_gradient",
+    "initialize",
     "is_mixed_precision_on",
     "is_tf_keras",
     "keras",
@@ -74,15 +77,18 @@ __all__ = [
     "layer_calls",
     "metric_objects_load",
     "minimise_instead",
+    "model_to_call",
     "nonfinite_weight",
     "nvidia_release",
     "op_definitions",
     "other_conditions",
+    "preserved_random_state",
     "quiet",
     "refuse_distribution",
     "register",
     "registered",
     "rewritten_to_half",
+    "scratch_graph",
     "sessions_created",
     "set_seed",
     "tf1",

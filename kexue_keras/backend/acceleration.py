@@ -7,6 +7,7 @@ import tempfile
 import tensorflow as tf
 
 from kexue_keras import versions
+from kexue_keras.backend.sessions import present_session
 from kexue_keras.backend.stack import tf1
 
 
@@ -19,11 +20,7 @@ def sessions_created():
 
 def keras_has_session():
     """Whether a session exists in which Keras would go on running; `K.clear_session()` takes Keras' own away."""
-    try:
-        from tensorflow.python.keras import backend
-    except ImportError:  # TensorFlow 2.14 and later, where it is a package of its own
-        from tf_keras.src import backend
-    return tf1.get_default_session() is not None or getattr(backend._SESSION, "session", None) is not None
+    return present_session() is not None
 
 
 def exchange_environment(values):

@@ -2,6 +2,8 @@
 
 from collections import namedtuple
 
+from kexue_keras.backend.stack import is_tf_keras, keras
+
 # One call of a layer: lists of the model's symbolic tensors, and the keyword arguments other than masks.
 LayerCall = namedtuple("LayerCall", "layer inputs outputs arguments")
 
@@ -26,6 +28,27 @@ def layer_calls(model):
                 LayerCall(node.outbound_layer, _listed(node.input_tensors), _listed(node.output_tensors), arguments)
             )
     return calls
+
+
+def model_to_call(model):
+    """A model of the same layers and weights that may be called as a layer, so that `model.output` stays what it is.
+
+    In Keras 2.3.1 a functional model counts as called once when it is made; after a second call its `input`, `output`
+    and their shapes raise. On tf.keras, and for a subclassed model, it is the model itself.
+
+    Raises:
+        ValueError: the model has losses of its own (Keras 2.3.1), which are made of its inputs alone.
+    """
+    if is_tf_keras or not getattr(model, "_is_graph_network", False):
+        return model
+    if model._losses:
+        raise ValueError(
+            "%r has a loss that was added with model.add_loss, which Keras 2.3.1 computes for its own inputs only; add "
+            "it to the model that is trained instead" % (model.name,)
+        )
+    twin = keras.models.Model(model.inputs, model.outputs, name=model.name)
+    twin.trainable = model.trainable
+    return twin
 
 
 def _listed(tensors):

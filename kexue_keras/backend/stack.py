@@ -6,7 +6,6 @@ bert4keras decides between Keras 2.3.1 and tf.keras (its switch `TF_KERAS=1`).
 import contextlib
 import inspect
 import os
-import random
 
 from kexue_keras import versions
 
@@ -15,7 +14,6 @@ from kexue_keras import versions
 versions.check(os.environ.get("TF_KERAS", "0").lower() in ("1", "true", "t", "yes", "y", "on"))
 
 import bert4keras.layers  # noqa: E402,F401  (registers PositionEmbedding and its kin, so that models load)
-import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from bert4keras.backend import K, is_tf_keras, keras  # noqa: E402
 
@@ -70,15 +68,13 @@ def registered(base=None):
     return {k: v for k, v in _registered.items() if isinstance(v, type) and issubclass(v, base)}
 
 
-def set_seed(seed):
-    """Seed Python, numpy and TensorFlow's graph-level generator.
-
-    Args:
-        seed: int.
-    """
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    tf1.set_random_seed(seed)
+def keras_backend():
+    """The module in which either Keras keeps its session (private)."""
+    try:
+        from tensorflow.python.keras import backend
+    except ImportError:  # TensorFlow 2.14 and later, where it is a package of its own
+        from tf_keras.src import backend
+    return backend
 
 
 def get_session():

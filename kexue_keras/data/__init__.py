@@ -7,6 +7,8 @@ from kexue_keras.data.columns import choose_columns  # noqa: F401
 from kexue_keras.data.examples import Examples  # noqa: F401
 from kexue_keras.data.examples import read_examples  # noqa: F401
 from kexue_keras.data.examples import stratified_split  # noqa: F401
+from kexue_keras.data.inference import inference_classes  # noqa: F401
+from kexue_keras.data.inference import read_inference_pairs  # noqa: F401
 from kexue_keras.data.masking import gather_places  # noqa: F401
 from kexue_keras.data.masking import random_masking  # noqa: F401
 from kexue_keras.data.pairs import PairBatches  # noqa: F401

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from kexue_keras.backend import K
+from kexue_keras.backend import K, initialize
 from kexue_keras.errors import WeightsError
 from kexue_keras.models.shapes import check_floats
 
@@ -63,7 +63,7 @@ def load_weights(transformer, checkpoint, *, source, missing="error"):
         # bert4keras' own resizing, asked for by autoresize_weights=True, lives in its own loader.
         transformer.load_weights_from_checkpoint(checkpoint)
         return absent
-    K.batch_set_value(pairs)
+    initialize(pairs)
     if absent:
         warnings.warn("%s lacks %s: these start from random values" % (source, ", ".join(absent)))
     return absent

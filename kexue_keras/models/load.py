@@ -20,6 +20,7 @@ from kexue_keras.models.epsilon import extend_with_epsilon
 from kexue_keras.models.hf import has_hf_weights, read_hf
 from kexue_keras.models.hf_config import hf_kind
 from kexue_keras.models.kinds import kind_of
+from kexue_keras.models.rehearsal import is_doubtful, rehearse
 from kexue_keras.models.rotary import check_even_heads, extend_with_rotary_table
 from kexue_keras.models.shapes import check_ranks
 from kexue_keras.models.t5 import load_t5
@@ -128,10 +129,15 @@ def load(name_or_path, *, kind=None, model=None, tokenizer=None, missing="error"
     check_even_heads(model or kind, dict(config, **build), checkpoint.source)
     built_class = extend_with_epsilon(model or kind, config.get("layer_norm_eps"), build.get("application"))
     built_class = extend_with_rotary_table(built_class, checkpoint)
-    transformer = build_transformer_model(
-        config_path=None, model=built_class, return_keras_model=False, **dict(build_arguments(config), **build)
-    )
-    absent = load_weights(transformer, checkpoint, source=checkpoint.source, missing=missing)
+    built = dict(build_arguments(config), **build)
+
+    def build_and_load():
+        transformer = build_transformer_model(config_path=None, model=built_class, return_keras_model=False, **built)
+        return transformer, load_weights(transformer, checkpoint, source=checkpoint.source, missing=missing)
+
+    if is_doubtful(built, checkpoint, kind=kind, missing=missing):
+        rehearse(build_and_load)
+    transformer, absent = build_and_load()
     if build.get("keep_tokens") is not None:
         config = record_trimming(config, build["keep_tokens"], rows)
     pretrained = PretrainedModel(name_or_path, model or kind, transformer, tokenizer, config)

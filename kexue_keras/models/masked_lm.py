@@ -7,7 +7,7 @@ alone, which saves most of the head's time and memory.
 import numpy as np
 import tensorflow as tf
 
-from kexue_keras.backend import keras
+from kexue_keras.backend import ModelSession, keras
 from kexue_keras.data import BucketedBatches, encode, gather_places, random_masking
 from kexue_keras.errors import WeightsError
 
@@ -109,10 +109,11 @@ def masked_accuracy(model, tokenizer, texts, *, length=128, rate=0.15, batch_siz
     encoded, _ = encode(tokenizer, texts, length)
     batches = BucketedBatches(encoded, batch_size=batch_size, maxlen=length)
     random = np.random.RandomState(seed)
+    session = ModelSession(model)
     hits, loss, truth = 0, 0.0, [np.zeros(0, "int32")]
     for indices in batches.in_length_order():
         inputs, labels = mask_batch(tokenizer, *batches.inputs(indices), random, rate=rate)
-        logits = np.asarray(model.predict_on_batch(inputs))
+        logits = np.asarray(session.predict_on_batch(model, inputs))
         labels = labels[..., 0]
         rows, right = logits[labels != 0].astype("float64"), labels[labels != 0]
         top = rows.max(axis=1)

@@ -11,6 +11,11 @@ def is_sparse(gradient):
     return isinstance(gradient, tf.IndexedSlices)
 
 
+def listed(params):
+    """A list of the variables: Keras' `get_gradients` takes one variable, a list or a tuple."""
+    return list(params) if isinstance(params, (list, tuple)) else [params]
+
+
 def dense(gradient, param):
     """The gradient as a tensor of the shape of `param`; rows named twice are summed."""
     if not is_sparse(gradient):

@@ -58,6 +58,7 @@ class StackOptimizer(KerasOptimizer):
         return self._iterations
 
     def get_gradients(self, loss, params):
+        params = grads.listed(params)
         gradients = K.gradients(loss, params)
         lost = [p.name for p, g in zip(params, gradients) if g is None]
         if lost:

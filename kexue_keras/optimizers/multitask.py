@@ -132,6 +132,8 @@ class MultiTask(Wrapper):
         self._auxiliary = {}
         # How the tasks are written into a configuration, once the loss is known.
         self._saved = None
+        # The loss that is trained, and the gradient of each of its variables.
+        self._trained = None, {}
 
     def _main_tasks(self, tasks):
         if self.method == "mgda":
@@ -145,30 +147,41 @@ class MultiTask(Wrapper):
     # Their gradients
 
     def get_gradients(self, loss, params):
+        if isinstance(params, (list, tuple)):
+            found = self._gradients(loss, params, train=True)
+            self._trained = loss, {id(p): g for p, g in zip(params, found)}
+            return found
+        # One variable, for looking at its gradient (TensorBoard): that of the training step, where there is such.
+        trained, found = self._trained
+        if trained is loss and id(params) in found:
+            return [found[id(params)]]
+        return self._gradients(loss, [params], train=False)
+
+    def _gradients(self, loss, params, train):
         params = list(params)
         if loss.shape.rank != 0:
             raise ValueError("the model's loss has shape %s; MultiTask needs a scalar, take its mean" % (loss.shape,))
         with loss.graph.as_default(), tf.name_scope("MultiTask"):
             found, rest = find_tasks(loss, self.losses, params)
-            self._saved = [task.config for task in found]
             tasks, names = [task.loss for task in found], [task.name for task in found]
             by_task = [tf1.gradients(task, params) for task in tasks]
             for name, own in zip(names, by_task):
-                if all(g is None for g in own):
+                if train and all(g is None for g in own):
                     raise ValueError(
                         "the loss %s reaches no trainable variable (all its gradients are None); look for an operation "
                         "without a gradient (argmax, round), stop_gradient or frozen layers below it" % name
                     )
             added = tf1.gradients(rest, params) if rest else [None] * len(params)
-            self._auxiliary = {}
-            return self._combined(params, by_task, added, tasks)
+            if train:
+                self._saved, self._auxiliary = [task.config for task in found], {}
+            return self._combined(params, by_task, added, tasks, train)
 
     def _is_combined(self, param, reached):
         if self.variables_combined == "shared":
             return reached >= 2
         return reached >= 1 and (self.variables_combined == "all" or matches(param, self.variables_combined))
 
-    def _combined(self, params, by_task, added, tasks):
+    def _combined(self, params, by_task, added, tasks, train):
         main, blocks, own, lost = self._main_tasks(tasks), {}, {}, []
         for i, param in enumerate(params):
             gradients = [of_task[i] for of_task in by_task]
@@ -184,42 +197,43 @@ class MultiTask(Wrapper):
                 "no loss depends on %s (their gradient is None); freeze them (layer.trainable = False)"
                 % ", ".join(lost)
             )
-        if not blocks:
+        if not blocks and train:
             raise ValueError(
                 "there is nothing to combine: no variable has variables=%r; do the tasks share a trainable layer?"
                 % (self.variables_combined,)
             )
         if self.decoupled:
             for i, (values, rebuild) in blocks.items():
-                self._auxiliary[id(params[i])] = [v for t, v in enumerate(values) if t != main[0]], rebuild
+                if train:
+                    self._auxiliary[id(params[i])] = [v for t, v in enumerate(values) if t != main[0]], rebuild
                 of_main = values[main[0]]
                 own[i].append(tf.zeros_like(params[i]) if of_main is None else rebuild(of_main))
-        elif self.representation is not None:
-            self._add_by_representation(params, tasks, main, list(blocks), own)
-        else:
-            self._add_by_weights(main, blocks, own)
+        elif blocks:
+            add = self._add_by_weights if self.representation is None else self._add_by_representation
+            combination = add(params, tasks, main, blocks, own)
+            if train:
+                self.combination = combination
         return [total(own[i], param) for i, param in enumerate(params)]
 
-    def _add_by_weights(self, main, blocks, own):
-        """Add to `own` the combination of the tasks' gradients of the shared weights."""
+    def _add_by_weights(self, params, tasks, main, blocks, own):
+        """Add to `own` the combination of the tasks' gradients of the shared weights; returns the tasks' weights."""
         grams = [gram_matrix(values) for values, _ in blocks.values()]
-        if self.inner_product == "global":
-            self.combination = self._coefficients(tf.add_n(grams), main)
-            rows = [self.combination] * len(blocks)
-        else:
-            self.combination = self._coefficients(tf.stack(grams), main)
-            rows = tf.unstack(self.combination, num=len(blocks))
+        whole = self.inner_product == "global"
+        combination = self._coefficients(tf.add_n(grams) if whole else tf.stack(grams), main)
+        rows = [combination] * len(blocks) if whole else tf.unstack(combination, num=len(blocks))
         for (i, (values, rebuild)), w in zip(blocks.items(), rows):
             weighed = [v * tf.cast(w[t], v.dtype) for t, v in enumerate(values) if v is not None]
             own[i].append(rebuild(tf.add_n(weighed)))
+        return combination
 
-    def _add_by_representation(self, params, tasks, main, combined, own):
+    def _add_by_representation(self, params, tasks, main, blocks, own):
         """The same with the weights found at the representation: one backward pass through what is below it."""
         at = gradients_at(shared_tensors(self.representation, tasks), tasks)
-        self.combination = self._coefficients(tf.add_n([gram_matrix(values) for values in at]), main)
-        weights = [tf.cast(self.combination[t], task.dtype) for t, task in enumerate(tasks)]
-        for i, g in zip(combined, tf1.gradients(tasks, [params[i] for i in combined], grad_ys=weights)):
+        combination = self._coefficients(tf.add_n([gram_matrix(values) for values in at]), main)
+        weights = [tf.cast(combination[t], task.dtype) for t, task in enumerate(tasks)]
+        for i, g in zip(blocks, tf1.gradients(tasks, [params[i] for i in blocks], grad_ys=weights)):
             own[i].append(g)
+        return combination
 
     def _coefficients(self, gram, main):
         if self.method == "normalize":

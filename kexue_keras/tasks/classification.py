@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 
-from kexue_keras.backend import set_seed
+from kexue_keras.backend import preserved_random_state, set_seed
 from kexue_keras.data import BucketedBatches, UserError
 from kexue_keras.files import atomic_path
 from kexue_keras.layers.pooling import POOLINGS as SEQUENCE_POOLINGS
@@ -29,6 +29,7 @@ from kexue_keras.tasks.similarity import checked_range, finetune_similarity
 from kexue_keras.training.randomness import repeatable_dropout
 
 
+@preserved_random_state()
 def finetune(model=None, data=None, out=None, *, say=print, **options):
     """Fine-tune a pretrained encoder on labelled texts, or on pairs of texts with scores (task="similarity").
 

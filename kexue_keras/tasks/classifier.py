@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from kexue_keras.backend import keras, nonfinite_weight
+from kexue_keras.backend import ModelSession, keras, nonfinite_weight
 from kexue_keras.data import BucketedBatches, UserError, checked_texts, encode
 from kexue_keras.models.lengths import checked_length, positions_of
 from kexue_keras.schemas.messages import is_wrong
@@ -16,7 +16,7 @@ from kexue_keras.tasks.saved_tokenizer import load_tokenizer
 
 
 class Classifier(object):
-    """A fine-tuned model that predicts; `Classifier.load(run)` reads one from the folder of a run.
+    """A fine-tuned model that predicts, in any thread; `Classifier.load(run)` reads one from the folder of a run.
 
     Args:
         model: Keras model, token ids and segment ids to logits.
@@ -35,6 +35,7 @@ class Classifier(object):
             raise UserError("--" + str(error))
         self.batch_size, self.pairs = options.batch_size, pairs
         self.truncated = 0
+        self.session = ModelSession(model)
 
     @classmethod
     def load(cls, run):
@@ -88,7 +89,7 @@ class Classifier(object):
         batches = BucketedBatches(encoded, batch_size=self.batch_size, maxlen=self.length)
         out = np.zeros((len(encoded), len(self.labels)), "float32")
         for indices in batches.in_length_order():
-            out[indices] = self.model.predict_on_batch(batches.inputs(indices))
+            out[indices] = self.session.predict_on_batch(self.model, batches.inputs(indices))
         return out
 
     def probabilities(self, texts):

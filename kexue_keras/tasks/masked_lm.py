@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 
+from kexue_keras.backend import ModelSession
 from kexue_keras.data import BucketedBatches, UserError, encode
 from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.models import load, predict_at
@@ -54,6 +55,7 @@ class MaskedLanguageModel(object):
         self.frozen, self.rate = frozen, rate
         self.tokenizer = self.pretrained.tokenizer
         self.model = predict_at(self.pretrained.bert)
+        self.session = ModelSession(self.model)
         if frozen:
             freeze_below(self.pretrained.bert, frozen)
 
@@ -132,7 +134,8 @@ class MaskedLanguageModel(object):
             UserError: the texts are too few, no token was hidden.
         """
         options = {"length": self.length, "rate": self.rate, "batch_size": batch_size, "seed": seed}
-        scores = masked_accuracy(self.model, self.tokenizer, texts, **options)
+        with self.session.entered():
+            scores = masked_accuracy(self.model, self.tokenizer, texts, **options)
         if not scores["tokens"]:
             raise UserError("no token of the %d texts was hidden; give more text" % len(texts))
         return scores

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from kexue_keras.backend import K, set_seed
+from kexue_keras.backend import K, preserved_random_state, set_seed
 from kexue_keras.data import UserError, choose_columns, read_examples, read_table
 from kexue_keras.data.examples import check_labels
 from kexue_keras.files import atomic
@@ -126,6 +126,7 @@ class FewShot(object):
         self.repeats = max(1, int(math.ceil(steps * batch_size / (epochs * max(1, len(train))))))
         self.say = say or (lambda line: None)
 
+    @preserved_random_state()
     def run(self, name):
         """Run a method.
 

@@ -8,14 +8,14 @@ Reference: "用开源的人工标注数据来增强RoFormer-Sim", kexue.fm/archi
 
 import numpy as np
 
-from kexue_keras.data import UserError, checked_texts, encode
+from kexue_keras.data import UserError, checked_texts, encode, inference_classes
 from kexue_keras.data.batches import ROUNDING, pad
 from kexue_keras.losses import GroupedCrossentropy
 from kexue_keras.models.similarity import pair_classifier
 from kexue_keras.optimizers import AdamW, LayerwiseLearningRate, PiecewiseLinear
 from kexue_keras.optimizers.schedules import linear_warmup
 from kexue_keras.tasks.similarity_heads import SbertHead
-from kexue_keras.tasks.steps import train_steps
+from kexue_keras.tasks.steps import accumulated, further_facts, number_of_updates, train_steps
 
 
 class PairSet(object):
@@ -41,6 +41,15 @@ class PairSet(object):
 
     def __len__(self):
         return len(self.pairs)
+
+    @classmethod
+    def from_inference(cls, pairs, labels, group=1):
+        """Three classes from names (contradiction, entailment, neutral, or 矛盾, 蕴含, 中立) or numbers 0, 1, 2.
+
+        >>> PairSet.from_inference([('我喜欢北京', '我不喜欢北京')], ['contradiction']).labels.tolist()
+        [0]
+        """
+        return cls(pairs, inference_classes(labels), group)
 
     @classmethod
     def from_scores(cls, pairs, scores, above, group=0):
@@ -109,6 +118,8 @@ def train_sentence_bert(
     head_lr=SbertHead.head_lr,
     weight_decay=0.01,
     warmup=0.1,
+    optimizer=None,
+    accumulate=1,
     seed=0,
     folder=None,
     save_every=200,
@@ -125,7 +136,9 @@ def train_sentence_bert(
         learning_rate: highest rate of AdamW; it falls to 0.
         head_lr: factor of the rate for the head, which starts from noise; the article's 1 wants many more steps.
         weight_decay: decoupled.
-        warmup: share of the steps over which the rate rises.
+        warmup: share of the updates over which the rate rises.
+        optimizer: Keras optimizer instance in place of AdamW with that schedule; `head_lr` is laid over it too.
+        accumulate: batches (steps) that make one update.
         seed: int.
 
     Returns:
@@ -140,10 +153,12 @@ def train_sentence_bert(
         encoder.tokenizer, sets, groups=groups, length=encoder.length, batch_size=batch_size, seed=seed
     )
     model = pair_classifier(encoder.model, sum(groups), seed=seed)
-    optimizer = warmed_up(learning_rate, steps, warmup, weight_decay)
-    optimizer = LayerwiseLearningRate(optimizer, multipliers={"pair_logits": head_lr})
-    model.compile(optimizer, GroupedCrossentropy(groups))
+    updates = number_of_updates(steps, accumulate)
+    trained_by = optimizer or warmed_up(learning_rate, updates, warmup, weight_decay)
+    trained_by = LayerwiseLearningRate(trained_by, multipliers={"pair_logits": head_lr})
+    model.compile(accumulated(trained_by, accumulate), GroupedCrossentropy(groups))
     facts = {"batch_size": batch_size, "seed": seed, "pairs": [len(one) for one in sets], "groups": list(groups)}
+    facts.update(further_facts(optimizer, accumulate))
     losses = train_steps(model, sampler, steps=steps, folder=folder, facts=facts, save_every=save_every, say=say)
     return losses, model
 

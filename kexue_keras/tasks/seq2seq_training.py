@@ -13,7 +13,7 @@ import zlib
 import numpy as np
 
 from kexue_keras import losses, models
-from kexue_keras.backend import set_seed
+from kexue_keras.backend import preserved_random_state, set_seed
 from kexue_keras.data import BucketedBatches, Columns, UserError, read_examples, read_table
 from kexue_keras.data.columns import refuse_index, resolve
 from kexue_keras.errors import shorten
@@ -96,6 +96,7 @@ class _Run(object):
         return list(np.atleast_1d(self.model.train_on_batch(batch.inputs, batch.targets)))
 
 
+@preserved_random_state()
 def finetune_seq2seq(
     model,
     train,

@@ -20,7 +20,7 @@ from kexue_keras.models.convert import save
 from kexue_keras.models.lengths import checked_length, positions_of
 from kexue_keras.models.similarity import SentenceEncoder
 from kexue_keras.tasks.sentence_bert import warmed_up
-from kexue_keras.tasks.steps import train_steps
+from kexue_keras.tasks.steps import accumulated, further_facts, number_of_updates, train_steps
 
 
 class SimBERT(object):
@@ -102,6 +102,8 @@ class SimBERT(object):
         rate=0.15,
         teacher=None,
         distillation=100.0,
+        optimizer=None,
+        accumulate=1,
         seed=0,
         folder=None,
         save_every=200,
@@ -115,12 +117,14 @@ class SimBERT(object):
             batch_size: groups a step; two rows each.
             learning_rate: highest rate of AdamW; it falls to 0.
             weight_decay: decoupled.
-            warmup: share of the steps over which the rate rises.
+            warmup: share of the updates over which the rate rises.
             scale: what cosines are multiplied by in the contrast: 20 in RoFormer-Sim, 30 in SimBERT.
             noise: share of the sources that are damaged (BART); 0 for SimBERT.
             rate: share of their words that are hidden.
             teacher: `SentenceEncoder` that sees the undamaged texts, or None.
             distillation: weight of the teacher's loss, lambda of the article.
+            optimizer: Keras optimizer instance in place of AdamW with that schedule.
+            accumulate: batches (steps) that make one update; the contrast stays within each batch.
             seed: int.
 
         Returns:
@@ -144,9 +148,11 @@ class SimBERT(object):
             )
         first = InfoNCE(1 / scale, layout="two_view") if teacher is None else SimilarityDistillation(distillation)
         model = self.pretrained.model
+        updates = number_of_updates(steps, accumulate)
+        trained_by = accumulated(optimizer or warmed_up(learning_rate, updates, warmup, weight_decay), accumulate)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model.compile(warmed_up(learning_rate, steps, warmup, weight_decay), [first, MaskedCrossentropy()])
+            model.compile(trained_by, [first, MaskedCrossentropy()])
 
         def make_batch(step):
             inputs, following, sources = self.batch(
@@ -157,6 +163,7 @@ class SimBERT(object):
 
         facts = {"batch_size": batch_size, "seed": seed, "groups": len(groups), "teacher": teacher is not None}
         facts.update(learning_rate=learning_rate, noise=noise, rate=rate, scale=scale)
+        facts.update(further_facts(optimizer, accumulate))
         return train_steps(model, make_batch, steps=steps, folder=folder, facts=facts, save_every=save_every, say=say)
 
     def save(self, path, *, overwrite=False):

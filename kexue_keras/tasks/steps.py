@@ -10,6 +10,7 @@ import numpy as np
 from kexue_keras.backend import K, nonfinite_weight
 from kexue_keras.data import UserError
 from kexue_keras.files import FolderLock, remove_leftovers
+from kexue_keras.optimizers import GradientAccumulation
 from kexue_keras.tasks import checkpoint
 from kexue_keras.tasks.progress import check_arrays, is_count, no_point
 
@@ -66,6 +67,8 @@ def _train(model, make_batch, step, steps, folder, facts, save_every, after_step
             raise UserError("the loss became %s at step %d; a lower learning_rate usually helps" % (loss, step + 1))
         losses.append(loss)
         step += 1
+        if step == steps and isinstance(model.optimizer, GradientAccumulation):
+            model.optimizer.flush()  # the last window, if steps is no multiple of it
         if say and step % 50 == 0:
             speed = (time.time() - began) / len(losses)
             say("step %d of %d: loss %.3f, %.2f s a step" % (step, steps, np.mean(losses[-50:]), speed))
@@ -81,6 +84,31 @@ def _train(model, make_batch, step, steps, folder, facts, save_every, after_step
         if after_step is not None:
             after_step(step)
     return losses
+
+
+def number_of_updates(steps, accumulate):
+    """How many updates so many batches make.
+
+    Raises:
+        UserError: `accumulate` is no whole number above 0.
+
+    >>> number_of_updates(10, 4)
+    3
+    """
+    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+        raise UserError("accumulate=%r; a whole number of batches is needed, 1 for none" % (accumulate,))
+    return -(-steps // accumulate)
+
+
+def accumulated(optimizer, accumulate):
+    """The optimizer, making one update of so many batches."""
+    return optimizer if accumulate == 1 else GradientAccumulation(optimizer, accumulate)
+
+
+def further_facts(optimizer, accumulate):
+    """What a saved point also has to have in common with a run that is not on the default optimizer."""
+    facts = {} if optimizer is None else {"optimizer": type(optimizer).__name__}
+    return facts if accumulate == 1 else dict(facts, accumulate=accumulate)
 
 
 def _save(model, folder, facts, step):

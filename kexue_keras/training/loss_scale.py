@@ -121,7 +121,8 @@ class LossScale(Wrapper):
         return self.state(label)
 
     def get_gradients(self, loss, params):
-        self._scaled = True
+        # A single variable is somebody looking at its gradient (TensorBoard), which trains nothing.
+        self._scaled = self._scaled or isinstance(params, (list, tuple))
         scale = tf.identity(self.loss_scale)
         scaled = super().get_gradients(loss * tf.cast(scale, loss.dtype), params)
         # One factor for all, rounded alike, so that directions stay what they were.

@@ -5,7 +5,7 @@
 
 import tensorflow as tf
 
-from kexue_keras.backend import K, keras, register
+from kexue_keras.backend import K, keras, model_to_call, register
 from kexue_keras.losses.rdrop import make_pair, warn_if_never_random
 
 
@@ -81,7 +81,8 @@ def rdrop(model, *, name=None):
         Keras model. After saving and loading, `get_layer(model.name)` is the original one.
 
     Raises:
-        ValueError: `model` has no symbolic inputs (a subclassed model that was never called).
+        ValueError: `model` has no symbolic inputs (a subclassed model that was never called), or on Keras 2.3.1 a loss
+            of its own (`model.add_loss`).
 
     Reference: kexue.fm/archives/8496 (又是Dropout两次！这次它做到了有监督任务的SOTA); R-Drop, arXiv 2106.14448.
 
@@ -104,7 +105,7 @@ def rdrop(model, *, name=None):
         for x, input_name in zip(model.inputs, model.input_names)
     ]
     repeated = [RDropRepeat(name="rdrop-repeat-%d" % i)(x) for i, x in enumerate(inputs)]
-    outputs = model(repeated if len(repeated) > 1 else repeated[0])
+    outputs = model_to_call(model)(repeated if len(repeated) > 1 else repeated[0])
     outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
     outputs = [RDropPair(name=n)(x) for n, x in zip(_distinct(model.output_names, model.name), outputs)]
     return keras.models.Model(

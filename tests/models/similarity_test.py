@@ -195,3 +195,31 @@ def test_similar_questions_are_generated_and_ranked(tiny):
             questions.generate(text, **arguments)
     with pytest.raises(ValueError, match="a text is needed"):
         questions.generate(" ")
+    several_texts_are_generated_from_together(questions, generator, sample, seen)
+
+
+def several_texts_are_generated_from_together(questions, generator, sample, seen):
+    texts = ["我喜欢电影", "书店", "国人"]
+    del seen[:]
+    many = questions.generate(texts, n=12, k=5, seed=3, mask_positions=[(1,), (), (2,)])
+    # One decoding for all of them; each has its own positions, neighbours and scores.
+    assert len(seen) == 1 and len(seen[0][0]) == 3
+    hidden = questions.tokenizer._token_mask_id
+    assert [[i for i, token in enumerate(row) if token == hidden] for row in seen[0][0]] == [[1], [], [2]]
+    assert len(many) == 3
+    for text, row in zip(texts, many):
+        assert 0 < len(row) <= 5 and text not in [q.text for q in row] and len({q.text for q in row}) == len(row)
+        cosines = questions.encoder.similarity([text] * len(row), [q.text for q in row])
+        np.testing.assert_allclose([q.score for q in row], cosines, atol=1e-5)
+        np.testing.assert_array_equal(cosines, np.sort(cosines)[::-1])
+    assert questions.generate(texts, n=12, k=5, seed=3, mask_positions=[(1,), (), (2,)]) == many
+    # A list of one is the text alone, and nothing is nothing.
+    assert questions.generate(texts[:1], n=6, k=5, seed=3) == [questions.generate(texts[0], n=6, k=5, seed=3)]
+    assert questions.generate([]) == []
+    for wrong, options, message in [
+        (["好", " "], {}, "text is ' '"),
+        (["好", None], {}, "text is None"),
+        (["好", "人"], {"mask_positions": [(1,)]}, "1 lists of mask_positions for 2 texts"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            questions.generate(wrong, **options)

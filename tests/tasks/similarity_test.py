@@ -9,10 +9,11 @@ from helpers import CHARACTERS, tiny_bert_folder
 from scipy.stats import spearmanr
 
 from kexue_keras import cli
-from kexue_keras.backend import K
+from kexue_keras.backend import K, keras
 from kexue_keras.data import UserError, read_scored_pairs
 from kexue_keras.losses import cosent_loss
 from kexue_keras.models.similarity import pair_classifier
+from kexue_keras.optimizers import GradientAccumulation
 from kexue_keras.tasks import PairSet, SimBERT, finetune, train_sentence_bert
 from kexue_keras.tasks.corpus import warn_of_overlap
 from kexue_keras.tasks.options import make_options
@@ -299,6 +300,28 @@ def test_two_stages_and_the_shared_head(place, plain_sessions):
     encoder = max(np.abs(a - b).max() for a, b in zip(sim.encoder.model.get_weights(), before))
     assert encoder > 0 and 20 < np.abs(head.get_weights()[-1] - start).max() / encoder < 45
     assert head.output_shape == (None, 5) and np.log(2) - 0.2 < losses[0] < np.log(3) + 0.2
+
+
+@pytest.mark.both_stacks
+def test_optimizers_of_ones_own_and_batches_that_are_accumulated(place, tmp_path, plain_sessions):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sim = SimBERT(str(place / "tiny"), length=10, num_hidden_layers=1)
+    sgd, how = keras.optimizers.SGD, dict(steps=3, batch_size=4, noise=0.0, folder=str(tmp_path))
+    own = dict(how, optimizer=sgd(0.1), accumulate=2)
+    assert len(sim.train(GROUPS, **own)) == 3
+    found = sim.pretrained.model.optimizer
+    assert isinstance(found, GradientAccumulation) and found.optimizer is own["optimizer"]
+    # The last, unfinished window counts too: three batches are two updates.
+    assert int(K.get_value(found.iterations)) == 2 and int(K.get_value(found.micro_step)) == 0
+    with pytest.raises(UserError, match="holds a point of another run"):
+        sim.train(GROUPS, **how)
+    with pytest.raises(UserError, match="accumulate=0; a whole number of batches"):
+        sim.train(GROUPS, **dict(how, accumulate=0))
+    pairs = [PairSet([tuple(group) for group in GROUPS], [1, 1, 0, 0])]
+    _, head = train_sentence_bert(sim.encoder, pairs, steps=2, batch_size=2, optimizer=sgd(0.1), accumulate=2)
+    inner = head.optimizer.optimizer.optimizer
+    assert isinstance(inner, sgd) and int(K.get_value(head.optimizer.iterations)) == 1
 
 
 @pytest.mark.one_stack

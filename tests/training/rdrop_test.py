@@ -7,7 +7,7 @@ import pytest
 from loss_graphs import slope
 
 from kexue_keras import losses
-from kexue_keras.backend import K, keras
+from kexue_keras.backend import K, is_tf_keras, keras
 from kexue_keras.training import TwoViewLoss, rdrop
 
 
@@ -203,3 +203,44 @@ def test_no_dropout_is_warned_of_and_inputs_are_needed():
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         rdrop(dropout_model())
+
+
+@pytest.mark.both_stacks
+@pytest.mark.parametrize("kind", ["functional", "sequential"])
+def test_the_model_stays_usable_beside_its_training_model(kind, rng, tmp_path):
+    if kind == "functional":
+        model = dropout_model()
+    else:
+        parts = [keras.layers.Dropout(0.5, input_shape=(4,)), keras.layers.Dense(3, name="logits")]
+        model = keras.models.Sequential(parts, name="base")
+    before = {name: getattr(model, name) for name in ("input", "output", "inputs", "outputs", "output_shape")}
+    trained = rdrop(model)
+    trained.compile("sgd", losses.RDropCrossentropy(from_logits=True))
+    x = rng.randn(6, 4)
+    trained.train_on_batch(x, rng.randint(0, 3, 6))
+    for name, value in before.items():
+        assert getattr(model, name) is value or getattr(model, name) == value, name
+    assert model.get_layer("logits").output is before["output"]
+    # Further layers, a second training model, and files, of either.
+    more = keras.models.Model(model.input, keras.layers.Dense(2)(model.output))
+    assert more.predict(x).shape == (6, 2)
+    expected = model.predict(x)
+    np.testing.assert_allclose(rdrop(model, name="again").predict(x), expected, rtol=1e-6)
+    for name, one in (("model", model), ("trained", trained)):
+        one.save(str(tmp_path / name) + ".h5", include_optimizer=False)
+        loaded = keras.models.load_model(str(tmp_path / name) + ".h5", compile=False)
+        np.testing.assert_allclose(loaded.predict(x), expected, rtol=1e-6)
+    np.testing.assert_allclose(trained.get_layer("base").predict(x), expected, rtol=1e-6)
+
+
+@pytest.mark.both_stacks
+def test_a_loss_of_the_models_own_is_used_or_refused():
+    model = dropout_model()
+    model.add_loss(K.sum(model.outputs[0]))
+    if is_tf_keras:
+        trained = rdrop(model)
+        trained.compile("sgd", losses.RDropCrossentropy(from_logits=True))
+        assert np.isfinite(trained.train_on_batch(np.ones([2, 4]), np.zeros(2)))
+    else:
+        with pytest.raises(ValueError, match="'base' has a loss that was added with model.add_loss"):
+            rdrop(model)

@@ -115,6 +115,11 @@ class CachedDecoder(AutoRegressiveDecoder):
         if not self._unchecked:
             return
         self._unchecked = False
+        # A thread other than the one that built the model may be the first.
+        with self.generator.session.building():
+            self._compare(inputs, ids)
+
+    def _compare(self, inputs, ids):
         start = len(self.first_output_ids[0])
         one = [x[:1] for x in inputs]
         ours = self.generator.log_probabilities(one, ids[None, start:])[0]

@@ -5,7 +5,7 @@ from collections import namedtuple
 import numpy as np
 import tensorflow as tf
 
-from kexue_keras.backend import get_session, keras, tf1
+from kexue_keras.backend import ModelSession, get_session, keras, tf1
 from kexue_keras.models.decoding import sampling, search
 from kexue_keras.models.decoding.inputs import batches_of, padded_inputs
 from kexue_keras.models.decoding.steps import Source, Steps
@@ -32,7 +32,7 @@ class Generator(object):
 
     The source is read once; then each step computes one token of every sequence from the remembered keys and values.
     All steps are one `tf.while_loop`. The weights are the model's own: what is trained further generates otherwise
-    at once.
+    at once. Any thread may generate.
 
     Args:
         model: Keras model or bert4keras transformer: BERT, RoFormer and kin with application='unilm' or 'lm', GPT, T5
@@ -74,7 +74,7 @@ class Generator(object):
                 "segment=%r; in a UniLM tokens of segment 0 are seen by those before them, so generated tokens need 1 "
                 "or more" % (self.segment,)
             )
-        self._graphs = {}
+        self.session, self._graphs = ModelSession(self.structure.logits), {}
 
     def greedy(self, inputs, *, max_length, min_length=0, batch_size=None):
         """The likeliest token at each step.
@@ -225,23 +225,25 @@ class Generator(object):
         for x, is_sequence in zip(inputs.arrays, inputs.sequences):
             feeds.append(x[rows, :longest] if is_sequence else x[rows])
         key = (kind, inputs.from_context)
-        if key not in self._graphs:
-            self._graphs[key] = self._build(*key)
-        source, settings, fetches = self._graphs[key]
+        source, settings, fetches = self._graph(key)
         feed = dict(zip(source.feeds, feeds))
         feed[source.lengths] = lengths[rows]
         values = dict(options, start=-1 if self.start_id is None else self.start_id, segment=self.segment)
         values["end"] = -1 if self.end_id is None else self.end_id
         feed.update({settings[name]: value for name, value in values.items() if name in settings})
-        session = get_session()
-        if session.graph is not fetches[0].graph:
-            raise RuntimeError(
-                "the model's graph is no longer the one Keras works in (K.clear_session() was called?); build "
-                "the model and "
-                "the Generator again"
-            )
-        found = session.run(fetches, feed)
+        with self.session.entered() as session:
+            found = session.run(fetches, feed)
         return found[0] if kind == "follow" else found
+
+    def _graph(self, key):
+        """What `_build` made for this kind of decoding, made now if it is the first time."""
+        if key not in self._graphs:
+            with self.session.building():
+                if key not in self._graphs:
+                    # Keras initializes what has no value yet.
+                    get_session()
+                    self._graphs[key] = self._build(*key)
+        return self._graphs[key]
 
     def _build(self, kind, from_context):
         """(Source, dict name -> placeholder, list of fetches) for one kind of decoding."""

@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 
+from kexue_keras.backend import ModelSession
 from kexue_keras.data import BucketedBatches, checked_texts
 from kexue_keras.errors import WeightsError
 from kexue_keras.losses import MaskedCrossentropy
@@ -92,6 +93,7 @@ class PromptClassifier(object):
         if trained == "soft_tokens":
             self._bert = with_soft_tokens(pretrained.bert, self._soft_ids())
         self.model = predict_at(self._bert)
+        self.session = ModelSession(self.model)
 
     def _compile(self, pattern):
         """Dict number of slots -> `TokenizedPattern`."""
@@ -123,14 +125,18 @@ class PromptClassifier(object):
         """
         texts = checked_texts(texts)
         some = texts[:: max(1, len(texts) // CHECKED_TEXTS)][:CHECKED_TEXTS]
-        scores = check_head(self.model, self.tokenizer, some, name=self.pretrained.name, length=self.maxlen)
+        with self.session.entered():
+            scores = check_head(self.model, self.tokenizer, some, name=self.pretrained.name, length=self.maxlen)
         if scores["trained"] is not None:
             self.head_scores = scores
         return scores
 
     def _check_once(self, texts):
         if self.head_scores is None and not self.allow_untrained_head:
-            self.check_head(texts)
+            # Threads that come first all at once measure it one after the other, that is, once.
+            with self.session.building():
+                if self.head_scores is None:
+                    self.check_head(texts)
 
     def predict_proba(self, texts):
         """Probabilities of the labels.
@@ -166,7 +172,7 @@ class PromptClassifier(object):
                 scores[length] = np.zeros((len(texts), len(self._words.ids[length])))
                 for indices in batches.in_length_order() if texts else ():
                     places = np.array([prompts[i].slots for i in indices], "int32")
-                    logits = self.model.predict_on_batch(batches.inputs(indices) + [places])
+                    logits = self.session.predict_on_batch(self.model, batches.inputs(indices) + [places])
                     scores[length][indices] = self._words.word_scores(logits)
             each.append(self._words.probabilities(scores))
         return each

@@ -9,6 +9,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from kexue_keras.backend import ModelSession
 from kexue_keras.data.batches import BucketedBatches, encode
 from kexue_keras.data.texts import checked_texts
 from kexue_keras.errors import WeightsError
@@ -42,6 +43,7 @@ class SentenceEncoder(object):
     Attributes:
         model: Keras model, token ids and segment ids `[B, n]` to vectors `[B, d]`; train it as any other.
         pretrained: `PretrainedModel`; `tokenizer` is its tokenizer.
+        session: `backend.ModelSession`, by which any thread may call `encode` and all that uses it.
         whitening: `Whitening` that `encode` applies, or None.
 
     Raises:
@@ -71,6 +73,7 @@ class SentenceEncoder(object):
         self.pretrained, self.tokenizer = pretrained, pretrained.tokenizer
         self.pooling, self.length, self.whitening = pooling, length, None
         self.model = sentence_vector(pretrained.transformer, pooling)
+        self.session = ModelSession(self.model)
 
     @property
     def length(self):
@@ -126,7 +129,7 @@ class SentenceEncoder(object):
         batches = BucketedBatches(encoded, batch_size=batch_size, maxlen=maxlen or self.length)
         vectors = np.zeros((len(encoded), self.model.output_shape[-1]), "float32")
         for indices in batches.in_length_order():
-            vectors[indices] = self.model.predict_on_batch(batches.inputs(indices))
+            vectors[indices] = self.session.predict_on_batch(self.model, batches.inputs(indices))
         return vectors
 
     def similarity(self, a, b, **options):

@@ -65,47 +65,71 @@ class SimilarQuestions(object):
         """Texts like `text`, the nearest first.
 
         Args:
-            text: str.
+            text: str, or a list of B str, which are decoded together, n rows each.
             n: how many are sampled.
             k: how many are kept at most; there are fewer if the samples repeat each other.
             top_p, top_k, temperature: see `Generator.sample`; the article samples with top_p 0.95.
             mask_positions: numbers of tokens of `text` that the generator sees as [MASK], 0 being [CLS]: there it is
-                free to say something else.
-            seed: int; the same seed gives the same texts.
+                free to say something else; for a list of texts a list of such numbers for each.
+            seed: int; the same seed and texts give the same result.
             batch_size: texts that are encoded together.
 
         Returns:
-            list of `Question` (text, score: cosine with `text`), neither empty nor `text` itself, each once.
+            list of `Question` (text, score: cosine with `text`), neither empty nor `text` itself, each once; for a list
+            of B texts a list of B such lists.
 
         Raises:
-            ValueError: text empty or no str, a position that the text does not have or that is no token of it, or a
-                vocabulary without [MASK].
+            ValueError: a text empty or no str, a position that the text does not have or that is no token of it, not as
+                many lists of positions as texts, or a vocabulary without [MASK].
         """
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError("text is %r; a text is needed" % (text,))
-        checked_texts([text], name="text")
+        single = isinstance(text, str)
+        texts, positions = ([text], [mask_positions]) if single else (list(text), list(mask_positions))
+        positions = positions or [()] * len(texts)
+        for one in texts:
+            if not isinstance(one, str) or not one.strip():
+                raise ValueError("text is %r; a text is needed" % (one,))
+        checked_texts(texts, name="text")
+        if len(positions) != len(texts):
+            raise ValueError("%d lists of mask_positions for %d texts" % (len(positions), len(texts)))
         for name, value in (("n", n), ("k", k)):
             if value < 1:
                 raise ValueError("%s=%r; it has to be 1 or more" % (name, value))
+        if not texts:
+            return []
+        ids = [self._source(*pair) for pair in zip(texts, positions)]
+        most, longest = self.generator.structure.max_positions(), max(map(len, ids))
+        room = self.length if most is None else min(self.length, most - longest)
+        sampled = self.generator.sample(
+            [ids], max_length=room, n=n, top_p=top_p, top_k=top_k, temperature=temperature, seed=seed
+        )
+        rows = sampled.lists(self.tokenizer._token_end_id)
+        found = [self._different(one, [self.tokenizer.decode(x) for x in row]) for one, row in zip(texts, rows)]
+        vectors = self.encoder.encode(texts + [x for row in found for x in row], batch_size=batch_size)
+        ranked, first = [], len(texts)
+        for vector, row in zip(vectors, found):
+            ranked.append(_nearest(vector, row, vectors[first : first + len(row)], k))
+            first += len(row)
+        return ranked[0] if single else ranked
+
+    def _source(self, text, mask_positions):
+        """Token ids of a text with [MASK] in the given places."""
         ids = list(map(int, self.tokenizer.encode(text, maxlen=self.length)[0]))
-        same = self.tokenizer.decode(ids)
         for position in mask_positions:
             if not 0 < position < len(ids) - 1:
                 raise ValueError("mask position %r; the tokens of %r are 1 to %d" % (position, text, len(ids) - 2))
             if getattr(self.tokenizer, "_token_mask_id", None) is None:
                 raise ValueError("mask_positions: the vocabulary has no [MASK]")
             ids[position] = self.tokenizer._token_mask_id
-        most = self.generator.structure.max_positions()
-        room = self.length if most is None else min(self.length, most - len(ids))
-        sampled = self.generator.sample(
-            [[ids]], max_length=room, n=n, top_p=top_p, top_k=top_k, temperature=temperature, seed=seed
-        )
-        texts = [self.tokenizer.decode(row) for row in sampled.lists(self.tokenizer._token_end_id)[0]]
+        return ids
+
+    def _different(self, text, found):
+        """The texts found, each once, without the empty ones and `text` itself."""
         # Decoding and encoding again drops what the vocabulary does not tell apart, such as capitals.
-        texts = [t for t in dict.fromkeys(texts) if t.strip() and t not in (same, text)]
-        if not texts:
-            return []
-        vectors = self.encoder.encode([text] + texts, batch_size=batch_size)
-        scores = vectors[1:] @ vectors[0]
-        order = (-scores).argsort(kind="stable")[:k]
-        return [Question(texts[i], float(scores[i])) for i in order]
+        same = self.tokenizer.decode(self._source(text, ()))
+        return [one for one in dict.fromkeys(found) if one.strip() and one not in (same, text)]
+
+
+def _nearest(vector, texts, vectors, k):
+    scores = vectors @ vector
+    order = (-scores).argsort(kind="stable")[:k]
+    return [Question(texts[i], float(scores[i])) for i in order]

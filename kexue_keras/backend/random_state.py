@@ -1,0 +1,42 @@
+"""The random generators that all share: Python's, numpy's and the seed of TensorFlow's graph."""
+
+import contextlib
+import random
+
+import numpy as np
+
+from kexue_keras.backend.stack import tf1
+
+
+def set_seed(seed):
+    """Seed Python, numpy and TensorFlow's graph-level generator.
+
+    Args:
+        seed: int.
+    """
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    tf1.set_random_seed(seed)
+
+
+@contextlib.contextmanager
+def preserved_random_state():
+    """Context, and decorator, after which the generators that all share are as they were.
+
+    A function that trains seeds them for what has no generator of its own (Keras' initializers, TensorFlow's ops); a
+    caller who draws random numbers must not get the same ones after each call.
+
+    >>> np.random.seed(1)
+    >>> with preserved_random_state():
+    ...     set_seed(5)
+    >>> np.random.randint(100)
+    37
+    """
+    graph = tf1.get_default_graph()
+    python, numpy, seed = random.getstate(), np.random.get_state(), graph.seed
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        graph.seed = seed
