@@ -3,6 +3,8 @@
 Reference: "P-tuning：自动构建模版，释放语言模型潜能", kexue.fm/archives/8295; UniLM, arXiv 1905.03197.
 """
 
+import itertools
+
 import numpy as np
 from bert4keras.models import GPT, LM_Mask, T5_Base, UniLM_Mask
 
@@ -22,15 +24,20 @@ def reading_of(transformer):
         "lm" (what stands before it: GPT, GPT2, application='lm'), "unilm" (all of segment 0, of segment 1 what stands
         before it), or "encoder" (everything).
 
+    Raises:
+        ValueError: a T5, which has its text in an encoder and its answer in a decoder.
+
     >>> from bert4keras.models import BERT, GPT2, extend_with_unified_language_model
     >>> config = dict(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4)
     >>> classes = GPT2, extend_with_unified_language_model(BERT), BERT
     >>> [reading_of(cls(max_position=8, hidden_act='gelu', **config)) for cls in classes]
     ['lm', 'unilm', 'encoder']
     """
-    # A T5's decoder is a language model, too, but its text goes into the encoder.
     if isinstance(transformer, T5_Base):
-        return "encoder"
+        raise ValueError(
+            "%s has its text in an encoder and its answer in a decoder, so a prompt is no row of tokens there; take a "
+            "GPT, a BERT, or one with application='lm' or 'unilm'" % type(transformer).__name__
+        )
     if isinstance(transformer, UniLM_Mask):
         return "unilm"
     return "lm" if isinstance(transformer, LM_Mask) else "encoder"
@@ -65,14 +72,11 @@ def predict_next_at(transformer):
         )
     if not isinstance(transformer, GPT):
         return predict_at(transformer)
-    # bert4keras calls the embedding a last time, as the matrix of the output.
-    embedding, calls = transformer.layers[transformer.prefixed("Embedding-Token")], []
-    while True:
-        try:
-            calls.append(embedding.get_input_at(len(calls)))
-        except ValueError:
-            break
-    x, places = gather_at(calls[-1])
+    embedding = transformer.layers[transformer.prefixed("Embedding-Token")]
+    logits = transformer.layers[transformer.prefixed("LM-Activation")].get_input_at(0)
+    # The call of the embedding that is the output's matrix; it is called for tokens, too, and maybe for segments.
+    call = next(i for i in itertools.count() if embedding.get_output_at(i) is logits)
+    x, places = gather_at(embedding.get_input_at(call))
     return keras.models.Model(transformer.model.inputs + [places], embedding(x, mode="dense"))
 
 

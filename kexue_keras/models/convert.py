@@ -42,7 +42,7 @@ def save(pretrained, path, *, format="tensorflow", overwrite=False):
         kind = kind_of(arrays, pretrained.config, kind.__name__)
     config = dict(pretrained.config, num_hidden_layers=transformer.num_hidden_layers)
     config["vocab_size"] = next(
-        len(v) for n, v in arrays.items() if n.endswith(("word_embeddings", "shared/embedding"))
+        len(v) for n, v in arrays.items() if n.endswith(("word_embeddings", "word_embed", "shared/embedding"))
     )
     write_folder(path, kind, config, arrays, format=format, tokenizer=pretrained.tokenizer, overwrite=overwrite)
 

@@ -74,6 +74,7 @@ class PromptClassifier(object):
             raise ValueError("trained=%r; it is one of %s" % (trained, ", ".join(TRAINED)))
         if pretrained.tokenizer is None:
             raise ValueError("%s has no vocabulary; give load(..., tokenizer=...)" % pretrained.name)
+        self.reading = reading_of(pretrained.transformer)
         if not allow_untrained_head:
             require_head(pretrained)
         self.pretrained, self.tokenizer = pretrained, pretrained.tokenizer
@@ -85,7 +86,6 @@ class PromptClassifier(object):
         self.maxlen, self.trained, self.batch_size = maxlen, trained, batch_size
         self.allow_untrained_head, self.head_scores = bool(allow_untrained_head), None
         self._check_maxlen()
-        self.reading = reading_of(pretrained.transformer)
         self._words = self.verbalizer.compile(self.tokenizer)
         self.labels = self.verbalizer.labels
         self._compiled = [self._compile(pattern) for pattern in self.patterns]
