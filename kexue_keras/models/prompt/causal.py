@@ -66,7 +66,7 @@ def check_answer_at_end(pattern):
     Raises:
         ValueError: something stands after them or between them.
 
-    >>> check_answer_at_end(Pattern('{text}满意吗？{mask}'))
+    >>> check_answer_at_end(kexue_keras.models.Pattern('{text}满意吗？{mask}'))
     """
     behind = pattern.template[pattern.template.index("{mask}") :].replace("{mask}", "").strip()
     if behind:
