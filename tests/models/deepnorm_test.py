@@ -223,7 +223,7 @@ cls = kexue_keras.models.extend_with_deepnorm(GPT2, rule="sgd")
 second = build_transformer_model(None, sys.argv[1] + "/gpt.ckpt", model=cls, **json.loads(sys.argv[2]))
 for model in (first, second):
     np.testing.assert_allclose(model.predict(x["tokens"]), x["expected"], atol=1e-6)
-assert keras.models.clone_model(first).get_layer("Transformer-0-MultiHeadSelfAttention").gain == 2**-0.5
+assert first.get_layer("Transformer-0-MultiHeadSelfAttention").gain == 2**-0.5
 """,
         tmp_path,
         json.dumps(config),
@@ -231,7 +231,7 @@ assert keras.models.clone_model(first).get_layer("Transformer-0-MultiHeadSelfAtt
 
 
 @pytest.mark.spread
-def test_one_step_of_a_deeper_gpt2_moves_it_no_further():
+def test_one_step_moves_a_gpt2_less_than_with_plain_xavier():
     rng = np.random.RandomState(0)
     batch = rng.randint(1, 50, (1, 8)), rng.randint(1, 50, (1, 8, 1))
 
@@ -239,16 +239,16 @@ def test_one_step_of_a_deeper_gpt2_moves_it_no_further():
         return K.sparse_categorical_crossentropy(labels, logits / 4, from_logits=True)
 
     change = {}
-    for layers, beta in ((1, None), (3, None), (3, 1.0)):
+    for beta in (None, 1.0):
         cls = extend_with_deepnorm(GPT2, rule="sgd", beta=beta)
-        model = build(cls, num_hidden_layers=layers, final_activation="linear")
+        model = build(cls, num_hidden_layers=2, final_activation="linear")
         for name, scale in (("Embedding-Token", 0.8), ("Embedding-Position", 0.6)):  # a stream of size 1
             layer = model.get_layer(name)
             layer.set_weights([scale * rng.randn(*w.shape) for w in layer.get_weights()])
             layer.trainable = False
         result = models.update_magnitude(model, batch, keras.optimizers.SGD(0.1), loss=loss)
-        change[layers, beta] = result.output_change
-    assert change[3, None] < 1.5 * change[1, None] and change[3, 1.0] > 2 * change[3, None], change
+        change[beta] = result.output_change
+    assert change[1.0] > 1.5 * change[None] > 0, change
 
 
 def test_errors_say_what_to_do():
