@@ -1,6 +1,7 @@
-"""DeepNorm against plain post-norm: the change of the logits in one step, and 1000 layers that train.
+"""DeepNorm against plain post-norm and pre-norm: the change of the logits in one step, and 1000 layers that train.
 
     python benchmarks/depth.py change [--seeds 0,1,2]                    two minutes
+    python benchmarks/depth.py change --norm pre [--stream 1 --count 1]  the same for pre-norm
     python benchmarks/depth.py train [--seeds 0 --layers 1000]           five minutes a scheme and seed on one core
     python benchmarks/depth.py plot                                      docs/layers/deepnorm.png from the rows
 
@@ -8,7 +9,8 @@ The model: hidden 16, inner 32, one head, post-norm without biases and without t
 its layers in a `tf.while_loop`, so that the graph does not grow with the depth.
 
 "change" takes one step of gradient descent (.1), of its sign (1e-3) or of its direction relative to the weights (1e-2)
-of all kernels of the layers, and measures the root mean square change of the logits of 8 tokens, in float64.
+of all kernels of the layers, and measures the root mean square change of the logits of 8 tokens, in float64. For
+pre-norm --stream is the standard deviation of what enters the first layer, --count the one that the rule counts with.
 
 "train" predicts the next character of ../shared/data/unlabelled, causally: the 255 most frequent ones and "other",
 windows of 32, 200 steps of Adam with a warm-up of 20. The output bias starts as the logarithm of the characters'
@@ -42,6 +44,9 @@ def arguments():
     parser.add_argument("what", choices=("change", "train", "plot"))
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--depths", default="4,16,64", help="for change")
+    parser.add_argument("--norm", choices=("post", "pre"), default="post", help="for change")
+    parser.add_argument("--stream", type=float, default=1.0, help="for change in pre-norm (%(default)s)")
+    parser.add_argument("--count", type=float, default=1.0, help="`stream` of the rule (%(default)s)")
     parser.add_argument("--schemes", default="vanilla,paper,adam", help="for train")
     parser.add_argument("--layers", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=200)
@@ -55,10 +60,10 @@ def arguments():
     return parser.parse_args()
 
 
-def constants(scheme, layers):
+def constants(scheme, layers, norm="post", stream=1.0):
     from kexue_keras.layers import deepnorm_constants
 
-    return (1.0, 1.0) if scheme == "vanilla" else deepnorm_constants(layers, rule=scheme)
+    return (1.0, 1.0) if scheme == "vanilla" else deepnorm_constants(layers, rule=scheme, norm=norm, stream=stream)
 
 
 def initial(layers, beta, rng):
@@ -69,32 +74,34 @@ def initial(layers, beta, rng):
     return np.concatenate(blocks, axis=-1)
 
 
-def norm(x):
+def normalized(x):
     import tensorflow as tf
 
     x -= tf.reduce_mean(x, -1, keepdims=True)
     return x * tf.math.rsqrt(tf.reduce_mean(tf.square(x), -1, keepdims=True) + 1e-6)
 
 
-def transformer(x, stacked, alpha, mask=None):
-    """Post-norm layers on x [b, n, 16]; `stacked` [layers, 16, 128], `mask` [n, n] is added to the scores."""
+def transformer(x, stacked, alpha, mask=None, norm="post"):
+    """Layers on x [b, n, 16]; `stacked` [layers, 16, 128], `mask` [n, n] is added to the scores."""
     import tensorflow as tf
 
     layers, shape = tf.shape(stacked)[0], tf.shape(x)
     # Reading a TensorArray costs the gradient one write; slicing the stack would cost it a sum over all layers.
     weights = tf.TensorArray(stacked.dtype, layers).unstack(stacked)
 
+    before, after = (lambda x: x, normalized) if norm == "post" else (normalized, lambda x: x)
+
     def layer(i, x):
         q, k, v, o, inner, outer = tf.split(weights.read(i), SIZES, axis=-1)
         flat = tf.reshape(x, [-1, WIDTH])
-        q, k, v = [tf.reshape(tf.matmul(flat, w), shape) for w in (q, k, v)]
+        q, k, v = [tf.reshape(tf.matmul(before(flat), w), shape) for w in (q, k, v)]
         scores = tf.matmul(q, k, transpose_b=True) / WIDTH**0.5
         attention = tf.matmul(tf.nn.softmax(scores if mask is None else scores + mask), v)
-        flat = norm(alpha * flat + tf.matmul(tf.reshape(attention, [-1, WIDTH]), o))
-        hidden = tf.nn.relu(tf.matmul(flat, inner))
-        return i + 1, tf.reshape(norm(alpha * flat + tf.matmul(hidden, outer, transpose_b=True)), shape)
+        flat = after(alpha * flat + tf.matmul(tf.reshape(attention, [-1, WIDTH]), o))
+        hidden = tf.nn.relu(tf.matmul(before(flat), inner))
+        return i + 1, tf.reshape(after(alpha * flat + tf.matmul(hidden, outer, transpose_b=True)), shape)
 
-    return tf.while_loop(lambda i, x: i < layers, layer, [0, x], parallel_iterations=1)[1]
+    return before(tf.while_loop(lambda i, x: i < layers, layer, [0, x], parallel_iterations=1)[1])
 
 
 def measure_changes(options):
@@ -106,7 +113,8 @@ def measure_changes(options):
     stacked, x = tf1.placeholder(tf.float64, [None, WIDTH, sum(SIZES)]), tf1.placeholder(tf.float64, [1, 8, WIDTH])
     head, alpha = tf1.placeholder(tf.float64, [WIDTH, WIDTH]), tf1.placeholder(tf.float64, [])
     labels = tf1.placeholder(tf.int32, [8])
-    logits = tf.matmul(tf.reshape(transformer(x, stacked, alpha), [-1, WIDTH]), head)
+    hidden = transformer(x, stacked, alpha, norm=options.norm)
+    logits = tf.matmul(tf.reshape(hidden, [-1, WIDTH]), head)
     loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
     gradient = tf.gradients(loss, stacked)[0]
     ends = np.cumsum(SIZES)[:-1]
@@ -117,14 +125,14 @@ def measure_changes(options):
 
     steps = {"sgd": lambda w, g: 0.1 * g, "sign": lambda w, g: 1e-3 * np.sign(g), "relative": relative}
     seeds, session = [int(s) for s in options.seeds.split(",")], tf1.Session()
-    for scheme in SCHEMES:
+    for scheme in [s for s in SCHEMES if options.norm == "post" or s != "paper"]:
         for n in [int(d) for d in options.depths.split(",")]:
             changes = {name: [] for name in steps}
             for seed in seeds:
                 rng = np.random.RandomState(seed)
-                a, beta = constants(scheme, n)
+                a, beta = constants(scheme, n, options.norm, options.count)
                 feed = {
-                    x: rng.standard_normal((1, 8, WIDTH)),
+                    x: rng.standard_normal((1, 8, WIDTH)) * options.stream,
                     labels: rng.randint(0, WIDTH, 8),
                     head: rng.standard_normal((WIDTH, WIDTH)) / WIDTH**0.5,
                     stacked: initial(n, beta, rng),
@@ -146,6 +154,8 @@ def measure_changes(options):
                     "changes": [float("%.4g" % v) for v in values],
                     "median": float("%.4g" % np.median(values)),
                 }
+                if options.norm == "pre":
+                    row.update(norm="pre", stream=options.stream, counted_stream=options.count)
                 record("depth", row, options.results)
             print(scheme, n, {name: "%.3g" % np.median(v) for name, v in changes.items()}, flush=True)
 
@@ -187,7 +197,7 @@ def train(scheme, seed, options, ids, log_frequencies):
     head = variable("head", 0.02 * rng.standard_normal((WIDTH, VOCABULARY)))
     bias = variable("bias", log_frequencies)
     mask = np.triu(np.full((options.length, options.length), -1e9, "float32"), 1)
-    hidden = transformer(norm(tf.gather(embedding, windows[:, :-1]) + position), stacked, alpha, mask)
+    hidden = transformer(normalized(tf.gather(embedding, windows[:, :-1]) + position), stacked, alpha, mask)
     logits = tf.matmul(tf.reshape(hidden, [-1, WIDTH]), head) + bias
     labels = tf.reshape(windows[:, 1:], [-1])
     loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))

@@ -10,12 +10,16 @@ def layer_norm(x, gamma, beta, eps=1e-12):
     return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps) * gamma + beta
 
 
-def bert_forward(variables, token_ids, heads, layers):
-    """Last hidden state `[n, d]` of one unpadded sentence with segment 0, variables under Google's names."""
+def bert_forward(variables, token_ids, heads, layers, *, segment_ids=None, visible=None):
+    """Last hidden state `[n, d]` of one unpadded sentence, variables under Google's names.
+
+    `segment_ids` are 0 if not given; `visible` bool `[n, n]` says which tokens (columns) each (rows) sees, all if None.
+    """
     w = {name: np.asarray(value, "float64") for name, value in variables.items()}
     emb = "bert/embeddings/"
     n = len(token_ids)
-    x = w[emb + "word_embeddings"][token_ids] + w[emb + "position_embeddings"][:n] + w[emb + "token_type_embeddings"][0]
+    x = w[emb + "word_embeddings"][token_ids] + w[emb + "position_embeddings"][:n]
+    x = x + w[emb + "token_type_embeddings"][[0] * n if segment_ids is None else segment_ids]
     x = layer_norm(x, w[emb + "LayerNorm/gamma"], w[emb + "LayerNorm/beta"])
 
     def dense(x, name):
@@ -28,6 +32,8 @@ def bert_forward(variables, token_ids, heads, layers):
             for part in ("query", "key", "value")
         )
         scores = q @ k.transpose(0, 2, 1) / np.sqrt(q.shape[-1])
+        if visible is not None:
+            scores = np.where(visible, scores, -np.inf)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         weights /= weights.sum(-1, keepdims=True)
         context = (weights @ v).transpose(1, 0, 2).reshape(n, -1)

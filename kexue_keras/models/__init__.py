@@ -3,6 +3,8 @@
 from kexue_keras.errors import WeightsError  # noqa: F401
 from kexue_keras.layers.deepnorm import deepnorm_constants  # noqa: F401
 from kexue_keras.models import decoding  # noqa: F401
+from kexue_keras.models.causal_lm import next_token_accuracy  # noqa: F401
+from kexue_keras.models.causal_lm import predict_next_at  # noqa: F401
 from kexue_keras.models.convert import convert  # noqa: F401
 from kexue_keras.models.convert import save  # noqa: F401
 from kexue_keras.models.deepnorm import extend_with_deepnorm  # noqa: F401

@@ -67,7 +67,7 @@ def save_into(folder, pretrained, *, format="tensorflow"):
         kind = kind_of(arrays, pretrained.config, kind.__name__)
     config = dict(pretrained.config, num_hidden_layers=transformer.num_hidden_layers)
     config["vocab_size"] = next(
-        len(v) for n, v in arrays.items() if n.endswith(("word_embeddings", "shared/embedding"))
+        len(v) for n, v in arrays.items() if n.endswith(("word_embeddings", "word_embed", "shared/embedding"))
     )
     check_shapes(kind, config, arrays, "the model %s" % pretrained.name, complete=not own_class)
     fill_folder(folder, kind, config, arrays, format=format, tokenizer=pretrained.tokenizer)

@@ -42,16 +42,29 @@ def predict_at(transformer):
             "this model has no head for masked language modelling (no layer %s); build it with with_mlm='linear'"
             % ", ".join(absent)
         )
+    x, places = gather_at(layers["MLM-Dense"].get_input_at(0))
+    x = layers["MLM-Norm"](layers["MLM-Dense"](x))
+    x = layers["MLM-Bias"](layers["Embedding-Token"](x, mode="dense"))
+    return keras.models.Model(transformer.model.inputs[:2] + [places], x)
+
+
+def gather_at(sequence):
+    """The vectors of a sequence at places that are an input.
+
+    Args:
+        sequence: tensor `[B, n, size]`.
+
+    Returns:
+        (tensor `[B, m, size]`, the input of places `[B, m]` int32).
+    """
     places = keras.layers.Input((None,), dtype="int32", name="Places")
     # What comes out is no sequence of tokens any more, so the padding mask ends here.
     x = keras.layers.Lambda(
         lambda pair: tf.gather(pair[0], tf.cast(pair[1], tf.int32), batch_dims=1),
         mask=lambda *_: None,
         name="At-Places",
-    )([layers["MLM-Dense"].get_input_at(0), places])
-    x = layers["MLM-Norm"](layers["MLM-Dense"](x))
-    x = layers["MLM-Bias"](layers["Embedding-Token"](x, mode="dense"))
-    return keras.models.Model(transformer.model.inputs[:2] + [places], x)
+    )([sequence, places])
+    return x, places
 
 
 def mask_batch(tokenizer, tokens, segments, random, *, rate=0.15, protected=None):
@@ -109,12 +122,29 @@ def masked_accuracy(model, tokenizer, texts, *, length=128, rate=0.15, batch_siz
     encoded, _ = encode(tokenizer, texts, length)
     batches = BucketedBatches(encoded, batch_size=batch_size, maxlen=length)
     random = np.random.RandomState(seed)
+
+    def examples():
+        for indices in batches.in_length_order():
+            inputs, labels = mask_batch(tokenizer, *batches.inputs(indices), random, rate=rate)
+            yield inputs, labels[..., 0]
+
+    return token_accuracy(model, examples())
+
+
+def token_accuracy(model, examples):
+    """How well a model predicts tokens.
+
+    Args:
+        model: gives logits `[B, m, vocabulary]`.
+        examples: iterable of (inputs, labels int `[B, m]`, 0 where nothing is predicted).
+
+    Returns:
+        dict, see `masked_accuracy`.
+    """
     session = ModelSession(model)
     hits, loss, truth = 0, 0.0, [np.zeros(0, "int32")]
-    for indices in batches.in_length_order():
-        inputs, labels = mask_batch(tokenizer, *batches.inputs(indices), random, rate=rate)
+    for inputs, labels in examples:
         logits = np.asarray(session.predict_on_batch(model, inputs))
-        labels = labels[..., 0]
         rows, right = logits[labels != 0].astype("float64"), labels[labels != 0]
         top = rows.max(axis=1)
         loss += (top + np.log(np.exp(rows - top[:, None]).sum(axis=1)) - rows[np.arange(len(right)), right]).sum()

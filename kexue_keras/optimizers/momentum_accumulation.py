@@ -37,11 +37,14 @@ _CLIPPING = (
 )
 
 
+MOMENTS = ("window", "micro_step")
+
+
 def beta_tilde(beta, steps):
     """The article's variant without code: 1 - (1 - beta) / steps, whose `steps`-th power is about `beta`.
 
-    With this beta at every micro step, and the step taken only at every `steps`-th, a plain momentum optimizer
-    accumulates approximately.
+    With this beta at every micro step, and the step taken only at every `steps`-th (`moments="micro_step"`), a plain
+    momentum optimizer accumulates approximately.
 
     >>> round(kexue_keras.optimizers.beta_tilde(0.9, 2), 6)
     0.95
@@ -51,15 +54,22 @@ def beta_tilde(beta, steps):
 
 
 class _MomentumAccumulation(Optimizer):
-    """Shared walk through a window: decay the slots at its first micro step, add to them at each, step at its last."""
+    """Shared walk through a window: decay the slots at its first micro step, add to them at each, step at its last.
+
+    With `moments` "micro_step" the slots decay at each, and each gradient counts in full: a plain optimizer whose step
+    is taken at the last micro step of a window only.
+    """
 
     always_updates = False
     takes_gradients_early = True
     # label of the slot -> (name of its decay, power of the gradient in it)
     slots = {}
 
-    def __init__(self, learning_rate, steps, weight_decay, exclude_from_weight_decay, name):
+    def __init__(self, learning_rate, steps, weight_decay, exclude_from_weight_decay, name, moments="window"):
         self.steps = check_steps(steps)
+        if moments not in MOMENTS:
+            raise ValueError("moments is %r; it is one of %s" % (moments, ", ".join(map(repr, MOMENTS))))
+        self.moments = moments
         if not weight_decay >= 0:
             raise ValueError("weight_decay is %r; it has to be >= 0" % (weight_decay,))
         super().__init__(learning_rate, name=name)
@@ -84,7 +94,10 @@ class _MomentumAccumulation(Optimizer):
         n = tf.identity(self.micro_step)
         begins, ends = tf.equal(n, 0), tf.equal(n, self.steps - 1)
         with tf.control_dependencies([self._window.claim(params, n)]):
-            decayed = tf.cond(begins, lambda: self._decay(params), tf.no_op)
+            if self.moments == "micro_step":
+                decayed = self._decay(params)
+            else:
+                decayed = tf.cond(begins, lambda: self._decay(params), tf.no_op)
         with tf.control_dependencies([decayed]):
             added = [op for g, p in zip(gradients, params) for op in self._add(g, p)]
         with tf.control_dependencies(added):
@@ -106,10 +119,15 @@ class _MomentumAccumulation(Optimizer):
         # The square of a sum is not the sum of squares: rows named twice become one first.
         if grads.is_sparse(gradient) and any(power == 2 for _, power in self.slots.values()):
             gradient = grads.unique(gradient)
+        share = 1 if self.moments == "micro_step" else self.steps
         for label, (beta, power) in self.slots.items():
             value = gradient if power == 1 else grads.map_values(tf.square, gradient)
-            ops.append(grads.add_to(self.state(label, param), value, complement(getattr(self, beta)) / self.steps))
+            ops.append(grads.add_to(self.state(label, param), value, complement(getattr(self, beta)) / share))
         return ops
+
+    def decays_in(self, windows):
+        """How often the slots decay in that many windows (a tensor)."""
+        return windows * self.steps if self.moments == "micro_step" else windows
 
     def steps_of(self, params):
         """Ops of the real update (to be overridden)."""
@@ -133,6 +151,7 @@ class _MomentumAccumulation(Optimizer):
             super().get_config(),
             learning_rate=self.learning_rate_config(),
             steps=self.steps,
+            moments=self.moments,
             weight_decay=self.weight_decay,
             exclude_from_weight_decay=list(self.exclude_from_weight_decay),
         )
@@ -149,6 +168,8 @@ class MomentumAccumulationSGD(_MomentumAccumulation):
     Args:
         learning_rate: float >= 0.
         steps: number of micro batches k >= 1.
+        moments: "window", as above; or "micro_step": m_t = beta m_{t-1} + (1 - beta) g_t at every micro step, weights
+            at every k-th. With momentum `beta_tilde(beta, k)` it is about the same, with beta it forgets faster.
         momentum: beta in [0, 1).
         weight_decay: decoupled, once a real update: lr * weight_decay of the weight.
         exclude_from_weight_decay: regular expressions searched in variable names.
@@ -175,6 +196,7 @@ class MomentumAccumulationSGD(_MomentumAccumulation):
         learning_rate=0.1,
         *,
         steps,
+        moments="window",
         momentum=0.9,
         weight_decay=0.0,
         exclude_from_weight_decay=("bias", "[Nn]orm"),
@@ -184,7 +206,7 @@ class MomentumAccumulationSGD(_MomentumAccumulation):
         if nesterov:
             raise ValueError("nesterov=True cannot be accumulated in the momentum: " + _NESTEROV)
         check_fraction(momentum=momentum)
-        super().__init__(learning_rate, steps, weight_decay, exclude_from_weight_decay, name)
+        super().__init__(learning_rate, steps, weight_decay, exclude_from_weight_decay, name, moments)
         self.momentum = float(momentum)
 
     def steps_of(self, params):
@@ -200,13 +222,17 @@ class MomentumAccumulationAdamW(_MomentumAccumulation):
     r"""AdamW that accumulates `steps` micro batches in its two moments; no buffer, the second moment approximate.
 
     m as in `MomentumAccumulationSGD`; v_t = [(beta_2 - 1) chi((t-1)/k) + 1] v_{t-1} + (1 - beta_2)/k g_t^2; at the
-    end of a window p -= lr (m^ / (sqrt(v^) + epsilon) + weight_decay p), m^ and v^ corrected for t/k real updates.
+    end of a window p -= lr (m^ / (sqrt(v^) + epsilon) + weight_decay p), m^ and v^ corrected for t/k real updates
+    (with `moments="micro_step"` for t decays).
     v takes the mean of the squares where real accumulation takes the square of the mean, so v is never smaller and,
     from the same gradients, a step never larger: for pure noise 1/sqrt(k) of it. No larger rate is applied for that.
 
     Args:
         learning_rate: float >= 0.
         steps: number of micro batches k >= 1.
+        moments: "window", as above; or "micro_step": both moments are those of plain AdamW, new at every micro step,
+            and the weights move at every k-th. With `beta_tilde(beta, k)` for both betas that accumulates, about; with
+            the betas as they are there are fewer steps and nothing else, which the article finds to help already.
         beta_1, beta_2: in [0, 1).
         epsilon: float >= 0.
         eps_inside: True puts epsilon inside the root, sqrt(v^ + epsilon), as the article writes it.
@@ -238,6 +264,7 @@ class MomentumAccumulationAdamW(_MomentumAccumulation):
         learning_rate=1e-3,
         *,
         steps,
+        moments="window",
         beta_1=0.9,
         beta_2=0.999,
         epsilon=1e-6,
@@ -258,7 +285,7 @@ class MomentumAccumulationAdamW(_MomentumAccumulation):
         check_fraction(beta_1=beta_1, beta_2=beta_2)
         if not epsilon >= 0:
             raise ValueError("epsilon is %r; it has to be >= 0" % (epsilon,))
-        super().__init__(learning_rate, steps, weight_decay, exclude_from_weight_decay, name)
+        super().__init__(learning_rate, steps, weight_decay, exclude_from_weight_decay, name, moments)
         self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
         self.eps_inside = bool(eps_inside)
         self.bias_correction = bool(bias_correction)
@@ -272,7 +299,7 @@ class MomentumAccumulationAdamW(_MomentumAccumulation):
     def steps_of(self, params):
         lr = self.read_learning_rate()
         ages = self.arrivals.ages(params, tf.identity(self.iterations) + 1)
-        first, second = bias_corrections(ages, self.beta_1, self.beta_2)
+        first, second = bias_corrections(self.decays_in(ages), self.beta_1, self.beta_2)
         if not self.bias_correction:
             first = second = tf.ones_like(first)
         ops = []
@@ -299,12 +326,13 @@ class MomentumAccumulationAdamW(_MomentumAccumulation):
         )
 
 
-def accumulate_in_momentum(optimizer, steps):
+def accumulate_in_momentum(optimizer, steps, *, moments="window"):
     """The same optimizer with `steps` micro batches accumulated in its momentum, or an error that says why not.
 
     Args:
         optimizer: `AdamW` of this package, or Keras' `SGD` with momentum.
         steps: number of micro batches k >= 1.
+        moments: "window", or "micro_step" (the same betas at every micro step, the weights at every k-th).
 
     Returns:
         `MomentumAccumulationAdamW` or `MomentumAccumulationSGD`, untrained.
@@ -326,11 +354,11 @@ def accumulate_in_momentum(optimizer, steps):
     if any(config.get(key) for key in ("clipnorm", "clipvalue", "global_clipnorm")):
         raise ValueError("%s clips: %s" % (kind, _CLIPPING))
     if type(optimizer) is AdamW:
-        return MomentumAccumulationAdamW(steps=steps, **config)
+        return MomentumAccumulationAdamW(steps=steps, moments=moments, **config)
     if isinstance(optimizer, keras.optimizers.SGD) and config["momentum"] > 0 and not config.get("decay"):
         momentum = float(config["momentum"])
         rate = float(K.get_value(optimizer.learning_rate))
-        return MomentumAccumulationSGD(rate / (1 - momentum), steps=steps, momentum=momentum)
+        return MomentumAccumulationSGD(rate / (1 - momentum), steps=steps, moments=moments, momentum=momentum)
     raise ValueError(
         "%s cannot be accumulated in its momentum; give kexue_keras.optimizers.AdamW or SGD with momentum > 0 and "
         "without `decay`, or use GradientAccumulation(optimizer, steps)" % kind

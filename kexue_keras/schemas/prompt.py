@@ -2,7 +2,19 @@
 
 from kexue_keras.schemas.messages import shown
 from kexue_keras.schemas.reading import Settings
-from kexue_keras.schemas.words import COUNT, FLAG, POSITIONS, either, keys, list_of, number, one_of, text, whole
+from kexue_keras.schemas.words import (
+    COUNT,
+    FLAG,
+    POSITIONS,
+    either,
+    keys,
+    list_of,
+    nullable,
+    number,
+    one_of,
+    text,
+    whole,
+)
 
 VERBALIZER_WORDS = ("words", "join", "normalize_length")
 _LABEL = {"type": ["string", "number", "boolean", "null"], "maxLength": 500}
@@ -23,11 +35,12 @@ def _check(said):
     return None
 
 
-def prompt_settings(joins):
+def prompt_settings(joins, kinds):
     """The `Settings` of prompt.json.
 
     Args:
         joins: the ways to join the scores of several words.
+        kinds: the kinds of models that have to be told to `load`.
     """
     label_and_words = list_of(either(_LABEL, list_of(text(1, 100), 1)), 2, 2)
     verbalizer = keys(
@@ -42,6 +55,8 @@ def prompt_settings(joins):
                 "verbalizer": verbalizer,
                 "maxlen": whole(3, POSITIONS),
                 "batch_size": whole(1, COUNT),
+                "application": one_of("encoder", "lm", "unilm"),
+                "kind": nullable(one_of(*kinds)),
             },
             ("patterns", "weights", "verbalizer", "maxlen", "batch_size"),
         ),

@@ -17,6 +17,7 @@ from kexue_keras.data.examples import check_labels
 from kexue_keras.files import atomic
 from kexue_keras.models import PromptClassifier, Verbalizer, load
 from kexue_keras.models.freezing import freeze_below
+from kexue_keras.models.prompt.files import GPT_KINDS
 from kexue_keras.tasks.classification import finetune
 
 METHODS = {}
@@ -77,7 +78,8 @@ class FewShot(object):
         learning_rate: rate of everything but the soft tokens.
         soft_learning_rate: rate of P-tuning.
         seed: int.
-        load: dict of further arguments of `models.load`.
+        load: dict of further arguments of `models.load`; with application='lm' or 'unilm', or kind='gpt', 'gpt2' or
+            'gpt2_ml', the patterns have to end with their masks. Fine-tuning takes no GPT.
         layers: number of lowest layers for fine-tuning, or None: all.
         train_layers: number of highest layers to train, in all methods but P-tuning; None: everything.
         allow_untrained_head: see `PromptClassifier`.
@@ -154,7 +156,10 @@ class FewShot(object):
 
     def classifier(self, patterns, **options):
         """`PromptClassifier` on a freshly loaded model."""
-        pretrained = load(self.model, with_mlm="linear", **self.load_options)
+        given = dict(self.load_options)
+        if given.get("kind") not in GPT_KINDS:  # a GPT has its head, and refuses the argument
+            given.setdefault("with_mlm", "linear")
+        pretrained = load(self.model, **given)
         if self.train_layers is not None and options.get("trained") != "soft_tokens":
             freeze_below(pretrained.bert, pretrained.bert.num_hidden_layers - self.train_layers)
         options["allow_untrained_head"] = self.allow_untrained_head

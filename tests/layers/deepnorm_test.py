@@ -31,6 +31,26 @@ def test_oracles():
     assert models.deepnorm_constants is deepnorm_constants
 
 
+def test_pre_norm_has_alpha_one_and_the_beta_of_the_article():
+    for rule, beta in [("sgd", 24**-0.5), ("adam", 1 / 24), ("lamb", 24**-0.5)]:
+        assert deepnorm_constants(12, rule=rule, norm="pre") == (1, pytest.approx(beta))
+        both = deepnorm_constants(12, "encdec", 6, rule=rule, norm="pre")
+        assert both.encoder == (1, pytest.approx(beta)) and both.decoder.alpha == 1
+        # The three branches of a decoder's layer count as those of one and a half layers.
+        assert both.decoder.beta == pytest.approx(deepnorm_constants(9, rule=rule, norm="pre").beta)
+
+
+@pytest.mark.parametrize("n, stream", [(1, 1.0), (7, 0.025), (160, 3.0)])
+def test_the_conditions_of_the_article_hold_in_pre_norm_relative_to_the_stream(n, stream):
+    for rule, condition in [
+        ("sgd", lambda b: b / stream * (2 * n) ** 0.5),
+        ("adam", lambda b: b / stream * 2 * n),
+        ("lamb", lambda b: b**2 / stream * 2 * n),
+    ]:
+        constants = deepnorm_constants(n, rule=rule, norm="pre", stream=stream)
+        assert constants.alpha == 1 and condition(constants.beta) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("n", [1, 7, 160])
 def test_the_conditions_of_the_article_hold(n):
     for rule, condition in [
@@ -52,6 +72,10 @@ def test_the_conditions_of_the_article_hold(n):
         ({"num_layers": 2, "kind": "encdec"}, "needs decoder_layers"),
         ({"num_layers": 2, "kind": "encdec", "decoder_layers": 2, "rule": "adam"}, "only rule='paper' knows"),
         ({"num_layers": 2, "decoder_layers": 2}, "decoder_layers=2 is for kind='encdec'"),
+        ({"num_layers": 2, "norm": "pre"}, "rule='paper' is for post-norm models; give rule='adam'"),
+        ({"num_layers": 2, "norm": "sandwich"}, "norm must be one of 'post', 'pre', but is 'sandwich'"),
+        ({"num_layers": 2, "stream": 0.5}, "stream=0.5 is for norm='pre'"),
+        ({"num_layers": 2, "norm": "pre", "rule": "sgd", "stream": 0}, "stream must be a number > 0, but is 0"),
     ],
 )
 def test_errors_of_the_constants(arguments, words):
@@ -98,6 +122,14 @@ def test_gain_initializer():
         GainInitializer(-2)
 
 
+def test_attention_that_does_not_scale_its_scores_starts_with_a_smaller_query():
+    layer = DeepNormAttention(2, 8, gain=0.5, kernel_initializer="ones", attention_scale=False, key_size=4)
+    x = keras.layers.Input((None, 16))
+    layer([x, x, x])
+    q, _, k, _, v, _, o, _ = layer.get_weights()
+    assert (q == 0.5).all() and (k == 1).all() and (v == 0.5).all() and (o == 0.5).all()  # q: 4 ** -0.5
+
+
 def test_attention_keeps_its_gain_in_its_configuration():
     layer = DeepNormAttention(2, 8, gain=0.5, kernel_initializer="ones")
     x = keras.layers.Input((None, 16))
@@ -112,8 +144,8 @@ def test_attention_keeps_its_gain_in_its_configuration():
 WIDTH, INNER = 16, 32
 
 
-def post_norm():
-    """A post-norm transformer with one head and any number of layers: placeholders, logits [8, 16], gradients.
+def transformer(order):
+    """A post- or pre-norm transformer with one head and any number of layers: placeholders, logits [8, 16], gradients.
 
     The layers run in a loop over stacked kernels, so that one small graph does for all depths.
     """
@@ -126,53 +158,82 @@ def post_norm():
         v = v - tf.reduce_mean(v, -1, keepdims=True)
         return v * tf.math.rsqrt(tf.reduce_mean(tf.square(v), -1, keepdims=True) + 1e-6)
 
+    before, after = (tf.identity, norm) if order == "post" else (norm, tf.identity)
+
     def layer(i, x):
         q, k, v, o, inner, outer = [stack[i] for stack in stacks]
-        scores = tf.matmul(tf.matmul(x, q), tf.matmul(x, k), transpose_b=True) / WIDTH**0.5
-        x = norm(alpha * x + tf.matmul(tf.matmul(tf.nn.softmax(scores), tf.matmul(x, v)), o))
-        return i + 1, norm(alpha * x + tf.matmul(tf.nn.relu(tf.matmul(x, inner)), outer))
+        y = before(x)
+        scores = tf.matmul(tf.matmul(y, q), tf.matmul(y, k), transpose_b=True) / WIDTH**0.5
+        x = after(alpha * x + tf.matmul(tf.matmul(tf.nn.softmax(scores), tf.matmul(y, v)), o))
+        return i + 1, after(alpha * x + tf.matmul(tf.nn.relu(tf.matmul(before(x), inner)), outer))
 
-    logits = tf.matmul(tf.while_loop(lambda i, _: i < tf.shape(stacks[0])[0], layer, (0, x))[1], head)
+    logits = tf.matmul(before(tf.while_loop(lambda i, _: i < tf.shape(stacks[0])[0], layer, (0, x))[1]), head)
     loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
     gradients = [tf.convert_to_tensor(g) for g in tf.gradients(loss, stacks)]
     return stacks, [x, labels, alpha, head], logits, gradients
 
 
-@pytest.mark.spread
-def test_one_step_moves_deep_and_shallow_models_alike_where_the_rule_fits_the_optimizer():
-    kernels, others, logits, gradients = post_norm()
-    session = get_session()
-    steps = {
-        "sgd": lambda w, g: 0.1 * g,
-        "adam": lambda w, g: 1e-3 * np.sign(g),
-        "lamb": lambda w, g: 1e-2 * g * np.sqrt(np.sum(w * w, (-2, -1)) / np.sum(g * g, (-2, -1)))[..., None, None],
-    }
+STEPS = {
+    "sgd": lambda w, g: 0.1 * g,
+    "adam": lambda w, g: 1e-3 * np.sign(g),
+    "lamb": lambda w, g: 1e-2 * g * np.sqrt(np.sum(w * w, (-2, -1)) / np.sum(g * g, (-2, -1)))[..., None, None],
+}
 
-    def change(layers, rule, step, seed):
-        alpha, beta = deepnorm_constants(layers, rule=rule) if rule else (1.0, 1.0)
+
+def changes(order):
+    """Function (rule or None, name of a step, stream of the model and the rule) -> medians for 4, 16 and 64 layers."""
+    kernels, others, logits, gradients = transformer(order)
+    session = get_session()
+
+    def change(layers, rule, step, seed, stream, counted):
+        alpha, beta = deepnorm_constants(layers, rule=rule, norm=order, stream=counted) if rule else (1.0, 1.0)
         rng, values = np.random.RandomState(seed), []
         for kernel, gain in zip(kernels, (1, 1, beta, beta, beta, beta)):
             shape = [layers if n is None else n for n in kernel.shape.as_list()]
             values.append(gain * np.sqrt(2 / sum(shape[-2:])) * rng.standard_normal(shape))
         head = rng.standard_normal((WIDTH, WIDTH)) / WIDTH**0.5
-        feed = dict(zip(others, (rng.standard_normal((8, WIDTH)), rng.randint(0, WIDTH, 8), alpha, head)))
+        x = stream * rng.standard_normal((8, WIDTH))
+        feed = dict(zip(others, (x, rng.randint(0, WIDTH, 8), alpha, head)))
         before, slopes = session.run([logits, gradients], {**feed, **dict(zip(kernels, values))})
-        moved = [w - steps[step](w, g) for w, g in zip(values, slopes)]
+        moved = [w - STEPS[step](w, g) for w, g in zip(values, slopes)]
         after = session.run(logits, {**feed, **dict(zip(kernels, moved))})
         return np.sqrt(np.mean((after - before) ** 2))
 
-    def medians(rule, step):
-        return np.array([np.median([change(n, rule, step, seed) for seed in range(5)]) for n in (4, 16, 64)])
+    def medians(rule, step, stream=1.0, counted=1.0):
+        each = [[change(n, rule, step, seed, stream, counted) for seed in range(5)] for n in (4, 16, 64)]
+        return np.median(each, axis=1)
 
+    return medians
+
+
+@pytest.mark.spread
+def test_one_step_moves_deep_and_shallow_models_alike_where_the_rule_fits_the_optimizer():
+    medians = changes("post")
     flat = {
         rule + "/" + step: medians(rule, step)
         for rule, step in [("paper", "sgd"), ("sgd", "sgd"), ("adam", "adam"), ("lamb", "lamb")]
     }
-    for name, changes in flat.items():
-        assert changes.max() / changes.min() < 1.5, flat
+    for name, values in flat.items():
+        assert values.max() / values.min() < 1.5, flat
     assert (medians(None, "sgd") > 5 * flat["paper/sgd"]).all(), flat
     wrong = medians("paper", "adam")
     assert wrong[2] > 2 * wrong[0], "with steps of one size the paper's rule grows as the root of the depth"
+
+
+@pytest.mark.spread
+def test_so_it_is_in_pre_norm():
+    medians = changes("pre")
+    flat = {rule: medians(rule, rule) for rule in ("sgd", "adam", "lamb")}
+    small = {rule: medians(rule, rule, 0.03, 0.03) for rule in ("sgd", "lamb")}
+    for values in list(flat.values()) + list(small.values()):
+        assert values.max() / values.min() < 1.5, (flat, small)
+    plain = {rule: medians(None, rule) for rule in flat}
+    for rule in flat:
+        assert plain[rule][2] > 1.5 * plain[rule][0] and (plain[rule] > 5 * flat[rule]).all(), (plain, flat)
+    wrong = medians("sgd", "adam")
+    assert wrong[2] > 2 * wrong[0], "with steps of one size the rule for gradient descent grows with the depth"
+    # A small stream that the rule does not count with: no better than the plain model.
+    assert (medians("sgd", "sgd", 0.03) > 10 * small["sgd"]).all()
 
 
 def test_update_magnitude_measures_and_puts_everything_back():

@@ -1,14 +1,15 @@
-"""DeepNorm models: initial values, forms, refusal of foreign checkpoints, saving, composition."""
+"""DeepNorm models: initial values, forms, pre-norm, refusal of foreign checkpoints, saving, composition."""
 
 import json
 
 import numpy as np
 import pytest
-from bert4keras.models import ALBERT, BERT, GPT2, RoFormer, build_transformer_model
+from bert4keras.layers import MultiHeadAttention
+from bert4keras.models import ALBERT, BERT, GPT2, GPT2_ML, T5, RoFormer, T5_Encoder, build_transformer_model
 from helpers import tiny_bert_folder, tiny_config
 
 from kexue_keras import models
-from kexue_keras.backend import K
+from kexue_keras.backend import K, keras
 from kexue_keras.errors import WeightsError
 from kexue_keras.models import extend_with_deepnorm, extend_with_entropy_invariance
 
@@ -150,9 +151,115 @@ def test_residual_attention_scores_still_flow():
     assert model.predict([TOKENS, SEGMENTS]).shape == (2, 5, 16)
 
 
+def kernels_of(transformer, name):
+    attention, ffn = (transformer.layers[name % part] for part in ("MultiHeadSelfAttention", "FeedForward"))
+    found = {kind: getattr(attention, kind + "_dense").kernel for kind in "qkvo"}
+    found.update(inner=ffn.i0_dense.kernel, outer=ffn.o_dense.kernel)
+    return dict(zip(found, K.batch_get_value(list(found.values()))))
+
+
+@pytest.mark.spread
+@pytest.mark.parametrize("rule, beta", [(None, 1 / 2), ("sgd", 2**-0.5), ("lamb", 2**-0.5)])
+def test_gpt2_starts_with_the_gains_of_pre_norm(rule, beta):
+    config = dict(hidden_size=192, num_attention_heads=4, intermediate_size=384)
+    gpt = build(extend_with_deepnorm(GPT2, rule=rule), return_keras_model=False, **config)
+    assert (gpt.alpha, gpt.beta, gpt.changes_function) == (1, pytest.approx(beta), False)
+    for name, value in kernels_of(gpt, "Transformer-0-%s").items():
+        gain = 1 if name in "qk" else beta
+        assert value.std() / np.sqrt(2 / sum(value.shape)) == pytest.approx(gain, rel=0.03), name
+    counted = build(extend_with_deepnorm(GPT2, rule="sgd", stream=0.025), return_keras_model=False)
+    assert counted.beta == pytest.approx(0.025 * 2**-0.5)
+
+
+@pytest.mark.spread
+def test_pre_norm_computes_what_the_plain_model_does_and_takes_its_checkpoints(tmp_path):
+    plain = build(GPT2, return_keras_model=False)
+    rng = np.random.RandomState(0)
+    plain.model.set_weights([w + 0.2 * rng.randn(*w.shape) for w in plain.model.get_weights()])
+    expected = plain.model.predict(TOKENS)
+    plain.save_weights_as_checkpoint(str(tmp_path / "plain.ckpt"))
+    deep = extend_with_deepnorm(GPT2)
+    loaded = build_transformer_model(None, str(tmp_path / "plain.ckpt"), model=deep, **CONFIG)  # nothing is refused
+    np.testing.assert_array_equal(loaded.predict(TOKENS), expected)
+    layers = [type(layer).__name__ for layer in loaded.layers]
+    assert "DeepNormAdd" not in layers and layers.count("Add") == 2
+
+
+@pytest.mark.spread
+@pytest.mark.parametrize("base", [T5, models.T5])
+def test_the_decoder_of_a_t5_counts_three_branches_a_layer(base):
+    config = dict(CONFIG, version="t5.1.1", hidden_act=["gelu", "linear"], hidden_size=96)
+    t5 = build_transformer_model(model=extend_with_deepnorm(base), return_keras_model=False, **config)
+    assert t5._encoder.beta == pytest.approx(1 / 2) and t5._decoder.beta == pytest.approx(1 / 3)
+    for side, gain in (("Encoder", 1 / 2), ("Decoder", 1 / 3)):
+        for name, layer in t5.layers.items():
+            if name.startswith(side) and isinstance(layer, MultiHeadAttention):
+                q, k, v, o = K.batch_get_value([getattr(layer, kind + "_dense").kernel for kind in "qkvo"])
+                spread = [w.std() * 96**0.5 for w in (q, k, v, o)]
+                np.testing.assert_allclose(spread, [48**-0.5, 1, gain, gain], rtol=0.06)
+    ids = np.array([[5, 6, 7, 0]])
+    assert t5.model.predict([ids, ids]).shape == (1, 4, config["vocab_size"])
+    assert extend_with_deepnorm(T5_Encoder)(**config).beta == pytest.approx(1 / 2)
+
+
+@pytest.mark.both_stacks
+def test_a_trained_gpt2_is_saved_and_loaded_in_a_fresh_process(tmp_path, run_python):
+    config = dict(CONFIG, final_activation="linear")
+    gpt = build_transformer_model(model=extend_with_deepnorm(GPT2, rule="sgd"), return_keras_model=False, **config)
+    gpt.model.compile(keras.optimizers.SGD(0.1), "mse")
+    gpt.model.train_on_batch(TOKENS, np.ones((2, 5, config["vocab_size"])))
+    gpt.model.save(str(tmp_path / "model.h5"))
+    gpt.save_weights_as_checkpoint(str(tmp_path / "gpt.ckpt"))
+    np.savez(str(tmp_path / "x.npz"), tokens=TOKENS, expected=gpt.model.predict(TOKENS))
+    run_python(
+        """
+import sys, json, numpy as np
+import kexue_keras
+from kexue_keras.backend import keras
+from bert4keras.models import GPT2, build_transformer_model
+x = np.load(sys.argv[1] + "/x.npz")
+first = keras.models.load_model(sys.argv[1] + "/model.h5")
+cls = kexue_keras.models.extend_with_deepnorm(GPT2, rule="sgd")
+second = build_transformer_model(None, sys.argv[1] + "/gpt.ckpt", model=cls, **json.loads(sys.argv[2]))
+for model in (first, second):
+    np.testing.assert_allclose(model.predict(x["tokens"]), x["expected"], atol=1e-6)
+assert first.get_layer("Transformer-0-MultiHeadSelfAttention").gain == 2**-0.5
+""",
+        tmp_path,
+        json.dumps(config),
+    )
+
+
+@pytest.mark.spread
+def test_one_step_moves_a_gpt2_less_than_with_plain_xavier():
+    rng = np.random.RandomState(0)
+    batch = rng.randint(1, 50, (1, 8)), rng.randint(1, 50, (1, 8, 1))
+
+    def loss(labels, logits):
+        return K.sparse_categorical_crossentropy(labels, logits / 4, from_logits=True)
+
+    change = {}
+    for beta in (None, 1.0):
+        cls = extend_with_deepnorm(GPT2, rule="sgd", beta=beta)
+        model = build(cls, num_hidden_layers=2, final_activation="linear")
+        for name, scale in (("Embedding-Token", 0.8), ("Embedding-Position", 0.6)):  # a stream of size 1
+            layer = model.get_layer(name)
+            layer.set_weights([scale * rng.randn(*w.shape) for w in layer.get_weights()])
+            layer.trainable = False
+        result = models.update_magnitude(model, batch, keras.optimizers.SGD(0.1), loss=loss)
+        change[beta] = result.output_change
+    assert change[1.0] > 1.5 * change[None] > 0, change
+
+
 def test_errors_say_what_to_do():
-    with pytest.raises(ValueError, match="post-norm model class.*GPT2"):
-        extend_with_deepnorm(GPT2)
+    with pytest.raises(ValueError, match="GPT2_ML.*one LayerNormalization for two branches"):
+        extend_with_deepnorm(GPT2_ML)
+    with pytest.raises(ValueError, match="rule='paper' is for post-norm models; give rule='adam', 'sgd' or 'lamb'"):
+        extend_with_deepnorm(GPT2, rule="paper")
+    with pytest.raises(ValueError, match="alpha is 2, but T5 is pre-norm"):
+        extend_with_deepnorm(T5, alpha=2)
+    with pytest.raises(ValueError, match="stream=0.5 is for norm='pre'"):
+        extend_with_deepnorm(BERT, stream=0.5)
     with pytest.raises(ValueError, match="model class of bert4keras.*'bert'"):
         extend_with_deepnorm("bert")
     with pytest.raises(ValueError, match="rule must be one of .*'paper'.* but is 'adamw'"):

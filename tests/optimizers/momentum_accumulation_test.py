@@ -31,6 +31,25 @@ def run_oracle(optimizer, gradients=GRADIENTS, start=(1.0, 1.0)):
     return K.get_value(weight), state
 
 
+def every_kth(lr, k, beta_1=0.9, beta_2=None, epsilon=1e-6, weight_decay=0.0):
+    """float64: moments at every micro step, weights at every k-th; one call a micro step. SGD without `beta_2`."""
+    m, v, t = {}, {}, [0]
+
+    def step(params, gradients):
+        t[0] += 1
+        for i, (p, g) in enumerate(zip(params, gradients)):
+            m[i] = beta_1 * m.get(i, 0.0) + (1 - beta_1) * g
+            direction = m[i]
+            if beta_2 is not None:
+                v[i] = beta_2 * v.get(i, 0.0) + (1 - beta_2) * g * g
+                root = np.sqrt(v[i] / (1 - beta_2 ** t[0])) + epsilon
+                direction = m[i] / (1 - beta_1 ** t[0]) / root
+            if t[0] % k == 0:
+                p -= lr * (direction + weight_decay * p)
+
+    return step
+
+
 def hidden_adam(lr, k, beta_1=0.9, beta_2=0.999, epsilon=1e-6, weight_decay=0.0, inside=False):
     """float64: Adam whose second moment takes the mean of the squares; one call a window."""
     m, v, t = {}, {}, [0]
@@ -70,6 +89,85 @@ def test_oracle_adam(arguments, expected):
 def test_oracle_of_real_accumulation_differs():
     weight, _ = run_oracle(GradientAccumulation(AdamW(0.1, weight_decay=0.0, epsilon=1e-12), 2))
     np.testing.assert_allclose(weight, [0.83299417, 1.05058102], atol=2e-7)
+
+
+@pytest.mark.parametrize(
+    "beta, expected, slot",
+    [
+        (beta_tilde(0.9, 2), [0.962175625, 0.98907375], [0.18074375, 0.2042625]),
+        (0.9, [0.92841, 0.97658], [0.3259, 0.4142]),
+    ],
+)
+def test_oracle_of_moments_at_every_micro_step(beta, expected, slot):
+    weight, state = run_oracle(MomentumAccumulationSGD(0.1, steps=2, momentum=beta, moments="micro_step"))
+    np.testing.assert_allclose(weight, expected, atol=1e-7)
+    np.testing.assert_allclose(state["m"], slot, atol=1e-7)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("tilde", [False, True])
+def test_moments_at_every_micro_step_and_weights_at_every_kth(rng, k, tilde):
+    b1, b2 = (beta_tilde(b, k) if tilde else b for b in (0.9, 0.999))
+    for optimizer, step in [
+        (
+            MomentumAccumulationAdamW(
+                0.02,
+                steps=k,
+                moments="micro_step",
+                beta_1=b1,
+                beta_2=b2,
+                weight_decay=0.1,
+                exclude_from_weight_decay=(),
+            ),
+            every_kth(0.02, k, b1, b2, weight_decay=0.1),
+        ),
+        (MomentumAccumulationSGD(0.5, steps=k, moments="micro_step", momentum=b1), every_kth(0.5, k, b1)),
+    ]:
+        toy = Toy(optimizer, rng)
+        params = toy.start()
+        for i in range(4 * k):
+            batch, before = toy.batch(rng), toy.values()
+            toy.train(batch)
+            step(params, toy.gradients(batch))
+            assert (difference(before, toy.values()) == 0.0) == (i % k != k - 1)
+        assert difference(toy.values(), params) < 2e-6
+        assert K.get_value(optimizer.iterations) == 4
+
+
+def test_with_beta_tilde_it_is_about_accumulation_and_nearer_than_with_beta(rng):
+    k, start, gradients = 4, (1.0, 1.0), np.concatenate([rng.randn(40, 1) + 1, rng.randn(40, 1)], axis=1)
+    real, _ = run_oracle(MomentumAccumulationSGD(0.1, steps=k), gradients, start)
+    near, _ = run_oracle(
+        MomentumAccumulationSGD(0.1, steps=k, moments="micro_step", momentum=beta_tilde(0.9, k)), gradients, start
+    )
+    far, _ = run_oracle(MomentumAccumulationSGD(0.1, steps=k, moments="micro_step"), gradients, start)
+    assert abs(near - real).max() < 0.1 * abs(real - start).max() < abs(far - real).max()
+
+
+def test_a_window_of_micro_steps_goes_on_after_saving(rng, tmp_path, run_python):
+    x = keras.layers.Input((3,))
+    model = keras.models.Model(x, keras.layers.Dense(1)(x))
+    model.compile(MomentumAccumulationAdamW(0.1, steps=3, moments="micro_step", beta_1=beta_tilde(0.9, 3)), "mse")
+    data, target = rng.randn(4, 3), rng.randn(4, 1)
+    for _ in range(4):
+        model.train_on_batch(data, target)
+    model.save(str(tmp_path / "model.h5"))
+    for _ in range(2):
+        model.train_on_batch(data, target)
+    np.savez(str(tmp_path / "x.npz"), data=data, target=target, kernel=model.get_weights()[0])
+    run_python(
+        "import sys, numpy as np, kexue_keras\n"
+        "from kexue_keras.backend import keras\n"
+        "x = np.load(sys.argv[1] + '/x.npz')\n"
+        "model = keras.models.load_model(sys.argv[1] + '/model.h5')\n"
+        "assert model.optimizer.get_config()['moments'] == 'micro_step'\n"
+        "before = model.get_weights()[0]\n"
+        "model.train_on_batch(x['data'], x['target'])\n"
+        "assert (model.get_weights()[0] == before).all()\n"
+        "model.train_on_batch(x['data'], x['target'])\n"
+        "np.testing.assert_allclose(model.get_weights()[0], x['kernel'], atol=1e-6)\n",
+        tmp_path,
+    )
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 8])
@@ -133,7 +231,9 @@ def shapes_of_slots(optimizer, rng):
 
 
 def test_no_slot_beyond_the_plain_optimizers(rng):
-    assert shapes_of_slots(MomentumAccumulationAdamW(steps=4), rng) == shapes_of_slots(AdamW(), rng)
+    for moments in ("window", "micro_step"):
+        hidden = MomentumAccumulationAdamW(steps=4, moments=moments)
+        assert shapes_of_slots(hidden, rng) == shapes_of_slots(AdamW(), rng)
     momentum = keras.optimizers.SGD(0.1, momentum=0.9)
     assert shapes_of_slots(MomentumAccumulationSGD(steps=4), rng) == shapes_of_slots(momentum, rng)
     explicit = shapes_of_slots(GradientAccumulation(AdamW(), 4), rng)
@@ -203,6 +303,9 @@ def test_conversion_keeps_the_trajectory(rng):
     hidden = accumulate_in_momentum(plain, 5)
     assert (hidden.weight_decay, hidden.beta_2, hidden.steps) == (0.3, 0.99, 5)
     assert K.get_value(hidden.lr) == np.float32(0.02)
+    assert hidden.moments == "window" and accumulate_in_momentum(plain, 5, moments="micro_step").moments == "micro_step"
+    momentum = accumulate_in_momentum(keras.optimizers.SGD(0.05, momentum=0.9), 2, moments="micro_step")
+    assert momentum.moments == "micro_step" and K.get_value(momentum.lr) == pytest.approx(0.5)
 
 
 class Lion(type(keras.optimizers.SGD(0.1))):
@@ -221,6 +324,10 @@ class Lion(type(keras.optimizers.SGD(0.1))):
         (lambda: accumulate_in_momentum(keras.optimizers.SGD(0.1), 2), "momentum > 0"),
         (lambda: accumulate_in_momentum(keras.optimizers.RMSprop(0.1), 2), "RMSprop cannot be accumulated"),
         (lambda: MomentumAccumulationAdamW(steps=0), "steps is 0"),
+        (
+            lambda: MomentumAccumulationSGD(steps=2, moments="each"),
+            "moments is 'each'; it is one of 'window', 'micro_step'",
+        ),
         (lambda: MomentumAccumulationSGD(0.1, steps=2, momentum=1.0), "momentum is 1.0"),
     ],
 )
@@ -237,6 +344,7 @@ def test_beta_tilde_approximates():
 def test_configuration_round_trip():
     for optimizer in (
         MomentumAccumulationAdamW(0.02, steps=3, eps_inside=True, layer_adaptation=True),
+        MomentumAccumulationAdamW(0.02, steps=3, moments="micro_step"),
         MomentumAccumulationSGD(0.02, steps=3, momentum=0.5, weight_decay=0.25, exclude_from_weight_decay="x"),
     ):
         again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))

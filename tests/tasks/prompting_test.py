@@ -5,7 +5,7 @@ import json
 import few_shot
 import pytest
 from comparison import read_rows
-from prompts import PATTERN, WORDS, tiny_mlm
+from prompts import PATTERN, WORDS, tiny_lm, tiny_mlm
 from reviews import reviews
 
 from kexue_keras.backend import K
@@ -23,6 +23,33 @@ def tiny(tmp_path_factory):
     save(tiny_mlm(), folder)
     K.clear_session()
     return folder
+
+
+@pytest.mark.spread
+@pytest.mark.usefixtures("plain_sessions")
+def test_a_gpt_reads_left_to_right(tmp_path):
+    save(tiny_lm("gpt2"), str(tmp_path / "gpt2"))
+    few = FewShot(
+        reviews(4),
+        reviews(4, 1),
+        reviews(4, 2),
+        [],
+        patterns=["{text}。{mask}"],
+        soft_pattern="[unused1]{text}[unused2]{mask}",
+        words=WORDS,
+        model=str(tmp_path / "gpt2"),
+        folder=str(tmp_path),
+        length=24,
+        epochs=1,
+        steps=1,
+        train_layers=1,
+        load={"kind": "gpt2"},
+        allow_untrained_head=True,
+    )
+    assert 0 <= few.run("P-tuning")["accuracy"] <= 1
+    few.patterns = [PATTERN]
+    with pytest.raises(UserError, match="nothing may stand after the answer"):
+        few.run("PET")
 
 
 # The training of both is tested where it is written.

@@ -1,4 +1,4 @@
-"""Classification by filling the slots of a pattern: zero-shot, PET, P-tuning.
+"""Classification by filling the slots of a pattern, or by going on at its end: zero-shot, PET, P-tuning.
 
 Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kexue.fm/archives/7764; "P-tuning：自动构建模版，释放语言模型潜能",
 kexue.fm/archives/8295.
@@ -12,9 +12,11 @@ from kexue_keras.backend import ModelSession
 from kexue_keras.data import BucketedBatches, checked_texts
 from kexue_keras.errors import WeightsError
 from kexue_keras.losses import MaskedCrossentropy
+from kexue_keras.models.causal_lm import predict_next_at, reading_of
 from kexue_keras.models.lengths import checked_length, positions_of
 from kexue_keras.models.masked_lm import predict_at
-from kexue_keras.models.prompt.files import SETTINGS, read_prompt, write_prompt
+from kexue_keras.models.prompt.causal import CausalPattern, CausalRows, causal_scores
+from kexue_keras.models.prompt.files import SETTINGS, loading_settings, read_prompt, write_prompt
 from kexue_keras.models.prompt.head import check_head, require_head
 from kexue_keras.models.prompt.pattern import Pattern
 from kexue_keras.models.prompt.rows import TrainingRows
@@ -30,13 +32,17 @@ CHECKED_TEXTS = 64
 
 
 class PromptClassifier(object):
-    """A classifier that asks a masked language model, with no new weights.
+    """A classifier that asks a language model, with no new weights.
 
     p(label | text) = softmax of the scores of the labels' words at the slots of the pattern; with several patterns
-    their weighted mean.
+    their weighted mean. A masked language model is asked for all tokens of a word at once. One that reads left to right
+    goes on at the end of the pattern, so its slots stand there, and a word's score is its log-likelihood,
+    sum_j log p(w_j | pattern, w_1 ... w_{j-1}); with `normalize_length` the mean over its tokens.
 
     Args:
-        pretrained: what `models.load(..., with_mlm='linear')` returned; it is trained in place.
+        pretrained: what `models.load(..., with_mlm='linear')` returned; it is trained in place. With
+            `application='lm'` or `'unilm'`, or a GPT (`kind='gpt'`, `'gpt2'`, `'gpt2_ml'`, without `with_mlm`), it
+            reads left to right.
         patterns: `Pattern`, its template, or a list of them.
         verbalizer: `Verbalizer`, or the dict for one.
         maxlen: longest row in tokens; only the text is cut.
@@ -47,11 +53,13 @@ class PromptClassifier(object):
     Attributes:
         labels: list of labels, the columns of `predict_proba`.
         weights: weights of the patterns, sum 1.
+        reading: "encoder" (masked language model), "lm" or "unilm".
         head_scores: dict of `check_head`, or None before there was text.
 
     Raises:
         WeightsError: the model has no head for masked language modelling, or one that was in no checkpoint.
-        ValueError: patterns and words that do not go together, a pattern that truncation would cut, no soft token.
+        ValueError: patterns and words that do not go together, a pattern that truncation would cut, no soft token; for
+            a model that reads left to right a pattern that goes on after its masks.
 
     Reference: kexue.fm/archives/7764, kexue.fm/archives/8295.
 
@@ -72,6 +80,7 @@ class PromptClassifier(object):
             raise ValueError("trained=%r; it is one of %s" % (trained, ", ".join(TRAINED)))
         if pretrained.tokenizer is None:
             raise ValueError("%s has no vocabulary; give load(..., tokenizer=...)" % pretrained.name)
+        self.reading = reading_of(pretrained.transformer)
         if not allow_untrained_head:
             require_head(pretrained)
         self.pretrained, self.tokenizer = pretrained, pretrained.tokenizer
@@ -92,7 +101,7 @@ class PromptClassifier(object):
         self._bert = pretrained.bert
         if trained == "soft_tokens":
             self._bert = with_soft_tokens(pretrained.bert, self._soft_ids())
-        self.model = predict_at(self._bert)
+        self.model = (predict_at if self.reading == "encoder" else predict_next_at)(self._bert)
         self.session = ModelSession(self.model)
 
     def _compile(self, pattern):
@@ -104,7 +113,10 @@ class PromptClassifier(object):
                 % (pattern, pattern.slots, lengths[0])
             )
         versions = {k: pattern if k == pattern.slots else pattern.with_slots(k) for k in lengths}
-        return {k: version.compile(self.tokenizer, self.maxlen) for k, version in versions.items()}
+        if self.reading == "encoder":
+            return {k: version.compile(self.tokenizer, self.maxlen) for k, version in versions.items()}
+        options = {"longest": max(lengths)}
+        return {k: CausalPattern(one, self.tokenizer, self.maxlen, slots=k, **options) for k, one in versions.items()}
 
     def _soft_ids(self):
         tokens = dict.fromkeys(token for pattern in self.patterns for token in pattern.soft_tokens)
@@ -125,8 +137,9 @@ class PromptClassifier(object):
         """
         texts = checked_texts(texts)
         some = texts[:: max(1, len(texts) // CHECKED_TEXTS)][:CHECKED_TEXTS]
+        named = {"name": self.pretrained.name, "length": self.maxlen, "reading": self.reading}
         with self.session.entered():
-            scores = check_head(self.model, self.tokenizer, some, name=self.pretrained.name, length=self.maxlen)
+            scores = check_head(self.model, self.tokenizer, some, **named)
         if scores["trained"] is not None:
             self.head_scores = scores
         return scores
@@ -164,18 +177,24 @@ class PromptClassifier(object):
             self._check_once(texts)
         each = []
         for versions in self._compiled:
-            scores = {}
-            for length, pattern in versions.items():
-                prompts = [pattern.encode(text) for text in texts]
-                encoded = [(prompt.token_ids, prompt.segment_ids) for prompt in prompts]
-                batches = BucketedBatches(encoded, batch_size=self.batch_size, maxlen=self.maxlen)
-                scores[length] = np.zeros((len(texts), len(self._words.ids[length])))
-                for indices in batches.in_length_order() if texts else ():
-                    places = np.array([prompts[i].slots for i in indices], "int32")
-                    logits = self.session.predict_on_batch(self.model, batches.inputs(indices) + [places])
-                    scores[length][indices] = self._words.word_scores(logits)
+            scores = {length: self._scores(pattern, length, texts) for length, pattern in versions.items()}
             each.append(self._words.probabilities(scores))
         return each
+
+    def _scores(self, pattern, length, texts):
+        """Scores of the words with `length` tokens, float64 `[N, words]`."""
+        if self.reading != "encoder":
+            with self.session.entered():
+                return causal_scores(self.model, pattern, self._words, texts, batch_size=self.batch_size)
+        prompts = [pattern.encode(text) for text in texts]
+        encoded = [(prompt.token_ids, prompt.segment_ids) for prompt in prompts]
+        batches = BucketedBatches(encoded, batch_size=self.batch_size, maxlen=self.maxlen)
+        scores = np.zeros((len(texts), len(self._words.ids[length])))
+        for indices in batches.in_length_order() if texts else ():
+            places = np.array([prompts[i].slots for i in indices], "int32")
+            logits = self.session.predict_on_batch(self.model, batches.inputs(indices) + [places])
+            scores[indices] = self._words.word_scores(logits)
+        return scores
 
     def accuracy(self, labelled):
         """Share of right answers; `labelled` is a list of (text, label)."""
@@ -220,7 +239,8 @@ class PromptClassifier(object):
     ):
         """Train on labelled texts in the pattern, with random masking, and on unlabelled texts as they are.
 
-        L = sum of the cross-entropies over slots and hidden tokens / their number.
+        L = sum of the cross-entropies over slots and hidden tokens / their number. A model that reads left to right
+        learns the answer token by token, after its right beginning, and the text's tokens without hiding any.
 
         Args:
             labelled: list of (text, label).
@@ -230,7 +250,7 @@ class PromptClassifier(object):
             learning_rate: rate of Adam; 1e-5 is the article's for all weights, 6e-4 that of P-tuning.
             optimizer: Keras optimizer to use instead.
             repeats: how often each labelled text stands in an epoch.
-            mask_rate: share of the tokens that are hidden at random; 0 for none.
+            mask_rate: share of the tokens that are hidden at random, or asked for left to right; 0 for none.
             mask_pattern: whether tokens of the pattern may be hidden (the author's code does so).
             valid: list of (text, label); the weights of the epoch with the best accuracy on it are kept.
             seed: int, order and masks.
@@ -240,13 +260,22 @@ class PromptClassifier(object):
             list of dict, one an epoch: epoch, loss, and valid if there is such.
 
         Raises:
-            ValueError: an unknown label, or a loss that is not finite.
+            ValueError: an unknown label, a loss that is not finite, or unlabelled texts for a UniLM, which sees all of
+                a text at once.
         """
         labelled, unlabelled = list(labelled), checked_texts(unlabelled or (), name="unlabelled")
         checked_texts([text for text, _ in labelled], name="labelled")
         if not labelled and not unlabelled:
             raise ValueError("there is nothing to train on; give labelled texts")
-        rows = TrainingRows(
+        if unlabelled and self.reading == "unilm":
+            raise ValueError(
+                "%s is a UniLM, which sees a whole text at once, so of %d unlabelled texts nothing is left to be "
+                "predicted; leave them out, or load it with application='lm'" % (self.pretrained.name, len(unlabelled))
+            )
+        make, causal = TrainingRows, {}
+        if self.reading != "encoder":
+            make, causal = CausalRows, {"reading": self.reading, "model": self.model}
+        rows = make(
             self._compiled,
             self._words,
             list(zip([text for text, _ in labelled], self._label_indices(labelled))),
@@ -257,6 +286,7 @@ class PromptClassifier(object):
             repeats=repeats,
             mask_rate=mask_rate,
             mask_pattern=mask_pattern,
+            **causal,
         )
         self._label_indices(valid or ())
         self._check_once([text for text, _ in labelled] + unlabelled)
@@ -285,6 +315,7 @@ class PromptClassifier(object):
             "verbalizer": self.verbalizer.get_config(),
             "maxlen": self.maxlen,
             "batch_size": self.batch_size,
+            **loading_settings(self.pretrained),
         }
         write_prompt(folder, self.pretrained, settings, overwrite=overwrite)
 

@@ -3,14 +3,19 @@
 import json
 import os
 
+from bert4keras.models import GPT
+
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import restore_interrupted, whole_folder
+from kexue_keras.models.causal_lm import reading_of
 from kexue_keras.models.convert import save_into
 from kexue_keras.models.load import load
 from kexue_keras.models.prompt.verbalizer import JOINS
 from kexue_keras.schemas import prompt_settings, read_settings
 
 SETTINGS, MODEL = "prompt.json", "model"
+# Their variables do not tell them from each other to `load`, which wants to be told.
+GPT_KINDS = ("gpt", "gpt2", "gpt2_ml")
 
 
 def write_prompt(folder, pretrained, settings, *, overwrite=False):
@@ -43,5 +48,20 @@ def read_prompt(folder, **arguments):
     path = os.path.join(folder, SETTINGS)
     if not os.path.exists(path):
         raise WeightsError("%s holds no prompt classifier (no %s in it)" % (folder, SETTINGS))
-    settings = read_settings(path, prompt_settings(JOINS))
-    return load(os.path.join(folder, MODEL), with_mlm="linear", **arguments), settings
+    settings = read_settings(path, prompt_settings(JOINS, GPT_KINDS))
+    return load(os.path.join(folder, MODEL), **dict(loading_of(settings), **arguments)), settings
+
+
+def loading_settings(pretrained):
+    """What `prompt.json` has to say for the model to be built again: dict of application and kind."""
+    reading, kind = reading_of(pretrained.transformer), pretrained.kind
+    # A GPT reads left to right by itself.
+    own = isinstance(pretrained.transformer, GPT) and reading == "lm"
+    return {"application": "encoder" if own else reading, "kind": kind if kind in GPT_KINDS else None}
+
+
+def loading_of(settings):
+    """Take what `loading_settings` put into the settings out of them again, as arguments of `load`."""
+    application, kind = settings.pop("application", "encoder"), settings.pop("kind", None)
+    # A GPT has its head, and refuses the argument.
+    return dict({"kind": kind} if kind else {"with_mlm": "linear"}, application=application)

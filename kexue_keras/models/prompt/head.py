@@ -10,6 +10,7 @@ import math
 import warnings
 
 from kexue_keras.errors import WeightsError
+from kexue_keras.models.causal_lm import next_token_accuracy
 from kexue_keras.models.masked_lm import masked_accuracy
 
 HEAD_VARIABLES = "cls/predictions/"
@@ -51,27 +52,33 @@ def is_trained(scores):
     return bool(scores["accuracy"] > scores["chance"] + 2 * error)
 
 
-def check_head(model, tokenizer, texts, *, name, length):
+def check_head(model, tokenizer, texts, *, name, length, reading="encoder"):
     """Measure the head on texts, and warn if it is no better than chance.
 
     Args:
-        model: what `predict_at` returned.
+        model: what `predict_at` or, for the other readings, `predict_next_at` returned.
         tokenizer: bert4keras tokenizer.
         texts: list of str, or of (str, str).
         name: what messages call the model.
         length: longest text in tokens.
+        reading: see `reading_of`; "lm" and "unilm" are asked for next tokens, not for hidden ones.
 
     Returns:
-        dict from `masked_accuracy`, and "trained": True, False, or None if the texts are too few to tell.
+        dict from `masked_accuracy` or `next_token_accuracy`, and "trained": True, False, or None if the texts are too
+        few to tell.
     """
-    scores = masked_accuracy(model, tokenizer, list(texts), length=length)
+    if reading == "encoder":
+        task, asked, like = "masked language modelling", "hidden", " (as that of RoBERTa-wwm-ext-large)"
+        scores = masked_accuracy(model, tokenizer, list(texts), length=length)
+    else:
+        task, asked, like = "left-to-right language modelling", "next", " for that"
+        scores = next_token_accuracy(model, tokenizer, list(texts), reading=reading, length=length)
     scores["trained"] = is_trained(scores)
     if scores["trained"] is False:
         warnings.warn(
-            "the head for masked language modelling of %s is NOT BETTER THAN CHANCE on these texts: it finds %.1f%% of "
-            "%d hidden tokens, the commonest of them alone is %.1f%%. It was probably never trained (as that of "
-            "RoBERTa-wwm-ext-large); what it answers to a prompt means nothing."
-            % (name, 100 * scores["accuracy"], scores["tokens"], 100 * scores["chance"]),
+            "the head for %s of %s is NOT BETTER THAN CHANCE on these texts: it finds %.1f%% of %d %s tokens, the "
+            "commonest of them alone is %.1f%%. It was probably never trained%s; what it answers to a prompt means "
+            "nothing." % (task, name, 100 * scores["accuracy"], scores["tokens"], asked, 100 * scores["chance"], like),
             UntrainedHeadWarning,
             stacklevel=4,
         )

@@ -111,17 +111,17 @@ class TokenizedPattern(object):
     """A pattern in the tokens of a vocabulary; see `Pattern.compile`."""
 
     def __init__(self, pattern, tokenizer, maxlen):
-        self.pattern, self.tokenizer = pattern, tokenizer
-        mask = mask_id(tokenizer)
+        self.pattern, self.tokenizer, self.maxlen = pattern, tokenizer, maxlen
+        mask = self._mask(tokenizer)
         self._pieces = [[i] for i in [getattr(tokenizer, "_token_start_id", None)] if i is not None]
         for part in pattern._parts:
             if part == "{mask}":
-                self._pieces.append([mask])
+                self._pieces.append(mask)
             elif part.startswith("{"):
                 self._pieces.append(part[1:-1])
             else:
                 self._pieces.append(token_ids(tokenizer, part, "pattern %r" % pattern.template)[1])
-        self._pieces.extend([i] for i in [getattr(tokenizer, "_token_end_id", None)] if i is not None)
+        self._pieces.extend(self._end(tokenizer))
         fixed = sum(len(piece) for piece in self._pieces if isinstance(piece, list))
         self.room = maxlen - fixed
         if self.room < len(pattern.fields):
@@ -131,6 +131,12 @@ class TokenizedPattern(object):
                 % (pattern.template, fixed, maxlen, max(self.room, 0))
             )
         self.truncated = 0
+
+    def _mask(self, tokenizer):
+        return [mask_id(tokenizer)]
+
+    def _end(self, tokenizer):
+        return [[i] for i in [getattr(tokenizer, "_token_end_id", None)] if i is not None]
 
     def encode(self, text):
         """A text in the pattern.
@@ -150,7 +156,7 @@ class TokenizedPattern(object):
         for piece in self._pieces:
             ids = piece if isinstance(piece, list) else texts[piece]
             for i in ids:
-                if isinstance(piece, list) and i == self.tokenizer._token_mask_id:
+                if isinstance(piece, list) and i == getattr(self.tokenizer, "_token_mask_id", None):
                     slots.append(len(tokens))
                 tokens.append(i)
                 segments.append(segment)

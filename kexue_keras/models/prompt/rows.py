@@ -65,6 +65,14 @@ class TrainingRows(object):
         self._fixed.extend([None] * len(plain))
         self.batches = BucketedBatches(encoded, batch_size=batch_size, maxlen=maxlen, seed=seed)
 
+    def protected(self, indices, shape):
+        """Which tokens belong to the pattern and are never asked for; bool array of `shape`."""
+        protected = np.zeros(shape, bool)
+        for row, i in enumerate(indices):
+            if self._fixed[i] is not None:
+                protected[row, : len(self._fixed[i])] = self._fixed[i]
+        return protected
+
     def batch(self, indices, step):
         """Inputs and labels of the rows `indices` at a step; they depend on seed and step alone.
 
@@ -73,10 +81,7 @@ class TrainingRows(object):
         """
         random = np.random.RandomState([self.seed % 2**32, step])
         tokens, segments = self.batches.inputs(indices)
-        protected = np.isin(tokens, self._special)
-        for row, i in enumerate(indices):
-            if self._fixed[i] is not None:
-                protected[row, : len(self._fixed[i])] |= self._fixed[i]
+        protected = np.isin(tokens, self._special) | self.protected(indices, tokens.shape)
         inputs, labels = random_masking(
             tokens,
             random,
