@@ -12,7 +12,6 @@ import random
 
 import numpy as np
 
-from kexue_keras import schemas
 from kexue_keras.data import UserError
 
 
@@ -80,15 +79,6 @@ def write_json(path, value):
     with atomic(path, "w") as handle:
         json.dump(value, handle, ensure_ascii=False, indent=1, sort_keys=True)
         handle.write("\n")
-
-
-def read_json(path):
-    """The value in a JSON file that no schema describes.
-
-    Raises:
-        UserError: no such file, or no JSON.
-    """
-    return schemas.read_json(path, error=UserError)
 
 
 def save_arrays(path, arrays, meta=None):
