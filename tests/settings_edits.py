@@ -68,7 +68,7 @@ def edits(value, seed, count=200):
     return made + [more[i] for i in chosen]
 
 
-def refusals(path, value, read, seed, count=200):
+def refusals(path, value, read, seed, count=200, name=None):
     """Read each changed file; returns what was accepted, after every error was seen to be a clear line about the file.
 
     Args:
@@ -76,6 +76,7 @@ def refusals(path, value, read, seed, count=200):
         value: what it holds when it is right.
         read: function without arguments.
         seed, count: see `edits`.
+        name: what every message names; None: the file.
 
     Returns:
         list of (what was done, result of `read`).
@@ -88,7 +89,7 @@ def refusals(path, value, read, seed, count=200):
         try:
             accepted.append((what, read()))
         except (UserError, WeightsError) as error:
-            assert is_clear(str(error), os.path.basename(str(path))), (what, str(error))
+            assert is_clear(str(error), name or os.path.basename(str(path))), (what, str(error))
         except Exception as error:
             raise AssertionError("%s: %s: %.300s" % (what, type(error).__name__, error)) from error
     with open(str(path), "wb") as handle:

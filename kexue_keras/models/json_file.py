@@ -1,6 +1,8 @@
-"""Writing the JSON files of a model folder; `kexue_keras.schemas` reads them."""
+"""The JSON files of a model folder; those that have a schema are read by `kexue_keras.schemas.read_settings`."""
 
 import json
+
+from kexue_keras.schemas import read_object as read_json  # noqa: F401
 
 
 def write_json(path, value):

@@ -134,12 +134,24 @@ def _mismatch(value, schema):
     return complaint(errors[0]) if errors else None
 
 
+def is_finite(number):
+    """Whether an int or float can be computed with: neither infinite nor NaN, nor an int beyond all floats.
+
+    >>> is_finite(10 ** 300), is_finite(10 ** 400), is_finite(float('nan'))
+    (True, False, False)
+    """
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
+
+
 def _infinite(value, path=()):
-    if isinstance(value, float) and not math.isfinite(value):
-        return "%s is %s; it must be finite" % (place(path) or "it", value)
+    if isinstance(value, (int, float)) and not is_finite(value):
+        return "%s is %s; it must be finite" % (place(path) or "it", shown(value))
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in parts:
-        if isinstance(part, (float, dict, list)):
+        if isinstance(part, (int, float, dict, list)):
             found = _infinite(part, path + (key,))
             if found:
                 return found

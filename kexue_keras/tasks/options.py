@@ -5,15 +5,14 @@ run take them from there.
 """
 
 import argparse
-import math
 
 from kexue_keras.data import UserError
 from kexue_keras.data.tables import KINDS, MAX_LINE
 from kexue_keras.files.paths import as_text
 from kexue_keras.models.similarity.pooling import POOLINGS
 from kexue_keras.schemas import words
-from kexue_keras.schemas.messages import expected, is_wrong
-from kexue_keras.schemas.reading import matches, mismatches, plain, with_ints
+from kexue_keras.schemas.messages import expected, is_wrong, shown
+from kexue_keras.schemas.reading import is_finite, matches, mismatches, plain, with_ints
 from kexue_keras.tasks.recipe import TECHNIQUES
 
 # What says how a run is run and not what comes out of it; --resume lets these differ.
@@ -210,9 +209,9 @@ def checked_options(given):
         UserError: naming the option, its value, and what it must be.
     """
     schema, given = options_schema(), plain(given)
-    wrong = [name for name, value in given.items() if isinstance(value, float) and not math.isfinite(value)]
+    wrong = [name for name, value in given.items() if isinstance(value, (int, float)) and not is_finite(value)]
     if wrong:
-        raise UserError("--%s is %s; it must be a finite number" % (wrong[0].replace("_", "-"), given[wrong[0]]))
+        raise UserError("--%s is %s; it must be a finite number" % (wrong[0].replace("_", "-"), shown(given[wrong[0]])))
     for error in mismatches(given, schema):
         name = error.absolute_path[0]
         raise UserError(is_wrong("--" + name.replace("_", "-"), given[name], schema["properties"][name]))

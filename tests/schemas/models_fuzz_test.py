@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import SHARED
 from helpers import tiny_bert_folder, tiny_config
 from numpy_hf import bert_folder, t5_folder
 from settings_edits import UNKNOWN, is_clear, refusals
@@ -179,12 +178,3 @@ def test_an_activation_that_is_null_or_unknown(tmp_path):
             json.dump(dict(tiny_config(num_hidden_layers=1), hidden_act=name), handle)
         with pytest.raises(WeightsError, match="bert_config.json: hidden_act is %s" % shown):
             load(folder)
-
-
-@pytest.mark.one_stack
-@pytest.mark.skipif(not os.path.isdir(SHARED), reason="../shared is not there")
-def test_fixtures_of_the_library_are_read():
-    for kind in ("albert", "bert", "electra", "roformer"):
-        assert read_folder(os.path.join(SHARED, "fixtures", "hf", kind))[0] == kind
-    for kind in ("t5", "mt5"):
-        assert read_t5_folder(os.path.join(SHARED, "fixtures", "hf", kind), None, "error")[0]["model_type"] == kind

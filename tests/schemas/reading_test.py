@@ -152,7 +152,8 @@ FILE = Settings(words.keys(SIZES, ["size"], others=False), remedy="Write it anew
     [
         ({}, "expected the key 'size', a whole number from 1 to 9; found nothing"),
         ({"size": True}, "size is true; it must be a whole number from 1 to 9"),
-        ({"size": 10**400}, "size is a number of 401 digits; it must be a whole number from 1 to 9"),
+        ({"size": 10**30}, "size is a number of 31 digits; it must be a whole number from 1 to 9"),
+        ({"size": 10**400}, "size is a number of 401 digits; it must be finite"),
         ({"size": 1.5}, "size is 1.5; it must be a whole number from 1 to 9"),
         ({"size": 1, "rate": 1}, "rate is 1; it must be a number above 0 and below 1"),
         ({"size": 1, "rate": float("inf")}, "rate is inf; it must be finite"),

@@ -46,15 +46,16 @@ def run(tmp_path, monkeypatch):
         texts={"train": 18, "valid": 2},
         **surroundings(),
     )
-    place = RunFolder(str(folder))
-    place.begin(options, config)
+    folder.mkdir()
+    kept = {name: value for name, value in vars(options).items() if name not in ("resume", "overwrite", "config")}
+    dump(folder / "config.json", dict(config, options=kept, fingerprints={}))
     dump(folder / "metrics.json", METRICS)
     (folder / "model.h5").write_bytes(b"")
     pretrained = load(model)
     save_tokenizer(pretrained.tokenizer, str(folder))
     built = build_classifier(pretrained.model, 2, pooling="mean", dropout=0.0, seed=0)
     monkeypatch.setattr(keras.models, "load_model", lambda path, compile: built)
-    return folder, place.config(), options
+    return folder, RunFolder(str(folder)).config(), options
 
 
 def prediction_options(folder, tmp_path, text):
@@ -142,7 +143,9 @@ def test_options_of_a_run_repeated_and_resumed(run, tmp_path, capsys):
             assert is_clear(str(error), "again.json"), (what, str(error))
     resumed = dict(vars(options), resume=True, say=lambda line: None)
     assert refusals(folder / "metrics.json", METRICS, lambda: finetune(**resumed), seed=3, count=120)
-    for what, metrics in refusals(folder / "config.json", config, lambda: finetune(**resumed), seed=4):
+    for what, metrics in refusals(
+        folder / "config.json", config, lambda: finetune(**resumed), seed=4, name=str(folder)
+    ):
         assert metrics == METRICS, what
 
 
@@ -225,6 +228,7 @@ def test_runs_that_make_one_text_of_another(tmp_path):
         said,
         lambda: finetune_seq2seq(out=str(tmp_path / "run"), resume=True, say=lambda line: None, **given),
         seed=8,
+        name=str(tmp_path / "run"),
     ):
         assert found == METRICS, what
 
@@ -258,6 +262,7 @@ def test_files_of_class_weights(tmp_path):
         ({"batch_size": -8}, "--batch-size is -8; it must be a whole number from 1"),
         ({"epochs": "3"}, "--epochs is '3'; it must be a whole number"),
         ({"warmup": float("nan")}, "--warmup is nan; it must be a finite number"),
+        ({"warmup": 10**400}, "--warmup is a number of 401 digits; it must be a finite number"),
         ({"max_line": 10**20}, "--max-line is a number of 21 digits; it must be a whole number from 1"),
         ({"pooling": ["mean"]}, "--pooling is a list of 1 entry; it is one of cls"),
         ({"quiet": "yes"}, "--quiet is 'yes'; it must be true or false"),
