@@ -104,12 +104,16 @@ class RunFolder(object):
         Raises:
             UserError: this is no run folder.
         """
-        if self._staged.is_unsettled and not self._lock.is_held:
-            with self._lock:
-                self._staged.settle()
+        self.settle()
         if not os.path.exists(self.file(CONFIG)):
             raise UserError("no config.json in it; is it the folder of a run (--out of finetune)?", path=self.path)
         return read_json(self.file(CONFIG))
+
+    def settle(self):
+        """Bring to its end what a kill interrupted while a finished run took its place; for those who read it."""
+        if self._staged.is_unsettled and not self._lock.is_held:
+            with self._lock:
+                self._staged.settle()
 
     def resumed_config(self):
         """Path of the config.json of the run that resuming goes on with."""

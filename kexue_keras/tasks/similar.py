@@ -8,6 +8,7 @@ from kexue_keras.models.load import is_t5
 from kexue_keras.models.similarity import SentenceEncoder, SimilarQuestions
 from kexue_keras.models.similarity.encoder import SETTINGS
 from kexue_keras.tasks.report import one_line
+from kexue_keras.tasks.runs import RunFolder
 
 
 def open_encoder(model, *, pooling=None, length=None):
@@ -21,6 +22,8 @@ def open_encoder(model, *, pooling=None, length=None):
     Raises:
         UserError: no such model, or a pooling that a saved encoder does not have.
     """
+    if os.path.isdir(model):
+        RunFolder(model).settle()
     try:
         for folder in (os.path.join(model, "encoder"), model):
             if os.path.exists(os.path.join(folder, SETTINGS)):
