@@ -96,7 +96,7 @@ def load_t5(path, *, config=None, keep_tokens=None, tokenizer=None, model=T5, mi
     >>> load_t5('no-such-folder')
     Traceback (most recent call last):
     ...
-    kexue_keras.models.variables.WeightsError: no model 'no-such-folder': it is not a folder
+    kexue_keras.errors.WeightsError: no model 'no-such-folder': it is not a folder
     """
     if build.pop("application", "encoder") != "encoder":
         raise ValueError("T5 is an encoder and a decoder; there is no application='lm' or 'unilm' of it")
