@@ -15,6 +15,7 @@ from bert4keras.tokenizers import SpTokenizer
 
 from kexue_keras.data.tables import Lines
 from kexue_keras.errors import WeightsError, as_unicode, shorten
+from kexue_keras.files import atomic
 from kexue_keras.files.paths import is_path, path_text
 from kexue_keras.models.protobuf_message import parse_message
 
@@ -43,12 +44,19 @@ class TrimmedSentencePiece(object):
         return sentencepiece_tokenizer(self.model)
 
     def save(self, folder):
-        """Write spiece.model and keep_tokens.json into `folder`, which is made if need be."""
+        """Write spiece.model and keep_tokens.json into `folder`, which is made if need be; replaces no other files.
+
+        Raises:
+            WeightsError: `folder` is an empty name.
+            OSError: a full disk and the like.
+        """
         folder = path_text(folder)
+        if not folder:
+            raise WeightsError("the name of the folder is empty (a variable that is not set?); give a name")
         os.makedirs(folder, exist_ok=True)
-        with open(os.path.join(folder, "spiece.model"), "wb") as handle:
+        with atomic(os.path.join(folder, "spiece.model")) as handle:
             handle.write(self.model)
-        with open(os.path.join(folder, "keep_tokens.json"), "w") as handle:
+        with atomic(os.path.join(folder, "keep_tokens.json"), "w") as handle:
             json.dump(self.keep_tokens, handle)
 
     def __repr__(self):

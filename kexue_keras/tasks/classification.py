@@ -10,11 +10,10 @@ import numpy as np
 
 from kexue_keras.backend import preserved_random_state, set_seed
 from kexue_keras.data import BucketedBatches, UserError
-from kexue_keras.files import atomic_path
 from kexue_keras.layers.pooling import POOLINGS as SEQUENCE_POOLINGS
 from kexue_keras.schemas import METRICS, read_settings
 from kexue_keras.tasks import report, techniques  # noqa: F401  (techniques: fills the registry)
-from kexue_keras.tasks.checkpoint import write_json
+from kexue_keras.tasks.checkpoint import save_model, write_json
 from kexue_keras.tasks.classifier import Classifier
 from kexue_keras.tasks.corpus import read_parts
 from kexue_keras.tasks.fingerprints import check_readable_again
@@ -141,8 +140,7 @@ def _build(recipe):
 def _finish(recipe, folder, loop, progress):
     """Save the model and everything about it; the saved points go last."""
     save_tokenizer(recipe.pretrained.tokenizer, folder.path)
-    with atomic_path(folder.file("model.h5")) as path:
-        recipe.model.save(path, include_optimizer=False)
+    save_model(folder.file("model.h5"), recipe.model)
     classifier = Classifier(
         recipe.model, recipe.pretrained.tokenizer, recipe.labels, recipe.head, recipe.options, recipe.train.is_pairs
     )

@@ -5,6 +5,7 @@ run take them from there.
 """
 
 import argparse
+import math
 
 from kexue_keras.data import UserError
 from kexue_keras.data.tables import KINDS, MAX_LINE

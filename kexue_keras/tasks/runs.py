@@ -111,9 +111,7 @@ class RunFolder(object):
         Raises:
             UserError: this is no run folder, or config.json is not as it was written.
         """
-        if self._staged.is_unsettled and not self._lock.is_held:
-            with self._lock:
-                self._staged.settle()
+        self.settle()
         if not os.path.exists(self.file(CONFIG)):
             raise UserError("no config.json in it; is it the folder of a run (--out of finetune)?", path=self.path)
         return read_settings(self.file(CONFIG), self.settings_of_file(), error=UserError)
@@ -121,6 +119,12 @@ class RunFolder(object):
     def settings_of_file(self):
         """`Settings` of its config.json."""
         return run_config(options_schema())
+
+    def settle(self):
+        """Bring to its end what a kill interrupted while a finished run took its place; for those who read it."""
+        if self._staged.is_unsettled and not self._lock.is_held:
+            with self._lock:
+                self._staged.settle()
 
     def resumed_config(self):
         """Path of the config.json of the run that resuming goes on with."""

@@ -12,6 +12,7 @@ from kexue_keras.models.similarity import SentenceEncoder, SimilarQuestions, Vec
 from kexue_keras.models.similarity.encoder import SETTINGS
 from kexue_keras.tasks.parts import in_parts
 from kexue_keras.tasks.report import one_line
+from kexue_keras.tasks.runs import RunFolder
 
 # Texts of the corpus between two steps of the progress bar.
 PART = 512
@@ -28,6 +29,8 @@ def open_encoder(model, *, pooling=None, length=None):
     Raises:
         UserError: no such model, or a pooling that a saved encoder does not have.
     """
+    if os.path.isdir(model):
+        RunFolder(model).settle()
     try:
         for folder in (os.path.join(model, "encoder"), model):
             if os.path.exists(os.path.join(folder, SETTINGS)):
