@@ -14,6 +14,7 @@ from kexue_keras.models.kinds import kind_of
 from kexue_keras.models.load import higher_layers, is_t5, make_tokenizer, read_folder
 from kexue_keras.models.shapes import check_floats, check_shapes, warn_of_untold
 from kexue_keras.models.t5 import read_t5_folder, t5_tokenizer
+from kexue_keras.models.vocabulary import check_length
 from kexue_keras.models.write import FORMATS, weights_of, write_folder
 
 
@@ -30,7 +31,7 @@ def save(pretrained, path, *, format="tensorflow", overwrite=False):
 
     Raises:
         WeightsError: there is something in `path`, the kind of model has no form in that format, or the configuration
-            does not fit the weights (a model built with other sizes than it says).
+            or the tokenizer does not fit the weights (a model built with other sizes than it says).
 
     >>> import os, tempfile
     >>> folder = os.path.join(tempfile.mkdtemp(), 'hf')
@@ -49,7 +50,11 @@ def save(pretrained, path, *, format="tensorflow", overwrite=False):
     config["vocab_size"] = next(
         len(v) for n, v in arrays.items() if n.endswith(("word_embeddings", "shared/embedding"))
     )
-    check_shapes(kind, config, arrays, "the model %s" % pretrained.name, complete=not own_class)
+    source = "the model %s" % pretrained.name
+    check_shapes(kind, config, arrays, source, complete=not own_class)
+    tokens = getattr(pretrained.tokenizer, "_vocab_size", None)
+    if tokens is not None and (kind != "t5" or tokens > config["vocab_size"]):  # a T5 has spare rows
+        check_length(tokens, config["vocab_size"], "the tokenizer", source)
     write_folder(path, kind, config, arrays, format=format, tokenizer=pretrained.tokenizer, overwrite=overwrite)
 
 

@@ -119,6 +119,7 @@ def entry(shape=(2,), dtype=1, **fields):
     [
         ([(b"x", b"\xff\xff\xff")], "an entry is none"),
         ([(b"x", entry(dtype=77))], "x has the unknown type 77"),
+        ([(b"x", entry(dtype=101))], "x has the unknown type 101"),
         ([(b"x", entry([-2]))], "x has the impossible shape"),
         ([(b"x", entry([2**40, 2**40]))], "x has the impossible shape"),
         ([(b"x", entry([2**40], size=2**42))], "x lies outside of the 64 bytes"),
