@@ -124,7 +124,8 @@ def read_tensorflow(prefix):
 def _opened(prefix):
     """TensorFlow's reader. It takes a prefix for a pattern, so one with `[` or `*` in it is opened by another name."""
     if not set("*?[]\\") & set(prefix):
-        yield tf.train.load_checkpoint(prefix)
+        # As bytes, since TensorFlow would encode a str as UTF-8, whatever the name of the file is.
+        yield tf.train.load_checkpoint(os.fsencode(prefix))
         return
     with tempfile.TemporaryDirectory() as folder:
         parent, name = os.path.split(os.path.abspath(prefix))

@@ -63,6 +63,10 @@ def test_folders_with_characters_of_patterns(sound, tmp_path, monkeypatch):
     for suffix in (".index", ".data-00000-of-00001"):
         os.symlink(prefix + suffix, str(folder / ("m[1]" + suffix)))
     np.testing.assert_array_equal(read_tensorflow(folder / "m[1]")["x"], arrays["x"])
+    odd = os.fsdecode(os.fsencode(str(tmp_path)) + b"/\xff")
+    for suffix in (".index", ".data-00000-of-00001"):
+        os.symlink(prefix + suffix, odd + suffix)
+    np.testing.assert_array_equal(read_tensorflow(odd)["x"], arrays["x"])
     monkeypatch.chdir(folder)
     np.testing.assert_array_equal(read_tensorflow("m[1]")["x"], arrays["x"])
 
