@@ -15,6 +15,7 @@ from kexue_keras.models.kinds import kind_of
 from kexue_keras.models.load import higher_layers, is_t5, make_tokenizer, read_folder
 from kexue_keras.models.shapes import check_floats, check_shapes, warn_of_untold
 from kexue_keras.models.t5 import read_t5_folder, t5_tokenizer
+from kexue_keras.models.vocabulary import check_length
 from kexue_keras.models.write import FORMATS, fill_folder, weights_of
 
 
@@ -35,8 +36,8 @@ def save(pretrained, path, *, format="tensorflow", overwrite=False):
 
     Raises:
         WeightsError: there is something in `path` that is not to be replaced, an empty name, the current folder, the
-            kind of model has no form in that format, or the configuration does not fit the weights (a model built with
-            other sizes than it says).
+            kind of model has no form in that format, or configuration or tokenizer do not fit the weights (a
+            model built with other sizes than it says).
         OSError: a full disk and the like; what was in `path` is as before.
 
     >>> import os, tempfile
@@ -69,7 +70,11 @@ def save_into(folder, pretrained, *, format="tensorflow"):
     config["vocab_size"] = next(
         len(v) for n, v in arrays.items() if n.endswith(("word_embeddings", "word_embed", "shared/embedding"))
     )
-    check_shapes(kind, config, arrays, "the model %s" % pretrained.name, complete=not own_class)
+    source = "the model %s" % pretrained.name
+    check_shapes(kind, config, arrays, source, complete=not own_class)
+    tokens = getattr(pretrained.tokenizer, "_vocab_size", None)
+    if tokens is not None and (kind != "t5" or tokens > config["vocab_size"]):  # a T5 has spare rows
+        check_length(tokens, config["vocab_size"], "the tokenizer", source)
     fill_folder(folder, kind, config, arrays, format=format, tokenizer=pretrained.tokenizer)
 
 

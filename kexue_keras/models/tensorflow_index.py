@@ -94,7 +94,11 @@ def _checked(entry, name, files):
     try:
         dtype = tf.dtypes.as_dtype(entry.dtype)
         width = dtype.size or 0
+        # References to variables, which no file holds, have numbers of their own from 101.
+        known = entry.dtype < 100
     except (TypeError, KeyError, ValueError):
+        known = False
+    if not known:
         raise _Damaged("%s has the unknown type %d" % (name, entry.dtype))
     shape = tuple(dim.size for dim in entry.shape.dim)
     count = 1
@@ -107,6 +111,9 @@ def _checked(entry, name, files):
         extents = [[(e.start, e.length) for e in part.extent] for part in entry.slices]
         if count * width > room or any(len(extent) != len(shape) for extent in extents):
             raise _Damaged("%s is in parts that do not make it up" % name)
+        inside = all(0 <= a and 0 <= n and a + n <= size for e in extents for (a, n), size in zip(e, shape))
+        if not inside:
+            raise _Damaged("%s has a part that lies outside of it" % name)
         if len(set(map(str, extents))) < len(extents):
             raise _Damaged("%s has a part twice" % name)
         return shape, dtype.name

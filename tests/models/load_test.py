@@ -150,9 +150,9 @@ def test_more_layers_than_the_checkpoint_has(tmp_path):
 def test_foreign_checkpoints_are_named(tmp_path):
     from kexue_keras.models.kinds import kind_of
 
-    with pytest.raises(ValueError, match="T5"):
+    with pytest.raises(WeightsError, match="T5"):
         kind_of(["shared/embedding", "encoder/block_000/layer_000/SelfAttention/q"], {}, "x")
-    with pytest.raises(ValueError, match="expected the variable bert/embeddings/word_embeddings; found conv1"):
+    with pytest.raises(WeightsError, match="expected the variable bert/embeddings/word_embeddings; found conv1"):
         kind_of(["conv1"], {}, "x")
     assert kind_of(["bert/embeddings/word_embeddings"], {}, "x") == "roformer_v2"
 

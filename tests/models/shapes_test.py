@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from bert4keras.tokenizers import Tokenizer
 from helpers import tiny_bert_folder
 from numpy_hf import bert_folder, t5_folder
 
@@ -166,6 +167,10 @@ def test_save_writes_nothing_that_does_not_fit(tmp_path):
             with pytest.raises(WeightsError, match="nothing was written"):
                 save(loaded, str(tmp_path / "b"), format=format)
         loaded.config = config
+    tokenizer = loaded.tokenizer
+    loaded.tokenizer = Tokenizer(dict(tokenizer._token_dict, more=tokenizer._vocab_size))
+    with pytest.raises(WeightsError, match="the tokenizer has 51 tokens, but .* has 50 rows"):
+        save(loaded, str(tmp_path / "b"))
     assert os.listdir(str(tmp_path)) == ["a"]
     name = "bert/encoder/layer_0/output/dense/kernel"
     assert check_shapes("bert", config, {name: np.zeros([24, 16])}, "x", complete=False) == ["num_attention_heads"]

@@ -63,6 +63,10 @@ def test_folders_with_characters_of_patterns(sound, tmp_path, monkeypatch):
     for suffix in (".index", ".data-00000-of-00001"):
         os.symlink(prefix + suffix, str(folder / ("m[1]" + suffix)))
     np.testing.assert_array_equal(read_tensorflow(folder / "m[1]")["x"], arrays["x"])
+    odd = os.fsdecode(os.fsencode(str(tmp_path)) + b"/\xff")
+    for suffix in (".index", ".data-00000-of-00001"):
+        os.symlink(prefix + suffix, odd + suffix)
+    np.testing.assert_array_equal(read_tensorflow(odd)["x"], arrays["x"])
     monkeypatch.chdir(folder)
     np.testing.assert_array_equal(read_tensorflow("m[1]")["x"], arrays["x"])
 
@@ -119,6 +123,7 @@ def entry(shape=(2,), dtype=1, **fields):
     [
         ([(b"x", b"\xff\xff\xff")], "an entry is none"),
         ([(b"x", entry(dtype=77))], "x has the unknown type 77"),
+        ([(b"x", entry(dtype=101))], "x has the unknown type 101"),
         ([(b"x", entry([-2]))], "x has the impossible shape"),
         ([(b"x", entry([2**40, 2**40]))], "x has the impossible shape"),
         ([(b"x", entry([2**40], size=2**42))], "x lies outside of the 64 bytes"),
