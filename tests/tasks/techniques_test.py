@@ -112,7 +112,7 @@ def test_fewer_layers(run):
         (dict(head_lr=0.0), "--head-lr is 0"),
         (dict(rdrop=-1.0), "--rdrop is -1"),
         (dict(rdrop=4.0, dropout=0.0), "--rdrop compares two dropouts"),
-        (dict(layers=5), "layer_2"),
+        (dict(layers=5), "--layers is 5, but .* has 2 layers"),
     ],
 )
 def test_bad_values_are_named(run, options, message):
