@@ -10,6 +10,7 @@ import sys
 import time
 
 import numpy as np
+import tensorflow as tf
 from tqdm import tqdm
 
 from kexue_keras.backend import K, nonfinite_weight
@@ -162,7 +163,13 @@ class Loop(object):
         self._call("on_batch_begin", p.batch, logs)
         recipe.step = p.step
         recipe.random_step.set(p.step)
-        values = recipe.train_on_batch(recipe.make_batch(indices))
+        try:
+            values = recipe.train_on_batch(recipe.make_batch(indices))
+        except tf.errors.InvalidArgumentError as error:
+            # It makes no step without finite gradients, and gives up after many of them.
+            if "LossScale:" not in str(error):
+                raise
+            raise Diverged("the loss scale found no finite gradients at step %d; %s" % (p.step + 1, self._remedy()))
         if not math.isfinite(values[0]):
             raise Diverged("the loss became %s at step %d; %s" % (values[0], p.step + 1, self._remedy()))
         p.add(recipe.model.metrics_names, values, len(indices))
