@@ -1,5 +1,6 @@
 """bert4keras model classes and loaders."""
 
+from kexue_keras.backend import ModelSession  # noqa: F401
 from kexue_keras.errors import WeightsError  # noqa: F401
 from kexue_keras.layers.deepnorm import deepnorm_constants  # noqa: F401
 from kexue_keras.models import decoding  # noqa: F401
