@@ -145,6 +145,9 @@ class MultiTask(Wrapper):
     # Their gradients
 
     def get_gradients(self, loss, params):
+        if not isinstance(params, (list, tuple)):
+            # What Keras' TensorBoard asks of one weight after the other, to draw it; nothing to combine there.
+            return tf1.gradients(loss, [params])
         params = list(params)
         if loss.shape.rank != 0:
             raise ValueError("the model's loss has shape %s; MultiTask needs a scalar, take its mean" % (loss.shape,))
