@@ -96,6 +96,16 @@ def test_anything_that_depends_on_the_weights_is_an_auxiliary_task(way):
     assert abs(wanted - plain).max() > 0.5 and abs(step @ before.ravel()) < 1e-2
 
 
+def test_the_gradient_of_a_single_weight_is_that_of_the_loss(rng):
+    """TensorBoard's write_grads asks so; what the step needs is left alone."""
+    model = linear()
+    model.compile(MultiTask(sgd(0.01), ["score", "l2"], method="main_auxiliary", decoupled=True), "mse")
+    model.train_on_batch(X, Y)
+    kept = dict(model.optimizer._auxiliary)
+    (gradient,) = model.optimizer.get_gradients(model.total_loss, model.trainable_weights[0])
+    assert gradient.shape.as_list() == [2, 1] and model.optimizer._auxiliary == kept != {}
+
+
 def test_the_example_of_the_specification():
     theta, x = K.variable([1.0, -2.0]), tf1.placeholder("float32", (2,))
     loss = tf.reduce_sum(x * theta)
