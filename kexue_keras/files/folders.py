@@ -147,8 +147,11 @@ def restore_interrupted(path):
         except (UserError, OSError):
             continue
         try:
-            _put_back(work, target)
-            shutil.rmtree(work, ignore_errors=True)
+            # Where there are no locks the folder may be that of a living process: nothing is deleted then.
+            if lock.is_real or not os.path.lexists(target):
+                _put_back(work, target)
+            if lock.is_real:
+                shutil.rmtree(work, ignore_errors=True)
         finally:
             lock.release()
 

@@ -31,6 +31,7 @@ class FolderLock(object):
     def __init__(self, folder):
         self.folder = folder
         self._lock = filelock.FileLock(os.path.join(folder, NAME), thread_local=False)
+        self._without = False
 
     def acquire(self):
         """Take the lock.
@@ -46,15 +47,21 @@ class FolderLock(object):
                 "another process is at work in this folder; wait for its end or choose another one", path=self.folder
             )
         except NotImplementedError:
-            pass  # a file system without locks: as it was before there were any
+            self._without = True  # a file system without locks: as it was before there were any
 
     def release(self):
         """Let go of the lock; nothing happens if it is not held."""
         self._lock.release(force=True)
+        self._without = False
 
     @property
     def is_held(self):
         """Whether this object holds the lock."""
+        return self._lock.is_locked or self._without
+
+    @property
+    def is_real(self):
+        """Whether holding it says anything of other processes."""
         return self._lock.is_locked
 
     def __enter__(self):

@@ -3,9 +3,12 @@
 import errno
 import os
 import shutil
+import tempfile
 
 import pytest
 from files.kills import killed_everywhere
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import folders as module
@@ -208,3 +211,35 @@ def test_long_names_and_impossible_ones(tmp_path):
             write(tmp_path / name, "new")
         assert error.value.errno == number
     assert everything(str(tmp_path)) == before
+
+
+PLACES = st.sampled_from(["a", "b", "a/b", "a/a", "b/a/b", ".a", "a.part", ".a.kexue_keras-new", ""])
+STEPS = st.lists(st.tuples(st.sampled_from(["mine", "save", "overwrite"]), PLACES), min_size=3, max_size=12)
+
+
+@given(STEPS)
+def test_whatever_is_done_no_file_of_the_users_is_lost(steps):
+    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        mine, saved = {}, {}
+        for number, (what, name) in enumerate(steps):
+            path = os.path.join(place, name)
+            if what == "mine":
+                os.makedirs(path, exist_ok=True)
+                mine[os.path.join(path, "%d.txt" % number)] = str(number)
+                with open(os.path.join(path, "%d.txt" % number), "w") as handle:
+                    handle.write(str(number))
+            else:
+                try:
+                    write(path if name else "", str(number), overwrite=what == "overwrite")
+                    # Only what was saved there as a whole may have gone.
+                    assert not any(file.startswith(path + os.sep) for file in mine)
+                    saved = {k: v for k, v in saved.items() if not k.startswith(path + os.sep)}
+                    saved[path] = str(number)
+                except WeightsError:
+                    pass
+            for file, text in mine.items():
+                with open(file) as handle:
+                    assert handle.read() == text
+            for folder, text in saved.items():
+                assert read(folder) == {text}

@@ -281,6 +281,20 @@ def test_what_can_be_read_only_once_is_refused(tmp_path):
     check_readable_again({"data": __file__, "valid": str(tmp_path), "test": "nowhere", "class_weights": "balanced"})
 
 
+def test_where_there_are_no_locks_it_works_without(tmp_path, monkeypatch):
+    def acquire(self, timeout):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr("filelock.BaseFileLock.acquire", acquire)
+    path = str(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        train(path, "old", fail=KeyboardInterrupt())
+    assert train(path, "old", resume=True) == "old"
+    with pytest.raises(OSError):
+        train(path, "new", overwrite=True, fail=OSError(28, "full"))
+    assert train(path, "new", resume=True) == "new" == state(path)
+
+
 def test_of_several_that_begin_together_one_wins(tmp_path):
     for trial in range(4):
         path, children = str(tmp_path / str(trial)), []
