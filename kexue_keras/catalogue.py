@@ -110,6 +110,8 @@ TECHNIQUES = [
                 "losses.multilabel_kl",
                 "losses.multilabel_probabilities",
                 "losses.decode_multilabel",
+                "losses.pairwise_multilabel_crossentropy",
+                "losses.combination_crossentropy",
             ),
             "losses/multilabel-crossentropy.md",
         ),

@@ -10,6 +10,7 @@ import sys
 import threading
 import zlib
 
+import forking
 import hypothesis
 import numpy as np
 import pytest
@@ -53,6 +54,8 @@ def pytest_collection_modifyitems(config, items):
     """Leave to the other stack its part of what is `one_stack` or spread, unless there is --all-cases."""
     from kexue_keras.backend import is_tf_keras
 
+    # A fork is safe only before TensorFlow has threads (tests/forking.py).
+    items.sort(key=lambda item: item.get_closest_marker("forks") is None)
     if config.getoption("--all-cases"):
         return
     others = {item.nodeid for item in items if item.get_closest_marker("one_stack") and number(item) % 2 != is_tf_keras}
@@ -68,6 +71,11 @@ def pytest_collection_modifyitems(config, items):
     if others:
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid in others])
         items[:] = [item for item in items if item.nodeid not in others]
+
+
+def pytest_collection_finish(session):
+    """What there is of threads now is numpy's, which knows of forks."""
+    forking.allowed = forking.threads()
 
 
 def number(item):
@@ -86,7 +94,7 @@ def quick_graphs():
 
 
 @pytest.fixture(autouse=True)
-def fresh_graph():
+def fresh_graph(request):
     """Every test begins with an empty graph, the same seeds, and a session without graph optimization.
 
     Sessions that a test opens itself, or Keras after a `clear_session`, are as users have them; so are other processes.
@@ -95,6 +103,9 @@ def fresh_graph():
 
     from kexue_keras.backend import K, set_seed, tf1
 
+    if request.node.get_closest_marker("forks"):
+        yield
+        return
     K.clear_session()
     tf1.keras.backend.set_session(tf1.Session(config=plain_session()))
     set_seed(2021)

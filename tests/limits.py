@@ -4,6 +4,8 @@ import os
 import resource
 import signal
 
+from forking import fork
+
 
 def outcome(function, *args, seconds=10, megabytes=400):
     """What `function(*args)` ends with, in a fork of this process with limits of time and memory.
@@ -15,7 +17,7 @@ def outcome(function, *args, seconds=10, megabytes=400):
         'read', or 'WeightsError: ...' (the class and the text of what was raised), or 'killed by signal N'.
     """
     reading, writing = os.pipe()
-    pid = os.fork()
+    pid = fork()
     if not pid:
         os.close(reading)
         text = "the child failed"

@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 from bert4keras.models import GPT, LM_Mask, T5_Base, UniLM_Mask
 
-from kexue_keras.backend import keras
+from kexue_keras.backend import ModelSession, keras
 from kexue_keras.data import BucketedBatches, encode, gather_places
 from kexue_keras.errors import WeightsError
 from kexue_keras.models.masked_lm import gather_at, predict_at, special_ids, token_accuracy
@@ -113,7 +113,8 @@ def next_token_accuracy(model, tokenizer, texts, *, reading="lm", length=128, ba
             places, labels = gather_places(next_labels(tokens, asked))
             yield inputs_of(model, tokens, segments, places), labels
 
-    return token_accuracy(model, examples())
+    session = ModelSession(model)
+    return token_accuracy(lambda inputs: session.predict_on_batch(model, inputs), examples())
 
 
 def askable(tokens, segments, special, reading):

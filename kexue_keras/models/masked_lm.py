@@ -119,32 +119,34 @@ def masked_accuracy(model, tokenizer, texts, *, length=128, rate=0.15, batch_siz
     >>> scores['tokens'], scores['accuracy'] <= scores['chance']   # the head is random
     (6, True)
     """
+    session = ModelSession(model)
+    examples = masked_examples(tokenizer, texts, length=length, rate=rate, batch_size=batch_size, seed=seed)
+    return token_accuracy(lambda inputs: session.predict_on_batch(model, inputs), examples)
+
+
+def masked_examples(tokenizer, texts, *, length, rate=0.15, batch_size=32, seed=12345):
+    """Yields (inputs of `predict_at`'s model, labels `[B, m]`) of all texts; arguments as for `masked_accuracy`."""
     encoded, _ = encode(tokenizer, texts, length)
     batches = BucketedBatches(encoded, batch_size=batch_size, maxlen=length)
     random = np.random.RandomState(seed)
-
-    def examples():
-        for indices in batches.in_length_order():
-            inputs, labels = mask_batch(tokenizer, *batches.inputs(indices), random, rate=rate)
-            yield inputs, labels[..., 0]
-
-    return token_accuracy(model, examples())
+    for indices in batches.in_length_order():
+        inputs, labels = mask_batch(tokenizer, *batches.inputs(indices), random, rate=rate)
+        yield inputs, labels[..., 0]
 
 
-def token_accuracy(model, examples):
-    """How well a model predicts tokens.
+def token_accuracy(predict, examples):
+    """How well tokens are predicted.
 
     Args:
-        model: gives logits `[B, m, vocabulary]`.
+        predict: function of inputs, gives logits `[B, m, vocabulary]`.
         examples: iterable of (inputs, labels int `[B, m]`, 0 where nothing is predicted).
 
     Returns:
         dict, see `masked_accuracy`.
     """
-    session = ModelSession(model)
     hits, loss, truth = 0, 0.0, [np.zeros(0, "int32")]
     for inputs, labels in examples:
-        logits = np.asarray(session.predict_on_batch(model, inputs))
+        logits = np.asarray(predict(inputs))
         rows, right = logits[labels != 0].astype("float64"), labels[labels != 0]
         top = rows.max(axis=1)
         loss += (top + np.log(np.exp(rows - top[:, None]).sum(axis=1)) - rows[np.arange(len(right)), right]).sum()

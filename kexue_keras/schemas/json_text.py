@@ -93,7 +93,8 @@ def _depth(value):
 
 def _encodable(value):
     try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        # A byte of a file name that is no UTF-8 is such a half in Python, and comes back as it was.
+        json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return False
     return True

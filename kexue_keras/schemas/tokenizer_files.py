@@ -4,7 +4,7 @@ import os
 
 from kexue_keras.errors import WeightsError
 from kexue_keras.schemas.reading import Settings, read_settings
-from kexue_keras.schemas.words import FLAG, TEXT, VOCABULARY, dict_of, keys, list_of, nullable, one_of, whole
+from kexue_keras.schemas.words import FLAG, TEXT, VOCABULARY, dict_of, keys, list_of, nullable, one_of, text, whole
 
 # What `models.save` adds to Hugging Face's words: all of a tokenizer that its vocabulary does not tell.
 _OURS = keys(
@@ -75,7 +75,7 @@ SAVED_TOKENIZER = Settings(
             "do_lower_case": FLAG,
             "word_maxlen": whole(1, 10**6),
             "normalize_width": FLAG,
-            "sha256": TEXT,
+            "sha256": text(64, 64),
         },
         ("vocabulary", "token_start", "token_end", "token_translate"),
     ),

@@ -9,10 +9,11 @@ import time
 
 import pytest
 from files.kills import killed_everywhere
+from forking import fork
 
 from kexue_keras.files import FolderLock, atomic, atomic_path, describe, remove_leftovers
 
-pytestmark = pytest.mark.one_stack
+pytestmark = [pytest.mark.one_stack, pytest.mark.forks]
 
 
 def write(path, text):
@@ -114,7 +115,7 @@ def test_what_libraries_say_of_a_full_disk_gets_its_hint():
 def test_kill_at_random_moments_never_leaves_a_broken_file(tmp_path):
     path = str(tmp_path / "a.txt")
     for moment in range(6):
-        child = os.fork()
+        child = fork()
         if child == 0:
             for i in range(10**6):
                 write(path, "%d\n" % i * 20000)
@@ -135,7 +136,7 @@ def test_a_lock_is_held_by_one_and_let_go_of_by_a_kill(tmp_path):
     with first:
         with pytest.raises(Exception, match="another process is at work in this folder"):
             second.acquire()
-    child = os.fork()
+    child = fork()
     if child == 0:
         second.acquire()
         os._exit(9)

@@ -3,6 +3,8 @@
 import builtins
 import os
 
+from forking import fork
+
 CHANGING = "rename replace remove unlink rmdir mkdir".split()
 
 
@@ -41,7 +43,7 @@ def killed_everywhere(prepare, function, check, *, calls_too=(), most=400):
     """
     for at in range(1, most):
         prepare()
-        child = os.fork()
+        child = fork()
         if child == 0:
             code = 1
             try:

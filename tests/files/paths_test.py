@@ -87,12 +87,14 @@ def test_a_model_is_saved_and_loaded_under_any_path(tmp_path, monkeypatch):
         assert read_folder(tmp_path / ("saved[1]" + format))[0] == "bert"
     encoder = SentenceEncoder(loaded).fit_whitening(["好", "坏", "书"], 1)
     encoder.save(tmp_path / "encoder[1]")
-    prompt_files.write_prompt(tmp_path / "prompt[1]", loaded, {"patterns": []})
+    words = {"words": [["好评", ["好"]], ["差评", ["坏"]]], "join": "mean_logit", "normalize_length": False}
+    said = {"patterns": ["{mask}{text}"], "weights": [1.0], "verbalizer": words, "maxlen": 16, "batch_size": 8}
+    prompt_files.write_prompt(tmp_path / "prompt[1]", loaded, said)
     monkeypatch.setattr(encoder_file, "load", lambda path, **_: loaded)
     assert SentenceEncoder.load(tmp_path / "encoder[1]").encode(["好"]).shape == (1, 1)
     monkeypatch.setattr(prompt_files, "load", lambda path, **_: path)
     path, settings = prompt_files.read_prompt(tmp_path / "prompt[1]")
-    assert path == str(tmp_path / "prompt[1]" / "model") and settings == {"patterns": []}
+    assert path == str(tmp_path / "prompt[1]" / "model") and settings["patterns"] == said["patterns"]
 
 
 @pytest.mark.one_stack
@@ -133,11 +135,10 @@ def test_tables_and_runs_take_paths(tmp_path, no_models):
     settings = []
     for kind in (str, pathlib.Path):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(seq2seq_training._Folder, "check", lambda self, *_: settings.append(self.settings))
-            with pytest.raises(Reached):
-                seq2seq_training.finetune_seq2seq(
-                    kind("small"), kind(parts[0]), kind(tmp_path / "s"), valid=kind(parts[1]), source="1", target="2"
-                )
+            patch.setattr(seq2seq_training, "_train", lambda model, parts, out, config, *_: settings.append(config()))
+            seq2seq_training.finetune_seq2seq(
+                kind("small"), kind(parts[0]), kind(tmp_path / "s"), valid=kind(parts[1]), source="1", target="2"
+            )
     assert settings[0] == settings[1] and settings[0]["train"]["fingerprint"]
 
 
@@ -161,6 +162,7 @@ READERS = {
 }
 
 
+@pytest.mark.forks
 @pytest.mark.one_stack
 @pytest.mark.parametrize("name", sorted(READERS))
 def test_only_regular_files_are_read(tmp_path, name):
@@ -175,7 +177,7 @@ def test_only_regular_files_are_read(tmp_path, name):
     for thing, make in things.items():
         make()
         text = outcome(READERS[name], path, seconds=5)
-        assert text.startswith("WeightsError: %s " % path), (thing, text)
+        assert text.startswith(("WeightsError: %s " % path, "WeightsError: %s: " % path)), (thing, text)
         if os.path.isdir(path):
             os.rmdir(path)
         elif os.path.lexists(path):

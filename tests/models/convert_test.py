@@ -149,6 +149,7 @@ def test_what_is_there_is_not_overwritten_and_nothing_is_left_half_done(tmp_path
     equal(weights_in(tmp_path / "tf"), weights)
 
 
+@pytest.mark.forks
 @pytest.mark.one_stack
 @pytest.mark.usefixtures("quick_disk")
 def test_a_model_is_converted_where_it_is_whatever_call_a_kill_comes_to(tmp_path):

@@ -97,6 +97,7 @@ def test_kinds_of_numbers_and_shapes_that_numpy_lacks(tmp_path):
         found["b"]
 
 
+@pytest.mark.forks
 def test_a_header_of_many_names_takes_no_minutes(tmp_path):
     names = {"%05d" % i: entry(0, 0, [0], "BF16") for i in range(60000)}
     found = read_safetensors(file_of(tmp_path, names))

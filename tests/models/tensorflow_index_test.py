@@ -156,6 +156,7 @@ def test_a_small_index_by_hand_is_read_by_tensorflow_too(tmp_path):
             read_index(write_index(tmp_path / "m", [(b"x", entry())], header))
 
 
+@pytest.mark.forks
 def test_keys_that_repeat_each_other_take_no_memory(tmp_path):
     long = b"x" * 900
     entries = (

@@ -247,6 +247,7 @@ TRAPS = dict(
 )
 
 
+@pytest.mark.forks
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("name", sorted(TRAPS))
 def test_a_pickle_cannot_keep_its_reader_busy(tmp_path, name, old):

@@ -103,6 +103,7 @@ def test_errors(tmp_path):
         keep_pieces(MODEL, [0, 1, 2, 3, 25486, 5])
 
 
+@pytest.mark.forks
 def test_a_model_that_was_cut_or_changed_is_read_or_refused(tmp_path):
     """In forks: whatever the C++ library makes of such a file, it does not end this process."""
     small = keep_pieces(MODEL, list(range(300)))

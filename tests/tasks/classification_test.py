@@ -175,7 +175,7 @@ def test_refused_by_the_function(tiny, tmp_path):
 
 
 def test_an_unfinished_run_cannot_predict(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"options": {}, "fingerprints": {}}')
     with pytest.raises(UserError, match="not finished"):
         Classifier.load(str(tmp_path))
 

@@ -19,6 +19,8 @@ REQUIRED = {
     "similar": ["好书", "--corpus", "c"],
 }
 NEVER = ["nan", "inf", "-inf", "1e999", "", "x", "²", "①", "1_0_"]
+# Options that are words, with what they cannot be.
+WORDS = {"label_separator": [""], "text_column": [], "text_b_column": [], "label_column": []}
 PERHAPS = ["-1", "0", "0.5", "1", "1e308", "-1e308", "1" + "0" * 20, "-" + "9" * 400]
 
 
@@ -57,8 +59,8 @@ def test_every_option_of_every_command(commands, capsys):
         for action in actions:
             if action.type is None or not action.option_strings:
                 continue
-            is_number = action.dest not in ("label_separator",)
-            for text in (NEVER + PERHAPS) if is_number else [""]:
+            is_number = action.dest not in WORDS
+            for text in (NEVER + PERHAPS) if is_number else WORDS[action.dest]:
                 del seen[:]
                 code = cli.main([command] + REQUIRED[command] + given(action, text))
                 said = capsys.readouterr().err
@@ -81,15 +83,15 @@ ACTIONS = [action for action in _parser()._actions if action.type is not None]
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.dest)
 def test_the_function_and_config_json_take_what_the_command_takes(action):
-    wrong = (
-        [""] if action.dest == "label_separator" else [float("nan"), float("inf"), "x", [], {}, "²", True, [1, 2, 3]]
-    )
+    wrong = WORDS.get(action.dest, [float("nan"), float("inf"), "x", [], {}, "²", True, [1, 2, 3]])
+    if action.dest in WORDS:
+        wrong = wrong + [[], {}, True, float("nan")]
     if action.nargs == "?":
         wrong.remove(True)
     for value in wrong:
         with pytest.raises(UserError, match="--%s is " % action.dest.replace("_", "-")):
             make_options(**{action.dest: value})
-    if action.dest != "label_separator":
+    if action.dest not in WORDS:
         right = [action.type(text) for text in ("1", "2", "0.5", "0") if accepts(action, text)]
         assert right
         for value in right:

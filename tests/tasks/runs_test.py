@@ -6,17 +6,18 @@ import shutil
 
 import pytest
 from files.kills import killed_everywhere
+from forking import fork
 
 from kexue_keras.data import UserError
 from kexue_keras.files import FolderLock, whole_folder
-from kexue_keras.schemas import read_json
+from kexue_keras.schemas import Settings, read_json
 from kexue_keras.tasks import runs
 from kexue_keras.tasks.checkpoint import write_json
 from kexue_keras.tasks.fingerprints import check_readable_again
 from kexue_keras.tasks.options import make_options
 from kexue_keras.tasks.runs import RunFolder, check_same, config_of, known_options
 
-pytestmark = [pytest.mark.one_stack, pytest.mark.usefixtures("quick_disk")]
+pytestmark = [pytest.mark.one_stack, pytest.mark.forks, pytest.mark.usefixtures("quick_disk")]
 STEPS = 2
 
 
@@ -25,9 +26,16 @@ def write(path, text):
         handle.write(text)
 
 
+class Folder(RunFolder):
+    """The folder of a run without a model, whose config.json says little."""
+
+    def settings_of_file(self):
+        return Settings({"required": list(self.keys)}, remedy="")
+
+
 def train(path, text, *, fail=None, **options):
     """A run without a model: the same files in the same order. Returns what its metrics say."""
-    folder = RunFolder(path)
+    folder = Folder(path)
     with folder.claimed(**options) as done:
         if done:
             return read_json(folder.file("metrics.json"))
@@ -54,7 +62,7 @@ def train(path, text, *, fail=None, **options):
 
 def state(path):
     """The text of the finished run in a folder, where nothing else is but what the user put there."""
-    folder = RunFolder(path)
+    folder = Folder(path)
     names = set(os.listdir(path)) - {".kexue_keras-lock", "notes.txt"}
     assert names == {"config.json", "model.h5", "metrics.json", "encoder"}
     with open(os.path.join(path, "encoder", "weights")) as handle:
@@ -77,7 +85,7 @@ def test_a_first_run_killed_at_any_call_is_gone_on_with(tmp_path, again):
         try:
             assert train(path, "new", **({again: True} if again != "plain" else {})) == "new"
         except UserError as error:
-            assert again == "plain" and "there is a run already" in str(error) and RunFolder(path).is_run
+            assert again == "plain" and "there is a run already" in str(error) and Folder(path).is_run
             refused.append(error)
             assert train(path, "new", resume=True) == "new"
         assert state(path) == "new"
@@ -94,7 +102,7 @@ def test_a_run_that_replaces_another_killed_at_any_call(tmp_path, again):
         # Whoever reads the folder sees the old run until the new one is finished.
         with FolderLock(path):
             pass
-        RunFolder(path).config()
+        Folder(path).config()
         kept.append(read_json(os.path.join(path, "metrics.json")))
         ended.append(train(path, "new", **{again: True}))
         assert state(path) == ended[-1]
@@ -137,7 +145,7 @@ def test_a_first_run_that_could_not_begin_leaves_nothing(tmp_path, monkeypatch):
 
 def test_one_process_at_a_time(tmp_path):
     path = str(tmp_path / "run")
-    first = RunFolder(path)
+    first = Folder(path)
     with first.claimed():
         # Both saw a free place; the second one is quicker.
         assert train(path, "second") == "second"
@@ -301,7 +309,7 @@ def test_of_several_that_begin_together_one_wins(tmp_path):
         if trial % 2:
             train(path, "old")
         for number in range(4):
-            child = os.fork()
+            child = fork()
             if child == 0:
                 code = 1
                 try:

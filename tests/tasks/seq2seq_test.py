@@ -169,9 +169,10 @@ def test_a_run_goes_on_with_its_vocabulary_and_is_kept_when_another_fails(vocabu
     with pytest.raises(KeyboardInterrupt):
         finetune_seq2seq("small-t5", PAIRS, str(out), **options)
     # As if it had been finished.
+    metrics = {"best_epoch": 1, "history": [], "seconds": 1}
     for name in ("metrics.json", "generated.tsv"):
-        (out / name).write_text("{}")
-    assert finetune_seq2seq("small-t5", PAIRS, str(out), resume=True, **options) == {}
+        (out / name).write_text(json.dumps(metrics))
+    assert finetune_seq2seq("small-t5", PAIRS, str(out), resume=True, **options) == metrics
     before = sorted(os.listdir(str(out)))
     K.clear_session()
     with pytest.raises(KeyboardInterrupt):

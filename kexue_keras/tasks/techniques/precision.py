@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from kexue_keras.backend import K, keras, sessions_created
 from kexue_keras.data import UserError
-from kexue_keras.tasks.options import number
+from kexue_keras.schemas import words
+from kexue_keras.tasks.options import Ranged
 from kexue_keras.tasks.recipe import Technique, technique
 from kexue_keras.training.half_lint import fp16_lint
 from kexue_keras.training.loss_scale import check_loss_scale
@@ -19,9 +20,11 @@ from kexue_keras.training.xla import FLAGS, enable_xla
 ROUNDING = 32
 
 
-def loss_scale(text):
-    """argparse type: a number, or 'dynamic'."""
-    return text if text == "dynamic" else number(text)
+def _number_or_dynamic(text):
+    return text if text == "dynamic" else float(text)
+
+
+loss_scale = Ranged(_number_or_dynamic, words.either(words.number(), words.one_of("dynamic")))
 
 
 class Disable(keras.callbacks.Callback):

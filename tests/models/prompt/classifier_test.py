@@ -1,9 +1,11 @@
 """The prompt classifier on a tiny model: probabilities, training, P-tuning, the check of the head, files."""
 
 import json
+import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from prompts import PATTERN, VOCABULARY, WORDS, tiny_mlm, tokenizer
 from reviews import reviews
 
@@ -165,7 +167,7 @@ def test_the_head_is_measured_and_what_does_not_fit_is_refused():
 @pytest.mark.one_stack
 def test_the_best_epoch_is_kept(monkeypatch):
     class Model:
-        weights = trainable_weights = ["w"]
+        weights = trainable_weights = [types.SimpleNamespace(name="w", dtype=tf.float32)]
         value = 0.0
 
         def train_on_batch(self, inputs, labels):
@@ -180,6 +182,7 @@ def test_the_best_epoch_is_kept(monkeypatch):
             return indices, step
 
     model, scores, said = Model(), iter([0.5, 0.9, 0.9, 0.1]), []
+    monkeypatch.setattr(training.K, "get_value", lambda weight: model.value)
     monkeypatch.setattr(training.K, "batch_get_value", lambda weights: [model.value])
     monkeypatch.setattr(training.K, "batch_set_value", lambda pairs: setattr(model, "value", pairs[0][1]))
     history = training.train(model, Rows(), epochs=4, evaluate=lambda: next(scores), say=said.append)

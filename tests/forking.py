@@ -1,0 +1,24 @@
+"""Forks of the tests' own process, which are safe only while nothing in it has threads.
+
+A thread of TensorFlow may hold a lock at the moment of the fork, for which the child then waits for ever. Tests that
+fork are marked `forks`: they run before all others (tests/conftest.py), when there has been no session yet.
+"""
+
+import os
+
+allowed = None
+
+
+def threads():
+    """Number of threads of this process."""
+    return len(os.listdir("/proc/self/task"))
+
+
+def fork():
+    """`os.fork`, refused where threads have begun since the tests were collected."""
+    now = threads()
+    assert allowed is None or now <= allowed, (
+        "%d threads, %d when the tests were collected: a fork might hang; mark the test `forks`, and let it make no "
+        "session before" % (now, allowed)
+    )
+    return os.fork()
