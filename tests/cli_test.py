@@ -15,15 +15,16 @@ from helpers import plain_session, tiny_bert_folder
 from reviews import reviews, write_rows
 
 from kexue_keras import cli
-from kexue_keras.backend import K, tf1
+from kexue_keras.backend import K, is_tf_keras, tf1
+from kexue_keras.tasks import Classifier
 
 SMALL = "--epochs 2 --batch-size 8 --length 24 --learning-rate 3e-3 --dropout 0.2 --save-every 4 --seed 5".split()
-FILES = "config.json confusion.png confusion.tsv curves.png logs metrics.json model.h5 predictions.tsv tokenizer.json"
+FILES = "config.json confusion.png confusion.tsv curves.png encoder head.npz logs metrics.json predictions.tsv".split()
 
 
-def kexue_keras(*args, stdin=None):
-    """Run the command in a fresh process; returns (stdout, stderr)."""
-    environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", PYTHONWARNINGS="ignore", PYTHONPATH=ROOT)
+def kexue_keras(*args, stdin=None, **variables):
+    """Run the command in a fresh process, with further environment variables; returns (stdout, stderr)."""
+    environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", PYTHONWARNINGS="ignore", PYTHONPATH=ROOT, **variables)
     done = subprocess.run(
         [sys.executable, "-m", "kexue_keras_launcher"] + [str(a) for a in args],
         input=None if stdin is None else stdin.encode("utf-8"),
@@ -95,7 +96,7 @@ def failure(capsys, *args):
 
 
 def test_a_run_leaves_everything(run):
-    assert set(FILES.split()) <= set(os.listdir(str(run)))
+    assert set(FILES + ["tokenizer.json"]) <= set(os.listdir(str(run)))
     assert not [name for name in os.listdir(str(run)) if "checkpoint" in name or "best" in name or "tmp" in name]
     metrics = metrics_of(run)
     assert metrics["test"]["texts"] == 30
@@ -122,11 +123,16 @@ def test_predict_in_a_fresh_process_from_standard_input(run, place):
     assert np.allclose([float(row[1]) for row in rows[1:]], [float(row[3]) for row in expected], atol=2e-4)
 
 
-@pytest.mark.spread
-def test_the_saved_model_loads_after_importing_the_package_alone(run, run_python):
-    source = "import sys, kexue_keras; from kexue_keras.backend import keras\n"
-    source += "model = keras.models.load_model(sys.argv[1], compile=False); print(model.output_shape)"
-    assert "(None, 2)" in run_python(source, run / "model.h5")
+@pytest.mark.one_stack
+def test_a_run_predicts_on_the_other_stack(run, capsys):
+    """And no file of a Keras model is read, which may hold code (a Lambda) of whoever wrote it."""
+    texts = ["书很好", "很差的书，退货了"]
+    other = {"TF_KERAS": "0" if is_tf_keras else "1"}
+    out, _ = kexue_keras("predict", "--run", run, "--data", "-", stdin="\n".join(texts), **other)
+    here = Classifier.load(str(run)).predict(texts)
+    rows = [line.split("\t") for line in out.splitlines()[1:]]
+    assert [row[0] for row in rows] == [label for label, _ in here]
+    assert np.allclose([float(row[1]) for row in rows], [probability for _, probability in here], atol=2e-4)
 
 
 @pytest.mark.spread

@@ -1,11 +1,9 @@
 """The files of a run: JSON, and arrays from which a run goes on; each is whole or not there (`files.atomic`)."""
 
-import io
 import json
 import random
 import zipfile
 
-import h5py
 import numpy as np
 
 from kexue_keras.errors import UserError
@@ -41,18 +39,6 @@ def load_arrays(path):
         return arrays, json.loads(arrays.pop("__meta__").tobytes().decode())
     except Exception as error:  # zipfile, zlib, numpy and json each have their own
         raise UserError("is no saved point (%s); start anew with --overwrite" % error, path=path)
-
-
-def save_model(path, model):
-    """Write a Keras model without its optimizer into one .h5, atomically.
-
-    It is made in memory: where the disk is full, HDF5 complains in many lines, and again when its objects are deleted.
-    """
-    image = io.BytesIO()
-    with h5py.File(image, "w") as file:
-        model.save(file, include_optimizer=False)
-    with atomic(path) as handle:
-        handle.write(image.getbuffer())
 
 
 def numbered(prefix, weights):

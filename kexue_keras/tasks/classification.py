@@ -8,16 +8,17 @@ import os
 
 import numpy as np
 
+from kexue_keras import models
 from kexue_keras.backend import preserved_random_state, set_seed
 from kexue_keras.data import BucketedBatches, UserError
 from kexue_keras.layers.pooling import POOLINGS as SEQUENCE_POOLINGS
 from kexue_keras.schemas import METRICS, read_settings
 from kexue_keras.tasks import report, techniques  # noqa: F401  (techniques: fills the registry)
-from kexue_keras.tasks.checkpoint import save_model, write_json
-from kexue_keras.tasks.classifier import Classifier
+from kexue_keras.tasks.checkpoint import write_json
+from kexue_keras.tasks.classifier import HEAD, Classifier
 from kexue_keras.tasks.corpus import read_parts
 from kexue_keras.tasks.fingerprints import check_readable_again
-from kexue_keras.tasks.heads import HEADS, build_classifier
+from kexue_keras.tasks.heads import HEADS, build_classifier, save_head
 from kexue_keras.tasks.loop import report_divergence
 from kexue_keras.tasks.options import make_options
 from kexue_keras.tasks.recipe import Recipe
@@ -140,7 +141,8 @@ def _build(recipe):
 def _finish(recipe, folder, loop, progress):
     """Save the model and everything about it; the saved points go last."""
     save_tokenizer(recipe.pretrained.tokenizer, folder.path)
-    save_model(folder.file("model.h5"), recipe.model)
+    models.save(recipe.pretrained, folder.cleared("encoder"))
+    save_head(folder.file(HEAD), recipe.model)
     classifier = Classifier(
         recipe.model, recipe.pretrained.tokenizer, recipe.labels, recipe.head, recipe.options, recipe.train.is_pairs
     )

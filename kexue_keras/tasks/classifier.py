@@ -4,15 +4,18 @@ import os
 
 import numpy as np
 
-from kexue_keras.backend import ModelSession, keras, nonfinite_weight
+from kexue_keras import models
+from kexue_keras.backend import ModelSession
 from kexue_keras.data import BucketedBatches, UserError, checked_texts, encode
 from kexue_keras.models.lengths import checked_length, positions_of
 from kexue_keras.schemas.messages import is_wrong
 from kexue_keras.schemas.words import one_of, whole
-from kexue_keras.tasks.heads import HEADS
+from kexue_keras.tasks.heads import HEADS, build_classifier, load_head
 from kexue_keras.tasks.options import make_options
-from kexue_keras.tasks.runs import STACKS, RunFolder, surroundings
+from kexue_keras.tasks.runs import RunFolder
 from kexue_keras.tasks.saved_tokenizer import load_tokenizer
+
+HEAD = "head.npz"
 
 
 class Classifier(object):
@@ -51,30 +54,29 @@ class Classifier(object):
             UserError: no such run, one that is not finished, whose files were changed, or whose weights are NaN.
         """
         folder = RunFolder(run)
-        if folder.is_run and not os.path.exists(folder.file("model.h5")):
-            raise UserError("the run is not finished (no model.h5); go on with finetune --resume", path=folder.path)
+        if folder.is_run and not os.path.exists(folder.file(HEAD)):
+            raise UserError(
+                "the run is not finished (no %s); resume it with finetune --resume" % HEAD, path=folder.path
+            )
         config = folder.config()
         if config["options"].get("task") == "similarity":
             raise UserError("a run of --task similarity has no labels; read it with SentenceEncoder.load", path=run)
+        options, path = make_options(**config["options"]), folder.file("config.json")
+        if config["head"] not in HEADS:
+            raise UserError(is_wrong("head", config["head"], one_of(*HEADS)), path=path)
+        # Built by our own code: the file of a Keras model may hold code of whoever wrote it (a Lambda), which runs when
+        # it is loaded, and is read by the Keras that made it only.
         try:
-            model = keras.models.load_model(folder.file("model.h5"), compile=False)
-        except Exception as error:
-            made = config["stack"]
-            hint = (
-                ""
-                if made == surroundings()["stack"]
-                else "; the run was made on the stack %s: %s" % (made, STACKS[made])
-            )
-            raise UserError("cannot be loaded (%s)%s" % (error, hint), path=folder.file("model.h5"))
-        name = nonfinite_weight(model.weights)
-        if name is not None:
-            raise UserError(
-                "its weights are NaN or infinite (%s), so it can answer nothing; train again with a lower "
-                "--learning-rate" % name,
-                path=folder.file("model.h5"),
-            )
-        options = make_options(**config["options"])
-        _check(config, options, model, folder.file("config.json"))
+            encoder = models.load(folder.file("encoder"))
+        except models.WeightsError as error:
+            raise UserError(error)
+        model = build_classifier(
+            encoder.model, len(config["labels"]), pooling=options.pooling, dropout=0.0, seed=options.seed
+        )
+        load_head(folder.file(HEAD), model)
+        shortest, longest = 3 + config["pairs"], encoder.max_positions or options.length
+        if not shortest <= options.length <= longest:
+            raise UserError(is_wrong("options.length", options.length, whole(shortest, longest)), path=path)
         return cls(
             model, load_tokenizer(folder.path), config["labels"], HEADS[config["head"]], options, config["pairs"]
         )
@@ -129,17 +131,3 @@ class Classifier(object):
             UserError: see `probabilities`.
         """
         return self.head.describe(self.probabilities(texts), self.labels)
-
-
-def _check(config, options, model, path):
-    """What config.json says, against the model beside it."""
-    if config["head"] not in HEADS:
-        raise UserError(is_wrong("head", config["head"], one_of(*HEADS)), path=path)
-    labels, outputs = config["labels"] or [], model.output_shape[-1]
-    if len(labels) != outputs:
-        raise UserError("has %d labels, but model.h5 has %d outputs" % (len(labels), outputs), path=path)
-    table = next((layer for layer in model.layers if layer.name == "Embedding-Position"), None)
-    longest = getattr(table, "input_dim", None) or options.length
-    shortest = 3 + config["pairs"]
-    if not shortest <= options.length <= longest:
-        raise UserError(is_wrong("options.length", options.length, whole(shortest, longest)), path=path)

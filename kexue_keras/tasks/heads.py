@@ -3,8 +3,10 @@
 import numpy as np
 
 from kexue_keras.backend import K, keras
+from kexue_keras.errors import UserError
 from kexue_keras.layers import SequencePooling
 from kexue_keras.losses import MultilabelCrossentropy, multilabel_probabilities
+from kexue_keras.tasks.checkpoint import load_arrays, save_arrays
 
 HEADS = {}
 
@@ -28,6 +30,40 @@ def build_classifier(encoder, classes, *, pooling, dropout, seed):
     kernel = np.clip(random.standard_normal((width, classes)), -2, 2) * 0.02
     dense.set_weights([kernel, np.zeros(classes)])
     return model
+
+
+def save_head(path, model):
+    """Write the dense layer of a model of `build_classifier`."""
+    kernel, bias = model.get_layer("logits").get_weights()
+    save_arrays(path, {"kernel": kernel, "bias": bias})
+
+
+def load_head(path, model):
+    """Set the dense layer of a model of `build_classifier` to what `save_head` wrote.
+
+    Raises:
+        UserError: it is of another model, or damaged, or not finite.
+    """
+    try:
+        arrays, _ = load_arrays(path)
+    except UserError:
+        raise UserError("cannot be read as the head of a run; put back the file that the run wrote", path=path)
+    dense = model.get_layer("logits")
+    for name, wanted in zip(("kernel", "bias"), dense.get_weights()):
+        if name not in arrays or arrays[name].shape != wanted.shape or arrays[name].dtype != wanted.dtype:
+            found = "%s %s" % (arrays[name].dtype, list(arrays[name].shape)) if name in arrays else "none"
+            raise UserError(
+                "the %s of the head is %s; with the encoder and the labels of this run it is %s %s. Put back the file "
+                "that the run wrote" % (name, found, wanted.dtype, list(wanted.shape)),
+                path=path,
+            )
+        if not np.isfinite(arrays[name]).all():
+            raise UserError(
+                "its weights are NaN or infinite (%s), so it can answer nothing; train again with a lower "
+                "--learning-rate" % name,
+                path=path,
+            )
+    dense.set_weights([arrays["kernel"], arrays["bias"]])
 
 
 def head(cls):

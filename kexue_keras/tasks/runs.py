@@ -54,7 +54,7 @@ class RunFolder(object):
     """
 
     contents = (
-        "config.json metrics.json curves.png confusion.png confusion.tsv predictions.tsv model.h5 tokenizer.json "
+        "config.json metrics.json curves.png confusion.png confusion.tsv predictions.tsv head.npz tokenizer.json "
         "vocab.txt spiece.model encoder checkpoint.npz best.npz logs"
     ).split()
     keys = ("options", "fingerprints")

@@ -13,15 +13,13 @@ from reviews import reviews, write_rows
 from settings_edits import edits, is_clear, refusals
 
 from kexue_keras import cli
-from kexue_keras.backend import keras
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.models import PromptClassifier, SentenceEncoder, load
 from kexue_keras.tasks import Classifier, finetune, prediction
-from kexue_keras.tasks.classifier import surroundings
-from kexue_keras.tasks.heads import build_classifier
+from kexue_keras.tasks.heads import build_classifier, save_head
 from kexue_keras.tasks.options import add_table_arguments, make_options
 from kexue_keras.tasks.prediction import predict_file
-from kexue_keras.tasks.runs import RunFolder
+from kexue_keras.tasks.runs import RunFolder, surroundings
 from kexue_keras.tasks.saved_tokenizer import load_tokenizer, save_tokenizer
 from kexue_keras.tasks.seq2seq_training import _described, finetune_seq2seq
 from kexue_keras.tasks.techniques.class_weights import read_weights
@@ -50,11 +48,11 @@ def run(tmp_path, monkeypatch):
     kept = {name: value for name, value in vars(options).items() if name not in ("resume", "overwrite", "config")}
     dump(folder / "config.json", dict(config, options=kept, fingerprints={}))
     dump(folder / "metrics.json", METRICS)
-    (folder / "model.h5").write_bytes(b"")
     pretrained = load(model)
     save_tokenizer(pretrained.tokenizer, str(folder))
     built = build_classifier(pretrained.model, 2, pooling="mean", dropout=0.0, seed=0)
-    monkeypatch.setattr(keras.models, "load_model", lambda path, compile: built)
+    save_head(str(folder / "head.npz"), built)
+    monkeypatch.setattr("kexue_keras.models.load", lambda path: pretrained)
     return folder, RunFolder(str(folder)).config(), options
 
 
@@ -97,7 +95,9 @@ def test_config_of_a_run(run, tmp_path):
         with pytest.raises(UserError, match="config.json: " + message):
             predict_file(options)
     dump(folder / "config.json", dict(config, labels=["好评", "差评", "中评"]))
-    with pytest.raises(UserError, match="config.json: has 3 labels, but model.h5 has 2 outputs"):
+    with pytest.raises(
+        UserError, match=r"head.npz: the kernel of the head is float32 \[16, 2\]; .* it is float32 \[16, 3\]"
+    ):
         Classifier.load(str(folder))
 
 

@@ -129,7 +129,7 @@ def test_predictions_replace_nothing_that_is_read(place, capsys):
         ("", "--out is an empty name"),
         (place / "run", "this is a folder"),
         (place / "texts.tsv", "--out would replace a file that is being read"),
-        (place / "run" / "model.h5", "--out would replace a file that is being read"),
+        (place / "run" / "head.npz", "--out would replace a file that is being read"),
         (place / "train.tsv" / "below", "Not a directory; a part of the path is a file"),
         (place / "nowhere" / "x.tsv", "nowhere: no such folder"),
         (place / ("a" * 300), "File name too long"),

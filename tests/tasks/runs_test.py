@@ -50,7 +50,7 @@ def train(path, text, *, fail=None, **options):
                 raise fail
             write_json(point, [text, step])
         assert read_json(folder.file("best.npz")) == [text, STEPS]
-        write_json(folder.file("model.h5"), text)
+        write_json(folder.file("head.npz"), text)
         with whole_folder(folder.cleared("encoder")) as encoder:
             write(os.path.join(encoder, "weights"), text)
         write_json(folder.file("metrics.json"), text)
@@ -64,9 +64,9 @@ def state(path):
     """The text of the finished run in a folder, where nothing else is but what the user put there."""
     folder = Folder(path)
     names = set(os.listdir(path)) - {".kexue_keras-lock", "notes.txt"}
-    assert names == {"config.json", "model.h5", "metrics.json", "encoder"}
+    assert names == {"config.json", "head.npz", "metrics.json", "encoder"}
     with open(os.path.join(path, "encoder", "weights")) as handle:
-        texts = {handle.read(), read_json(folder.file("model.h5")), read_json(folder.file("metrics.json"))}
+        texts = {handle.read(), read_json(folder.file("head.npz")), read_json(folder.file("metrics.json"))}
     (text,) = texts | {folder.config()["options"]["text"]}
     return text
 
@@ -128,7 +128,7 @@ def test_what_is_left_when_a_new_run_fails(tmp_path, error, goes_on):
         train(path, "new", overwrite=True, fail=error)
     assert [name for name in sorted(os.listdir(path)) if name != ".kexue_keras-next"] == before
     assert os.path.exists(os.path.join(path, ".kexue_keras-next")) == goes_on
-    assert read_json(os.path.join(path, "model.h5")) == "old"
+    assert read_json(os.path.join(path, "head.npz")) == "old"
     assert train(path, "new", resume=True) == ("new" if goes_on else "old")
     assert state(path) == ("new" if goes_on else "old")
 
@@ -197,7 +197,7 @@ def test_what_is_no_run_is_not_taken_for_one(tmp_path):
     assert not os.path.exists(str(tmp_path / "new"))
 
 
-@pytest.mark.parametrize("name", ["predictions.tsv", "encoder/vocab.txt", "encoder", "model.h5"])
+@pytest.mark.parametrize("name", ["predictions.tsv", "encoder/vocab.txt", "encoder", "head.npz"])
 def test_a_run_is_not_replaced_by_one_that_reads_it(tmp_path, monkeypatch, name):
     path = str(tmp_path / "run")
     old_run(path)
