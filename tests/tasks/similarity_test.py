@@ -269,14 +269,14 @@ def test_simbert_learns_and_goes_on_from_its_point(place, tmp_path, plain_sessio
         return np.mean((u @ u.T - v @ v.T) ** 2)
 
     before, how = distance(), dict(batch_size=4, learning_rate=1e-2, teacher=Teacher, seed=2, folder=str(tmp_path))
-    losses = sim.train(GROUPS, steps=12, **how)
-    assert len(losses) == 12 and distance() < 0.9 * before
+    losses = sim.train(GROUPS, steps=30, **how)
+    assert len(losses) == 30 and distance() < 0.9 * before
     with pytest.raises(UserError, match="holds a point of another run"):
         sim.train(GROUPS, steps=5, **how)
     # Its point is that of the end: nothing is left to do, and the weights are those of the run.
     weights = sim.pretrained.model.get_weights()
     sim.pretrained.model.set_weights([0 * w for w in weights])
-    assert sim.train(GROUPS, steps=12, **how) == []
+    assert sim.train(GROUPS, steps=30, **how) == []
     for a, b in zip(weights, sim.pretrained.model.get_weights()):
         np.testing.assert_array_equal(a, b)
 

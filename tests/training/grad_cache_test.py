@@ -297,14 +297,15 @@ def test_saved_and_loaded_in_a_fresh_process(rng, tmp_path, run_python):
     np.savez(str(tmp_path / "data.npz"), x=x, y=y, h=encoder.predict(x), loss=model.evaluate(x, y, verbose=0))
     said = run_python(
         "import sys, numpy as np, kexue_keras\n"
-        "from kexue_keras.backend import keras\n"
+        "from kexue_keras.backend import keras, set_seed\n"
+        "set_seed(3)  # of the dropout\n"
         "model, data = keras.models.load_model(sys.argv[1]), np.load(sys.argv[2])\n"
         "cached = model.layers[-1]\n"
         "same = np.allclose(cached.encoder.predict(data['x']), data['h'], atol=1e-6)\n"
         "same &= np.allclose(model.evaluate(data['x'], data['y'], verbose=0), data['loss'], rtol=1e-4)\n"
         "same &= model.optimizer.get_weights()[0] == 2\n"
         "history = model.fit(data['x'], data['y'], batch_size=8, epochs=20, verbose=0).history['loss']\n"
-        "print(same, cached.chunk_size, cached.views, history[-1] < history[0])",
+        "print(same, cached.chunk_size, cached.views, np.mean(history[-5:]) < np.mean(history[:5]))",
         tmp_path / "model.h5",
         tmp_path / "data.npz",
     ).split()
