@@ -135,6 +135,8 @@ def load(name_or_path, *, kind=None, model=None, tokenizer=None, missing="error"
         transformer = build_transformer_model(config_path=None, model=built_class, return_keras_model=False, **built)
         return transformer, load_weights(transformer, checkpoint, source=checkpoint.source, missing=missing)
 
+    if missing == "error":
+        check_layers(built["num_hidden_layers"], checkpoint)
     if is_doubtful(built, checkpoint, kind=kind, missing=missing):
         rehearse(build_and_load)
     transformer, absent = build_and_load()
@@ -193,8 +195,26 @@ def higher_layers(variables, layers):
     >>> higher_layers(['bert/encoder/layer_0/x', 'bert/encoder/layer_2/x'], 2)
     ['bert/encoder/layer_2/x']
     """
+    return [name for name, number in _layer_numbers(variables) if number >= layers]
+
+
+def check_layers(layers, variables):
+    """Refuse more layers than a checkpoint has, before they are built: a thousand take minutes.
+
+    Raises:
+        WeightsError: it has fewer.
+    """
+    found = 1 + max((number for _, number in _layer_numbers(variables)), default=-1)
+    if 0 < found < layers:
+        raise WeightsError(
+            "%s has %d layers, but num_hidden_layers is %d; nothing was loaded. Give the configuration that belongs to "
+            "it, or missing='initialise' for new layers on top" % (variables.source, found, layers)
+        )
+
+
+def _layer_numbers(variables):
     numbers = ((n, re.match(r"(?:bert|electra)/encoder/layer_(\d+)/", n)) for n in variables)
-    return [name for name, number in numbers if number and int(number.group(1)) >= layers]
+    return [(name, int(number.group(1))) for name, number in numbers if number]
 
 
 def is_t5(path):

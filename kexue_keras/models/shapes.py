@@ -86,7 +86,7 @@ def check_ranks(variables):
             )
 
 
-def check_shapes(kind, config, variables, source, *, complete=True):
+def check_shapes(kind, config, variables, source, *, complete=True, outcome="nothing was written"):
     """Refuse a configuration and variables that do not belong together.
 
     Args:
@@ -95,6 +95,7 @@ def check_shapes(kind, config, variables, source, *, complete=True):
         variables: dict name -> array, or `Variables`, of which only shapes are asked for.
         source: what messages call the variables.
         complete: whether all that such a model needs must be there; not so for model classes of one's own.
+        outcome: what messages say of what became of it.
 
     Returns:
         list of words of the configuration that no shape tells, 'num_attention_heads' for most kinds.
@@ -114,15 +115,15 @@ def check_shapes(kind, config, variables, source, *, complete=True):
     wrong = [text for text in wrong if text]
     if wrong:
         raise WeightsError(
-            "%s does not fit its configuration: %d variables differ in shape; nothing was written. %s. Give the "
-            "configuration that belongs to it" % (source, len(wrong), "; ".join(wrong[:3]))
+            "%s does not fit its configuration: %d variables differ in shape; %s. %s. Give the configuration that "
+            "belongs to it" % (source, len(wrong), outcome, "; ".join(wrong[:3]))
         )
     present = {name for name in names if name in variables}
     absent = [name for name in names if name not in present and _needed(name, kind, config, present)]
     if absent and complete:
         raise WeightsError(
-            "%s lacks %d variables that its configuration asks for (num_hidden_layers %s, ...); nothing was written. "
-            "First of them: %s" % (source, len(absent), config["num_hidden_layers"], ", ".join(absent[:5]))
+            "%s lacks %d variables that its configuration asks for (num_hidden_layers %s, ...); %s. First of them: %s"
+            % (source, len(absent), config["num_hidden_layers"], outcome, ", ".join(absent[:5]))
         )
     untold = [] if "bert/encoder/embed_positions" in variables or kind == "t5" else ["num_attention_heads"]
     return untold + (["num_hidden_layers"] if kind == "albert" else [])

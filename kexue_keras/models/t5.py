@@ -14,7 +14,7 @@ from kexue_keras.files.paths import is_path, matching, path_text
 from kexue_keras.models.assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.models.hf import has_hf_weights, read_hf
 from kexue_keras.models.hf_config import hf_kind
-from kexue_keras.models.shapes import check_ranks
+from kexue_keras.models.shapes import check_ranks, check_shapes
 from kexue_keras.models.t5_config import t5_config, usual_t5_names
 from kexue_keras.models.t5_model import T5
 from kexue_keras.models.tokenizers import sentencepiece_settings, vocabulary_tokenizer
@@ -111,6 +111,9 @@ def load_t5(path, *, config=None, keep_tokens=None, tokenizer=None, model=T5, mi
         raise WeightsError("no model %r: it is not a folder" % (path,))
     config, variables = read_t5_folder(path, config, extra)
     rows = variables.shape("shared/embedding")[0]
+    if missing == "error" and not build:
+        # Before anything is built: TensorFlow takes nothing out of a graph again.
+        check_shapes("t5", dict(config, vocab_size=rows), variables, variables.source, outcome="nothing was loaded")
     if keep_tokens is not None:
         keep_tokens = checked_keep_tokens(keep_tokens, rows, variables.source, config.get("trimmed"))
     tokenizer = t5_tokenizer(path, tokenizer, keep_tokens, rows, variables.source)
