@@ -4,10 +4,8 @@ import glob
 import os
 import re
 
-import numpy as np
 import pytest
 from conftest import ROOT
-from helpers import tiny_config
 
 PAGES = ["README.md", "README.zh-CN.md"] + sorted(
     os.path.relpath(path, ROOT) for path in glob.glob(os.path.join(ROOT, "docs", "**", "*.md"), recursive=True)
@@ -21,20 +19,6 @@ def blocks(page):
         return BLOCK.findall(handle.read())
 
 
-def users_model():
-    """What a reader of the pages on optimizers has: a BERT classifier `model`, data `x`, `y`, a loss per token."""
-    from bert4keras.models import build_transformer_model
-
-    from kexue_keras.backend import keras
-
-    bert = build_transformer_model(
-        config_path=None, return_keras_model=False, **dict(tiny_config(), num_hidden_layers=1)
-    )
-    first = keras.layers.Lambda(lambda x: x[:, 0])(bert.model.output)
-    model = keras.models.Model(bert.model.inputs, keras.layers.Dense(1, activation="softmax", name="classifier")(first))
-    return {"model": model, "x": [np.ones((8, 5)), np.zeros((8, 5))], "y": np.zeros((8, 1)), "loss_per_token": "mse"}
-
-
 # The Chinese README has the code of the English one.
 WITH_BLOCKS = [page for page in PAGES if blocks(page) and page != "README.zh-CN.md"]
 
@@ -42,16 +26,9 @@ WITH_BLOCKS = [page for page in PAGES if blocks(page) and page != "README.zh-CN.
 @pytest.mark.spread
 @pytest.mark.parametrize("page", WITH_BLOCKS)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
-    import tensorflow as tf
-
-    import kexue_keras
-    from kexue_keras.backend import K, keras
-
     monkeypatch.chdir(tmp_path)
-    # What a page may use without saying where it came from; a later block of a page goes on from an earlier one.
-    names = {"np": np, "tf": tf, "keras": keras, "K": K, "kexue_keras": kexue_keras}
-    if page.startswith(("docs/optimizers", "docs/regularizers")):
-        names.update(users_model())
+    # As pasted into a new session: nothing is there yet, and a later block of a page goes on from an earlier one.
+    names = {"__name__": "__main__"}
     for number, block in enumerate(blocks(page)):
         exec(compile(block, "%s, block %d" % (page, number + 1), "exec"), names)
 
