@@ -114,7 +114,7 @@ def test_config_of_a_run_for_similarity(run, tmp_path, monkeypatch):
     config["options"] = {"task": "similarity", "batch_size": 4, "length": 16}
     options = prediction_options(folder, tmp_path, "好书\t书好\n很差的电影\t电影\n")
     dump(folder / "config.json", config)
-    assert refusals(folder / "config.json", config, lambda: predict_file(options), seed=10, count=150)
+    assert refusals(folder / "config.json", config, lambda: predict_file(options), seed=10)
 
 
 @pytest.mark.one_stack
@@ -131,7 +131,7 @@ def test_options_of_a_run_repeated_and_resumed(run, tmp_path, capsys):
         assert said.startswith("kexue-keras finetune: ") and said.count("\n") == 1, said
         raise UserError(said.strip() + " again.json")
 
-    for what, data in edits(config["options"], seed=2, count=150):
+    for what, data in edits(config["options"], seed=2):
         # Only what is still JSON: what is not is the same for every file.
         try:
             dump(source, {"options": json.loads(data.decode("utf-8"))})
@@ -142,7 +142,7 @@ def test_options_of_a_run_repeated_and_resumed(run, tmp_path, capsys):
         except UserError as error:
             assert is_clear(str(error), "again.json"), (what, str(error))
     resumed = dict(vars(options), resume=True, say=lambda line: None)
-    assert refusals(folder / "metrics.json", METRICS, lambda: finetune(**resumed), seed=3, count=120)
+    assert refusals(folder / "metrics.json", METRICS, lambda: finetune(**resumed), seed=3)
     for what, metrics in refusals(
         folder / "config.json", config, lambda: finetune(**resumed), seed=4, name=str(folder)
     ):
@@ -172,7 +172,7 @@ def test_sentence_encoders_and_their_whitening(tmp_path, monkeypatch):
     dump(path, {"pooling": "mean", "length": 16, "whitening": True})
     np.savez(str(whitening), mean=encoder.whitening.mean, kernel=encoder.whitening.kernel)
     said = json.loads(path.read_text())
-    assert refusals(path, said, lambda: SentenceEncoder.load(str(tmp_path)), seed=6, count=150)
+    assert refusals(path, said, lambda: SentenceEncoder.load(str(tmp_path)), seed=6)
     np.testing.assert_allclose(SentenceEncoder.load(str(tmp_path)).encode(["好书"]), expected, atol=1e-6)
     good, kernel, mean = whitening.read_bytes(), encoder.whitening.kernel, encoder.whitening.mean
     wrong = [{}, {"mean": mean}, {"mean": mean[:3], "kernel": kernel}, {"mean": mean, "kernel": kernel[0]}]
@@ -204,7 +204,6 @@ def test_prompt_classifiers(tmp_path, monkeypatch):
         said,
         lambda: PromptClassifier.load(str(tmp_path), allow_untrained_head=True),
         seed=7,
-        count=150,
     ):
         assert len(again.labels) == 2, what
     again = PromptClassifier.load(str(tmp_path), allow_untrained_head=True)
