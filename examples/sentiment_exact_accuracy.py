@@ -1,5 +1,5 @@
 #! -*- coding: utf-8 -*-
-"""EXACT：一种直接优化准确率的训练方式 (kexue.fm/archives/9098): the probability that noise leaves the right class on top.
+"""如何训练你的准确率？ (kexue.fm/archives/9098): the probability that noise leaves the right class on top.
 
 First cross-entropy, then the accuracy itself: from random weights its gradient is too small to start with.
 """

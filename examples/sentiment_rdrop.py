@@ -1,5 +1,5 @@
 #! -*- coding: utf-8 -*-
-"""又是Dropout两次！这次它做到了有监督任务的SOTA (kexue.fm/archives/8496): two passes with different dropout shall agree.
+"""又是Dropout两次！这次它做到了有监督任务的SOTA (kexue.fm/archives/8496): two passes with different dropout must agree.
 
 Set `alpha = 0` to compare with the same dropout alone.
 """
