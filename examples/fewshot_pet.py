@@ -51,5 +51,3 @@ if __name__ == "__main__":
         say=print,
     )
     print("test accuracy: %.4f" % evaluate(test_data))
-    for text in ("这本书写得太好了，一口气读完", "印刷质量很差，还缺了几页"):
-        print(text, classifier.predict([text])[0])
