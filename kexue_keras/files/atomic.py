@@ -7,6 +7,7 @@ that mark alone.
 
 import contextlib
 import errno
+import json
 import os
 import re
 import stat
@@ -64,6 +65,13 @@ def atomic_path(path):
             os.remove(temporary)
         raise
     sync_folder(os.path.dirname(target))
+
+
+def write_json(path, value):
+    """Write JSON with its keys in order, atomically."""
+    with atomic(path, "w") as handle:
+        json.dump(value, handle, ensure_ascii=False, indent=1, sort_keys=True)
+        handle.write("\n")
 
 
 def _checked(path):

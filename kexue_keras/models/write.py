@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from kexue_keras.backend import K, tf1
 from kexue_keras.errors import WeightsError
+from kexue_keras.files import write_json
 from kexue_keras.models.hf_config import to_hf
 from kexue_keras.models.hf_names import hf_names
-from kexue_keras.models.json_file import write_json
 from kexue_keras.models.rotary import ROTARY_TABLE, sinusoidal_table
 from kexue_keras.models.safetensors_file import write_safetensors
 from kexue_keras.models.tokenizers import CONFIG, OURS, written_settings

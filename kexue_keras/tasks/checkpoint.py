@@ -10,13 +10,6 @@ from kexue_keras.errors import UserError
 from kexue_keras.files import atomic
 
 
-def write_json(path, value):
-    """Write JSON, atomically."""
-    with atomic(path, "w") as handle:
-        json.dump(value, handle, ensure_ascii=False, indent=1, sort_keys=True)
-        handle.write("\n")
-
-
 def save_arrays(path, arrays, meta=None):
     """Write a dict of arrays and a JSON-able `meta` into one .npz, atomically."""
     text = np.frombuffer(json.dumps(meta).encode(), "uint8")

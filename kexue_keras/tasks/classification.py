@@ -11,10 +11,10 @@ import numpy as np
 from kexue_keras import models
 from kexue_keras.backend import preserved_random_state, set_seed
 from kexue_keras.data import BucketedBatches, UserError
+from kexue_keras.files import write_json
 from kexue_keras.layers.pooling import POOLINGS as SEQUENCE_POOLINGS
 from kexue_keras.schemas import METRICS, read_settings
 from kexue_keras.tasks import report, techniques  # noqa: F401  (techniques: fills the registry)
-from kexue_keras.tasks.checkpoint import write_json
 from kexue_keras.tasks.classifier import HEAD, Classifier
 from kexue_keras.tasks.corpus import read_parts
 from kexue_keras.tasks.fingerprints import check_readable_again

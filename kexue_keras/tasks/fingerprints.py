@@ -1,10 +1,10 @@
 """The files that a run reads, and by what a resumed run knows that they are still the same."""
 
-import glob
 import os
 import zlib
 
 from kexue_keras.errors import UserError
+from kexue_keras.files.paths import matching
 from kexue_keras.models.bundled import BUNDLED
 
 # What decides how texts become numbers and how the model is built; its weights are in every saved point.
@@ -49,7 +49,7 @@ def model_files(model):
     """Paths of the files of a model folder that are not weights."""
     if not model or model in BUNDLED or not os.path.isdir(model):
         return []
-    found = (path for pattern in MODEL_FILES for path in glob.glob(os.path.join(glob.escape(model), pattern)))
+    found = matching(os.fspath(model), *MODEL_FILES)
     return sorted({path for path in found if os.path.isfile(path) and not path.endswith(".index.json")})
 
 

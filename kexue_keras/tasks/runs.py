@@ -9,11 +9,10 @@ import tensorflow as tf
 import kexue_keras
 from kexue_keras.backend import is_tf_keras, keras
 from kexue_keras.errors import UserError
-from kexue_keras.files import FolderLock, StagedContents, remove_leftovers, restore_interrupted
+from kexue_keras.files import FolderLock, StagedContents, remove_leftovers, restore_interrupted, write_json
 from kexue_keras.models.bundled import BUNDLED
 from kexue_keras.schemas import options_file, read_json, read_settings, run_config
 from kexue_keras.schemas.messages import shown
-from kexue_keras.tasks.checkpoint import write_json
 from kexue_keras.tasks.fingerprints import check_fingerprints, fingerprints
 from kexue_keras.tasks.options import FILES, PASSING, defaults, options_schema
 

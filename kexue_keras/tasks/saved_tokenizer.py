@@ -6,12 +6,11 @@ from bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab, save_vocab
 
 from kexue_keras.data import UserError
 from kexue_keras.errors import as_unicode
-from kexue_keras.files import atomic_path
+from kexue_keras.files import atomic_path, write_json
 from kexue_keras.models.tokenizers import WidthTokenizer, own_parts
 from kexue_keras.models.vocabulary import checksum
 from kexue_keras.schemas import SAVED_TOKENIZER, read_settings
 from kexue_keras.schemas.tokenizer_files import OF_VOCABULARIES
-from kexue_keras.tasks.checkpoint import write_json
 
 
 def save_tokenizer(tokenizer, folder):

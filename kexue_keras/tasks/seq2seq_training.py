@@ -17,12 +17,11 @@ from kexue_keras.backend import preserved_random_state, set_seed
 from kexue_keras.data import BucketedBatches, Columns, UserError, read_examples, read_table
 from kexue_keras.data.columns import refuse_index, resolve
 from kexue_keras.errors import shorten
-from kexue_keras.files import atomic
+from kexue_keras.files import atomic, write_json
 from kexue_keras.files.paths import as_text
 from kexue_keras.optimizers import AdamW
 from kexue_keras.schemas import METRICS, SEQ2SEQ_RUN, read_settings
 from kexue_keras.schemas.messages import shown
-from kexue_keras.tasks.checkpoint import write_json
 from kexue_keras.tasks.fingerprints import check_fingerprints, check_readable_again, fingerprint, fingerprints
 from kexue_keras.tasks.loop import Loop, report_divergence
 from kexue_keras.tasks.recipe import Batch

@@ -10,12 +10,11 @@ import numpy as np
 
 from kexue_keras.backend import set_seed
 from kexue_keras.data import PairBatches, UserError, read_scored_pairs, split_pairs
-from kexue_keras.files import atomic
+from kexue_keras.files import atomic, write_json
 from kexue_keras.models.similarity import SentenceEncoder
 from kexue_keras.models.similarity.index import unit_rows
 from kexue_keras.models.similarity.pooling import POOLINGS
 from kexue_keras.tasks import report
-from kexue_keras.tasks.checkpoint import write_json
 from kexue_keras.tasks.corpus import warn_of_overlap
 from kexue_keras.tasks.loop import report_divergence
 from kexue_keras.tasks.running import compile_model, encode_texts, load_encoder, run_loop, say_unrepeatable

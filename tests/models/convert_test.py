@@ -205,7 +205,7 @@ def test_what_is_saved_replaces_what_was_saved_and_nothing_else(tmp_path, monkey
         last = {
             "model": "write._write_vocabulary",
             "encoder": "similarity.encoder.write_json",
-            "prompt": "prompt.files.json.dump",
+            "prompt": "prompt.files.write_json",
         }[kind]
 
         def full(*args, **options):

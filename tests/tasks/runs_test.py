@@ -9,10 +9,9 @@ from files.kills import killed_everywhere
 from forking import fork
 
 from kexue_keras.data import UserError
-from kexue_keras.files import FolderLock, whole_folder
+from kexue_keras.files import FolderLock, whole_folder, write_json
 from kexue_keras.schemas import Settings, read_json
 from kexue_keras.tasks import runs
-from kexue_keras.tasks.checkpoint import write_json
 from kexue_keras.tasks.fingerprints import check_readable_again
 from kexue_keras.tasks.options import make_options
 from kexue_keras.tasks.runs import RunFolder, check_same, config_of, known_options

@@ -1,12 +1,11 @@
 """A prompt classifier as a folder: an ordinary model folder, and prompt.json beside it."""
 
-import json
 import os
 
 from bert4keras.models import GPT
 
 from kexue_keras.errors import WeightsError
-from kexue_keras.files import restore_interrupted, whole_folder
+from kexue_keras.files import restore_interrupted, whole_folder, write_json
 from kexue_keras.models.causal_lm import reading_of
 from kexue_keras.models.convert import save_into
 from kexue_keras.models.load import load
@@ -34,8 +33,7 @@ def write_prompt(folder, pretrained, settings, *, overwrite=False):
     with whole_folder(folder, overwrite=overwrite) as new:
         os.mkdir(os.path.join(new, MODEL))
         save_into(os.path.join(new, MODEL), pretrained)
-        with open(os.path.join(new, SETTINGS), "w", encoding="utf-8") as handle:
-            json.dump(settings, handle, ensure_ascii=False, indent=1)
+        write_json(os.path.join(new, SETTINGS), settings)
 
 
 def read_prompt(folder, **arguments):

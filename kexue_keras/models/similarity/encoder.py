@@ -13,10 +13,9 @@ from kexue_keras.backend import ModelSession
 from kexue_keras.data.batches import BucketedBatches, encode
 from kexue_keras.data.texts import checked_texts
 from kexue_keras.errors import WeightsError
-from kexue_keras.files import restore_interrupted, whole_folder
+from kexue_keras.files import restore_interrupted, whole_folder, write_json
 from kexue_keras.files.paths import is_path
 from kexue_keras.models.convert import save_into
-from kexue_keras.models.json_file import write_json
 from kexue_keras.models.lengths import checked_length, positions_of
 from kexue_keras.models.load import load
 from kexue_keras.models.similarity.index import VectorIndex, unit_rows
