@@ -10,9 +10,9 @@ import sys
 
 
 def main(argv=None):
-    """Run the command line of kexue_keras/cli.py, loaded without importing the package."""
+    """Run the command line of kexue_keras/cli/main.py, loaded without importing the package."""
     package = importlib.util.find_spec("kexue_keras")
-    path = os.path.join(package.submodule_search_locations[0], "cli.py")
+    path = os.path.join(package.submodule_search_locations[0], "cli", "main.py")
     spec = importlib.util.spec_from_file_location("kexue_keras_cli", path)
     cli = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(cli)

@@ -35,7 +35,7 @@ def arguments():
 
 def sides():
     """Name -> function that puts the technique on a compiled model."""
-    from kexue_keras.training import FGM, GradientPenalty, VirtualAdversarial
+    from kexue_keras.training.adversarial import FGM, GradientPenalty, VirtualAdversarial
 
     return {
         "plain": lambda model: None,

@@ -19,8 +19,9 @@ from record import record
 
 from kexue_keras.backend import K
 from kexue_keras.data import BucketedBatches, encode, split_reviews, write_reviews
-from kexue_keras.tasks import finetune, recipe
-from kexue_keras.tasks.recipe import Batch
+from kexue_keras.finetune import _recipe as recipe
+from kexue_keras.finetune import finetune
+from kexue_keras.finetune._recipe import Batch
 
 
 def cells(batches, order):

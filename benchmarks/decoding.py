@@ -106,7 +106,7 @@ def uncached(transformer, args):
 
 def cached(transformer, args):
     """`Generator`, all inputs at once."""
-    from kexue_keras.models.decoding import Generator
+    from kexue_keras.decoding import Generator
 
     t5 = hasattr(transformer, "encoder")
     generator = Generator(transformer, end_id=None, start_id=0 if t5 else None)

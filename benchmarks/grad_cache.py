@@ -58,9 +58,10 @@ def equal(args):
     import numpy as np
     import tensorflow as tf
 
-    from kexue_keras import losses, training
+    from kexue_keras import losses
     from kexue_keras.backend import K, call_again, get_session
-    from kexue_keras.training.randomness import fold_in, repeatable_dropout, replayed_dropout
+    from kexue_keras.training._randomness import fold_in, repeatable_dropout, replayed_dropout
+    from kexue_keras.training.gradient_cache import gradient_cache
 
     encoder, loss = build(args), losses.InfoNCE(0.05, layout="two_view")
     weights = encoder.trainable_weights
@@ -70,7 +71,7 @@ def equal(args):
         return [tf.convert_to_tensor(g) for g in found]
 
     with repeatable_dropout(args.seed) as step:
-        model = training.gradient_cache(encoder, chunk_size=args.chunk)
+        model = gradient_cache(encoder, chunk_size=args.chunk)
         cached = gradients(model.output)
     key, parts = fold_in(step.key, 0), []
     for number, start in enumerate(range(0, args.rows, args.chunk)):
@@ -99,13 +100,13 @@ def compare_time(args):
     """Steps in one pass and in chunks, in turn."""
     import numpy as np
 
-    from kexue_keras import training
     from kexue_keras.backend import keras
+    from kexue_keras.training.gradient_cache import gradient_cache
 
     encoder = build(args)
     ways = {
         "one pass": compiled(keras.models.Model(encoder.inputs, encoder.outputs)),
-        "cached": compiled(training.gradient_cache(encoder, chunk_size=args.chunk)),
+        "cached": compiled(gradient_cache(encoder, chunk_size=args.chunk)),
     }
     x, y, times = batch(args, args.rows), np.zeros((args.rows, 1)), {way: [] for way in ways}
     for number in range(args.rounds + 1):
@@ -131,9 +132,9 @@ def large(args):
     """One step of a large batch."""
     import numpy as np
 
-    from kexue_keras import training
+    from kexue_keras.training.gradient_cache import gradient_cache
 
-    model = compiled(training.gradient_cache(build(args), chunk_size=args.chunk))
+    model = compiled(gradient_cache(build(args), chunk_size=args.chunk))
     before = peak()
     wall, processor = time.time(), time.process_time()
     loss = float(np.ravel(model.train_on_batch(batch(args, args.rows), np.zeros((args.rows, 1))))[0])

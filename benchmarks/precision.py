@@ -77,7 +77,7 @@ def ratios(rows):
 def measure_half(configs):
     from kexue_keras.backend import K
     from kexue_keras.optimizers import AdamW
-    from kexue_keras.training import LossScale, fp16_lint, precision_report
+    from kexue_keras.training.precision import LossScale, fp16_lint, precision_report
 
     for name, config in configs.items():
         K.clear_session()
@@ -101,7 +101,7 @@ def measure_half(configs):
 def measure_loss_scale(config, size, length, rounds):
     from kexue_keras.backend import K
     from kexue_keras.optimizers import AdamW
-    from kexue_keras.training import LossScale
+    from kexue_keras.training.precision import LossScale
 
     K.clear_session()
     data = batch(config, size, length)
@@ -126,7 +126,7 @@ def measure_loss_scale(config, size, length, rounds):
 def worker(pipe, mode, config, size, length):
     """A process that makes one step whenever it is asked to."""
     from kexue_keras.optimizers import AdamW
-    from kexue_keras.training import enable_xla
+    from kexue_keras.training.precision import enable_xla
 
     if mode != "off":
         enable_xla(mode)

@@ -7,7 +7,7 @@ step     gradients against no recompute (same masks), traced peak, time of train
 largest  the largest batch whose traced peak stays within --budget bytes, with and without
 budget   recompute_for_budget: predicted and measured peak for several budgets
 
-The peak is that of the tensors that a step allocates (`training.trace_memory`); weights and Adam's state come on top
+The peak is that of the tensors that a step allocates (`recompute.trace_memory`); weights and Adam's state come on top
 and are the same for all. The vocabulary is small (2000), so that the head does not hide what happens in the blocks.
 On a machine with other load trust `processor_ratio`. Each part runs in a process of its own.
 """
@@ -34,7 +34,7 @@ POLICIES = {
 
 def config(args):
     """Arguments of `build_transformer_model`."""
-    from kexue_keras.models.bundled import CONFIG
+    from kexue_keras.checkpoints._bundled import CONFIG
 
     settings = dict(CONFIG, num_hidden_layers=args.layers, vocab_size=args.vocabulary, with_mlm="linear")
     if args.quick:
@@ -63,7 +63,7 @@ class Side(object):
         from kexue_keras import losses, optimizers
         from kexue_keras.backend import tf1
         from kexue_keras.models import extend_with_recompute
-        from kexue_keras.training.randomness import repeatable_dropout
+        from kexue_keras.training._randomness import repeatable_dropout
 
         self.args = args
         self.graph = tf.Graph()
@@ -111,7 +111,7 @@ class Side(object):
 
     def peak(self, rows, tries=2):
         """Traced peak of a training step, bytes: the larger of a few, since two workers are not in step."""
-        from kexue_keras.training import training_memory
+        from kexue_keras.training.recompute import training_memory
 
         inputs = batch(self.args, rows)
         self.train(rows)
@@ -168,7 +168,7 @@ def largest(args):
 
 def budget(args):
     """Predicted against measured peak."""
-    from kexue_keras.training import recompute_for_budget
+    from kexue_keras.training.recompute import recompute_for_budget
 
     for memory in args.budgets:
         chosen = recompute_for_budget(memory, batch_size=args.rows, length=args.length)

@@ -12,7 +12,7 @@ from bert4keras.snippets import AutoRegressiveDecoder
 from kexue_keras import models
 from kexue_keras.backend import set_seed
 from kexue_keras.data import split_reviews
-from kexue_keras.models.decoding import CachedDecoder
+from kexue_keras.decoding import CachedDecoder
 
 maxlen = 32  # tokens to write
 topk = 3

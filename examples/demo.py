@@ -12,10 +12,11 @@ import sys
 import time
 
 from kexue_keras.backend import quiet
-from kexue_keras.data import UserError, split_reviews, write_parts
-from kexue_keras.tasks.baselines import majority_accuracy, tfidf_accuracy
-from kexue_keras.tasks.classification import Classifier, finetune
-from kexue_keras.tasks.report import wilson_interval
+from kexue_keras.data import split_reviews, write_parts
+from kexue_keras.errors import UserError
+from kexue_keras.finetune._baselines import majority_accuracy, tfidf_accuracy
+from kexue_keras.finetune._classification import Classifier, finetune
+from kexue_keras.finetune._report import wilson_interval
 
 SENTENCES = [
     "这本书写得太好了，一口气读完，强烈推荐给大家！",

@@ -4,7 +4,7 @@
 P-tuning：自动构建模版，释放语言模型潜能 (kexue.fm/archives/8295): `soft = True` learns the pattern's tokens instead.
 """
 
-from kexue_keras import models
+from kexue_keras import models, prompting
 from kexue_keras.backend import set_seed
 from kexue_keras.data import split_reviews
 
@@ -26,11 +26,13 @@ more_texts = [text for text, _ in split_reviews(train=400, valid=0, test=0, seed
 encoder = models.load(model_path, with_mlm="linear", num_hidden_layers=layers)
 if soft:
     tokens = ["[unused%d]" % i for i in range(1, 9)]
-    pattern = models.Pattern("".join(tokens[:4]) + "{mask}" + "".join(tokens[4:]) + "{text}")
+    pattern = prompting.Pattern("".join(tokens[:4]) + "{mask}" + "".join(tokens[4:]) + "{text}")
 else:
-    pattern = models.Pattern("{mask}满意。{text}")  # <- what the model reads
-words = models.Verbalizer({"负面": "不", "正面": "很"})  # <- what it may answer
-classifier = models.PromptClassifier(encoder, pattern, words, maxlen=maxlen, trained="soft_tokens" if soft else "all")
+    pattern = prompting.Pattern("{mask}满意。{text}")  # <- what the model reads
+words = prompting.Verbalizer({"负面": "不", "正面": "很"})  # <- what it may answer
+classifier = prompting.PromptClassifier(
+    encoder, pattern, words, maxlen=maxlen, trained="soft_tokens" if soft else "all"
+)
 
 
 def evaluate(data):

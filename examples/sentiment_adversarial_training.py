@@ -11,7 +11,7 @@ from kexue_keras import models
 from kexue_keras.backend import keras, set_seed
 from kexue_keras.data import split_reviews
 from kexue_keras.optimizers import AdamW
-from kexue_keras.training import FGM, GradientPenalty, VirtualAdversarial
+from kexue_keras.training.adversarial import FGM, GradientPenalty, VirtualAdversarial
 
 method = "FGM"  # or "penalty", "virtual", or None
 maxlen = 64

@@ -13,7 +13,7 @@ from kexue_keras import models
 from kexue_keras.backend import is_tf_keras, keras, set_seed
 from kexue_keras.data import split_reviews
 from kexue_keras.optimizers import AdamW
-from kexue_keras.training import enable_mixed_precision, enable_xla
+from kexue_keras.training.precision import enable_mixed_precision, enable_xla
 
 mixed_precision = is_tf_keras  # Keras 2.3.1 refuses it
 xla = False  # True: each new shape of a batch is compiled first, which takes a while

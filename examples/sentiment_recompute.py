@@ -13,7 +13,7 @@ from kexue_keras.backend import keras, set_seed
 from kexue_keras.data import split_reviews
 from kexue_keras.models import extend_with_recompute
 from kexue_keras.optimizers import AdamW
-from kexue_keras.training import training_memory
+from kexue_keras.training.recompute import training_memory
 
 recompute = True
 maxlen = 64

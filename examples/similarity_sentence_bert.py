@@ -11,8 +11,8 @@ from scipy.stats import spearmanr
 
 from kexue_keras.backend import set_seed
 from kexue_keras.data import split_reviews
-from kexue_keras.models import SentenceEncoder
-from kexue_keras.tasks import PairSet, train_sentence_bert
+from kexue_keras.finetune import PairSet, train_sentence_bert
+from kexue_keras.similarity import SentenceEncoder
 
 maxlen = 40
 batch_size = 32  # pairs

@@ -7,8 +7,8 @@ lines are needed: SimilarQuestions(folder).generate(text).
 """
 
 from kexue_keras.backend import set_seed
-from kexue_keras.models import SimilarQuestions
-from kexue_keras.tasks import SimBERT
+from kexue_keras.finetune import SimBERT
+from kexue_keras.similarity import SimilarQuestions
 
 maxlen = 32
 batch_size = 16  # groups

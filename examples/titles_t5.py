@@ -8,13 +8,13 @@ beginning of a review, up to its first comma, from the rest of it.
 import numpy as np
 from bert4keras.snippets import DataGenerator, sequence_padding
 
-from kexue_keras import models
+from kexue_keras import checkpoints
 from kexue_keras.backend import keras, set_seed
 from kexue_keras.data import split_reviews
+from kexue_keras.decoding import Generator
+from kexue_keras.finetune._seq2seq import small_t5
 from kexue_keras.losses import MaskedCrossentropy
-from kexue_keras.models.decoding import Generator
 from kexue_keras.optimizers import AdamW
-from kexue_keras.tasks.seq2seq import small_t5
 
 maxlen = 64  # of the source
 max_target = 16
@@ -38,10 +38,12 @@ train_data, _, test_data = [load_data(part) for part in split_reviews(**rows, se
 
 if model_path:
     texts = [text for pair in train_data for text in pair]
-    kept = models.trim_sentencepiece(
+    kept = checkpoints.trim_sentencepiece(
         model_path + "/spiece.model", texts
     ).keep_tokens  # <- 250,000 pieces to some 1,000s
-    pretrained = models.load_t5(model_path, keep_tokens=kept, with_lm="linear")  # <- embedding and head cut to these
+    pretrained = checkpoints.load_t5(
+        model_path, keep_tokens=kept, with_lm="linear"
+    )  # <- embedding and head cut to these
 else:
     pretrained = small_t5(hidden_size=128, layers=2)
 tokenizer, model = pretrained.tokenizer, pretrained.model

@@ -13,8 +13,8 @@ from bert4keras.snippets import DataGenerator, sequence_padding
 from kexue_keras import models
 from kexue_keras.backend import keras, set_seed
 from kexue_keras.data import split_reviews
+from kexue_keras.decoding import Generator
 from kexue_keras.losses import MaskedCrossentropy
-from kexue_keras.models.decoding import Generator
 from kexue_keras.optimizers import AdamW
 
 maxlen = 64  # of the source

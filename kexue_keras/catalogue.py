@@ -33,7 +33,7 @@ TECHNIQUES = [
             "Gradient accumulation for contrastive losses",
             "对比学习可以使用梯度累积吗？",
             (8471,),
-            ("training.GradientCache",),
+            ("training.gradient_cache.GradientCache",),
             "training/gradient-cache.md",
         ),
         (
@@ -41,7 +41,7 @@ TECHNIQUES = [
             "Recompute: time for memory",
             "节省显存的重计算技巧也有了Keras版了",
             (7367,),
-            ("training.recompute", "models.extend_with_recompute"),
+            ("training.recompute.recompute", "models.extend_with_recompute"),
             "training/recompute.md",
         ),
         (
@@ -50,13 +50,13 @@ TECHNIQUES = [
             "在bert4keras中使用混合精度和XLA加速训练",
             (9059,),
             (
-                "training.enable_mixed_precision",
-                "training.enable_xla",
-                "training.find_fastest",
-                "training.LossScale",
-                "training.scale_loss",
-                "training.precision_report",
-                "training.fp16_lint",
+                "training.precision.enable_mixed_precision",
+                "training.precision.enable_xla",
+                "tuning.find_fastest",
+                "training.precision.LossScale",
+                "training.precision.scale_loss",
+                "training.precision.precision_report",
+                "training.precision.fp16_lint",
             ),
             "training/precision.md",
         ),
@@ -145,13 +145,13 @@ TECHNIQUES = [
             "必须要GPT3吗？不，BERT的MLM模型也能小样本学习",
             (7764, 8295),
             (
-                "models.PromptClassifier",
-                "models.Pattern",
-                "models.Verbalizer",
+                "prompting.PromptClassifier",
+                "prompting.Pattern",
+                "prompting.Verbalizer",
                 "layers.PTuningEmbedding",
                 "losses.MaskedCrossentropy",
             ),
-            "tasks/few-shot.md",
+            "prompting.md",
         ),
         (
             15,
@@ -159,21 +159,25 @@ TECHNIQUES = [
             "CoSENT（一）：比Sentence-BERT更有效的句向量方案",
             (7427, 8454, 8541, 8847, 8348),
             (
-                "models.SentenceEncoder",
-                "models.SimilarQuestions",
+                "similarity.SentenceEncoder",
+                "similarity.SimilarQuestions",
                 "losses.CoSENT",
                 "losses.SimilarityDistillation",
-                "tasks.SimBERT",
-                "tasks.train_sentence_bert",
+                "finetune.SimBERT",
+                "finetune.train_sentence_bert",
             ),
-            "tasks/similarity.md",
+            "similarity.md",
         ),
         (
             16,
             "Adversarial training, gradient penalty, virtual adversarial training",
             "对抗训练浅谈：意义、方法和思考（附Keras实现）",
             (7234, 7466),
-            ("training.FGM", "training.GradientPenalty", "training.VirtualAdversarial"),
+            (
+                "training.adversarial.FGM",
+                "training.adversarial.GradientPenalty",
+                "training.adversarial.VirtualAdversarial",
+            ),
             "training/fgm.md",
         ),
         (
@@ -189,7 +193,7 @@ TECHNIQUES = [
             "DeepNet: a thousand layers",
             "训练1000层的Transformer究竟有什么困难？",
             (8978,),
-            ("layers.DeepNormAdd", "models.extend_with_deepnorm", "models.deepnorm_constants"),
+            ("layers.DeepNormAdd", "models.extend_with_deepnorm", "layers.deepnorm_constants"),
             "layers/deepnorm.md",
         ),
         (
@@ -270,8 +274,8 @@ TECHNIQUES = [
             "T5 and mT5: loading, vocabulary trimming",
             "那个屠榜的T5模型，现在可以在中文上玩玩了",
             (7867,),
-            ("models.load_t5", "models.trim_sentencepiece"),
-            "models/t5.md",
+            ("checkpoints.load_t5", "checkpoints.trim_sentencepiece"),
+            "checkpoints/t5.md",
         ),
         (
             30,
@@ -286,8 +290,8 @@ TECHNIQUES = [
             "Math word problems (ape210k)",
             "",
             (7809,),
-            ("tasks.math_word_problems",),
-            "tasks/math-word-problems.md",
+            ("finetune.math_word_problems",),
+            "finetune/math-word-problems.md",
         ),
         (
             32,
@@ -314,14 +318,14 @@ TECHNIQUES = [
             ("analysis.gradient_inequality",),
             "analysis/gradient-inequality.md",
         ),
-        (36, "Fast, cached, batched decoding", "", (), ("models.decoding",), "models/decoding.md"),
+        (36, "Fast, cached, batched decoding", "", (), ("decoding",), "decoding.md"),
         (
             37,
             "Weights from TensorFlow checkpoints, Hugging Face folders and bundled models, and back",
             "",
             (),
-            ("models.load", "models.save", "models.convert"),
-            "models/weights.md",
+            ("models.load", "models.save", "checkpoints.convert"),
+            "checkpoints/weights.md",
         ),
     ]
 ]
@@ -335,7 +339,7 @@ def find(name):
     >>> find('losses.NoSuchLoss') is None
     True
     """
-    package, _, attribute = name.partition(".")
+    package, _, attribute = name.rpartition(".")
     try:
         module = importlib.import_module("kexue_keras." + package)
     except ImportError:

@@ -13,7 +13,7 @@ def test_a_name_is_registered_once():
         pass
 
     info_nce.__module__ = "somewhere.else"
-    with pytest.raises(ValueError, match="registered twice, by kexue_keras.losses.contrastive and by somewhere.else"):
+    with pytest.raises(ValueError, match="registered twice, by kexue_keras.losses._contrastive and by somewhere.else"):
         backend.register(info_nce)
 
 
@@ -80,7 +80,7 @@ def functions():
     return found
 
 before = functions()
-import kexue_keras, kexue_keras.tasks.classification
+import kexue_keras, kexue_keras.finetune._classification
 after = functions()
 print([key for key in before if before[key] is not after.get(key)])
 """

@@ -40,7 +40,8 @@ def pytest_configure(config):
 
 # What is tested here is the ops of a graph, against numpy; they are the same on both stacks. Where Keras itself takes
 # part (compile, fit, save, load) a test is marked `both_stacks`.
-SPREAD = tuple(os.path.join(ROOT, "tests", folder) + os.sep for folder in ("losses", "layers", "models"))
+SPREAD_ROOMS = ("losses", "layers", "models", "checkpoints", "decoding", "prompting", "similarity")
+SPREAD = tuple(os.path.join(ROOT, "tests", folder) + os.sep for folder in SPREAD_ROOMS)
 
 
 def is_spread(item):

@@ -64,7 +64,7 @@ def test_example_is_short_and_has_no_command_line(name):
         source = handle.read()
     assert source.count("\n") <= 130, "%s is longer than people copy" % name
     assert "argparse" not in source and "shared" not in source
-    assert "# <-" in source or "models.Pattern" in source, "%s marks no line of this package" % name
+    assert "# <-" in source or "prompting.Pattern" in source, "%s marks no line of this package" % name
     assert re.search(r"kexue\.fm/archives/\d+", source) or name == "cached_decoding.py", "%s names no article" % name
 
 

@@ -5,7 +5,7 @@ from bert4keras.models import build_transformer_model
 from bert4keras.tokenizers import Tokenizer
 from helpers import tiny_config, tiny_vocabulary
 
-from kexue_keras.models import PretrainedModel
+from kexue_keras.checkpoints import PretrainedModel
 
 PATTERN = "{mask}喜欢。{text}"
 WORDS = {"差评": "不", "好评": "很"}

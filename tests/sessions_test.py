@@ -13,11 +13,13 @@ from language_models import END, sources
 from language_models import tiny as tiny_language_model
 
 from kexue_keras.backend import K, ModelSession, keras, tf1
-from kexue_keras.models import PromptClassifier, SentenceEncoder, SimilarQuestions, load
-from kexue_keras.models.decoding import CachedDecoder, Generator
-from kexue_keras.tasks import Classifier, load_seq2seq
-from kexue_keras.tasks.heads import HEADS, build_classifier
-from kexue_keras.tasks.masked_lm import MaskedLanguageModel
+from kexue_keras.decoding import CachedDecoder, Generator
+from kexue_keras.finetune import Classifier, load_seq2seq
+from kexue_keras.finetune._heads import HEADS, build_classifier
+from kexue_keras.finetune._masked_lm import MaskedLanguageModel
+from kexue_keras.models import load
+from kexue_keras.prompting import PromptClassifier
+from kexue_keras.similarity import SentenceEncoder, SimilarQuestions
 
 pytestmark = pytest.mark.usefixtures("plain_sessions")
 TEXTS = ["我喜欢电影", "书店", "上国人来了在这", "好"]

@@ -12,9 +12,9 @@ import sys
 
 import numpy as np
 
-from kexue_keras.models.bundled import ASSETS, BUNDLED, bundled_variables
-from kexue_keras.models.bundled_changes import pack_changes, unpack_changes
-from kexue_keras.models.load import read_folder
+from kexue_keras.checkpoints._bundled import ASSETS, BUNDLED, bundled_variables
+from kexue_keras.checkpoints._bundled_changes import pack_changes, unpack_changes
+from kexue_keras.checkpoints._load import read_folder
 
 NAME, BASE = "me5-zh-char-mlm", "me5-zh-char"
 

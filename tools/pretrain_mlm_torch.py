@@ -59,9 +59,9 @@ def read_texts(options):
 
 def prepare(options):
     """Write the model to begin with, the rows, and the texts that are held out."""
+    from kexue_keras.checkpoints._convert import save
     from kexue_keras.data import encode
-    from kexue_keras.models.convert import save
-    from kexue_keras.tasks.masked_lm import MaskedLanguageModel
+    from kexue_keras.finetune._masked_lm import MaskedLanguageModel
 
     held_out, texts = read_texts(options)
     mlm = MaskedLanguageModel(options.base, length=options.length)
@@ -76,7 +76,7 @@ def prepare(options):
 
 def measure(options):
     """Masked accuracy on the texts that were held out, 15% of their tokens hidden."""
-    from kexue_keras.tasks.masked_lm import MaskedLanguageModel
+    from kexue_keras.finetune._masked_lm import MaskedLanguageModel
 
     with open(os.path.join(options.work, "held_out.json"), encoding="utf-8") as handle:
         texts = json.load(handle)

@@ -15,7 +15,8 @@ import sys
 from comparison import compare, table
 
 from kexue_keras.backend import quiet
-from kexue_keras.data import UserError, choose_columns, read_examples, read_table, split_reviews, write_parts
+from kexue_keras.data import choose_columns, read_examples, read_table, split_reviews, write_parts
+from kexue_keras.errors import UserError
 
 
 def parse(argv):

@@ -17,7 +17,7 @@ import sys
 from comparison import compare, table
 
 from kexue_keras.backend import quiet
-from kexue_keras.data import UserError
+from kexue_keras.errors import UserError
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHARED = os.path.join(HERE, "..", "..", "..", "shared", "data", "duee_multilabel")

@@ -17,7 +17,7 @@ import numpy as np
 from kexue_keras import models
 from kexue_keras.backend import K, keras, quiet, set_seed
 from kexue_keras.data import choose_columns, encode, read_examples, read_table
-from kexue_keras.data.batches import pad
+from kexue_keras.data._batches import pad
 from kexue_keras.layers import SequencePooling
 from kexue_keras.optimizers import AdamW, MultiTask
 

@@ -15,8 +15,8 @@ import random
 import sys
 
 from kexue_keras.backend import quiet, set_seed
-from kexue_keras.data import UserError
-from kexue_keras.tasks.masked_lm import MaskedLanguageModel
+from kexue_keras.errors import UserError
+from kexue_keras.finetune._masked_lm import MaskedLanguageModel
 
 
 def parse(argv):

@@ -12,7 +12,8 @@ import sys
 from comparison import compare, table
 
 from kexue_keras.backend import quiet
-from kexue_keras.data import UserError, split_reviews, write_parts
+from kexue_keras.data import split_reviews, write_parts
+from kexue_keras.errors import UserError
 
 
 def parse(argv):

@@ -5,7 +5,8 @@
 
 FILE of synonyms: one group a line, parted by tabs. FILE of pairs: text, text, score. FILE for inference (SNLI, CNSD,
 CMNLI, OCNLI): text, text, contradiction or entailment or neutral; both share a head. Each stage goes on from its last
-saved point. OUT/model is a folder for `models.SimilarQuestions` and `kexue-keras similar --generate --model OUT/model`.
+saved point. OUT/model is a folder for `similarity.SimilarQuestions` and `kexue-keras similar --generate --model
+OUT/model`.
 """
 
 import argparse
@@ -13,9 +14,10 @@ import os
 import sys
 
 from kexue_keras.backend import quiet, set_seed
-from kexue_keras.data import UserError, read_inference_pairs, read_scored_pairs, word_cutter
-from kexue_keras.models import SentenceEncoder, SimilarQuestions
-from kexue_keras.tasks import PairSet, SimBERT, train_sentence_bert
+from kexue_keras.data import read_inference_pairs, read_scored_pairs, word_cutter
+from kexue_keras.errors import UserError
+from kexue_keras.finetune import PairSet, SimBERT, train_sentence_bert
+from kexue_keras.similarity import SentenceEncoder, SimilarQuestions
 
 
 def parse(argv):

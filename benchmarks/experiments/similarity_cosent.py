@@ -16,10 +16,11 @@ import sys
 from comparison import add_row, find_row, side_by_side
 
 from kexue_keras.backend import K, quiet
-from kexue_keras.data import UserError, read_scored_pairs
-from kexue_keras.models import SentenceEncoder
-from kexue_keras.tasks import finetune
-from kexue_keras.tasks.similarity_heads import HEADS, measure_similarity
+from kexue_keras.data import read_scored_pairs
+from kexue_keras.errors import UserError
+from kexue_keras.finetune import finetune
+from kexue_keras.finetune._similarity_heads import HEADS, measure_similarity
+from kexue_keras.similarity import SentenceEncoder
 
 METHODS = ("zero-shot", "cosent", "sbert")
 # Settings that a row depends on; one with others is no reason not to run.

@@ -6,7 +6,7 @@
     python experiments/title_generation.py --quick                              made-up texts, a minute
 
 FOLDER has train, valid and (if any) test files of CSL (https://github.com/ydli-ai/CSL): TSV with the abstract and
-the title in its last two columns, or JSON lines with "abst" or "content" and "title". docs/tasks/seq2seq.md
+the title in its last two columns, or JSON lines with "abst" or "content" and "title". docs/finetune/seq2seq.md
 says where the weights are to be had. Stopped, the script goes on where it was when it is started with --resume.
 """
 
@@ -18,8 +18,8 @@ import random
 import sys
 
 from kexue_keras.backend import quiet
-from kexue_keras.data import UserError
-from kexue_keras.tasks import finetune_seq2seq, read_pairs
+from kexue_keras.errors import UserError
+from kexue_keras.finetune import finetune_seq2seq, read_pairs
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHARED = os.path.join(HERE, "..", "..", "..", "shared", "data", "csl")

@@ -4,7 +4,7 @@ The rest of the package takes `keras`, `K` and `tf1` from here and never asks ag
 """
 
 # First, since it checks the versions before TensorFlow is imported.
-from kexue_keras.backend import stack  # noqa: F401
+from kexue_keras.backend import stack
 
 # isort: split
 
@@ -21,7 +21,7 @@ from kexue_keras.backend.acceleration import (
 )
 from kexue_keras.backend.dtypes import widen
 from kexue_keras.backend.finite import nonfinite_weight
-from kexue_keras.backend.graphs import (
+from kexue_keras.backend.graph.ops import (
     control_flow_contexts,
     copy_op,
     gradient_function,

@@ -1,25 +1,25 @@
 """Readers and batch generators."""
 
-from kexue_keras.data.batches import BucketedBatches  # noqa: F401
-from kexue_keras.data.batches import encode  # noqa: F401
-from kexue_keras.data.columns import Columns  # noqa: F401
-from kexue_keras.data.columns import choose_columns  # noqa: F401
-from kexue_keras.data.examples import Examples  # noqa: F401
-from kexue_keras.data.examples import read_examples  # noqa: F401
-from kexue_keras.data.examples import stratified_split  # noqa: F401
-from kexue_keras.data.inference import inference_classes  # noqa: F401
-from kexue_keras.data.inference import read_inference_pairs  # noqa: F401
-from kexue_keras.data.masking import gather_places  # noqa: F401
-from kexue_keras.data.masking import random_masking  # noqa: F401
-from kexue_keras.data.pairs import PairBatches  # noqa: F401
-from kexue_keras.data.pairs import read_scored_pairs  # noqa: F401
-from kexue_keras.data.pairs import split_pairs  # noqa: F401
-from kexue_keras.data.reviews import read_reviews  # noqa: F401
-from kexue_keras.data.reviews import split_reviews  # noqa: F401
-from kexue_keras.data.reviews import write_parts  # noqa: F401
-from kexue_keras.data.reviews import write_reviews  # noqa: F401
-from kexue_keras.data.tables import read_table  # noqa: F401
-from kexue_keras.data.texts import checked_texts  # noqa: F401
-from kexue_keras.data.word_masking import whole_word_masking  # noqa: F401
-from kexue_keras.data.word_masking import word_cutter  # noqa: F401
-from kexue_keras.errors import UserError  # noqa: F401
+from kexue_keras.data._batches import BucketedBatches
+from kexue_keras.data._batches import encode
+from kexue_keras.data._columns import Columns
+from kexue_keras.data._columns import choose_columns
+from kexue_keras.data._examples import Examples
+from kexue_keras.data._examples import read_examples
+from kexue_keras.data._examples import stratified_split
+from kexue_keras.data._inference import inference_classes
+from kexue_keras.data._inference import read_inference_pairs
+from kexue_keras.data._masking import gather_places
+from kexue_keras.data._masking import random_masking
+from kexue_keras.data._pairs import PairBatches
+from kexue_keras.data._pairs import read_scored_pairs
+from kexue_keras.data._pairs import split_pairs
+from kexue_keras.data._reviews import read_reviews
+from kexue_keras.data._reviews import split_reviews
+from kexue_keras.data._reviews import write_parts
+from kexue_keras.data._reviews import write_reviews
+from kexue_keras.data._tables import read_table
+from kexue_keras.data._texts import checked_texts
+from kexue_keras.data._word_masking import whole_word_masking
+from kexue_keras.data._word_masking import word_cutter
+from kexue_keras.errors import UserError

@@ -1,35 +1,35 @@
 """Keras layers: attention, mixing of tokens, normalisation, activations, distributions, projections."""
 
-from kexue_keras.layers import mixing  # noqa: F401
-from kexue_keras.layers.deepnorm import DeepNormAdd  # noqa: F401
-from kexue_keras.layers.deepnorm import DeepNormAttention  # noqa: F401
-from kexue_keras.layers.deepnorm import GainInitializer  # noqa: F401
-from kexue_keras.layers.deepnorm import deepnorm_constants  # noqa: F401
-from kexue_keras.layers.entropy_invariant_attention import EntropyInvariantAttention  # noqa: F401
-from kexue_keras.layers.entropy_invariant_attention import attention_entropy  # noqa: F401
-from kexue_keras.layers.entropy_invariant_attention import entropy_invariant_scale  # noqa: F401
-from kexue_keras.layers.entropy_normalization import EntropyNormalization  # noqa: F401
-from kexue_keras.layers.entropy_normalization import entropy_normalize_np  # noqa: F401
-from kexue_keras.layers.perturb_max import PerturbMax  # noqa: F401
-from kexue_keras.layers.perturb_max import perturb_max  # noqa: F401
-from kexue_keras.layers.perturb_max import perturb_max_np  # noqa: F401
-from kexue_keras.layers.perturb_max import sample_perturb_max  # noqa: F401
-from kexue_keras.layers.pooling import SequencePooling  # noqa: F401
-from kexue_keras.layers.ptuning import PTuningEmbedding  # noqa: F401
-from kexue_keras.layers.quadrature import smooth_by_quadrature  # noqa: F401
-from kexue_keras.layers.random_projection import RandomProjection  # noqa: F401
-from kexue_keras.layers.random_projection import SimHash  # noqa: F401
-from kexue_keras.layers.random_projection import projection_matrix  # noqa: F401
-from kexue_keras.layers.sau import SAU  # noqa: F401
-from kexue_keras.layers.smoothing import Smooth  # noqa: F401
-from kexue_keras.layers.smoothing import gauss_relu  # noqa: F401
-from kexue_keras.layers.smoothing import gelu_s  # noqa: F401
-from kexue_keras.layers.smoothing import smooth  # noqa: F401
-from kexue_keras.layers.smoothing import smooth_values  # noqa: F401
-from kexue_keras.layers.square_plus import SquarePlus  # noqa: F401
-from kexue_keras.layers.square_plus import squareplus  # noqa: F401
-from kexue_keras.layers.synthesizer import SynthesizerAttention  # noqa: F401
-from kexue_keras.layers.von_mises_fisher import VonMisesFisherSampling  # noqa: F401
-from kexue_keras.layers.von_mises_fisher import vmf_cosines  # noqa: F401
-from kexue_keras.layers.von_mises_fisher import vmf_kl  # noqa: F401
-from kexue_keras.layers.von_mises_fisher import vmf_mean_resultant  # noqa: F401
+from kexue_keras.layers import mixing
+from kexue_keras.layers._deepnorm import DeepNormAdd
+from kexue_keras.layers._deepnorm import DeepNormAttention
+from kexue_keras.layers._deepnorm import GainInitializer
+from kexue_keras.layers._deepnorm import deepnorm_constants
+from kexue_keras.layers._entropy_invariant_attention import EntropyInvariantAttention
+from kexue_keras.layers._entropy_invariant_attention import attention_entropy
+from kexue_keras.layers._entropy_invariant_attention import entropy_invariant_scale
+from kexue_keras.layers._entropy_normalization import EntropyNormalization
+from kexue_keras.layers._entropy_normalization import entropy_normalize_np
+from kexue_keras.layers._perturb_max import PerturbMax
+from kexue_keras.layers._perturb_max import perturb_max
+from kexue_keras.layers._perturb_max import perturb_max_np
+from kexue_keras.layers._perturb_max import sample_perturb_max
+from kexue_keras.layers._pooling import SequencePooling
+from kexue_keras.layers._ptuning import PTuningEmbedding
+from kexue_keras.layers._quadrature import smooth_by_quadrature
+from kexue_keras.layers._random_projection import RandomProjection
+from kexue_keras.layers._random_projection import SimHash
+from kexue_keras.layers._random_projection import projection_matrix
+from kexue_keras.layers._sau import SAU
+from kexue_keras.layers._smoothing import Smooth
+from kexue_keras.layers._smoothing import gauss_relu
+from kexue_keras.layers._smoothing import gelu_s
+from kexue_keras.layers._smoothing import smooth
+from kexue_keras.layers._smoothing import smooth_values
+from kexue_keras.layers._square_plus import SquarePlus
+from kexue_keras.layers._square_plus import squareplus
+from kexue_keras.layers._synthesizer import SynthesizerAttention
+from kexue_keras.layers._von_mises_fisher import VonMisesFisherSampling
+from kexue_keras.layers._von_mises_fisher import vmf_cosines
+from kexue_keras.layers._von_mises_fisher import vmf_kl
+from kexue_keras.layers._von_mises_fisher import vmf_mean_resultant

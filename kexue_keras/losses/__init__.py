@@ -1,39 +1,39 @@
 """Loss functions, and thin serialisable classes around those that have parameters."""
 
-from kexue_keras.losses.accuracy import ExactAccuracy  # noqa: F401
-from kexue_keras.losses.accuracy import ExactScale  # noqa: F401
-from kexue_keras.losses.accuracy import SigmaSchedule  # noqa: F401
-from kexue_keras.losses.accuracy import expected_accuracy  # noqa: F401
-from kexue_keras.losses.accuracy import negative_log_accuracy  # noqa: F401
-from kexue_keras.losses.accuracy import soft_accuracy  # noqa: F401
-from kexue_keras.losses.contrastive import FlatNCE  # noqa: F401
-from kexue_keras.losses.contrastive import InfoNCE  # noqa: F401
-from kexue_keras.losses.contrastive import flat_nce  # noqa: F401
-from kexue_keras.losses.contrastive import info_nce  # noqa: F401
-from kexue_keras.losses.cosent import CoSENT  # noqa: F401
-from kexue_keras.losses.cosent import cosent_loss  # noqa: F401
-from kexue_keras.losses.distillation import SimilarityDistillation  # noqa: F401
-from kexue_keras.losses.distillation import similarity_distillation  # noqa: F401
-from kexue_keras.losses.grouped import GroupedCrossentropy  # noqa: F401
-from kexue_keras.losses.grouped import grouped_crossentropy  # noqa: F401
-from kexue_keras.losses.masked_lm import MaskedCrossentropy  # noqa: F401
-from kexue_keras.losses.masked_lm import masked_crossentropy  # noqa: F401
-from kexue_keras.losses.multilabel import MultilabelCrossentropy  # noqa: F401
-from kexue_keras.losses.multilabel import multilabel_crossentropy  # noqa: F401
-from kexue_keras.losses.multilabel import multilabel_kl  # noqa: F401
-from kexue_keras.losses.multilabel import multilabel_probabilities  # noqa: F401
-from kexue_keras.losses.multilabel import sparse_multilabel_crossentropy  # noqa: F401
-from kexue_keras.losses.multilabel_decoding import decode_multilabel  # noqa: F401
-from kexue_keras.losses.multilabel_metrics import MultilabelF1  # noqa: F401
-from kexue_keras.losses.multilabel_topk import PairwiseMultilabelCrossentropy  # noqa: F401
-from kexue_keras.losses.multilabel_topk import combination_crossentropy  # noqa: F401
-from kexue_keras.losses.multilabel_topk import pairwise_multilabel_crossentropy  # noqa: F401
-from kexue_keras.losses.multisoftmax import MultiSoftmaxCrossentropy  # noqa: F401
-from kexue_keras.losses.multisoftmax import multi_softmax_crossentropy  # noqa: F401
-from kexue_keras.losses.multitask import combine_losses  # noqa: F401
-from kexue_keras.losses.multitask import prior_loss  # noqa: F401
-from kexue_keras.losses.multitask_layers import MultiTaskLoss  # noqa: F401
-from kexue_keras.losses.multitask_layers import UncertaintyWeights  # noqa: F401
-from kexue_keras.losses.rdrop import RDropCrossentropy  # noqa: F401
-from kexue_keras.losses.rdrop import rdrop_crossentropy  # noqa: F401
-from kexue_keras.losses.rdrop import rdrop_divergence  # noqa: F401
+from kexue_keras.losses._accuracy import ExactAccuracy
+from kexue_keras.losses._accuracy import ExactScale
+from kexue_keras.losses._accuracy import SigmaSchedule
+from kexue_keras.losses._accuracy import expected_accuracy
+from kexue_keras.losses._accuracy import negative_log_accuracy
+from kexue_keras.losses._accuracy import soft_accuracy
+from kexue_keras.losses._contrastive import FlatNCE
+from kexue_keras.losses._contrastive import InfoNCE
+from kexue_keras.losses._contrastive import flat_nce
+from kexue_keras.losses._contrastive import info_nce
+from kexue_keras.losses._cosent import CoSENT
+from kexue_keras.losses._cosent import cosent_loss
+from kexue_keras.losses._distillation import SimilarityDistillation
+from kexue_keras.losses._distillation import similarity_distillation
+from kexue_keras.losses._grouped import GroupedCrossentropy
+from kexue_keras.losses._grouped import grouped_crossentropy
+from kexue_keras.losses._masked_lm import MaskedCrossentropy
+from kexue_keras.losses._masked_lm import masked_crossentropy
+from kexue_keras.losses._multilabel import MultilabelCrossentropy
+from kexue_keras.losses._multilabel import multilabel_crossentropy
+from kexue_keras.losses._multilabel import multilabel_kl
+from kexue_keras.losses._multilabel import multilabel_probabilities
+from kexue_keras.losses._multilabel import sparse_multilabel_crossentropy
+from kexue_keras.losses._multilabel_decoding import decode_multilabel
+from kexue_keras.losses._multilabel_metrics import MultilabelF1
+from kexue_keras.losses._multilabel_topk import PairwiseMultilabelCrossentropy
+from kexue_keras.losses._multilabel_topk import combination_crossentropy
+from kexue_keras.losses._multilabel_topk import pairwise_multilabel_crossentropy
+from kexue_keras.losses._multisoftmax import MultiSoftmaxCrossentropy
+from kexue_keras.losses._multisoftmax import multi_softmax_crossentropy
+from kexue_keras.losses._multitask import combine_losses
+from kexue_keras.losses._multitask import prior_loss
+from kexue_keras.losses._multitask_layers import MultiTaskLoss
+from kexue_keras.losses._multitask_layers import UncertaintyWeights
+from kexue_keras.losses._rdrop import RDropCrossentropy
+from kexue_keras.losses._rdrop import rdrop_crossentropy
+from kexue_keras.losses._rdrop import rdrop_divergence

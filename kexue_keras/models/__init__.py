@@ -1,33 +1,20 @@
-"""bert4keras model classes and loaders."""
+"""bert4keras model classes, and what is read from a model's outputs."""
 
-from kexue_keras.backend import ModelSession  # noqa: F401
-from kexue_keras.errors import WeightsError  # noqa: F401
-from kexue_keras.layers.deepnorm import deepnorm_constants  # noqa: F401
-from kexue_keras.models import decoding  # noqa: F401
-from kexue_keras.models.causal_lm import next_token_accuracy  # noqa: F401
-from kexue_keras.models.causal_lm import predict_next_at  # noqa: F401
-from kexue_keras.models.convert import convert  # noqa: F401
-from kexue_keras.models.convert import save  # noqa: F401
-from kexue_keras.models.deepnorm import extend_with_deepnorm  # noqa: F401
-from kexue_keras.models.entropy_invariance import extend_with_entropy_invariance  # noqa: F401
-from kexue_keras.models.entropy_sampling import EntropySampler  # noqa: F401
-from kexue_keras.models.load import PretrainedModel  # noqa: F401
-from kexue_keras.models.load import load  # noqa: F401
-from kexue_keras.models.masked_lm import masked_accuracy  # noqa: F401
-from kexue_keras.models.masked_lm import predict_at  # noqa: F401
-from kexue_keras.models.mixers import extend_with_mixer  # noqa: F401
-from kexue_keras.models.pretrained import PartialWeights  # noqa: F401
-from kexue_keras.models.prompt import Pattern  # noqa: F401
-from kexue_keras.models.prompt import PromptClassifier  # noqa: F401
-from kexue_keras.models.prompt import Verbalizer  # noqa: F401
-from kexue_keras.models.recompute import extend_with_recompute  # noqa: F401
-from kexue_keras.models.similarity import SentenceEncoder  # noqa: F401
-from kexue_keras.models.similarity import SimilarQuestions  # noqa: F401
-from kexue_keras.models.synthesizer import extend_with_synthesizer  # noqa: F401
-from kexue_keras.models.t5 import PretrainedT5  # noqa: F401
-from kexue_keras.models.t5 import load_t5  # noqa: F401
-from kexue_keras.models.t5_model import T5  # noqa: F401
-from kexue_keras.models.trimming import TrimmedSentencePiece  # noqa: F401
-from kexue_keras.models.trimming import trim_sentencepiece  # noqa: F401
-from kexue_keras.models.update_magnitude import UpdateMagnitude  # noqa: F401
-from kexue_keras.models.update_magnitude import update_magnitude  # noqa: F401
+from kexue_keras.backend import ModelSession
+from kexue_keras.models._causal_lm import next_token_accuracy
+from kexue_keras.models._causal_lm import predict_next_at
+from kexue_keras.models._deepnorm import extend_with_deepnorm
+from kexue_keras.models._entropy_invariance import extend_with_entropy_invariance
+from kexue_keras.models._masked_lm import masked_accuracy
+from kexue_keras.models._masked_lm import predict_at
+from kexue_keras.models._mixers import extend_with_mixer
+from kexue_keras.models._partial_weights import PartialWeights
+from kexue_keras.models._recompute import extend_with_recompute
+from kexue_keras.models._synthesizer import extend_with_synthesizer
+from kexue_keras.models._t5 import T5
+from kexue_keras.models._update_magnitude import UpdateMagnitude
+from kexue_keras.models._update_magnitude import update_magnitude
+
+# Last, since checkpoints build the models above: `models.load` is where users look for it.
+from kexue_keras.checkpoints._convert import save
+from kexue_keras.checkpoints._load import load

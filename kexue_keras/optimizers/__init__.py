@@ -1,49 +1,24 @@
 """Optimizer wrappers that take an optimizer instance and are optimizers themselves."""
 
-from kexue_keras.optimizers.accumulation import FlushAccumulation, GradientAccumulation
-from kexue_keras.optimizers.adamw import AdamW
-from kexue_keras.optimizers.averaging import ExponentialMovingAverage, SwapAveragedWeights
-from kexue_keras.optimizers.base import Optimizer, Wrapper
-from kexue_keras.optimizers.exponentiated_gradient import ExponentiatedGradient
-from kexue_keras.optimizers.layerwise import LayerwiseLearningRate
-from kexue_keras.optimizers.lookahead import Lookahead
-from kexue_keras.optimizers.momentum_accumulation import (
-    MomentumAccumulationAdamW,
-    MomentumAccumulationSGD,
-    accumulate_in_momentum,
-    beta_tilde,
-)
-from kexue_keras.optimizers.multitask import MultiTask
-from kexue_keras.optimizers.schedules import (
-    PiecewiseLinear,
-    WarmupCosine,
-    WarmupInverseSquareRoot,
-    linear_warmup,
-    stretch_schedule,
-)
-from kexue_keras.optimizers.step_size import ExponentiatedStepSize, ExponentiatedStepSizeMomentum
-
-__all__ = [
-    "AdamW",
-    "ExponentialMovingAverage",
-    "ExponentiatedGradient",
-    "ExponentiatedStepSize",
-    "ExponentiatedStepSizeMomentum",
-    "FlushAccumulation",
-    "GradientAccumulation",
-    "LayerwiseLearningRate",
-    "Lookahead",
-    "MomentumAccumulationAdamW",
-    "MomentumAccumulationSGD",
-    "MultiTask",
-    "Optimizer",
-    "PiecewiseLinear",
-    "SwapAveragedWeights",
-    "WarmupCosine",
-    "WarmupInverseSquareRoot",
-    "Wrapper",
-    "accumulate_in_momentum",
-    "beta_tilde",
-    "linear_warmup",
-    "stretch_schedule",
-]
+from kexue_keras.optimizers._accumulation import FlushAccumulation
+from kexue_keras.optimizers._accumulation import GradientAccumulation
+from kexue_keras.optimizers._adamw import AdamW
+from kexue_keras.optimizers._averaging import ExponentialMovingAverage
+from kexue_keras.optimizers._averaging import SwapAveragedWeights
+from kexue_keras.optimizers._base import Optimizer
+from kexue_keras.optimizers._base import Wrapper
+from kexue_keras.optimizers._exponentiated_gradient import ExponentiatedGradient
+from kexue_keras.optimizers._layerwise import LayerwiseLearningRate
+from kexue_keras.optimizers._lookahead import Lookahead
+from kexue_keras.optimizers._momentum_accumulation import MomentumAccumulationAdamW
+from kexue_keras.optimizers._momentum_accumulation import MomentumAccumulationSGD
+from kexue_keras.optimizers._momentum_accumulation import accumulate_in_momentum
+from kexue_keras.optimizers._momentum_accumulation import beta_tilde
+from kexue_keras.optimizers._multitask import MultiTask
+from kexue_keras.optimizers._schedules import PiecewiseLinear
+from kexue_keras.optimizers._schedules import WarmupCosine
+from kexue_keras.optimizers._schedules import WarmupInverseSquareRoot
+from kexue_keras.optimizers._schedules import linear_warmup
+from kexue_keras.optimizers._schedules import stretch_schedule
+from kexue_keras.optimizers._step_size import ExponentiatedStepSize
+from kexue_keras.optimizers._step_size import ExponentiatedStepSizeMomentum

@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from kexue_keras.data import UserError, choose_columns, read_examples, read_table
-from kexue_keras.data.examples import label_names
-from kexue_keras.data.tables import Table
+from kexue_keras.data import choose_columns, read_examples, read_table
+from kexue_keras.data._examples import label_names
+from kexue_keras.data._tables import Table
+from kexue_keras.errors import UserError
 
 pytestmark = pytest.mark.one_stack  # reads files, needs no Keras
 

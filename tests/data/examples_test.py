@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kexue_keras.data import Examples, UserError, choose_columns, read_examples, stratified_split
-from kexue_keras.data.examples import check_labels, check_no_header_taken_for_data, label_names
-from kexue_keras.data.tables import Table
+from kexue_keras.data import Examples, choose_columns, read_examples, stratified_split
+from kexue_keras.data._examples import check_labels, check_no_header_taken_for_data, label_names
+from kexue_keras.data._tables import Table
+from kexue_keras.errors import UserError
 
 pytestmark = pytest.mark.one_stack  # reads files, needs no Keras
 

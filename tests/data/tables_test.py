@@ -8,9 +8,9 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from kexue_keras.data import UserError, choose_columns, read_examples, read_scored_pairs, read_table
-from kexue_keras.data.examples import label_names
-from kexue_keras.errors import printable
+from kexue_keras.data import choose_columns, read_examples, read_scored_pairs, read_table
+from kexue_keras.data._examples import label_names
+from kexue_keras.errors import UserError, printable
 
 pytestmark = pytest.mark.one_stack  # reads files, needs no Keras
 

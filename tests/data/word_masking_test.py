@@ -6,8 +6,9 @@ import types
 import numpy as np
 import pytest
 
-from kexue_keras.data import UserError, whole_word_masking, word_cutter
-from kexue_keras.data.word_masking import token_words
+from kexue_keras.data import whole_word_masking, word_cutter
+from kexue_keras.data._word_masking import token_words
+from kexue_keras.errors import UserError
 
 pytestmark = pytest.mark.one_stack
 

@@ -13,28 +13,35 @@ from limits import outcome
 from numpy_hf import bert_folder, t5_folder
 
 from kexue_keras import models
+from kexue_keras.checkpoints import convert
+from kexue_keras.checkpoints._bundled import ASSETS
+from kexue_keras.checkpoints._load import find_files, read_folder
+from kexue_keras.checkpoints._variables import read_tensorflow
+from kexue_keras.checkpoints._vocabulary import read_vocabulary
+from kexue_keras.checkpoints.formats.safetensors_file import read_safetensors
+from kexue_keras.checkpoints.formats.torch_file import read_torch
+from kexue_keras.checkpoints.t5.loading import read_t5_folder
+from kexue_keras.checkpoints.t5.trimming import sentencepiece_tokenizer, trim_sentencepiece
 from kexue_keras.data import read_table
-from kexue_keras.data.reviews import write_parts, write_reviews
+from kexue_keras.data._reviews import write_parts, write_reviews
+from kexue_keras.errors import WeightsError
 from kexue_keras.files.paths import as_text, check_regular, matching, path_text
-from kexue_keras.models import SentenceEncoder, SimilarQuestions, WeightsError, convert, load, save
-from kexue_keras.models.bundled import ASSETS
-from kexue_keras.models.load import find_files, read_folder
-from kexue_keras.models.prompt import files as prompt_files
-from kexue_keras.models.safetensors_file import read_safetensors
-from kexue_keras.models.similarity import encoder as encoder_file
-from kexue_keras.models.similarity import questions
-from kexue_keras.models.t5 import read_t5_folder
-from kexue_keras.models.torch_file import read_torch
-from kexue_keras.models.trimming import sentencepiece_tokenizer, trim_sentencepiece
-from kexue_keras.models.variables import read_tensorflow
-from kexue_keras.models.vocabulary import read_vocabulary
+from kexue_keras.finetune import _classification as classification
+from kexue_keras.finetune import _masked_lm as masked_lm
+from kexue_keras.finetune import _seq2seq as seq2seq
+from kexue_keras.finetune import _seq2seq_training as seq2seq_training
+from kexue_keras.finetune import _simbert as simbert
+from kexue_keras.finetune._classifier import Classifier
+from kexue_keras.finetune._options import make_options
+from kexue_keras.finetune._run_folder import RunFolder
+from kexue_keras.finetune._seq2seq import small_t5
+from kexue_keras.finetune._tensorboard import ScalarLogger
+from kexue_keras.models import load, save
+from kexue_keras.prompting import _folder as prompt_files
 from kexue_keras.schemas import read_object
-from kexue_keras.tasks import classification, masked_lm, seq2seq, seq2seq_training, simbert
-from kexue_keras.tasks.classifier import Classifier
-from kexue_keras.tasks.options import make_options
-from kexue_keras.tasks.runs import RunFolder
-from kexue_keras.tasks.seq2seq import small_t5
-from kexue_keras.tasks.tensorboard import ScalarLogger
+from kexue_keras.similarity import SentenceEncoder, SimilarQuestions
+from kexue_keras.similarity import _encoder as encoder_file
+from kexue_keras.similarity import _questions as questions
 
 ODD = "bert[base] *? {x}"  # characters of glob's patterns
 

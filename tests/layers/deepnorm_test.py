@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kexue_keras import models
 from kexue_keras.backend import K, get_session, keras, tf1
 from kexue_keras.layers import DeepNormAdd, DeepNormAttention, GainInitializer, deepnorm_constants
 from kexue_keras.models import update_magnitude
@@ -28,7 +27,7 @@ def test_oracles():
         constants = deepnorm_constants(layers, "encdec", layers)
         np.testing.assert_allclose(constants.encoder, encoder, atol=5e-7)
         np.testing.assert_allclose(constants.decoder, decoder, atol=5e-7)
-    assert models.deepnorm_constants is deepnorm_constants
+    assert layers.deepnorm_constants is deepnorm_constants
 
 
 def test_pre_norm_has_alpha_one_and_the_beta_of_the_article():

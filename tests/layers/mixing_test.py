@@ -8,7 +8,7 @@ from layer_checks import assert_gradients, build, causal, floatx, padded, random
 
 from kexue_keras.backend import K, keras
 from kexue_keras.layers import mixing
-from kexue_keras.layers.mixing.external import cumulative_logsumexp
+from kexue_keras.layers.mixing._external import cumulative_logsumexp
 
 WIDTH, LONGEST, FFN = 6, 10, 12
 NAMES = sorted(mixing.MIXERS)

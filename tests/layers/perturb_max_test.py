@@ -10,7 +10,7 @@ from scipy import special, stats
 
 from kexue_keras.backend import K, get_session, keras, tf1
 from kexue_keras.layers import PerturbMax, perturb_max, perturb_max_np, sample_perturb_max
-from kexue_keras.layers.noise import NOISES
+from kexue_keras.layers._noise import NOISES
 
 MU = np.array([1, 0, -0.5, 0.3])
 EXACT = {

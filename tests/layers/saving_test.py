@@ -21,7 +21,7 @@ from kexue_keras.layers import (
     mixing,
     smooth,
 )
-from kexue_keras.layers.synthesizer import KINDS
+from kexue_keras.layers._synthesizer import KINDS
 
 pytestmark = pytest.mark.both_stacks
 LOAD = """

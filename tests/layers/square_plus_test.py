@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 
 from kexue_keras.backend import K, keras
 from kexue_keras.layers import SquarePlus, squareplus
-from kexue_keras.layers.square_plus import CLOSEST_TO_SOFTPLUS
+from kexue_keras.layers._square_plus import CLOSEST_TO_SOFTPLUS
 
 POINTS = np.array([-3, -1, -0.5, 0, 0.5, 1, 3])
 

@@ -6,7 +6,7 @@ from layer_checks import assert_gradients, build, causal, floatx, padded, random
 
 from kexue_keras.backend import K, keras, tf1
 from kexue_keras.layers import SynthesizerAttention
-from kexue_keras.layers.synthesizer import KINDS
+from kexue_keras.layers._synthesizer import KINDS
 
 HEADS, SIZE, WIDTH, LONGEST = 2, 4, 8, 12
 FACTORS = (3, 4)

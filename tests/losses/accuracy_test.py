@@ -10,7 +10,7 @@ from scipy import integrate, optimize, special
 
 from kexue_keras import losses
 from kexue_keras.backend import K, keras, tf1
-from kexue_keras.losses.accuracy import log_ndtr
+from kexue_keras.losses._accuracy import log_ndtr
 
 INF = float("inf")
 ORACLES = oracles("exact")

@@ -11,7 +11,7 @@ from loss_graphs import evaluator, oracles, slope
 
 from kexue_keras import losses
 from kexue_keras.backend import K, keras, tf1
-from kexue_keras.losses.rdrop import make_pair, pair_of
+from kexue_keras.losses._rdrop import make_pair, pair_of
 
 INF = float("inf")
 ORACLES = oracles("rdrop")

@@ -5,7 +5,7 @@ from bert4keras.models import build_transformer_model
 from helpers import tiny_config
 
 from kexue_keras.errors import WeightsError
-from kexue_keras.models.freezing import freeze_below, layer_number
+from kexue_keras.models._freezing import freeze_below, layer_number
 
 
 def build(model="bert", **config):

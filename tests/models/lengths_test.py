@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 from prompts import PATTERN, WORDS, tiny_mlm
 
-from kexue_keras.data import UserError
-from kexue_keras.models import PromptClassifier, SentenceEncoder, SimilarQuestions, load
-from kexue_keras.models.lengths import checked_length, positions_of
-from kexue_keras.tasks import Classifier
-from kexue_keras.tasks.heads import HEADS
-from kexue_keras.tasks.masked_lm import MaskedLanguageModel
-from kexue_keras.tasks.sentence_bert import PairSet
-from kexue_keras.tasks.seq2seq import Seq2Seq
-from kexue_keras.tasks.simbert import SimBERT
+from kexue_keras.errors import UserError
+from kexue_keras.finetune import Classifier
+from kexue_keras.finetune._heads import HEADS
+from kexue_keras.finetune._masked_lm import MaskedLanguageModel
+from kexue_keras.finetune._sentence_bert import PairSet
+from kexue_keras.finetune._seq2seq import Seq2Seq
+from kexue_keras.finetune._simbert import SimBERT
+from kexue_keras.models import load
+from kexue_keras.models._lengths import checked_length, positions_of
+from kexue_keras.prompting import PromptClassifier
+from kexue_keras.similarity import SentenceEncoder, SimilarQuestions
 
 NONE = [0, -3, 1, 2.5, 64.0, "64", None, True, float("nan"), float("inf")]
 

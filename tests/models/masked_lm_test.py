@@ -5,8 +5,8 @@ import pytest
 from prompts import VOCABULARY, tokenizer
 
 from kexue_keras.data import gather_places, random_masking
-from kexue_keras.models.masked_lm import masked_examples, token_accuracy
-from kexue_keras.models.prompt.head import is_trained
+from kexue_keras.models._masked_lm import masked_examples, token_accuracy
+from kexue_keras.prompting._head import is_trained
 
 pytestmark = pytest.mark.one_stack  # numpy alone
 

@@ -9,8 +9,8 @@ from helpers import tiny_bert_folder, tiny_config
 from kexue_keras import models
 from kexue_keras.backend import K, get_session, keras, tf1
 from kexue_keras.models import extend_with_recompute
-from kexue_keras.training.randomness import repeatable_dropout
-from kexue_keras.training.recompute_graph import segments
+from kexue_keras.training._randomness import repeatable_dropout
+from kexue_keras.training.recompute._segments import segments
 
 IDS = np.array([[2, 7, 9, 11, 3, 0, 0], [2, 8, 5, 3, 12, 4, 3]])
 
@@ -120,7 +120,7 @@ import sys
 import numpy as np
 import kexue_keras
 from kexue_keras.backend import keras
-from kexue_keras.training.recompute_graph import segments
+from kexue_keras.training.recompute._segments import segments
 model = keras.models.load_model(sys.argv[1])
 print(len(segments(model.output.graph)))
 print(model.predict([np.array(%r), np.zeros([2, 7])]).tolist())

@@ -16,7 +16,7 @@ from kexue_keras.optimizers import (
     PiecewiseLinear,
     Wrapper,
 )
-from kexue_keras.optimizers import gradients as grads
+from kexue_keras.optimizers import _gradients as grads
 
 optimizers = keras.optimizers
 

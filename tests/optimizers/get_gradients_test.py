@@ -24,7 +24,7 @@ from kexue_keras.optimizers import (
     WarmupCosine,
     WarmupInverseSquareRoot,
 )
-from kexue_keras.training import LossScale
+from kexue_keras.training.precision import LossScale
 
 EXAMPLES = {
     AdamW: lambda: AdamW(),

@@ -26,8 +26,8 @@ from kexue_keras.optimizers import (
     WarmupCosine,
     WarmupInverseSquareRoot,
 )
-from kexue_keras.optimizers.base import chain
-from kexue_keras.training import LossScale
+from kexue_keras.optimizers._base import chain
+from kexue_keras.training.precision import LossScale
 
 optimizers = keras.optimizers
 UPDATES = 6

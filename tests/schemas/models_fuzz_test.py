@@ -11,11 +11,12 @@ from numpy_hf import bert_folder, t5_folder
 from settings_edits import UNKNOWN, is_clear, refusals
 
 from kexue_keras.backend import K
+from kexue_keras.checkpoints import convert
+from kexue_keras.checkpoints._load import make_tokenizer, read_folder
+from kexue_keras.checkpoints.t5.loading import read_t5_folder
 from kexue_keras.errors import WeightsError
-from kexue_keras.models import convert, load
-from kexue_keras.models.load import make_tokenizer, read_folder
-from kexue_keras.models.rotary import check_even_heads
-from kexue_keras.models.t5 import read_t5_folder
+from kexue_keras.models import load
+from kexue_keras.models._rotary import check_even_heads
 from kexue_keras.schemas import ADDED_TOKENS
 from kexue_keras.schemas import bert_config as bert_words
 from kexue_keras.schemas import read_settings, read_token_ids

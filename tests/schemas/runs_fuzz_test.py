@@ -12,17 +12,20 @@ from prompts import tokenizer as prompt_tokenizer
 from reviews import reviews, write_rows
 from settings_edits import edits, is_clear, refusals
 
-from kexue_keras import cli
+from kexue_keras.cli.main import main as cli
+from kexue_keras.cli.main import predict as prediction
+from kexue_keras.cli.predict import predict_file
 from kexue_keras.errors import UserError, WeightsError
-from kexue_keras.models import PromptClassifier, SentenceEncoder, load
-from kexue_keras.tasks import Classifier, finetune, prediction
-from kexue_keras.tasks.heads import build_classifier, save_head
-from kexue_keras.tasks.options import add_table_arguments, make_options
-from kexue_keras.tasks.prediction import predict_file
-from kexue_keras.tasks.runs import RunFolder, surroundings
-from kexue_keras.tasks.saved_tokenizer import load_tokenizer, save_tokenizer
-from kexue_keras.tasks.seq2seq_training import _described, finetune_seq2seq
-from kexue_keras.tasks.techniques.class_weights import read_weights
+from kexue_keras.finetune import Classifier, finetune
+from kexue_keras.finetune._heads import build_classifier, save_head
+from kexue_keras.finetune._options import add_table_arguments, make_options
+from kexue_keras.finetune._run_folder import RunFolder, surroundings
+from kexue_keras.finetune._saved_tokenizer import load_tokenizer, save_tokenizer
+from kexue_keras.finetune._seq2seq_training import _described, finetune_seq2seq
+from kexue_keras.finetune.techniques._class_weights import read_weights
+from kexue_keras.models import load
+from kexue_keras.prompting import PromptClassifier
+from kexue_keras.similarity import SentenceEncoder
 
 pytestmark = pytest.mark.usefixtures("plain_sessions")
 METRICS = {"best_epoch": 1, "main_metric": "accuracy", "history": [{"epoch": 1}], "seconds": 1.5, "majority": 0.5}
@@ -167,7 +170,7 @@ def test_sentence_encoders_and_their_whitening(tmp_path, monkeypatch):
     pretrained = load(tiny_bert_folder(tmp_path / "bert", num_hidden_layers=1))
     encoder = SentenceEncoder(pretrained, length=16).fit_whitening([text for text, _ in reviews(40)], 4)
     expected = encoder.encode(["好书"])
-    monkeypatch.setattr(sys.modules["kexue_keras.models.similarity.encoder"], "load", lambda *args, **more: pretrained)
+    monkeypatch.setattr(sys.modules["kexue_keras.similarity._encoder"], "load", lambda *args, **more: pretrained)
     path, whitening = tmp_path / "sentence_encoder.json", tmp_path / "whitening.npz"
     dump(path, {"pooling": "mean", "length": 16, "whitening": True})
     np.savez(str(whitening), mean=encoder.whitening.mean, kernel=encoder.whitening.kernel)
@@ -193,7 +196,7 @@ def test_sentence_encoders_and_their_whitening(tmp_path, monkeypatch):
 @pytest.mark.spread
 def test_prompt_classifiers(tmp_path, monkeypatch):
     pretrained = tiny_mlm()
-    monkeypatch.setattr(sys.modules["kexue_keras.models.prompt.files"], "load", lambda *args, **more: pretrained)
+    monkeypatch.setattr(sys.modules["kexue_keras.prompting._folder"], "load", lambda *args, **more: pretrained)
     classifier = PromptClassifier(pretrained, PATTERN, WORDS, maxlen=32, allow_untrained_head=True)
     expected = classifier.predict_proba(["好书"])
     said = {"patterns": [PATTERN], "weights": [1.0], "maxlen": 32, "batch_size": 8}

@@ -15,9 +15,12 @@ import pytest
 from kexue_keras.backend import K, keras
 from kexue_keras.losses import RDropCrossentropy
 from kexue_keras.optimizers import ExponentialMovingAverage, GradientAccumulation
-from kexue_keras.training import FGM, GradientCache, LossScale, rdrop
-from kexue_keras.training.randomness import repeatable_dropout
-from kexue_keras.training.recompute import recompute
+from kexue_keras.training import rdrop
+from kexue_keras.training._randomness import repeatable_dropout
+from kexue_keras.training.adversarial import FGM
+from kexue_keras.training.gradient_cache import GradientCache
+from kexue_keras.training.precision import LossScale
+from kexue_keras.training.recompute._recompute import recompute
 
 FEATURES = (
     "accumulation",

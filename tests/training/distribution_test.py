@@ -7,11 +7,12 @@ import tensorflow as tf
 from kexue_keras import losses, training
 from kexue_keras.backend import K, is_tf_keras, keras
 from kexue_keras.optimizers import AdamW
+from kexue_keras.training import adversarial, gradient_cache, recompute
 
 TECHNIQUES = {
-    "FGM": training.FGM,
-    "GradientPenalty": training.GradientPenalty,
-    "VirtualAdversarial": training.VirtualAdversarial,
+    "FGM": adversarial.FGM,
+    "GradientPenalty": adversarial.GradientPenalty,
+    "VirtualAdversarial": adversarial.VirtualAdversarial,
 }
 TOKENS, LABELS = np.random.RandomState(0).randint(1, 9, (8, 4)), np.arange(8) % 2
 tf_keras_only = pytest.mark.skipif(not is_tf_keras, reason="Keras 2.3.1 takes no notice of strategies")
@@ -57,7 +58,7 @@ def test_unlabelled_batches_and_optimizers_refuse():
     with strategy().scope():
         model = classifier()
         compile_model(model)
-        vat = training.VirtualAdversarial(model, optimizer=AdamW(0.1))
+        vat = adversarial.VirtualAdversarial(model, optimizer=AdamW(0.1))
         model.compile(AdamW(0.1), "sparse_categorical_crossentropy")
     with pytest.raises(NotImplementedError, match="VirtualAdversarial does not run under OneDevice"):
         vat.train_on_batch(TOKENS)
@@ -70,7 +71,7 @@ def test_keras_trains_as_ever_within_a_scope():
     with strategy().scope():
         model = classifier()
         compile_model(model)
-        training.FGM(model)
+        adversarial.FGM(model)
         history = model.fit(TOKENS, LABELS, verbose=0).history
     assert history["loss"][0] > history["clean_loss"][0]
 
@@ -91,8 +92,8 @@ def fitted(make, loss, targets, scoped):
 def cached():
     tokens = keras.layers.Input([4])
     h = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(9, 4)(tokens))
-    dense = training.recompute(keras.layers.Dense(3, activation="softplus"))
-    return training.gradient_cache(keras.models.Model(tokens, dense(h)), chunk_size=2)
+    dense = recompute.recompute(keras.layers.Dense(3, activation="softplus"))
+    return gradient_cache.gradient_cache(keras.models.Model(tokens, dense(h)), chunk_size=2)
 
 
 @tf_keras_only

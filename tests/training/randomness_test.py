@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from kexue_keras.backend import K, get_session, keras
-from kexue_keras.training.randomness import (
+from kexue_keras.training._randomness import (
     fold_in,
     repeatable_dropout,
     replayed_dropout,

@@ -1,0 +1,1 @@
+"""Operations of a graph: walked, copied, run again with other values."""

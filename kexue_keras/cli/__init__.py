@@ -1,0 +1,1 @@
+"""The command `kexue-keras`, a file a command."""

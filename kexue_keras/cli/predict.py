@@ -1,0 +1,192 @@
+"""Labels for a file of texts, or cosines for a file of pairs: what `kexue-keras predict` does."""
+
+import contextlib
+import os
+import sys
+
+from kexue_keras.data import Columns, choose_columns, read_examples, read_scored_pairs, read_table
+from kexue_keras.data._columns import refuse_index
+from kexue_keras.errors import UserError, printable
+from kexue_keras.files import atomic, describe
+from kexue_keras.finetune._classifier import Classifier
+from kexue_keras.finetune._options import make_options
+from kexue_keras.finetune._parts import in_parts
+from kexue_keras.finetune._report import join, join_probabilities, one_line
+from kexue_keras.finetune._run_folder import RunFolder
+from kexue_keras.finetune._similarity import load_similarity
+
+# Files of a run that nothing is read from.
+RESULTS = ("predictions.tsv", "confusion.tsv", "curves.png", "confusion.png")
+# Batches between two steps of the progress bar.
+PART = 8
+
+
+def predict_file(options, note=print):
+    """Write label, probability and text of each line as TSV.
+
+    Args:
+        options: namespace with run, data, out, overwrite, batch_size, text, quiet, and how the file is read (format,
+            header, text_column, text_b_column, max_line).
+        note: function that prints a line for the user.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: no such run, bad data, a file that would be overwritten.
+    """
+    folder = RunFolder(options.run)
+    config = folder.config()
+    if options.out is not None:
+        _check_output(options, folder)
+    if config["options"].get("task") == "similarity":
+        return _predict_cosines(options, config)
+    given = (options.text_column, options.text_b_column)
+    trained = [config["columns"][role] for role in ("text", "text_b", "label")]
+    table = read_table(
+        options.data,
+        kind=options.format,
+        header=options.header,
+        max_line=options.max_line,
+        known={name for name in list(given) + trained if isinstance(name, str)},
+    )
+    if given != (None, None):
+        columns = choose_columns(table, text=given[0], text_b=given[1], need_label=False)
+    else:
+        columns = columns_for_prediction(table, config)
+    if (columns.text_b is not None) != config["pairs"]:
+        wanted = "pairs of texts; give --text-b-column" if config["pairs"] else "single texts"
+        raise UserError("the run was trained on %s" % wanted, path=table.path, line=table.lines[0])
+    examples = read_examples(table, columns)
+    classifier = Classifier.load(options.run)
+    classifier.batch_size = options.batch_size or classifier.batch_size
+    truncated = []
+
+    def predict(texts):
+        found = classifier.predict(texts)
+        truncated.append(classifier.truncated)
+        return found
+
+    predicted = in_parts(examples.texts, predict, part=PART * classifier.batch_size, quiet=options.quiet)
+    if sum(truncated) and not options.quiet:
+        note(
+            "%d of %d texts are longer than %d tokens and were truncated"
+            % (sum(truncated), len(predicted), classifier.length)
+        )
+    with _output(options.out) as handle:
+        names = ["text", "text_b"][: 1 + examples.is_pairs] if options.text else []
+        handle.write("\t".join(["label", "probability"] + names) + "\n")
+        for text, (label, probability) in zip(examples.texts, predicted):
+            cells = [join(label), join_probabilities(probability)]
+            if options.text:
+                cells += [one_line(t) for t in (text if isinstance(text, tuple) else (text,))]
+            handle.write(_line(cells, handle))
+    return 0
+
+
+def _line(cells, handle):
+    """A line of TSV; what only looks like text must not steer a terminal."""
+    terminal = handle is sys.stdout and handle.isatty()
+    return "\t".join(map(printable, cells) if terminal else cells) + "\n"
+
+
+def _predict_cosines(options, config):
+    """The cosine of each pair of a file, by the encoder of a run of `finetune --task similarity`."""
+    trained = [config["columns"][role] for role in ("text", "text_b")]
+    trained = [column if isinstance(column, str) else column + 1 for column in trained]
+    pairs, _ = read_scored_pairs(
+        options.data,
+        text=options.text_column or trained[0],
+        text_b=options.text_b_column or trained[1],
+        need_score=False,
+        kind=options.format,
+        header=options.header,
+        max_line=options.max_line,
+    )
+    encoder = load_similarity(options.run)
+    batch_size = options.batch_size or make_options(**config["options"]).batch_size
+    cosines = in_parts(
+        pairs.texts,
+        lambda some: encoder.similarity(*zip(*some), batch_size=batch_size),
+        part=PART * batch_size,
+        quiet=options.quiet,
+    )
+    with _output(options.out) as handle:
+        handle.write("\t".join(["cosine"] + ["text", "text_b"] * options.text) + "\n")
+        for cosine, texts in zip(cosines, pairs.texts):
+            handle.write(_line(["%.8f" % cosine] + [one_line(text) for text in texts] * options.text, handle))
+    return 0
+
+
+def _check_output(options, folder):
+    """Refuse an output that cannot be written, or that would replace what is being read."""
+    out = options.out
+    if not out:
+        raise UserError("--out is an empty name (a variable that is not set?); leave it out for standard output")
+    if os.path.isdir(out):
+        raise UserError("this is a folder; --out takes a file", path=out)
+    target = os.path.realpath(out)
+    if os.path.exists(out) and not os.path.isfile(out):
+        return  # a device or a pipe: nothing is replaced
+    try:
+        os.lstat(target)
+    except FileNotFoundError:
+        if not os.path.isdir(os.path.dirname(target)):
+            raise UserError("no such folder", path=os.path.dirname(target))
+        return
+    except OSError as error:
+        raise UserError(describe(error))
+    if not options.overwrite:
+        raise UserError("there is such a file; --overwrite replaces it", path=out)
+    read = [options.data] + [folder.file(name) for name in folder.contents if name not in RESULTS]
+    for one in map(os.path.realpath, read):
+        if target == one or target.startswith(one + os.sep):
+            raise UserError("--out would replace a file that is being read; give another name", path=out)
+
+
+@contextlib.contextmanager
+def _output(path):
+    if path:
+        with atomic(path, "w") as handle:
+            yield handle
+    else:
+        yield sys.stdout
+        sys.stdout.flush()
+
+
+def columns_for_prediction(table, config):
+    """The text column(s) of a table without labels, by what training used.
+
+    Args:
+        table: `Table`.
+        config: contents of config.json.
+
+    Returns:
+        `Columns` without label.
+
+    Raises:
+        UserError: the columns are not there.
+    """
+    trained = config["columns"]
+    text, text_b = trained["text"], trained["text_b"]
+    if table.names is not None:
+        lacking = [c for c in (text, text_b) if isinstance(c, str) and c not in table.names]
+        # Trained without a header, or under other names: what is usually called a text will do.
+        if lacking or not isinstance(text, str):
+            text = text_b = None
+        return choose_columns(table, text=text, text_b=text_b, need_label=False)
+    width, pairs = len(table.rows[0]), config["pairs"]
+    if width == (2 if pairs else 1):
+        columns = Columns(text=0, text_b=1 if pairs else None)
+        refuse_index(table, columns)
+        return columns
+    if isinstance(text, int) and width > max(text, text_b or 0):
+        columns = Columns(text=text, text_b=text_b)
+        refuse_index(table, columns)
+        return columns
+    raise UserError(
+        "the file has no header and %d column(s), training had %s; give --text-column%s"
+        % (width, Columns(**trained).describe(), " and --text-b-column" if pairs else ""),
+        path=table.path,
+        line=table.lines[0],
+    )

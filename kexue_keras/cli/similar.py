@@ -1,0 +1,105 @@
+"""`kexue-keras similar`: the texts of a file that are nearest to a text, or texts that say it in other words."""
+
+import os
+
+from tqdm import tqdm
+
+from kexue_keras.checkpoints._load import is_t5
+from kexue_keras.data import choose_columns, read_examples, read_table
+from kexue_keras.errors import UserError, WeightsError, as_unicode
+from kexue_keras.finetune._parts import in_parts
+from kexue_keras.finetune._report import one_line
+from kexue_keras.finetune._run_folder import RunFolder
+from kexue_keras.similarity import SentenceEncoder, SimilarQuestions, VectorIndex
+from kexue_keras.similarity._encoder import SETTINGS
+
+# Texts of the corpus between two steps of the progress bar.
+PART = 512
+
+
+def open_encoder(model, *, pooling=None, length=None):
+    """`SentenceEncoder` of a bundled name, a model folder, a saved encoder, or a run of `finetune --task similarity`.
+
+    Args:
+        model: name or folder.
+        pooling: for folders that do not say it themselves; None: 'mean'.
+        length: longest text in tokens; None: what a saved encoder says, else 64.
+
+    Raises:
+        UserError: no such model, or a pooling that a saved encoder does not have.
+    """
+    if os.path.isdir(model):
+        RunFolder(model).settle()
+    try:
+        for folder in (os.path.join(model, "encoder"), model):
+            if os.path.exists(os.path.join(folder, SETTINGS)):
+                encoder = SentenceEncoder.load(folder)
+                if pooling not in (None, encoder.pooling):
+                    raise UserError("it was trained with pooling %r, not %r" % (encoder.pooling, pooling), path=model)
+                if length is not None:
+                    encoder.length = length
+                return encoder
+        if is_t5(model):
+            raise UserError("a T5 has no sentence vectors; give a BERT or a RoFormer", path=model)
+        return SentenceEncoder(model, pooling=pooling or "mean", length=length or 64)
+    except (WeightsError, ValueError) as error:
+        raise UserError(error)
+
+
+def similar(options):
+    """What the command does.
+
+    Args:
+        options: namespace with text (list of str), corpus, text_column, format, header, max_line, generate, model,
+            pooling, length, k, n, seed, mask, quiet.
+
+    Yields:
+        lines `score<TAB>text`, with the query in front if there are several.
+
+    Raises:
+        UserError: neither a corpus nor --generate, no such model or file, a model that does not generate.
+    """
+    options.text = [as_unicode(text) for text in options.text]
+    for text in options.text:
+        if not text.strip():
+            raise UserError("the text is empty")
+    if options.generate == (options.corpus is not None):
+        raise UserError(
+            "give one of --corpus FILE (search there) and --generate --model FOLDER (say it in other words)"
+        )
+    found = (_generated if options.generate else _found)(options)
+    for text, hits in zip(options.text, found):
+        for hit in hits:
+            front = [one_line(text)] if len(options.text) > 1 else []
+            yield "\t".join(front + ["%.4f" % hit.score, one_line(hit.text)])
+
+
+def _found(options):
+    if options.mask:
+        raise UserError("--mask goes with --generate")
+    table = read_table(options.corpus, kind=options.format, header=options.header, max_line=options.max_line)
+    columns = choose_columns(table, text=options.text_column, need_label=False)
+    if columns.text_b is not None:
+        columns.text_b = None
+    texts = list(dict.fromkeys(read_examples(table, columns).texts))
+    encoder = open_encoder(options.model or "me5-zh-sp", pooling=options.pooling, length=options.length)
+    index = VectorIndex(in_parts(texts, encoder.encode, part=PART, quiet=options.quiet))
+    index.texts = texts
+    return encoder.search(options.text, index, options.k)
+
+
+def _generated(options):
+    if not options.model:
+        raise UserError(
+            "--generate needs --model FOLDER with a SimBERT or RoFormer-Sim; the bundled model cannot write"
+        )
+    if is_t5(options.model):
+        raise UserError("a T5 is no UniLM; give the folder of a SimBERT or RoFormer-Sim", path=options.model)
+    try:
+        questions = SimilarQuestions(options.model, length=options.length or 64)
+        return [
+            questions.generate(text, n=options.n, k=options.k, seed=options.seed, mask_positions=options.mask or ())
+            for text in tqdm(options.text, unit="text", leave=False, disable=options.quiet or len(options.text) < 2)
+        ]
+    except (WeightsError, ValueError) as error:
+        raise UserError(error)

@@ -1,0 +1,111 @@
+"""Token ids, and batches of about equal length padded to the batch instead of to the maximum.
+
+Lengths are rounded up to a multiple of 8, so that few distinct shapes occur; an epoch is shuffled, cut into pools
+of 50 batches, sorted by length within a pool, and the batches are shuffled again. What an epoch looks like depends
+on (seed, epoch) alone, so a run that was stopped finds its place again.
+"""
+
+import numbers
+
+import numpy as np
+
+from kexue_keras.data._texts import checked_texts
+
+ROUNDING = 8
+POOL = 50
+
+
+def encode(tokenizer, texts, maxlen, progress=None):
+    """Token ids and segment ids of texts or pairs.
+
+    Args:
+        tokenizer: bert4keras tokenizer.
+        texts: list of str or of (str, str).
+        maxlen: longest sequence in tokens, special ones included.
+        progress: function that wraps the list, for instance tqdm.
+
+    Returns:
+        (list of pairs (token ids, segment ids), number of texts that were truncated).
+
+    Raises:
+        ValueError: see `checked_texts`.
+    """
+    texts = checked_texts(texts)
+    encoded, truncated = [], 0
+    for text in progress(texts) if progress else texts:
+        pair = text if isinstance(text, tuple) else (text, None)
+        tokens = [None if part is None else tokenizer.tokenize(part) for part in pair]
+        # The second text's start token is dropped when both are joined.
+        length = len(tokens[0]) + (len(tokens[1]) - 1 if tokens[1] is not None else 0)
+        truncated += length > maxlen
+        encoded.append(tokenizer.encode(tokens[0], tokens[1], maxlen=maxlen))
+    return encoded, truncated
+
+
+def pad(encoded, length):
+    """Token ids and segment ids `[B, length]` int32, padded with 0."""
+    tokens = np.zeros((len(encoded), length), "int32")
+    segments = np.zeros((len(encoded), length), "int32")
+    for i, (token_ids, segment_ids) in enumerate(encoded):
+        tokens[i, : len(token_ids)] = token_ids
+        segments[i, : len(segment_ids)] = segment_ids
+    return tokens, segments
+
+
+class BucketedBatches(object):
+    """Batches of encoded texts, bucketed by length.
+
+    Args:
+        encoded: list of (token ids, segment ids).
+        batch_size: rows a batch; the last one of an epoch may have fewer.
+        maxlen: no batch is longer than this.
+        seed: int, with the epoch number what the order depends on.
+        bucketing: False pads everything to `maxlen` and only shuffles.
+
+    Raises:
+        ValueError: a batch size below 1, which would leave all rows out.
+
+    >>> batches = BucketedBatches([([1] * n, [0] * n) for n in (3, 30, 4, 31)], batch_size=2, maxlen=32, seed=0)
+    >>> sorted(batches.inputs(indices)[0].shape for indices in batches.epoch(0))
+    [(2, 8), (2, 32)]
+    """
+
+    def __init__(self, encoded, *, batch_size, maxlen, seed=0, bucketing=True):
+        if isinstance(batch_size, bool) or not isinstance(batch_size, numbers.Integral) or batch_size < 1:
+            raise ValueError("batch_size is %r; a whole number from 1 is needed" % (batch_size,))
+        self.encoded = encoded
+        self.batch_size = batch_size
+        self.maxlen = maxlen
+        self.seed = seed
+        self.bucketing = bucketing
+        self.lengths = np.array([len(token_ids) for token_ids, _ in encoded], "int64")
+
+    def __len__(self):
+        return -(-len(self.encoded) // self.batch_size)
+
+    def epoch(self, epoch):
+        """List of index arrays, the batches of that epoch in their order."""
+        random = np.random.RandomState([self.seed % 2**32, epoch])
+        order = random.permutation(len(self.encoded))
+        if not self.bucketing:
+            return self._cut(order)
+        pool = POOL * self.batch_size
+        batches = []
+        for i in range(0, len(order), pool):
+            part = order[i : i + pool]
+            batches.extend(self._cut(part[np.argsort(self.lengths[part], kind="stable")]))
+        return [batches[i] for i in random.permutation(len(batches))]
+
+    def in_length_order(self):
+        """List of index arrays for prediction, the longest texts first: what does not fit into memory fails at once."""
+        return self._cut(np.argsort(-self.lengths, kind="stable"))
+
+    def inputs(self, indices):
+        """[token ids, segment ids] of the rows `indices`, padded to this batch."""
+        length = self.maxlen
+        if self.bucketing:
+            length = min(-(-int(self.lengths[indices].max()) // ROUNDING) * ROUNDING, self.maxlen)
+        return list(pad([self.encoded[i] for i in indices], length))
+
+    def _cut(self, order):
+        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]

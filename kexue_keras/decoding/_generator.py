@@ -1,0 +1,311 @@
+"""`Generator`: batched generation with a bert4keras language model, in one graph that remembers keys and values."""
+
+from collections import namedtuple
+
+import numpy as np
+import tensorflow as tf
+
+from kexue_keras.backend import ModelSession, get_session, keras, tf1
+from kexue_keras.decoding import _sampling as sampling
+from kexue_keras.decoding import _search as search
+from kexue_keras.decoding._inputs import batches_of, padded_inputs
+from kexue_keras.decoding._steps import Source, Steps
+from kexue_keras.decoding._structure import Structure
+
+
+class Generated(namedtuple("Generated", "ids scores lengths")):
+    """What was generated for B inputs, n sequences each, the best first where there is an order.
+
+    Attributes:
+        ids: int32 `[B, n, T]`, without the start token, with the end token if there was one, then padding.
+        scores: float32 `[B, n]`, sum of the tokens' log-probabilities (divided by length**length_penalty, if given).
+        lengths: int32 `[B, n]`, tokens of each, the end token included.
+    """
+
+    def lists(self, end_id=None):
+        """List of B lists of n lists of ids without padding, and without the last one if that is `end_id`."""
+        rows = [[list(map(int, x[:n])) for x, n in zip(*pair)] for pair in zip(self.ids, self.lengths)]
+        return [[ids[:-1] if end_id is not None and ids[-1:] == [end_id] else ids for ids in row] for row in rows]
+
+
+class Generator(object):
+    """Generates with a UniLM, a causal language model or a T5, for many inputs at once.
+
+    The source is read once; then each step computes one token of every sequence from the remembered keys and values.
+    All steps are one `tf.while_loop`. The weights are the model's own: what is trained further generates otherwise
+    at once. Any thread may generate.
+
+    Args:
+        model: Keras model or bert4keras transformer: BERT, RoFormer and kin with application='unilm' or 'lm', GPT, T5
+            (the whole, or its decoder by itself, which then gets the encoder's output). A model made from it for
+            training (`keras.models.Model(model.inputs, CrossEntropy(2)(...))`) will do.
+        end_id: the token that ends a sequence, or None.
+        start_id: the token that generated text begins with (T5: 0). None: generating goes on after the source's last
+            token.
+        segment: segment id of generated tokens; None is 1 for UniLM and 0 for a causal model.
+        pad_id: what stands after the end.
+        positionwise: tuple of layer classes of your own that treat every position by itself.
+
+    Raises:
+        ValueError: the model is none of these, or has parts that cannot be computed one position at a time.
+
+    >>> from bert4keras.models import build_transformer_model
+    >>> model = build_transformer_model(None, application='unilm', vocab_size=50, hidden_size=16, num_hidden_layers=1,
+    ...     num_attention_heads=2, intermediate_size=32, hidden_act='gelu', max_position=64)
+    >>> generator = Generator(model, end_id=3)
+    >>> generator.greedy([[[2, 7, 8, 3], [2, 9, 3]]], max_length=5).ids.shape
+    (2, 1, 5)
+    >>> best_two = generator.beam_search([[[2, 7, 8, 3], [2, 9, 3]]], max_length=5, beams=4, n=2)
+    >>> best_two.ids.shape, bool(np.all(best_two.scores[:, 0] >= best_two.scores[:, 1]))
+    ((2, 2, 5), True)
+    """
+
+    def __init__(self, model, *, end_id, start_id=None, segment=None, pad_id=0, positionwise=()):
+        if not isinstance(model, keras.models.Model):
+            model = getattr(model, "model", model)
+        if not isinstance(model, keras.models.Model):
+            raise TypeError("a Keras model or a bert4keras transformer is needed, not %r" % (model,))
+        self.structure = Structure(model, positionwise)
+        self.end_id, self.start_id, self.pad_id = end_id, start_id, pad_id
+        self.segment = int(self.structure.rule == "unilm") if segment is None else segment
+        if self.structure.context is not None and start_id is None:
+            raise ValueError("an encoder-decoder model needs a start token; T5's is start_id=0")
+        if self.structure.rule == "unilm" and self.segment < 1:
+            raise ValueError(
+                "segment=%r; in a UniLM tokens of segment 0 are seen by those before them, so generated tokens need 1 "
+                "or more" % (self.segment,)
+            )
+        self.session, self._graphs = ModelSession(self.structure.logits), {}
+
+    def greedy(self, inputs, *, max_length, min_length=0, batch_size=None):
+        """The likeliest token at each step.
+
+        Args:
+            inputs: list, one entry for each of the model's inputs before generating: `[token ids]` or `[token ids,
+                segment ids]` (0 if not given) for UniLM and causal models, `[token ids]` for T5; each a list of B
+                lists, or an array `[B, n]` padded with 0. T5 also takes `[encoder outputs]`, B arrays `[n, d]`.
+            max_length: new tokens at most, the end token included.
+            min_length: the end token is forbidden before so many others.
+            batch_size: inputs computed together, of similar lengths; None: all at once.
+
+        Returns:
+            `Generated` with n = 1.
+
+        Raises:
+            ValueError: an input has another form, or source and new tokens are more than the model has positions.
+        """
+        return self.run("greedy", inputs, max_length, batch_size, minimum=min_length)
+
+    def sample(
+        self, inputs, *, max_length, n=1, top_k=None, top_p=None, temperature=1.0, seed=0, min_length=0, batch_size=None
+    ):
+        """Random sequences, each token drawn from softmax(logits / temperature) after `sampling.cut`.
+
+        The same seed, inputs and batch size give the same sequences.
+
+        Args:
+            inputs, max_length, min_length, batch_size: as in `greedy`.
+            n: sequences for each input.
+            top_k: only the k likeliest tokens; None: all.
+            top_p: only the likeliest tokens up to this probability; None: all.
+            temperature: positive float.
+            seed: int.
+
+        Returns:
+            `Generated`; scores are those of the model, without temperature and cut.
+        """
+        _check_positive(n=n, top_k=top_k, temperature=temperature)
+        if top_p is not None and not 0 < top_p <= 1:
+            raise ValueError("top_p=%r; a probability in (0, 1] is needed" % (top_p,))
+        kind = "sample" + ("-k" if top_k is not None else "") + ("-p" if top_p is not None else "")
+        options = dict(width=n, temperature=temperature, top_k=top_k or 1, top_p=top_p or 1.0, seed=seed % 2**31)
+        return self.run(kind, inputs, max_length, batch_size, minimum=min_length, **options)
+
+    def beam_search(
+        self,
+        inputs,
+        *,
+        max_length,
+        beams=4,
+        n=1,
+        length_penalty=0.0,
+        finished="keep",
+        temperature=1.0,
+        min_length=0,
+        batch_size=None,
+    ):
+        """The sequences that a beam search finds likeliest.
+
+        Args:
+            inputs, max_length, min_length, batch_size: as in `greedy`.
+            beams: width of the beam.
+            n: best sequences for each input, at most `beams`.
+            length_penalty: finished sequences compare by score / length**length_penalty.
+            finished: 'keep': finished sequences wait until nothing that runs can beat the worst of `beams` of them
+                (what Hugging Face does). 'drop': a finished sequence is the result if it leads at that moment, and is
+                given up if not (what bert4keras does); n must be 1.
+            temperature: the logits are divided by it.
+
+        Returns:
+            `Generated`.
+        """
+        _check_positive(beams=beams, n=n, temperature=temperature)
+        if finished not in ("keep", "drop"):
+            raise ValueError("finished=%r; it is 'keep' or 'drop'" % (finished,))
+        if n > (beams if finished == "keep" else 1):
+            raise ValueError(
+                "n=%d; a beam search with beams=%d and finished=%r has %d result(s)"
+                % (n, beams, finished, beams if finished == "keep" else 1)
+            )
+        if finished == "drop" and length_penalty:
+            raise ValueError("length_penalty=%r does nothing with finished='drop'" % (length_penalty,))
+        options = dict(width=beams, temperature=temperature, length_penalty=length_penalty, minimum=min_length)
+        return self.run("beam-" + finished, inputs, max_length, batch_size, results=n, **options)
+
+    def log_probabilities(self, inputs, targets, *, batch_size=None):
+        """log softmax of the next token after each prefix of given targets, computed as in generating.
+
+        Args:
+            inputs: as in `greedy`.
+            targets: int `[B, T]`.
+
+        Returns:
+            float32 `[B, T, V]`; `[:, t]` is after the first t targets.
+        """
+        targets = np.asarray(targets, "int32")
+        if targets.ndim != 2:
+            raise ValueError("targets of shape %s; [inputs, tokens] is needed" % (targets.shape,))
+        inputs, lengths = padded_inputs(self.structure, inputs)
+        if len(targets) != len(lengths):
+            raise ValueError("%d targets for %d inputs" % (len(targets), len(lengths)))
+        parts, order = [], batches_of(lengths, batch_size)
+        for rows in order:
+            parts.append(
+                self._batch("follow", inputs, lengths, rows, dict(time=targets.shape[1], targets=targets[rows]))
+            )
+        result = np.concatenate(parts)
+        return result[np.argsort(np.concatenate(order))]
+
+    def run(self, kind, inputs, max_length, batch_size, results=None, ends=1, counts_from=0, **options):
+        """All that the other methods do, and with bert4keras' way of counting end tokens.
+
+        Args:
+            kind: 'greedy', 'sample', 'sample-k', 'sample-p', 'sample-k-p', 'beam-keep' or 'beam-drop'.
+            inputs, max_length, batch_size: as in `greedy`.
+            results: sequences for each input; None: all there are.
+            ends, counts_from: see `search.Stopping`.
+            **options: values of `_SETTINGS`.
+
+        Returns:
+            `Generated`.
+        """
+        _check_positive(max_length=max_length, batch_size=batch_size)
+        inputs, lengths = padded_inputs(self.structure, inputs)
+        options.update(time=max_length, ends=ends, counts_from=counts_from)
+        parts, order = [], batches_of(lengths, batch_size)
+        for number, rows in enumerate(order):
+            if "seed" in options:
+                options["stream"] = number
+            parts.append(self._batch(kind, inputs, lengths, rows, options))
+        back = np.argsort(np.concatenate(order))
+        ids, scores, lengths = (np.concatenate(part)[back][:, :results] for part in zip(*parts))
+        return Generated(ids[:, :, : lengths.max()], scores, lengths)
+
+    def _batch(self, kind, inputs, lengths, rows, options):
+        """The fetches of one batch."""
+        longest = int(lengths[rows].max())
+        s = self.structure
+        room = s.max_positions()
+        needed = options["time"] + (longest + (self.start_id is not None) - 1 if s.context is None else 0)
+        if room is not None and needed > room:
+            raise ValueError(
+                "%d source tokens and %d new ones need more than the %d positions the model has; shorten the source or "
+                "max_length" % (longest, options["time"], room)
+            )
+        feeds = []
+        for x, is_sequence in zip(inputs.arrays, inputs.sequences):
+            feeds.append(x[rows, :longest] if is_sequence else x[rows])
+        key = (kind, inputs.from_context)
+        source, settings, fetches = self._graph(key)
+        feed = dict(zip(source.feeds, feeds))
+        feed[source.lengths] = lengths[rows]
+        values = dict(options, start=-1 if self.start_id is None else self.start_id, segment=self.segment)
+        values["end"] = -1 if self.end_id is None else self.end_id
+        feed.update({settings[name]: value for name, value in values.items() if name in settings})
+        with self.session.entered() as session:
+            found = session.run(fetches, feed)
+        return found[0] if kind == "follow" else found
+
+    def _graph(self, key):
+        """What `_build` made for this kind of decoding, made now if it is the first time."""
+        if key not in self._graphs:
+            with self.session.building():
+                if key not in self._graphs:
+                    # Keras initializes what has no value yet.
+                    get_session()
+                    self._graphs[key] = self._build(*key)
+        return self._graphs[key]
+
+    def _build(self, kind, from_context):
+        """(Source, dict name -> placeholder, list of fetches) for one kind of decoding."""
+        with self.structure.logits.graph.as_default():
+            source = Source(self.structure, from_context)
+            settings, value = {}, {}
+            for name, dtype, default in _SETTINGS:
+                settings[name] = value[name] = tf1.placeholder_with_default(np.array(default, dtype), [], name=name)
+            steps = Steps(
+                self.structure,
+                source,
+                beams=value["width"],
+                time=value["time"],
+                start=value["start"],
+                segment=value["segment"],
+            )
+            stopping = search.Stopping(value["end"], value["minimum"], value["counts_from"], value["ends"])
+            if kind == "follow":
+                settings["targets"] = tf1.placeholder("int32", [None, None])
+                return source, settings, [search.follow(steps, settings["targets"])]
+            if kind.startswith("beam"):
+                options = dict(temperature=value["temperature"], length_penalty=value["length_penalty"])
+                fetches = search.decode_beams(steps, stopping, self.pad_id, keep=kind == "beam-keep", **options)
+            else:
+                fetches = search.decode_rows(steps, stopping, _chooser(kind, value), self.pad_id)
+            return source, settings, list(fetches)
+
+
+_SETTINGS = [
+    ("width", "int32", 1),
+    ("time", "int32", 1),
+    ("start", "int32", -1),
+    ("segment", "int32", 0),
+    ("end", "int32", -1),
+    ("minimum", "int32", 0),
+    ("counts_from", "int32", 0),
+    ("ends", "int32", 1),
+    ("temperature", "float32", 1.0),
+    ("length_penalty", "float32", 0.0),
+    ("top_k", "int32", 1),
+    ("top_p", "float32", 1.0),
+    ("seed", "int32", 0),
+    ("stream", "int32", 0),
+]
+
+
+def _chooser(kind, value):
+    """function(logits, t) -> tokens."""
+    if kind == "greedy":
+        return lambda logits, t: tf.argmax(logits, axis=-1, output_type="int32")
+    top_k = value["top_k"] if "-k" in kind else None
+    top_p = value["top_p"] if "-p" in kind else None
+
+    def choose(logits, t):
+        cut = sampling.cut(logits / value["temperature"], top_k=top_k, top_p=top_p)
+        return sampling.draw(*cut, seed=tf.stack([value["seed"], value["stream"] * 100003 + t]))
+
+    return choose
+
+
+def _check_positive(**values):
+    for name, value in values.items():
+        if value is not None and not value > 0:
+            raise ValueError("%s=%r; a positive number is needed" % (name, value))

@@ -1,0 +1,134 @@
+"""A fine-tuned model that labels texts, read from the folder of a run."""
+
+import os
+
+import numpy as np
+
+from kexue_keras import models
+from kexue_keras.backend import ModelSession
+from kexue_keras.data import BucketedBatches, checked_texts, encode
+from kexue_keras.errors import UserError, WeightsError
+from kexue_keras.finetune._heads import HEADS, build_classifier, load_head
+from kexue_keras.finetune._options import make_options
+from kexue_keras.finetune._run_folder import RunFolder
+from kexue_keras.finetune._saved_tokenizer import load_tokenizer
+from kexue_keras.models._lengths import checked_length, positions_of
+from kexue_keras.schemas.messages import is_wrong
+from kexue_keras.schemas.words import one_of, whole
+
+HEAD = "head.npz"
+
+
+class Classifier(object):
+    """A fine-tuned model that predicts, in any thread; `Classifier.load(run)` reads one from the folder of a run.
+
+    Args:
+        model: Keras model, token ids and segment ids to logits.
+        tokenizer: bert4keras tokenizer.
+        labels: list of label names.
+        head: head of the task.
+        options: namespace with length and batch_size.
+        pairs: bool, whether it wants pairs of texts; None does not check.
+    """
+
+    def __init__(self, model, tokenizer, labels, head, options, pairs):
+        self.model, self.tokenizer, self.labels, self.head = model, tokenizer, labels, head
+        try:
+            self.length = checked_length(options.length, positions_of(model), least=3)
+        except ValueError as error:
+            raise UserError("--" + str(error))
+        self.batch_size, self.pairs = options.batch_size, pairs
+        self.truncated = 0
+        self.session = ModelSession(model)
+
+    @classmethod
+    def load(cls, run):
+        """Read a classifier from the folder of a finished run.
+
+        Args:
+            run: the folder, `out` of `finetune`.
+
+        Returns:
+            `Classifier`.
+
+        Raises:
+            UserError: no such run, one that is not finished, whose files were changed, or whose weights are NaN.
+        """
+        folder = RunFolder(run)
+        if folder.is_run and not os.path.exists(folder.file(HEAD)):
+            raise UserError(
+                "the run is not finished (no %s); resume it with finetune --resume" % HEAD, path=folder.path
+            )
+        config = folder.config()
+        if config["options"].get("task") == "similarity":
+            raise UserError("a run of --task similarity has no labels; read it with SentenceEncoder.load", path=run)
+        options, path = make_options(**config["options"]), folder.file("config.json")
+        if config["head"] not in HEADS:
+            raise UserError(is_wrong("head", config["head"], one_of(*HEADS)), path=path)
+        # Built by our own code: the file of a Keras model may hold code of whoever wrote it (a Lambda), which runs when
+        # it is loaded, and is read by the Keras that made it only.
+        try:
+            encoder = models.load(folder.file("encoder"))
+        except WeightsError as error:
+            raise UserError(error)
+        model = build_classifier(
+            encoder.model, len(config["labels"]), pooling=options.pooling, dropout=0.0, seed=options.seed
+        )
+        load_head(folder.file(HEAD), model)
+        shortest, longest = 3 + config["pairs"], encoder.max_positions or options.length
+        if not shortest <= options.length <= longest:
+            raise UserError(is_wrong("options.length", options.length, whole(shortest, longest)), path=path)
+        return cls(
+            model, load_tokenizer(folder.path), config["labels"], HEADS[config["head"]], options, config["pairs"]
+        )
+
+    def encode(self, texts):
+        """Token ids and segment ids; `self.truncated` then says how many texts were cut."""
+        encoded, self.truncated = encode(self.tokenizer, texts, self.length)
+        return encoded
+
+    def logits(self, encoded):
+        """Logits float32 `[N, C]` of encoded texts, in their order."""
+        batches = BucketedBatches(encoded, batch_size=self.batch_size, maxlen=self.length)
+        out = np.zeros((len(encoded), len(self.labels)), "float32")
+        for indices in batches.in_length_order():
+            out[indices] = self.session.predict_on_batch(self.model, batches.inputs(indices))
+        return out
+
+    def probabilities(self, texts):
+        """Probability of each label.
+
+        Args:
+            texts: list of str, or of (str, str) for a model of pairs.
+
+        Returns:
+            float64 `[N, C]`, columns in the order of `self.labels`.
+
+        Raises:
+            UserError: a single str, or something in the list that the model does not take.
+        """
+        try:
+            texts = checked_texts(texts)
+        except ValueError as error:
+            raise UserError(error)
+        for i, text in enumerate(texts):
+            if self.pairs is not None and isinstance(text, tuple) != self.pairs:
+                wanted = "pairs (str, str)" if self.pairs else "single texts (str)"
+                raise UserError("text %d is %r; this model takes %s" % (i + 1, text, wanted))
+        if not texts:
+            return np.zeros((0, len(self.labels)))
+        return self.head.probabilities(self.logits(self.encode(texts)))
+
+    def predict(self, texts):
+        """The label of each text with its probability.
+
+        Args:
+            texts: list of str, or of (str, str) for a model of pairs.
+
+        Returns:
+            list of (label, probability); where texts have several labels, of (list of labels, list of probabilities).
+
+        Raises:
+            UserError: see `probabilities`.
+        """
+        return self.head.describe(self.probabilities(texts), self.labels)

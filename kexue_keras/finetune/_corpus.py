@@ -1,0 +1,77 @@
+"""Training, validation and test part of a recipe, read and checked against each other."""
+
+from kexue_keras.data import choose_columns, read_examples, read_table, stratified_split
+from kexue_keras.data._columns import resolve
+from kexue_keras.data._examples import check_labels, check_no_header_taken_for_data, label_names
+
+
+def read_parts(recipe):
+    """Set `recipe.train`, `.valid`, `.test` and `.labels`.
+
+    Args:
+        recipe: `Recipe`.
+
+    Returns:
+        dict of facts for config.json: columns, header, pairs, texts of each part.
+
+    Raises:
+        UserError: with file and line.
+    """
+    options, say = recipe.options, recipe.say
+    given = [options.text_column, options.text_b_column, options.label_column]
+
+    def table_of(path, header):
+        return read_table(path, kind=options.format, header=header, max_line=options.max_line, known=set(given))
+
+    table = table_of(options.data, options.header)
+    columns = choose_columns(table, text=given[0], text_b=given[1], label=given[2])
+    train = read_examples(table, columns, separator=options.label_separator)
+    check_no_header_taken_for_data(table, train)
+    recipe.labels = label_names(train)
+    has_header = table.names is not None and table.kind != "jsonl"
+    say("columns: %s%s" % (columns.describe(), "" if table.names else " (no header)"))
+    parts = {"train": train, "valid": None, "test": None}
+    for part in ("valid", "test"):
+        path = getattr(options, part)
+        if path:
+            other = table_of(path, options.header)
+            _check_columns(other, columns)
+            parts[part] = read_examples(other, columns, separator=options.label_separator)
+            check_labels(parts[part], recipe.labels, options.data)
+    if parts["valid"] is None:
+        parts["train"], parts["valid"] = stratified_split(train, options.valid_share, options.seed)
+        say(
+            "no --valid: %d of %d texts split off for validation, equal shares of the labels, seed %d"
+            % (len(parts["valid"]), len(train), options.seed)
+        )
+    warn_of_overlap(parts, say)
+    recipe.train, recipe.valid, recipe.test = parts["train"], parts["valid"], parts["test"]
+    sizes = {name: len(part) for name, part in parts.items() if part is not None}
+    shown = ", ".join("%s %d" % item for item in sizes.items())
+    names = ", ".join(recipe.labels[:8]) + (", ..." if len(recipe.labels) > 8 else "")
+    say("texts: %s; %d labels: %s" % (shown, len(recipe.labels), names))
+    if not train.is_multilabel and sum("|" in label for label in recipe.labels) > len(recipe.labels) // 4:
+        say("note: many labels contain '|'; if texts have several labels, give --label-separator '|'")
+    return {
+        "columns": columns.get_config(),
+        "header": has_header,
+        "pairs": train.is_pairs,
+        "texts": sizes,
+    }
+
+
+def _check_columns(table, columns):
+    for column in (columns.text, columns.text_b, columns.label):
+        if column is not None:
+            resolve(table, column if isinstance(column, str) else column + 1)
+
+
+def warn_of_overlap(parts, say):
+    """Tell how much of validation and test also stands in the training data; `parts`: dict part -> `Examples`."""
+    known = set(parts["train"].texts)
+    what = "pairs" if parts["train"].is_pairs else "texts"
+    for part in ("valid", "test"):
+        if parts[part] is not None:
+            same = sum(text in known for text in parts[part].texts)
+            if same:
+                say("note: %d of %d %s %s also stand in the training data" % (same, len(parts[part]), part, what))

@@ -1,0 +1,184 @@
+"""What comes after the encoder: pooling, the classifier, and for each kind of task its loss, targets and decision."""
+
+import numpy as np
+
+from kexue_keras.backend import K, keras
+from kexue_keras.errors import UserError
+from kexue_keras.finetune._saved_files import load_arrays, save_arrays
+from kexue_keras.layers import SequencePooling
+from kexue_keras.losses import MultilabelCrossentropy, multilabel_probabilities
+
+HEADS = {}
+
+
+def build_classifier(encoder, classes, *, pooling, dropout, seed):
+    """Keras model: the encoder, pooling, dropout, and a dense layer that gives logits.
+
+    Args:
+        encoder: Keras model with output `[B, n, d]`.
+        classes: number of logits.
+        pooling: see `SequencePooling`.
+        dropout: rate before the dense layer.
+        seed: int; the dense layer's start depends on it alone, not on what else stands in the graph.
+    """
+    x = SequencePooling(pooling, name="pooling")(encoder.output)
+    x = keras.layers.Dropout(dropout, name="head_dropout")(x)
+    width = K.int_shape(x)[-1]
+    dense = keras.layers.Dense(classes, name="logits", dtype="float32")
+    model = keras.models.Model(encoder.inputs, dense(x))
+    random = np.random.RandomState(seed % 2**32)
+    kernel = np.clip(random.standard_normal((width, classes)), -2, 2) * 0.02
+    dense.set_weights([kernel, np.zeros(classes)])
+    return model
+
+
+def save_head(path, model):
+    """Write the dense layer of a model of `build_classifier`."""
+    kernel, bias = model.get_layer("logits").get_weights()
+    save_arrays(path, {"kernel": kernel, "bias": bias})
+
+
+def load_head(path, model):
+    """Set the dense layer of a model of `build_classifier` to what `save_head` wrote.
+
+    Raises:
+        UserError: it is of another model, or damaged, or not finite.
+    """
+    try:
+        arrays, _ = load_arrays(path)
+    except UserError:
+        raise UserError("cannot be read as the head of a run; put back the file that the run wrote", path=path)
+    dense = model.get_layer("logits")
+    for name, wanted in zip(("kernel", "bias"), dense.get_weights()):
+        if name not in arrays or arrays[name].shape != wanted.shape or arrays[name].dtype != wanted.dtype:
+            found = "%s %s" % (arrays[name].dtype, list(arrays[name].shape)) if name in arrays else "none"
+            raise UserError(
+                "the %s of the head is %s; with the encoder and the labels of this run it is %s %s. Put back the file "
+                "that the run wrote" % (name, found, wanted.dtype, list(wanted.shape)),
+                path=path,
+            )
+        if not np.isfinite(arrays[name]).all():
+            raise UserError(
+                "its weights are NaN or infinite (%s), so it can answer nothing; train again with a lower "
+                "--learning-rate" % name,
+                path=path,
+            )
+    dense.set_weights([arrays["kernel"], arrays["bias"]])
+
+
+def head(cls):
+    """Decorator: put one instance of a head into `HEADS` under its name."""
+    HEADS[cls.name] = cls()
+    return cls
+
+
+@head
+class SingleLabel(object):
+    """One label a text: softmax and cross-entropy."""
+
+    name = "single"
+    main_metric = "accuracy"
+
+    def targets(self, labels, names):
+        """int32 `[N]`."""
+        index = {name: i for i, name in enumerate(names)}
+        return np.array([index[label] for label in labels], "int32")
+
+    def loss(self):
+        """Keras loss on logits."""
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def metrics(self):
+        """Keras metrics on logits, shown while training."""
+        return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+
+    def probabilities(self, logits):
+        """float64 `[N, C]`."""
+        shifted = np.asarray(logits, "float64")
+        shifted = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
+        return shifted / shifted.sum(axis=-1, keepdims=True)
+
+    def cross_entropy(self, logits, targets):
+        """Mean cross-entropy, in numpy."""
+        logits = np.asarray(logits, "float64")
+        top = logits.max(axis=-1)
+        logsumexp = np.log(np.exp(logits - top[:, None]).sum(axis=-1)) + top
+        return float(np.mean(logsumexp - logits[np.arange(len(targets)), targets]))
+
+    def decide(self, probabilities):
+        """int `[N]`, the classes predicted."""
+        return probabilities.argmax(axis=-1)
+
+    def describe(self, probabilities, names):
+        """List of (label, probability) for the user."""
+        best = self.decide(probabilities)
+        return [(names[i], float(p[i])) for i, p in zip(best, probabilities)]
+
+
+@head
+class Sigmoid(object):
+    """Several labels a text: a sigmoid and binary cross-entropy each."""
+
+    name = "sigmoid"
+    main_metric = "micro_f1"
+    threshold = 0.5
+
+    def targets(self, labels, names):
+        """float32 `[N, C]` of 0 and 1."""
+        index = {name: i for i, name in enumerate(names)}
+        out = np.zeros((len(labels), len(names)), "float32")
+        for row, several in zip(out, labels):
+            row[[index[label] for label in several]] = 1
+        return out
+
+    def loss(self):
+        """Keras loss on logits."""
+        return keras.losses.BinaryCrossentropy(from_logits=True)
+
+    def metrics(self):
+        """Keras metrics on logits, shown while training."""
+        return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)]
+
+    def probabilities(self, logits):
+        """float64 `[N, C]`."""
+        return 1 / (1 + np.exp(-np.clip(np.asarray(logits, "float64"), -500, 500)))
+
+    def cross_entropy(self, logits, targets):
+        """Mean binary cross-entropy, in numpy."""
+        logits = np.asarray(logits, "float64")
+        return float(np.mean(np.logaddexp(0, logits) - logits * targets))
+
+    def decide(self, probabilities):
+        """int `[N, C]` of 0 and 1, the labels predicted."""
+        return (probabilities > self.threshold).astype("int64")
+
+    def describe(self, probabilities, names):
+        """List of (labels, probabilities) for the user; both are lists, the likeliest first."""
+        out = []
+        for row in probabilities:
+            chosen = [i for i in np.argsort(-row, kind="stable") if row[i] > self.threshold]
+            out.append(([names[i] for i in chosen], [float(row[i]) for i in chosen]))
+        return out
+
+
+@head
+class MultiLabel(Sigmoid):
+    """Several labels a text: one multi-label cross-entropy, which compares every wrong label with every right one."""
+
+    name = "multi"
+
+    def loss(self):
+        """Keras loss on logits."""
+        return MultilabelCrossentropy()
+
+    def probabilities(self, logits):
+        """float64 `[N, C]`, sigma(2 s)."""
+        return multilabel_probabilities(np.asarray(logits, "float64"))
+
+    def cross_entropy(self, logits, targets):
+        """Mean multi-label cross-entropy, in numpy."""
+        logits = np.asarray(logits, "float64")
+        wrong = np.where(targets > 0, -np.inf, logits)
+        right = np.where(targets > 0, -logits, -np.inf)
+        both = (np.logaddexp(0, np.logaddexp.reduce(part, axis=-1)) for part in (wrong, right))
+        return float(np.mean(sum(both)))

@@ -1,0 +1,239 @@
+"""The options of fine-tuning: one place for the command, for `finetune(...)` and for config.json.
+
+Defaults, types, ranges and choices stand in the argparse declarations alone; `finetune`, `--config` and whoever reads a
+run take them from there.
+"""
+
+import argparse
+import math
+
+from kexue_keras.data._tables import KINDS, MAX_LINE
+from kexue_keras.errors import UserError
+from kexue_keras.files.paths import as_text
+from kexue_keras.finetune._recipe import TECHNIQUES
+from kexue_keras.schemas import words
+from kexue_keras.schemas.messages import expected, is_wrong, shown
+from kexue_keras.schemas.reading import is_finite, matches, mismatches, plain, with_ints
+from kexue_keras.similarity._pooling import POOLINGS
+
+# What says how a run is run and not what comes out of it; --resume lets these differ.
+PASSING = ("quiet", "resume", "overwrite", "save_every", "out", "config")
+FILES = ("data", "valid", "test")
+
+
+# Beyond these nothing can be computed, and what counts in 32 or 64 bits overflows.
+MOST = 2**31 - 1
+MOST_TOKENS = 2**16
+MOST_SAMPLES = 10**5
+
+
+class Ranged(object):
+    """argparse type with its range as JSON Schema, which also holds for `finetune(...)` and for config.json.
+
+    Args:
+        convert: function of str.
+        schema: in the words of `schemas.words`.
+
+    >>> positive('3'), positive.schema['minimum']
+    (3, 1)
+    """
+
+    def __init__(self, convert, schema):
+        self.convert, self.schema = convert, schema
+        # argparse names it where a text cannot be converted.
+        self.__name__ = convert.__name__
+
+    def __call__(self, text):
+        value = self.convert(text)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise argparse.ArgumentTypeError("%s is not a finite number" % text)
+        if not matches(value, self.schema):
+            raise argparse.ArgumentTypeError("%s is not %s" % (text, expected(self.schema)))
+        return value
+
+
+positive = Ranged(int, words.whole(1, MOST))
+not_negative = Ranged(int, words.whole(0, MOST))
+tokens = Ranged(int, words.whole(1, MOST_TOKENS))
+samples = Ranged(int, words.whole(1, MOST_SAMPLES))
+seed = Ranged(int, words.whole(-(2**63), 2**63 - 1))
+number = Ranged(float, words.number())
+positive_float = Ranged(float, words.number(above=0))
+fraction = Ranged(float, words.SHARE)
+# What stands between two labels, such as |.
+separator = Ranged(str, words.NAME)
+# By its name, or by its number from 1.
+column = Ranged(str, {"type": ["string", "integer"], "minimum": 1})
+
+
+def add_table_arguments(parser, for_labels=True):
+    """How files are read; shared by finetune and predict."""
+    group = parser.add_argument_group("files (TSV, CSV, JSON lines, each also .gz)")
+    group.add_argument("--format", choices=KINDS, help="default: by the suffix, else by the first line")
+    group.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="is line 1 a header?")
+    group.add_argument("--text-column", type=column, metavar="C", help="name, or number from 1")
+    group.add_argument("--text-b-column", type=column, metavar="C", help="second text of a pair")
+    if for_labels:
+        group.add_argument("--label-column", type=column, metavar="C", help="name, or number from 1")
+        group.add_argument(
+            "--label-separator",
+            type=separator,
+            metavar="SEP",
+            help="texts have several labels, with SEP between them, e.g. '|'",
+        )
+    group.add_argument(
+        "--max-line", type=positive, metavar="N", default=MAX_LINE, help="longest line in characters (%(default)s)"
+    )
+
+
+def add_finetune_arguments(parser):
+    """All options of fine-tuning, those of the techniques too."""
+    main = parser.add_argument_group("main")
+    main.add_argument(
+        "--task",
+        choices=("classification", "similarity"),
+        default="classification",
+        help="labels for texts or pairs, or vectors whose cosine follows a score of pairs (%(default)s)",
+    )
+    main.add_argument("--model", metavar="M", help="me5-zh-char, me5-zh-sp, or a folder with a checkpoint")
+    main.add_argument("--data", metavar="TRAIN", help="training file")
+    main.add_argument("--valid", metavar="V", help="validation file (default: a part of TRAIN is split off)")
+    main.add_argument("--test", metavar="T", help="test file")
+    main.add_argument("--out", metavar="RUN", help="folder for the results")
+    main.add_argument("--config", metavar="FILE", help="config.json of another run: repeats it")
+    main.add_argument("--resume", action="store_true", help="go on from the last saved point of RUN")
+    main.add_argument("--overwrite", action="store_true", help="replace an earlier run in RUN")
+    main.add_argument("--quiet", action="store_true", help="no progress bar, no notes")
+    add_table_arguments(parser)
+    training = parser.add_argument_group("training")
+    training.add_argument("--epochs", type=positive, default=3, metavar="N", help="(%(default)s)")
+    training.add_argument("--batch-size", type=positive, default=32, metavar="N", help="(%(default)s)")
+    training.add_argument("--length", type=tokens, default=128, metavar="N", help="tokens a text (%(default)s)")
+    training.add_argument(
+        "--learning-rate", type=positive_float, default=1e-4, metavar="LR", help="(%(default)s); base models: 2e-5"
+    )
+    training.add_argument("--weight-decay", type=fraction, default=0.0, metavar="W", help="decoupled (%(default)s)")
+    training.add_argument(
+        "--dropout", type=fraction, metavar="P", help="in encoder, attention and head (the model's own; head 0.1)"
+    )
+    training.add_argument(
+        "--multilabel-loss",
+        choices=("zlpr", "sigmoid"),
+        default="zlpr",
+        help="with several labels a text: one multi-label cross-entropy, or a sigmoid each (%(default)s)",
+    )
+    training.add_argument("--pooling", choices=list(POOLINGS), default="mean", help="(%(default)s)")
+    training.add_argument(
+        "--valid-share", type=fraction, default=0.1, metavar="F", help="part split off without --valid (%(default)s)"
+    )
+    training.add_argument("--seed", type=seed, default=1, metavar="S", help="(%(default)s)")
+    training.add_argument(
+        "--save-every",
+        type=positive,
+        metavar="STEPS",
+        help="save a point for --resume every so many steps, besides each epoch's end",
+    )
+    training.add_argument(
+        "--no-bucketing",
+        dest="bucketing",
+        action="store_false",
+        help="pad all batches to --length (for comparison; slower)",
+    )
+    similarity = parser.add_argument_group("--task similarity (two texts and a number a line)")
+    similarity.add_argument(
+        "--similarity-loss",
+        choices=("cosent", "sbert"),
+        default="cosent",
+        help="cosent: cosines in the order of the scores; sbert: a classifier on [u, v, |u-v|] (%(default)s)",
+    )
+    similarity.add_argument(
+        "--cosent-scale",
+        type=positive_float,
+        default=20.0,
+        metavar="S",
+        help="what cosines are multiplied by (%(default)s)",
+    )
+    similarity.add_argument(
+        "--score-range", type=number, nargs=2, metavar=("LOW", "HIGH"), help="refuse scores outside, e.g. 0 5"
+    )
+    similarity.add_argument(
+        "--positive-above",
+        type=number,
+        metavar="X",
+        help="sbert: two classes, scores above X and others, e.g. 2.5 for STS-B (default: each score is a class)",
+    )
+    techniques = parser.add_argument_group("techniques")
+    for technique in TECHNIQUES:
+        technique.add_arguments(techniques)
+
+
+def _parser():
+    parser = argparse.ArgumentParser(add_help=False)
+    add_finetune_arguments(parser)
+    return parser
+
+
+def defaults():
+    """Dict of all options with their default values."""
+    return vars(_parser().parse_args([]))
+
+
+def options_schema():
+    """JSON Schema of the options: types, ranges and choices of the argparse declarations; none has to be there."""
+    return words.keys({action.dest: _schema(action) for action in _parser()._actions}, others=False)
+
+
+def _schema(action):
+    """Schema of one option. What is checked in a technique's `check` alone is any number here."""
+    plain = {int: words.whole(), float: words.number(), None: words.TEXT}
+    if action.nargs == 0:
+        return words.FLAG
+    if action.choices is not None:
+        schema = words.one_of(*action.choices)
+    else:
+        schema = getattr(action.type, "schema", None) or plain.get(action.type, {})
+    if isinstance(action.nargs, int):
+        schema = words.list_of(schema, action.nargs, action.nargs)
+    if action.nargs == "?" and schema:
+        # The option without a word, as finetune(xla=True) says it.
+        schema = words.either(schema, words.FLAG)
+    return words.nullable(schema) if action.default is None else schema
+
+
+def checked_options(given):
+    """A dict of options, each checked by its type, range or choices.
+
+    Returns:
+        dict as JSON would give it: whole numbers as int, paths as str, lists for tuples.
+
+    Raises:
+        UserError: naming the option, its value, and what it must be.
+    """
+    schema, given = options_schema(), plain(given)
+    wrong = [name for name, value in given.items() if isinstance(value, (int, float)) and not is_finite(value)]
+    if wrong:
+        raise UserError("--%s is %s; it must be a finite number" % (wrong[0].replace("_", "-"), shown(given[wrong[0]])))
+    for error in mismatches(given, schema):
+        name = error.absolute_path[0]
+        raise UserError(is_wrong("--" + name.replace("_", "-"), given[name], schema["properties"][name]))
+    return with_ints(given, schema)
+
+
+def make_options(**given):
+    """Namespace of all options, with `given` in place of the defaults.
+
+    Raises:
+        TypeError: no such option.
+        UserError: a value that the command would refuse; wherever it comes from, the same is refused.
+
+    >>> make_options(epochs=2).epochs, make_options().batch_size
+    (2, 32)
+    """
+    parser = _parser()
+    options = vars(parser.parse_args([]))
+    unknown = sorted(set(given) - set(options))
+    if unknown:
+        raise TypeError("no option %s; there are: %s" % (", ".join(unknown), ", ".join(sorted(options))))
+    # config.json keeps them, and knows no path types.
+    options.update(checked_options({name: as_text(value) for name, value in given.items()}))
+    return argparse.Namespace(**options)

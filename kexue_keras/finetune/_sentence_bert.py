@@ -1,0 +1,170 @@
+"""Sentence vectors from labelled pairs of several data sets: one Sentence-BERT head, shared, in groups of classes.
+
+RoFormer-Sim-FT: binary sets (the same meaning or not) and inference sets (contradiction, entailment, neutral) train one
+encoder through one Dense(5) on [u, v, |u - v|]; a pair counts among the classes of its own group.
+
+Reference: "用开源的人工标注数据来增强RoFormer-Sim", kexue.fm/archives/8541; arXiv 1705.02364, 1908.10084.
+"""
+
+import numpy as np
+
+from kexue_keras.data import checked_texts, encode, inference_classes
+from kexue_keras.data._batches import ROUNDING, pad
+from kexue_keras.errors import UserError
+from kexue_keras.finetune._similarity_heads import SbertHead
+from kexue_keras.finetune._steps import accumulated, further_facts, number_of_updates, train_steps
+from kexue_keras.losses import GroupedCrossentropy
+from kexue_keras.optimizers import AdamW, LayerwiseLearningRate, PiecewiseLinear
+from kexue_keras.optimizers._schedules import linear_warmup
+from kexue_keras.similarity import pair_classifier
+
+
+class PairSet(object):
+    """Labelled pairs of one data set.
+
+    Args:
+        pairs: list of (str, str).
+        labels: list of int, classes from 0 within the group; for a binary group 1 is "similar".
+        group: number of the group of classes, from 0.
+
+    Raises:
+        ValueError: not as many labels as pairs, or none.
+
+    >>> len(PairSet([('今天天气不错', '今天天气很好')], [1]))
+    1
+    """
+
+    def __init__(self, pairs, labels, group=0):
+        self.pairs, self.labels, self.group = checked_texts(pairs, name="pairs", pairs=True), np.asarray(labels), group
+        self.labels = self.labels.astype("int32")
+        if len(self.pairs) != len(self.labels) or not self.pairs:
+            raise ValueError("%d pairs and %d labels; as many are needed, and at least one" % (len(pairs), len(labels)))
+
+    def __len__(self):
+        return len(self.pairs)
+
+    @classmethod
+    def from_inference(cls, pairs, labels, group=1):
+        """Three classes from names (contradiction, entailment, neutral, or 矛盾, 蕴含, 中立) or numbers 0, 1, 2.
+
+        >>> PairSet.from_inference([('我喜欢北京', '我不喜欢北京')], ['contradiction']).labels.tolist()
+        [0]
+        """
+        return cls(pairs, inference_classes(labels), group)
+
+    @classmethod
+    def from_scores(cls, pairs, scores, above, group=0):
+        """Two classes from scores: similar if the score is above `above` (2.5 for STS-B)."""
+        return cls(pairs, (np.asarray(scores) > above).astype("int32"), group)
+
+
+class PairSampler(object):
+    """Batches of pairs drawn from several sets, each group as often as the others, in a group each set.
+
+    Args:
+        tokenizer: bert4keras tokenizer.
+        sets: list of `PairSet`.
+        groups: classes of each group.
+        length: longest text in tokens.
+        batch_size: pairs a batch.
+        seed: int, with the step what a batch depends on.
+
+    Raises:
+        UserError: a label that its group does not have, or a group without a set.
+    """
+
+    def __init__(self, tokenizer, sets, *, groups, length, batch_size, seed=0):
+        first = np.concatenate([[0], np.cumsum(groups)])
+        self.sets = [[] for _ in groups]
+        for number, one in enumerate(sets):
+            if not 0 <= one.group < len(groups):
+                raise UserError("set %d is of group %r; there are %d groups" % (number, one.group, len(groups)))
+            wrong = [label for label in one.labels if not 0 <= label < groups[one.group]]
+            if wrong:
+                raise UserError(
+                    "set %d has the label %d; its group has the classes 0 to %d"
+                    % (number, wrong[0], groups[one.group] - 1)
+                )
+            texts = [text for pair in one.pairs for text in pair]
+            self.sets[one.group].append((encode(tokenizer, texts, length)[0], one.labels + first[one.group]))
+        empty = [group for group, members in enumerate(self.sets) if not members]
+        if empty:
+            raise UserError("group %d has no set; give groups for what there is" % empty[0])
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+
+    def __call__(self, step):
+        """The batch of a step: ([token ids, segment ids] of 2P rows, labels `[2P]`)."""
+        random = np.random.RandomState([self.seed % 2**32, step])
+        rows, labels = [], []
+        for _ in range(self.batch_size):
+            members = self.sets[random.randint(len(self.sets))]
+            encoded, known = members[random.randint(len(members))]
+            i = random.randint(len(known))
+            pair = [encoded[2 * i], encoded[2 * i + 1]]
+            # The features of a pair are not symmetric, its meaning is (or may be taught to be).
+            rows.extend(pair[:: 1 - 2 * random.randint(2)])
+            labels.extend([known[i]] * 2)
+        longest = max(len(token_ids) for token_ids, _ in rows)
+        return list(pad(rows, min(-(-longest // ROUNDING) * ROUNDING, self.length))), np.array(labels, "int32")
+
+
+def train_sentence_bert(
+    encoder,
+    sets,
+    *,
+    groups=(2,),
+    steps,
+    batch_size=32,
+    learning_rate=2e-5,
+    head_lr=SbertHead.head_lr,
+    weight_decay=0.01,
+    warmup=0.1,
+    optimizer=None,
+    accumulate=1,
+    seed=0,
+    folder=None,
+    save_every=200,
+    say=None,
+):
+    """Train a `SentenceEncoder` on labelled pairs; the head is thrown away.
+
+    Args:
+        encoder: `SentenceEncoder`; its model is trained in place.
+        sets: list of `PairSet`.
+        groups: classes of each group, (2, 3) for binary and inference sets as in the article.
+        steps, folder, save_every, say: see `train_steps`.
+        batch_size: pairs a step (the article: 96).
+        learning_rate: highest rate of AdamW; it falls to 0.
+        head_lr: factor of the rate for the head, which starts from noise; the article's 1 wants many more steps.
+        weight_decay: decoupled.
+        warmup: share of the updates over which the rate rises.
+        optimizer: Keras optimizer instance in place of AdamW with that schedule; `head_lr` is laid over it too.
+        accumulate: batches (steps) that make one update.
+        seed: int.
+
+    Returns:
+        (list of float: the losses, Keras model with the head).
+
+    Raises:
+        UserError: see `PairSampler`, `train_steps`.
+
+    Reference: kexue.fm/archives/8541.
+    """
+    sampler = PairSampler(
+        encoder.tokenizer, sets, groups=groups, length=encoder.length, batch_size=batch_size, seed=seed
+    )
+    model = pair_classifier(encoder.model, sum(groups), seed=seed)
+    updates = number_of_updates(steps, accumulate)
+    trained_by = optimizer or warmed_up(learning_rate, updates, warmup, weight_decay)
+    trained_by = LayerwiseLearningRate(trained_by, multipliers={"pair_logits": head_lr})
+    model.compile(accumulated(trained_by, accumulate), GroupedCrossentropy(groups))
+    facts = {"batch_size": batch_size, "seed": seed, "pairs": [len(one) for one in sets], "groups": list(groups)}
+    facts.update(further_facts(optimizer, accumulate))
+    losses = train_steps(model, sampler, steps=steps, folder=folder, facts=facts, save_every=save_every, say=say)
+    return losses, model
+
+
+def warmed_up(learning_rate, steps, warmup=0.1, weight_decay=0.01):
+    """AdamW whose rate rises over a share `warmup` of the steps, then falls to 0."""
+    first = min(max(1, int(warmup * steps)), max(1, steps - 1))
+    return PiecewiseLinear(AdamW(learning_rate, weight_decay=weight_decay), linear_warmup(first, max(steps, first + 1)))

@@ -1,0 +1,244 @@
+"""Fine-tuning sentence vectors on pairs of texts with scores: `finetune --task similarity`.
+
+Reference: "CoSENT（一）：比Sentence-BERT更有效的句向量方案", kexue.fm/archives/8847.
+"""
+
+import collections
+import os
+
+import numpy as np
+
+from kexue_keras.backend import set_seed
+from kexue_keras.data import PairBatches, read_scored_pairs, split_pairs
+from kexue_keras.errors import UserError
+from kexue_keras.files import atomic, write_json
+from kexue_keras.finetune import _report as report
+from kexue_keras.finetune._corpus import warn_of_overlap
+from kexue_keras.finetune._loop import report_divergence
+from kexue_keras.finetune._running import compile_model, encode_texts, load_encoder, run_loop, say_unrepeatable
+from kexue_keras.finetune._similarity_heads import HEADS, measure_similarity, one_class
+from kexue_keras.similarity import SentenceEncoder
+from kexue_keras.similarity._index import unit_rows
+from kexue_keras.similarity._pooling import POOLINGS
+from kexue_keras.training._randomness import repeatable_dropout
+
+
+def checked_range(score_range):
+    """[lowest, highest] as floats, or None.
+
+    Raises:
+        UserError: not two numbers, or the first is not the smaller one.
+
+    >>> checked_range((0, 5))
+    [0.0, 5.0]
+    """
+    if score_range is None:
+        return None
+    low, high = (float(x) for x in score_range)
+    if not low < high:
+        raise UserError("--score-range %g %g: the lowest score comes first, and lower than the highest" % (low, high))
+    return [low, high]
+
+
+def finetune_similarity(recipe, folder):
+    """The task 'similarity' of `finetune`.
+
+    Args:
+        recipe: `Recipe` with its options.
+        folder: `RunFolder`, free.
+
+    Returns:
+        dict, the contents of metrics.json.
+
+    Raises:
+        UserError: see `finetune`.
+    """
+    options = recipe.options
+    _check(recipe)
+    facts = _read_parts(recipe)
+    recipe.head = HEADS[options.similarity_loss](options)
+    recipe.targets = recipe.head.targets(recipe.train)
+    recipe.steps = recipe.updates = -(-len(recipe.train) // options.batch_size) * options.epochs
+    recipe.notify("data_ready")
+    set_seed(options.seed)
+    encoder = _build(recipe)
+    parts = {name: getattr(recipe, name) for name in ("valid", "test") if getattr(recipe, name) is not None}
+    encoded = {name: encode_texts(recipe, _rows(pairs), name) for name, pairs in parts.items()}
+
+    def cosines(name):
+        vectors = unit_rows(encoder.encode_ids(encoded[name], batch_size=2 * options.batch_size))
+        return np.sum(vectors[::2] * vectors[1::2], axis=1)
+
+    def measured(name, values=None):
+        values = cosines(name) if values is None else values
+        return measure_similarity(values, parts[name].labels, options.cosent_scale)
+
+    def evaluate():
+        scores = measured("valid")
+        return {"loss": scores["loss"], "spearman": scores["spearman"], "score": scores["spearman"]}
+
+    loop, progress = run_loop(recipe, folder, dict(facts, head=recipe.head.name, labels=None), evaluate)
+    metrics = {
+        "best_epoch": progress.best["epoch"],
+        "main_metric": recipe.head.main_metric,
+        "history": progress.history,
+        "seconds": round(progress.seconds, 1),
+        **loop.remarks(),
+    }
+    for name in parts:
+        values = cosines(name)
+        metrics[name] = measured(name, values)
+    _write_predictions(folder.file("predictions.tsv"), parts[name], values)
+    encoder.save(folder.cleared("encoder"))
+    report.draw_curves(folder.file("curves.png"), progress.losses, progress.history, recipe.head.main_metric)
+    write_json(folder.file("metrics.json"), metrics)
+    loop.forget()
+    recipe.say(
+        "%s: Spearman %.4f, Pearson %.4f on %d pairs; best epoch %d of %d"
+        % (
+            {"test": "test", "valid": "validation"}[name],
+            metrics[name]["spearman"],
+            metrics[name]["pearson"],
+            metrics[name]["pairs"],
+            metrics["best_epoch"],
+            len(progress.history),
+        )
+    )
+    report_divergence(metrics, folder)
+    folder.finish()
+    recipe.say("results in %s" % folder.home)
+    return metrics
+
+
+def _check(recipe):
+    options = recipe.options
+    if options.label_separator is not None:
+        raise UserError("--label-separator goes with --task classification; a pair has one score")
+    if options.similarity_loss not in HEADS:
+        raise UserError("--similarity-loss is %r; it is one of %s" % (options.similarity_loss, ", ".join(HEADS)))
+    if options.pooling not in POOLINGS:
+        raise UserError("--pooling is %r; it is one of %s" % (options.pooling, ", ".join(POOLINGS)))
+    if options.positive_above is not None and options.similarity_loss != "sbert":
+        raise UserError("--positive-above goes with --similarity-loss sbert; CoSENT takes the scores as they are")
+    if options.similarity_loss == "cosent":
+        if options.batch_size < 2:
+            raise UserError("--batch-size is 1; CoSENT compares the pairs of a batch, so it needs at least 2")
+        if options.gradient_penalty and options.penalty_reduction == "per_sample":
+            raise UserError(
+                "--penalty-reduction per_sample: CoSENT is one number a batch, there are no losses a sample"
+            )
+        if options.accumulate > 1:
+            recipe.say(
+                "note: CoSENT compares pairs within a batch of %d only; --accumulate %d averages such losses, which is "
+                "not the loss of a batch of %d"
+                % (options.batch_size, options.accumulate, options.batch_size * options.accumulate)
+            )
+
+
+def _read_parts(recipe):
+    """Set `recipe.train`, `.valid`, `.test`; returns facts for config.json."""
+    options, say = recipe.options, recipe.say
+    how = dict(kind=options.format, header=options.header, max_line=options.max_line, score_range=options.score_range)
+    train, columns = read_scored_pairs(
+        options.data, text=options.text_column, text_b=options.text_b_column, score=options.label_column, **how
+    )
+    say("columns: %s" % columns.describe().replace("label", "score"))
+    # The other files have the columns of the first, numbered from 1 where there are no names.
+    same = {
+        role: column if isinstance(column, str) else column + 1
+        for role, column in (("text", columns.text), ("text_b", columns.text_b), ("score", columns.label))
+    }
+    parts = {"train": train, "valid": None, "test": None}
+    for part in ("valid", "test"):
+        if getattr(options, part):
+            parts[part], _ = read_scored_pairs(getattr(options, part), **dict(how, **same))
+    for part in ("train", "valid", "test"):
+        pairs = parts[part]
+        if pairs is not None and len(set(pairs.labels)) < 2:
+            raise UserError(
+                "all %d scores are %g; there is no order to learn or to measure, so pairs with other scores are needed"
+                % (len(pairs), pairs.labels[0]),
+                path=pairs.path,
+            )
+    if parts["valid"] is None:
+        above = options.positive_above
+        classes = train.labels if above is None else [score > above for score in train.labels]
+        if len(set(classes)) < 2:
+            raise UserError(one_class(above, train.labels), path=train.path)
+        parts["train"], parts["valid"] = split_pairs(train, options.valid_share, options.seed, classes)
+        _check_split(train, parts, above)
+        say(
+            "no --valid: %d of %d pairs split off for validation, seed %d"
+            % (len(parts["valid"]), len(train), options.seed)
+        )
+    warn_of_overlap(parts, say)
+    recipe.train, recipe.valid, recipe.test = parts["train"], parts["valid"], parts["test"]
+    sizes = {name: len(part) for name, part in parts.items() if part is not None}
+    say(
+        "pairs: %s; scores from %g to %g"
+        % (", ".join("%s %d" % item for item in sizes.items()), min(train.labels), max(train.labels))
+    )
+    return {"columns": columns.get_config(), "pairs": True, "texts": sizes}
+
+
+def _check_split(train, parts, above):
+    """Refuse a split that left a part with one class, where the file as a whole has several."""
+    for part, what in (("valid", "the part split off for validation"), ("train", "what is left for training")):
+        scores = parts[part].labels
+        classes = set(scores if above is None or part == "valid" else [score > above for score in scores])
+        if len(classes) < 2:
+            score, count = collections.Counter(train.labels).most_common(1)[0]
+            raise UserError(
+                "%s has pairs of one class only, for %d of the %d pairs of the file have the score %g; add pairs with "
+                "others, or give --valid" % (what, count, len(train), score),
+                path=train.path,
+            )
+
+
+def _rows(pairs):
+    return [text for pair in pairs.texts for text in pair]
+
+
+def _build(recipe):
+    """Model, batches, loss and optimizer; returns the `SentenceEncoder`."""
+    options = recipe.options
+    with repeatable_dropout(options.seed) as recipe.random_step:
+        load_encoder(
+            recipe, special=3, **({"with_pool": POOLINGS[options.pooling]} if POOLINGS[options.pooling] else {})
+        )
+        encoder = SentenceEncoder(recipe.pretrained, pooling=options.pooling, length=options.length)
+        recipe.model = recipe.head.build(encoder.model, options.seed)
+        recipe.batches = PairBatches(
+            encode_texts(recipe, _rows(recipe.train), "training"),
+            batch_size=options.batch_size,
+            maxlen=options.length,
+            seed=options.seed,
+            bucketing=options.bucketing,
+        )
+        recipe.notify("model_built")
+        compile_model(recipe)
+    say_unrepeatable(recipe)
+    return encoder
+
+
+def _write_predictions(path, pairs, cosines):
+    with atomic(path, "w") as handle:
+        handle.write("line\tscore\tcosine\ttext\ttext_b\n")
+        for line, score, cosine, texts in zip(pairs.lines, pairs.labels, cosines, pairs.texts):
+            cells = ["%d" % line, "%g" % score, "%.8f" % cosine] + [report.one_line(text) for text in texts]
+            handle.write("\t".join(cells) + "\n")
+
+
+def load_similarity(run):
+    """The `SentenceEncoder` of a finished run of `finetune --task similarity`.
+
+    Args:
+        run: folder, its `out`.
+
+    Raises:
+        UserError: the run is not finished.
+    """
+    path = os.path.join(run, "encoder")
+    if not os.path.isdir(path):
+        raise UserError("the run is not finished (no encoder); go on with finetune --resume", path=run)
+    return SentenceEncoder.load(path)

@@ -1,0 +1,127 @@
+"""How sentence vectors are trained on scored pairs: CoSENT, or Sentence-BERT's classifier; measured by Spearman.
+
+Reference: kexue.fm/archives/8847 (CoSENT), 8541 (Sentence-BERT's head on the same data).
+"""
+
+import numpy as np
+
+from kexue_keras.backend import keras
+from kexue_keras.errors import UserError
+from kexue_keras.losses import CoSENT
+from kexue_keras.similarity import pair_classifier
+
+MOST_CLASSES = 10
+
+
+class CosentHead(object):
+    """The cosines of a batch in the order of the scores; no weights of its own."""
+
+    name = "cosent"
+    main_metric = "spearman"
+    # Factor of the learning rate for weights of its own.
+    head_lr = 1.0
+
+    def __init__(self, options):
+        self.scale = options.cosent_scale
+
+    def targets(self, pairs):
+        """float32 `[2N]`: the score of a pair in both of its rows."""
+        return np.repeat(np.asarray(pairs.labels, "float32"), 2)
+
+    def build(self, encoder, seed):
+        """The Keras model that is trained, on top of the encoder's."""
+        return encoder
+
+    def loss(self):
+        """Keras loss."""
+        return CoSENT(self.scale)
+
+    def metrics(self):
+        """Keras metrics."""
+        return []
+
+
+class SbertHead(CosentHead):
+    """A classifier on [u, v, |u - v|], thrown away after training."""
+
+    name = "sbert"
+    # It starts from noise; at the encoder's rate a few hundred steps made the vectors worse than untrained ones
+    # (docs/similarity.md, "Measured").
+    head_lr = 20.0
+
+    def __init__(self, options):
+        super(SbertHead, self).__init__(options)
+        self.above = options.positive_above
+
+    def targets(self, pairs):
+        """int32 `[2N]` classes."""
+        scores = np.asarray(pairs.labels)
+        values = np.unique(scores)
+        if self.above is not None:
+            classes, self.classes = (scores > self.above).astype("int32"), 2
+            if classes.min() == classes.max():
+                raise UserError(one_class(self.above, pairs.labels), path=pairs.path)
+        elif len(values) > MOST_CLASSES:
+            raise UserError(
+                "%d different scores are too many classes; give --positive-above X, or take --similarity-loss cosent"
+                % len(values),
+                path=pairs.path,
+            )
+        else:
+            classes, self.classes = np.searchsorted(values, scores).astype("int32"), len(values)
+        return np.repeat(classes, 2)
+
+    def build(self, encoder, seed):
+        return pair_classifier(encoder, self.classes, seed=seed)
+
+    def loss(self):
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def metrics(self):
+        return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+
+
+def one_class(above, scores):
+    """What to say if `above` does not part the scores."""
+    return "--positive-above %g leaves one class: the scores go from %g to %g" % (above, min(scores), max(scores))
+
+
+HEADS = {head.name: head for head in (CosentHead, SbertHead)}
+
+
+def cosent_value(cosines, scores, scale=20.0):
+    """CoSENT over all pairs of a file, float64, in O(N log N).
+
+    >>> round(cosent_value([.9, .3, .6, .8], [1, 0, 1, 0]), 6)
+    4.020626
+    """
+    order = np.argsort(scores, kind="stable")
+    cosines, scores = scale * np.asarray(cosines, "float64")[order], np.asarray(scores)[order]
+    # Sum over a of exp(-c_a) times the sum of exp(c_b) over all b with lower scores, in logarithms.
+    below = np.searchsorted(scores, scores, side="left")
+    sums = np.concatenate([[-np.inf], np.logaddexp.accumulate(cosines)])
+    return float(np.logaddexp(0, np.logaddexp.reduce(sums[below] - cosines)))
+
+
+def measure_similarity(cosines, scores, scale=20.0):
+    """How well cosines follow scores.
+
+    Args:
+        cosines, scores: `[N]`.
+        scale: of the CoSENT value.
+
+    Returns:
+        JSON-able dict: pairs, spearman, pearson (0 if all cosines are equal), loss: CoSENT of all pairs together.
+
+    >>> measure_similarity([.1, .5, .9], [0, 3, 5])['spearman']
+    1.0
+    """
+    from scipy.stats import pearsonr, spearmanr
+
+    different = np.ptp(cosines) > 0
+    return {
+        "pairs": len(scores),
+        "spearman": round(float(spearmanr(cosines, scores)[0]), 6) if different else 0.0,
+        "pearson": round(float(pearsonr(cosines, scores)[0]), 6) if different else 0.0,
+        "loss": cosent_value(cosines, scores, scale),
+    }

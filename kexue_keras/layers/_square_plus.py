@@ -1,0 +1,109 @@
+"""SquarePlus, the smooth ReLU that needs a square root and nothing else.
+
+Reference: "SquarePlus：可能是运算最简单的ReLU光滑近似", kexue.fm/archives/8833; Barron, arXiv 2112.11687.
+"""
+
+import tensorflow as tf
+from bert4keras.layers import Layer
+
+from kexue_keras.backend import keras, register, widen
+from kexue_keras.layers._numeric import require_positive, softplus_inverse
+from kexue_keras.numerics import softplus
+
+# The b whose largest distance to SoftPlus is least, 0.0759314510 (recomputed; the article prints 1.52382103).
+CLOSEST_TO_SOFTPLUS = 1.5238210492
+
+
+@register
+def squareplus(x, b=CLOSEST_TO_SOFTPLUS):
+    """SquarePlus: f(x) = (x + sqrt(x^2 + b)) / 2.
+
+    f'(x) = (1 + x / sqrt(x^2 + b)) / 2, f''(x) = b / (2 (x^2 + b)^1.5). It is the ReLU convolved with the second of
+    these (see `smooth`), is at least the ReLU, and at least SoftPlus iff b >= 4 log(2)^2. As an activation its name
+    is "squareplus", also as `hidden_act` of bert4keras.
+
+    Args:
+        x: float tensor of any shape; half precision is computed in float32.
+        b: number > 0, or a tensor that broadcasts to `x`.
+
+    Returns:
+        tensor of the shape and dtype of `x`.
+
+    Raises:
+        ValueError: b is a number that is not > 0.
+
+    Reference: kexue.fm/archives/8833.
+
+    >>> values = K.eval(kexue_keras.layers.squareplus(K.constant([-3.0, 0.0, 3.0, -1e4]), b=1.0))
+    >>> [round(float(v), 6) for v in values]
+    [0.081139, 0.5, 3.081139, 2.5e-05]
+    """
+    x = tf.convert_to_tensor(x)
+    wide = widen(x)
+    if tf.is_tensor(b):
+        b = tf.cast(b, wide.dtype)
+    else:
+        b = tf.constant(require_positive(b, "b", "squareplus"), wide.dtype)
+    root = tf.sqrt(tf.square(wide) + b)
+    # For x < 0 the two terms cancel: (x + root) / 2 is 0 for x = -1e4 in float32. The minimum keeps the branch that
+    # is not taken away from 0 / 0, whose gradient would be NaN.
+    below = b / (2 * (root - tf.minimum(wide, 0)))
+    return tf.cast(tf.where(wide < 0, below, (wide + root) / 2), x.dtype)
+
+
+@register
+class SquarePlus(Layer):
+    """SquarePlus as a layer: f(x) = (x + sqrt(x^2 + b)) / 2, with b fixed or trained.
+
+    Args:
+        b: number > 0; the default is nearest to SoftPlus (largest distance 0.0759).
+        trainable_b: train b. What is trained is r with b = softplus(r), so that b stays positive.
+        per_channel: one b for each channel (the last axis); only with `trainable_b`.
+
+    Call arguments:
+        float tensor of any shape (for `per_channel` with a known last axis).
+
+    Returns:
+        tensor of that shape; the mask is passed on.
+
+    Raises:
+        ValueError: b not > 0, `per_channel` without `trainable_b`, or an unknown last axis.
+
+    Reference: kexue.fm/archives/8833; arXiv 2112.11687.
+
+    >>> layer = kexue_keras.layers.SquarePlus(1.0)
+    >>> [round(float(v), 4) for v in K.eval(layer(K.constant([[-1.0, 0.0, 1.0]])))[0]]
+    [0.2071, 0.5, 1.2071]
+    """
+
+    def __init__(self, b=CLOSEST_TO_SOFTPLUS, *, trainable_b=False, per_channel=False, **kwargs):
+        super().__init__(**kwargs)
+        self.b = require_positive(b, "b", "SquarePlus")
+        if per_channel and not trainable_b:
+            raise ValueError("SquarePlus: per_channel=True needs trainable_b=True; one fixed b is the same everywhere")
+        self.trainable_b, self.per_channel = bool(trainable_b), bool(per_channel)
+
+    def build(self, input_shape):
+        if self.trainable_b:
+            channels = tf.compat.dimension_value(tf.TensorShape(input_shape)[-1]) if self.per_channel else None
+            if self.per_channel and channels is None:
+                raise ValueError(
+                    "SquarePlus: per_channel needs a known last axis, but the shape is %s" % (input_shape,)
+                )
+            self.raw_b = self.add_weight(
+                name="raw_b",
+                shape=(channels,) if self.per_channel else (),
+                initializer=keras.initializers.Constant(softplus_inverse(self.b)),
+            )
+        super().build(input_shape)
+
+    def call(self, inputs):
+        if self.trainable_b:
+            return squareplus(inputs, softplus(widen(self.raw_b)))
+        return squareplus(inputs, self.b)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return dict(super().get_config(), b=self.b, trainable_b=self.trainable_b, per_channel=self.per_channel)

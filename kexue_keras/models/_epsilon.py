@@ -1,0 +1,45 @@
+"""bert4keras model classes whose LayerNorm has another epsilon than the one written into them.
+
+bert4keras has 1e-12 in BERT and Keras' 1e-7 in ALBERT and RoFormer; Hugging Face's configurations name one.
+"""
+
+from bert4keras.layers import LayerNormalization
+
+from kexue_keras.models._kinds import CLASSES
+
+
+class _WithEpsilon(object):
+    """Laid over a model class; it hooks into `apply`, through which bert4keras makes every layer."""
+
+    def apply(self, inputs=None, layer=None, arguments=None, **kwargs):
+        if layer is LayerNormalization:
+            kwargs["epsilon"] = self.layer_norm_epsilon
+        return super(_WithEpsilon, self).apply(inputs, layer, arguments, **kwargs)
+
+
+def extend_with_epsilon(model, epsilon, application=None):
+    """The model class with this epsilon in all its LayerNorm layers.
+
+    Args:
+        model: a bert4keras model class, or what `build_transformer_model` calls it.
+        epsilon: float, or None: the model as it is.
+        application: as for `build_transformer_model`, which refuses 'lm' and 'unilm' for ELECTRA by its name only.
+
+    Returns:
+        class; `model` itself where there is nothing to change.
+
+    Raises:
+        ValueError: ELECTRA as language model; an epsilon that is no small positive number.
+
+    >>> extend_with_epsilon('bert', 1e-5).layer_norm_epsilon
+    1e-05
+    """
+    name = model.lower() if isinstance(model, str) else None
+    if (application or "encoder").lower() != "encoder" and name == "electra":
+        raise ValueError("ELECTRA has no head that predicts tokens, so it has no application=%r" % application)
+    base = CLASSES.get(name, model)
+    if epsilon is None or isinstance(base, str):
+        return base
+    if not isinstance(epsilon, float) or not 0 < epsilon < 1:
+        raise ValueError("layer_norm_eps is %r; it is a small positive number such as 1e-12" % (epsilon,))
+    return type(base.__name__, (_WithEpsilon, base), {"layer_norm_epsilon": epsilon})

@@ -1,0 +1,103 @@
+"""bert4keras models whose attention gives way to another mixing of the tokens.
+
+Article: 也来盘点一些最近的非Transformer工作 (kexue.fm/archives/8431).
+"""
+
+import re
+
+from bert4keras.layers import MultiHeadAttention
+
+from kexue_keras.backend import register
+from kexue_keras.layers._numeric import require_choice
+from kexue_keras.layers.mixing import MIXERS, make_mixer
+from kexue_keras.layers.mixing._block import WITHOUT_FEED_FORWARD
+from kexue_keras.models._partial_weights import extended_bases
+
+_FEED_FORWARD = re.compile(r"Transformer-\d+-FeedForward(-\w+)?$")
+
+
+@register
+def extend_with_mixer(BaseModel, mixer="gmlp", *, max_len=None, feed_forward=None, allow_pretrained=False, **options):
+    """Subclass of a bert4keras model class with a token mixer in the place of each self-attention.
+
+    Norms and residuals stay where the model has them: LN(x + mix(x)), LN(x + FFN(x)). RoFormer's rotary positions have
+    nothing to act on and are left out.
+
+    Args:
+        BaseModel: class, BERT or RoFormer; encoder, `application='lm'` and `'unilm'` work, but for 'fnet', which has
+            no such form.
+        mixer: 'mlp', 'ffstack', 'resmlp', 'gmlp', 'amlp', 'external', 'fnet' or 'aft'.
+        max_len: most tokens; None takes the `max_position` of the model.
+        feed_forward: whether the feed-forward layers stay; None: yes, but for 'gmlp' and 'amlp', which are both at once
+            (with the model's intermediate_size between).
+        allow_pretrained: whether checkpoints of ordinary models are loaded: embeddings, norms, feed-forward layers and
+            heads are kept, the mixers start fresh.
+        **options: more arguments of the mixer's class.
+
+    Returns:
+        class for `build_transformer_model(..., model=...)` and `kexue_keras.models.load(..., model=...)`.
+
+    Raises:
+        ValueError: BaseModel is no model class of bert4keras; unknown mixer; when the model is built: 'fnet' as lm or
+            unilm, attention_caches, residual_attention_scores.
+
+    Reference:
+        也来盘点一些最近的非Transformer工作, kexue.fm/archives/8431
+
+    >>> from bert4keras.models import BERT, build_transformer_model
+    >>> model = build_transformer_model(
+    ...     model=kexue_keras.models.extend_with_mixer(BERT, 'gmlp'), vocab_size=50, hidden_size=16,
+    ...     num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, hidden_act='gelu')
+    >>> model.output_shape
+    (None, None, 16)
+    """
+    bases = extended_bases(BaseModel, "extend_with_mixer")
+    require_choice(mixer, tuple(sorted(MIXERS)), "mixer", "extend_with_mixer")
+    feed_forward = mixer not in WITHOUT_FEED_FORWARD if feed_forward is None else bool(feed_forward)
+    allowed = bool(allow_pretrained)
+
+    class MixerModel(*bases):
+        """`BaseModel` with a token mixer."""
+
+        technique = "mixer_" + mixer
+        allow_pretrained = allowed
+
+        def build(self, attention_caches=None, **kwargs):
+            if attention_caches or self.residual_attention_scores:
+                raise ValueError(
+                    "the mixer %r has no keys, values and attention matrix: attention_caches and "
+                    "residual_attention_scores go with attention only" % mixer
+                )
+            return super(MixerModel, self).build(attention_caches=attention_caches, **kwargs)
+
+        def apply(self, inputs=None, layer=None, arguments=None, **kwargs):
+            name = kwargs.get("name") or ""
+            if not feed_forward and _FEED_FORWARD.match(name):
+                # The whole group (layer, dropout, sum, norm) hands on its first input.
+                return inputs[0] if isinstance(inputs, list) else inputs
+            if layer is MultiHeadAttention:
+                bias = (arguments or {}).get("a_bias")
+                if inputs is not None:
+                    inputs = [inputs[0], inputs[3]] if bias else inputs[0]
+                kwargs, arguments = {"name": name}, None
+                layer = self._make_mixer
+            return super(MixerModel, self).apply(inputs, layer, arguments, **kwargs)
+
+        def _make_mixer(self, name):
+            given = dict(options)
+            if mixer in ("mlp", "ffstack", "gmlp", "amlp"):
+                given.setdefault("activation", self.hidden_act)
+            sizes = {"max_len": max_len or self.max_position, "ffn_units": self.intermediate_size}
+            return make_mixer(mixer, name=name, **dict(sizes, **given))
+
+        def variable_mapping(self):
+            mapping = super(MixerModel, self).variable_mapping()
+            for name, names in list(mapping.items()):
+                if name.endswith("-MultiHeadSelfAttention"):
+                    layer = self.layers.get(self.prefixed(name))
+                    prefix = names[0].split("/self/")[0] + "/%s/" % mixer
+                    weights = layer.trainable_weights if layer is not None else []
+                    mapping[name] = [prefix + w.name.split("/")[-1].split(":")[0] for w in weights]
+            return mapping
+
+    return MixerModel

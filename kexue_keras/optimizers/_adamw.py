@@ -1,0 +1,243 @@
+"""AdamW with a step counter that is not a race, decoupled decay with exclusions, and LAMB's layer adaptation.
+
+Papers: Adam (arXiv 1412.6980), AdamW (arXiv 1711.05101), LAMB (arXiv 1904.00962). No article of its own: these are
+bert4keras' optimizers, repaired.
+"""
+
+import re
+
+import numpy as np
+import tensorflow as tf
+
+from kexue_keras.backend import register
+from kexue_keras.optimizers import _gradients as grads
+from kexue_keras.optimizers._base import Optimizer, adapter
+
+
+def as_patterns(patterns, argument):
+    """A tuple of regular expressions from a string, a list or None; ValueError where one does not compile."""
+    patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns or ())
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            raise ValueError(
+                "%s holds %r, which is no regular expression (%s); give parts of variable names such as 'bias'"
+                % (argument, pattern, error)
+            )
+    return patterns
+
+
+def matches(variable, patterns):
+    """True if one of the patterns is found in the name of the variable."""
+    return any(re.search(pattern, variable.name) for pattern in patterns)
+
+
+def check_fraction(**values):
+    """ValueError unless each value lies in [0, 1)."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError("%s is %r; it has to lie in [0, 1)" % (name, value))
+
+
+def complement(beta):
+    """1 - beta with beta as float32 sees it: the share of a new value in a float32 average."""
+    return 1.0 - float(np.float32(beta))
+
+
+def bias_corrections(step, *betas):
+    """1 - beta^step for each beta, float64, with beta as float32 sees it.
+
+    The moments decay by a float32 beta; with the power of the float64 beta the first step of beta = 0.999 would be
+    off by 2e-5, and with a float32 power later ones by 1e-5.
+    """
+    step = tf.cast(step, tf.float64)
+    return [1.0 - tf.pow(tf.constant(1.0 - complement(b), tf.float64), step) for b in betas]
+
+
+def layer_ratio(param, direction):
+    """LAMB's trust ratio |p| / |direction|, 1 where one of them is 0."""
+    of = tf.norm(tf.cast(tf.convert_to_tensor(param), tf.float32))
+    by = tf.norm(tf.cast(direction, tf.float32))
+    return tf.where(tf.logical_and(of > 0, by > 0), of / tf.maximum(by, 1e-30), tf.ones_like(of))
+
+
+def constrained(param, op):
+    """`op`, followed by the constraint of the parameter if it has one."""
+    if getattr(param, "constraint", None) is None:
+        return op
+    with tf.control_dependencies([op]):
+        return param.assign(param.constraint(param.read_value()), read_value=False)
+
+
+@register
+class AdamW(Optimizer):
+    r"""Adam with decoupled weight decay; with `layer_adaptation=True`, LAMB.
+
+    m = beta_1 m + (1 - beta_1) g;  v = beta_2 v + (1 - beta_2) g^2;
+    r = (m / (1 - beta_1^t)) / (sqrt(v / (1 - beta_2^t)) + epsilon) + weight_decay p;  p -= lr ratio r,
+    with ratio = |p| / |r| per variable under layer adaptation and 1 otherwise. The counter t is read once and
+    bumped after everything else, so every run takes the same steps, on both stacks; Keras 2.3.1's own Adam reads
+    it in a race. An embedding's sparse gradient is treated as the dense gradient that it stands for.
+
+    Args:
+        learning_rate: float >= 0; on tf.keras also a `LearningRateSchedule`.
+        beta_1, beta_2: decay of both averages, in [0, 1).
+        epsilon: float > 0, added outside the root.
+        weight_decay: float >= 0; each update takes lr * weight_decay of the weight away. 0 gives Adam.
+        exclude_from_weight_decay: regular expressions; variables in whose name one is found do not decay.
+        bias_correction: False leaves out both 1 - beta^t.
+        layer_adaptation: LAMB's trust ratio.
+        exclude_from_layer_adaptation: regular expressions, as above.
+        clipnorm: limit of the gradient norm in the sense of the stack: of all gradients together in Keras 2.3.1,
+            of each by itself in tf.keras.
+        global_clipnorm: limit of the norm of all gradients together, on both stacks.
+        clipvalue: limit of each entry.
+        name: default "AdamW".
+
+    Raises:
+        ValueError: a value outside its range, or a pattern that does not compile.
+
+    Reference:
+        Decoupled Weight Decay Regularization (arXiv 1711.05101), Large Batch Optimization for Deep Learning
+        (arXiv 1904.00962).
+
+    >>> model = keras.models.Sequential([keras.layers.Dense(1, input_shape=(3,))])
+    >>> model.compile(kexue_keras.optimizers.AdamW(2e-5, weight_decay=0.01), 'mse')
+    >>> loss = model.train_on_batch(np.ones((4, 3)), np.ones((4, 1)))
+    >>> int(K.get_value(model.optimizer.iterations))
+    1
+    """
+
+    def __init__(
+        self,
+        learning_rate=1e-3,
+        *,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-6,
+        weight_decay=0.01,
+        exclude_from_weight_decay=("bias", "[Nn]orm"),
+        bias_correction=True,
+        layer_adaptation=False,
+        exclude_from_layer_adaptation=("bias", "[Nn]orm"),
+        clipnorm=None,
+        global_clipnorm=None,
+        clipvalue=None,
+        name=None,
+    ):
+        check_fraction(beta_1=beta_1, beta_2=beta_2)
+        if not epsilon > 0:
+            raise ValueError("epsilon is %r; it has to be > 0, e.g. 1e-6" % (epsilon,))
+        if not weight_decay >= 0:
+            raise ValueError("weight_decay is %r; it has to be >= 0" % (weight_decay,))
+        for label, limit in (("clipnorm", clipnorm), ("global_clipnorm", global_clipnorm), ("clipvalue", clipvalue)):
+            if limit is not None and not limit > 0:
+                raise ValueError("%s is %r; it has to be > 0, or None for no clipping" % (label, limit))
+        super().__init__(learning_rate, name=name)
+        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
+        self.weight_decay = float(weight_decay)
+        self.exclude_from_weight_decay = as_patterns(exclude_from_weight_decay, "exclude_from_weight_decay")
+        self.bias_correction = bool(bias_correction)
+        self.layer_adaptation = bool(layer_adaptation)
+        self.exclude_from_layer_adaptation = as_patterns(exclude_from_layer_adaptation, "exclude_from_layer_adaptation")
+        self.clip_limits = {"clipnorm": clipnorm, "global_clipnorm": global_clipnorm, "clipvalue": clipvalue}
+
+    def create_state(self, params):
+        for p in params:
+            self.add_state("m", p)
+            self.add_state("v", p)
+        self.admit(params, self.iterations, keep_age=True)
+
+    def decays(self, param):
+        """Whether this variable decays."""
+        return self.weight_decay > 0 and not matches(param, self.exclude_from_weight_decay)
+
+    def adapts(self, param):
+        """Whether this variable takes LAMB's ratio."""
+        return self.layer_adaptation and not matches(param, self.exclude_from_layer_adaptation)
+
+    def clipped(self, gradients):
+        """The gradients after all limits, in the order norm, common norm, value."""
+        if self.clip_limits["clipnorm"]:
+            gradients = adapter.clip_by_norm(gradients, self.clip_limits["clipnorm"])
+        if self.clip_limits["global_clipnorm"]:
+            gradients = grads.clip_by_global_norm(gradients, self.clip_limits["global_clipnorm"])
+        if self.clip_limits["clipvalue"]:
+            gradients = grads.clip_by_value(gradients, self.clip_limits["clipvalue"])
+        return gradients
+
+    def update(self, gradients, params):
+        step = tf.identity(self.iterations) + 1
+        lr = self.read_learning_rate()
+        # One for each parameter: the moments of one that came later are younger than the optimizer.
+        first, second = bias_corrections(self.arrivals.ages(params, step), self.beta_1, self.beta_2)
+        if not self.bias_correction:
+            first = second = tf.ones_like(first)
+        # sqrt(v / c) + eps = (sqrt(v) + eps sqrt(c)) / sqrt(c): the correction moves into the rate and epsilon,
+        # so that the fused kernel of Adam computes the textbook form.
+        rate = tf.cast(lr, tf.float64) * tf.sqrt(second) / first
+        epsilon = self.epsilon * tf.sqrt(second)
+        ops = []
+        by_param = zip(*(tf.unstack(x, num=len(params)) for x in (first, second, rate, epsilon)))
+        for g, p, (first, second, rate, epsilon) in zip(self.clipped(gradients), params, by_param):
+            g = tf.cast(grads.dense(g, p), p.dtype.base_dtype)
+            if self.adapts(p):
+                ops.append(self._adapted_step(g, p, lr, first, second))
+            else:
+                ops.append(self._fused_step(g, p, lr, rate, epsilon))
+        return self.count(ops)
+
+    def _moments(self, g, p, rate, epsilon):
+        dtype = p.dtype.base_dtype
+        return tf.raw_ops.ResourceApplyAdam(
+            var=p.handle,
+            m=self.state("m", p).handle,
+            v=self.state("v", p).handle,
+            # Powers of 0: the kernel's own correction is off, ours stands in the rate.
+            beta1_power=tf.zeros((), dtype),
+            beta2_power=tf.zeros((), dtype),
+            lr=tf.cast(rate, dtype),
+            beta1=tf.constant(self.beta_1, dtype),
+            beta2=tf.constant(self.beta_2, dtype),
+            epsilon=tf.cast(epsilon, dtype),
+            grad=g,
+            use_locking=True,
+        )
+
+    def _fused_step(self, g, p, lr, rate, epsilon):
+        before = []
+        if self.decays(p):
+            # Before the step: the decay is of the old weight.
+            share = tf.cast(lr * self.weight_decay, p.dtype.base_dtype)
+            before = [p.assign_sub(share * p.read_value(), read_value=False)]
+        with tf.control_dependencies(before):
+            return constrained(p, self._moments(g, p, rate, epsilon))
+
+    def _adapted_step(self, g, p, lr, first, second):
+        dtype = p.dtype.base_dtype
+        # With rate 0 the fused kernel updates both moments and leaves the weight as it is.
+        with tf.control_dependencies([self._moments(g, p, 0.0, 1.0)]):
+            m = self.state("m", p).read_value() / tf.cast(first, dtype)
+            v = self.state("v", p).read_value() / tf.cast(second, dtype)
+            old = p.read_value()
+        direction = m / (tf.sqrt(v) + self.epsilon)
+        if self.decays(p):
+            direction += self.weight_decay * old
+        step = tf.cast(lr * layer_ratio(old, direction), dtype) * direction
+        return constrained(p, p.assign_sub(step, read_value=False))
+
+    def get_config(self):
+        return dict(
+            super().get_config(),
+            learning_rate=self.learning_rate_config(),
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+            weight_decay=self.weight_decay,
+            exclude_from_weight_decay=list(self.exclude_from_weight_decay),
+            bias_correction=self.bias_correction,
+            layer_adaptation=self.layer_adaptation,
+            exclude_from_layer_adaptation=list(self.exclude_from_layer_adaptation),
+            **self.clip_limits,
+        )

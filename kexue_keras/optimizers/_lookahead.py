@@ -1,0 +1,93 @@
+"""Lookahead: every few steps the weights go back part of the way to where they were.
+
+Paper: arXiv 1907.08610. No article of its own: it is bert4keras' `extend_with_lookahead`, repaired (there the slow
+weights begin at zero, so that the first exchange pulls all weights towards zero).
+"""
+
+import tensorflow as tf
+
+from kexue_keras.backend import K, register
+from kexue_keras.optimizers._accumulation import check_steps
+from kexue_keras.optimizers._base import Wrapper
+
+
+@register
+class Lookahead(Wrapper):
+    r"""Slow weights that follow the fast ones: after every `steps` updates slow += slow_step (p - slow), p = slow.
+
+    The slow weights begin as a copy of the weights before the first update, so set or load the weights before
+    training; after loading others into a model that has already been trained, call `reset()`. They are saved with the
+    optimizer. Counts real updates. A weight that is trained later than others (unfrozen, or of another model) begins
+    with a copy of what it is then.
+
+    Args:
+        optimizer: instance, of this package, of Keras or of bert4keras.
+        steps: updates between two exchanges, >= 1.
+        slow_step: how far the slow weights go, in (0, 1]; 1 changes nothing.
+        name: default "Lookahead".
+
+    Raises:
+        ValueError: a value outside its range.
+        TypeError: `steps` is no whole number.
+
+    Reference: Lookahead Optimizer: k steps forward, 1 step back (arXiv 1907.08610).
+
+    >>> from kexue_keras.optimizers import AdamW, Lookahead
+    >>> model = keras.models.Sequential([keras.layers.Dense(1, input_shape=(3,))])
+    >>> model.compile(Lookahead(AdamW(1e-3), steps=5, slow_step=0.5), 'mse')
+    >>> loss = model.train_on_batch(np.ones((4, 3)), np.ones((4, 1)))
+    """
+
+    def __init__(self, optimizer, *, steps=5, slow_step=0.5, name=None):
+        self.steps = check_steps(steps)
+        if isinstance(slow_step, bool) or not 0 < slow_step <= 1:
+            raise ValueError("slow_step is %r; it has to lie in (0, 1]" % (slow_step,))
+        super().__init__(optimizer, name=name)
+        self.slow_step = float(slow_step)
+
+    def create_state(self, params):
+        self.add_state("count", dtype="int64")
+        for p in params:
+            self.add_state("slow", p)
+        self.admit(params, self.state("count"))
+
+    def update(self, gradients, params):
+        counter = self.state("count")
+        slow = [self.state("slow", p) for p in params]
+        count = tf.identity(counter)
+        new = tf.equal(self.arrivals.ages(params, count), 0)
+
+        def copy():
+            is_new = tf.unstack(new, num=len(params))
+            values = [tf.where(n, p.read_value(), s.read_value()) for n, s, p in zip(is_new, slow, params)]
+            return tf.group(*[s.assign(value, read_value=False) for s, value in zip(slow, values)])
+
+        begin = tf.cond(tf.reduce_any(new), copy, tf.no_op)
+
+        def exchange():
+            ops = []
+            for s, p in zip(slow, params):
+                new = s.read_value() + self.slow_step * (p.read_value() - s.read_value())
+                if getattr(p, "constraint", None) is not None:
+                    new = p.constraint(new)
+                with tf.control_dependencies([new]):
+                    ops += [s.assign(new, read_value=False), p.assign(new, read_value=False)]
+            return tf.group(*ops)
+
+        def then():
+            due = tf.equal(tf.math.floormod(count + 1, self.steps), 0)
+            done = tf.cond(due, exchange, tf.no_op)
+            with tf.control_dependencies([done]):
+                return [counter.assign(count + 1, read_value=False)]
+
+        with tf.control_dependencies([begin]):
+            return self.after_update(gradients, params, then)
+
+    def reset(self):
+        """Let the slow weights begin again as a copy of the present ones."""
+        if self._built:
+            K.set_value(self.state("count"), 0)
+            self.arrivals.reset()
+
+    def get_config(self):
+        return dict(super().get_config(), steps=self.steps, slow_step=self.slow_step)

@@ -1,0 +1,355 @@
+"""Classification by filling the slots of a pattern, or by going on at its end: zero-shot, PET, P-tuning.
+
+Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kexue.fm/archives/7764; "P-tuning：自动构建模版，释放语言模型潜能",
+kexue.fm/archives/8295.
+"""
+
+import os
+
+import numpy as np
+
+from kexue_keras.backend import ModelSession
+from kexue_keras.data import BucketedBatches, checked_texts
+from kexue_keras.errors import WeightsError
+from kexue_keras.losses import MaskedCrossentropy
+from kexue_keras.models._causal_lm import predict_next_at, reading_of
+from kexue_keras.models._lengths import checked_length, positions_of
+from kexue_keras.models._masked_lm import predict_at
+from kexue_keras.optimizers import AdamW
+from kexue_keras.prompting._causal import CausalPattern, CausalRows, causal_scores
+from kexue_keras.prompting._folder import SETTINGS, loading_settings, read_prompt, write_prompt
+from kexue_keras.prompting._head import check_head, require_head
+from kexue_keras.prompting._pattern import Pattern
+from kexue_keras.prompting._rows import TrainingRows
+from kexue_keras.prompting._soft_tokens import with_soft_tokens, write_back
+from kexue_keras.prompting._tokens import token_ids
+from kexue_keras.prompting._training import train
+from kexue_keras.prompting._verbalizer import Verbalizer
+from kexue_keras.schemas.prompt import VERBALIZER_WORDS
+
+TRAINED = ("all", "soft_tokens")
+CHECKED_TEXTS = 64
+
+
+class PromptClassifier(object):
+    """A classifier that asks a language model, with no new weights.
+
+    p(label | text) = softmax of the scores of the labels' words at the slots of the pattern; with several patterns
+    their weighted mean. A masked language model is asked for all tokens of a word at once. One that reads left to right
+    goes on at the end of the pattern, so its slots stand there, and a word's score is its log-likelihood,
+    sum_j log p(w_j | pattern, w_1 ... w_{j-1}); with `normalize_length` the mean over its tokens.
+
+    Args:
+        pretrained: what `models.load(..., with_mlm='linear')` returned; it is trained in place. With
+            `application='lm'` or `'unilm'`, or a GPT (`kind='gpt'`, `'gpt2'`, `'gpt2_ml'`, without `with_mlm`), it
+            reads left to right.
+        patterns: `Pattern`, its template, or a list of them.
+        verbalizer: `Verbalizer`, or the dict for one.
+        maxlen: longest row in tokens; only the text is cut.
+        trained: "all" weights, or "soft_tokens": only the embeddings of the patterns' tokens [unused...] (P-tuning).
+        batch_size: rows a batch in prediction.
+        allow_untrained_head: whether a head that was in no checkpoint is taken, and not measured.
+
+    Attributes:
+        labels: list of labels, the columns of `predict_proba`.
+        weights: weights of the patterns, sum 1.
+        reading: "encoder" (masked language model), "lm" or "unilm".
+        head_scores: dict of `check_head`, or None before there was text.
+
+    Raises:
+        WeightsError: the model has no head for masked language modelling, or one that was in no checkpoint.
+        ValueError: patterns and words that do not go together, a pattern that truncation would cut, no soft token; for
+            a model that reads left to right a pattern that goes on after its masks.
+
+    Reference: kexue.fm/archives/7764, kexue.fm/archives/8295.
+
+    >>> from kexue_keras.prompting import PromptClassifier
+    >>> from kexue_keras.models import load
+    >>> encoder = load('me5-zh-char', num_hidden_layers=1, with_mlm='linear', missing='initialise')
+    >>> words = {'负面': '不', '正面': '很'}
+    >>> classifier = PromptClassifier(encoder, '{mask}满意。{text}', words, maxlen=32, allow_untrained_head=True)
+    >>> classifier.fit([('很好用', '正面'), ('坏了', '负面')], epochs=1)[0]['epoch']
+    1
+    >>> classifier.predict_proba(['东西不错']).shape, classifier.predict(['东西不错'])[0] in classifier.labels
+    ((1, 2), True)
+    """
+
+    def __init__(
+        self, pretrained, patterns, verbalizer, *, maxlen=128, trained="all", batch_size=32, allow_untrained_head=False
+    ):
+        if trained not in TRAINED:
+            raise ValueError("trained=%r; it is one of %s" % (trained, ", ".join(TRAINED)))
+        if pretrained.tokenizer is None:
+            raise ValueError("%s has no vocabulary; give load(..., tokenizer=...)" % pretrained.name)
+        self.reading = reading_of(pretrained.transformer)
+        if not allow_untrained_head:
+            require_head(pretrained)
+        self.pretrained, self.tokenizer = pretrained, pretrained.tokenizer
+        given = [patterns] if isinstance(patterns, (str, Pattern)) else list(patterns)
+        self.patterns = [one if isinstance(one, Pattern) else Pattern(one) for one in given]
+        if not self.patterns or len({pattern.fields for pattern in self.patterns}) > 1:
+            raise ValueError("patterns=%r; at least one, all for single texts or all for pairs" % (patterns,))
+        self.verbalizer = verbalizer if isinstance(verbalizer, Verbalizer) else Verbalizer(verbalizer)
+        self.maxlen = checked_length(
+            maxlen, positions_of(pretrained.transformer), name="maxlen", source=pretrained.name, least=3
+        )
+        self.trained, self.batch_size = trained, batch_size
+        self.allow_untrained_head, self.head_scores = bool(allow_untrained_head), None
+        self._words = self.verbalizer.compile(self.tokenizer)
+        self.labels = self.verbalizer.labels
+        self._compiled = [self._compile(pattern) for pattern in self.patterns]
+        self.weights = [1.0 / len(self.patterns)] * len(self.patterns)
+        self._bert = pretrained.bert
+        if trained == "soft_tokens":
+            self._bert = with_soft_tokens(pretrained.bert, self._soft_ids())
+        self.model = (predict_at if self.reading == "encoder" else predict_next_at)(self._bert)
+        self.session = ModelSession(self.model)
+
+    def _compile(self, pattern):
+        """Dict number of slots -> `TokenizedPattern`."""
+        lengths = self._words.lengths
+        if lengths != [pattern.slots] and not self.verbalizer.normalize_length:
+            raise ValueError(
+                "%r has %d slot(s), but the labels' words have %d token(s); write {mask} that often"
+                % (pattern, pattern.slots, lengths[0])
+            )
+        versions = {k: pattern if k == pattern.slots else pattern.with_slots(k) for k in lengths}
+        if self.reading == "encoder":
+            return {k: version.compile(self.tokenizer, self.maxlen) for k, version in versions.items()}
+        options = {"longest": max(lengths)}
+        return {k: CausalPattern(one, self.tokenizer, self.maxlen, slots=k, **options) for k, one in versions.items()}
+
+    def _soft_ids(self):
+        tokens = dict.fromkeys(token for pattern in self.patterns for token in pattern.soft_tokens)
+        if not tokens:
+            raise ValueError("trained='soft_tokens', but no pattern has any; write [unused1][unused2]... into it")
+        return [token_ids(self.tokenizer, token, "soft token")[1][0] for token in tokens]
+
+    def check_head(self, texts):
+        """Masked accuracy of the head against chance on some of `texts`; warns if it is no better.
+
+        `fit` and the first `predict` with enough text do it by themselves.
+
+        Returns:
+            dict: accuracy, chance, loss, tokens, trained (None if the texts are too few to tell).
+
+        Warns:
+            UntrainedHeadWarning: loudly.
+        """
+        texts = checked_texts(texts)
+        some = texts[:: max(1, len(texts) // CHECKED_TEXTS)][:CHECKED_TEXTS]
+        named = {"name": self.pretrained.name, "length": self.maxlen, "reading": self.reading}
+        with self.session.entered():
+            scores = check_head(self.model, self.tokenizer, some, **named)
+        if scores["trained"] is not None:
+            self.head_scores = scores
+        return scores
+
+    def _check_once(self, texts):
+        if self.head_scores is None and not self.allow_untrained_head:
+            # Threads that come first all at once measure it one after the other, that is, once.
+            with self.session.building():
+                if self.head_scores is None:
+                    self.check_head(texts)
+
+    def predict_proba(self, texts):
+        """Probabilities of the labels.
+
+        Args:
+            texts: list of str, or of (str, str).
+
+        Returns:
+            float64 `[N, labels]`, columns in the order of `labels`; nothing outside the verbalizer has a share.
+
+        Raises:
+            ValueError: a single str, or something in the list that is no text or, for patterns with two, no pair.
+        """
+        each = self.probabilities_by_pattern(texts)
+        return sum(weight * one for weight, one in zip(self.weights, each))
+
+    def predict(self, texts):
+        """The likeliest label of each text, a list."""
+        return [self.labels[i] for i in self.predict_proba(texts).argmax(axis=1)]
+
+    def probabilities_by_pattern(self, texts):
+        """List of `predict_proba` by each pattern alone."""
+        texts = checked_texts(texts)
+        if texts:
+            self._check_once(texts)
+        each = []
+        for versions in self._compiled:
+            scores = {length: self._scores(pattern, length, texts) for length, pattern in versions.items()}
+            each.append(self._words.probabilities(scores))
+        return each
+
+    def _scores(self, pattern, length, texts):
+        """Scores of the words with `length` tokens, float64 `[N, words]`."""
+        if self.reading != "encoder":
+            with self.session.entered():
+                return causal_scores(self.model, pattern, self._words, texts, batch_size=self.batch_size)
+        prompts = [pattern.encode(text) for text in texts]
+        encoded = [(prompt.token_ids, prompt.segment_ids) for prompt in prompts]
+        batches = BucketedBatches(encoded, batch_size=self.batch_size, maxlen=self.maxlen)
+        scores = np.zeros((len(texts), len(self._words.ids[length])))
+        for indices in batches.in_length_order() if texts else ():
+            places = np.array([prompts[i].slots for i in indices], "int32")
+            logits = self.session.predict_on_batch(self.model, batches.inputs(indices) + [places])
+            scores[indices] = self._words.word_scores(logits)
+        return scores
+
+    def accuracy(self, labelled):
+        """Share of right answers; `labelled` is a list of (text, label)."""
+        predicted = self.predict([text for text, _ in labelled])
+        return sum(one == label for one, (_, label) in zip(predicted, labelled)) / len(labelled)
+
+    def weigh_patterns(self, labelled):
+        """Weigh the patterns by their accuracy on labelled texts, as PET does before training.
+
+        Args:
+            labelled: list of (text, label).
+        """
+        right = self._label_indices(labelled)
+        each = self.probabilities_by_pattern([text for text, _ in labelled])
+        accuracies = [float(np.mean(one.argmax(axis=1) == right)) for one in each]
+        total = sum(accuracies)
+        self.weights = [a / total for a in accuracies] if total else [1.0 / len(each)] * len(each)
+
+    def _label_indices(self, labelled):
+        index = {label: i for i, label in enumerate(self.labels)}
+        for text, label in labelled:
+            if label not in index:
+                known = ", ".join(map(str, self.labels))
+                raise ValueError("unknown label %r of the text %r; the verbalizer has %s" % (label, text, known))
+        return np.array([index[label] for _, label in labelled])
+
+    def fit(
+        self,
+        labelled,
+        unlabelled=None,
+        *,
+        epochs=10,
+        batch_size=16,
+        learning_rate=1e-5,
+        optimizer=None,
+        repeats=1,
+        mask_rate=0.15,
+        mask_pattern=False,
+        valid=None,
+        seed=0,
+        say=None,
+    ):
+        """Train on labelled texts in the pattern, with random masking, and on unlabelled texts as they are.
+
+        L = sum of the cross-entropies over slots and hidden tokens / their number. A model that reads left to right
+        learns the answer token by token, after its right beginning, and the text's tokens without hiding any.
+
+        Args:
+            labelled: list of (text, label).
+            unlabelled: list of texts, for random masking alone; None or empty leaves them out.
+            epochs: int, over both together.
+            batch_size: rows a batch.
+            learning_rate: rate of Adam; 1e-5 is the article's for all weights, 6e-4 that of P-tuning.
+            optimizer: Keras optimizer to use instead.
+            repeats: how often each labelled text stands in an epoch.
+            mask_rate: share of the tokens that are hidden at random, or asked for left to right; 0 for none.
+            mask_pattern: whether tokens of the pattern may be hidden (the author's code does so).
+            valid: list of (text, label); the weights of the epoch with the best accuracy on it are kept.
+            seed: int, order and masks.
+            say: function that takes a line.
+
+        Returns:
+            list of dict, one an epoch: epoch, loss, and valid if there is such.
+
+        Raises:
+            ValueError: an unknown label, a loss that is not finite, or unlabelled texts for a UniLM, which sees all of
+                a text at once.
+        """
+        labelled, unlabelled = list(labelled), checked_texts(unlabelled or (), name="unlabelled")
+        checked_texts([text for text, _ in labelled], name="labelled")
+        if not labelled and not unlabelled:
+            raise ValueError("there is nothing to train on; give labelled texts")
+        if unlabelled and self.reading == "unilm":
+            raise ValueError(
+                "%s is a UniLM, which sees a whole text at once, so of %d unlabelled texts nothing is left to be "
+                "predicted; leave them out, or load it with application='lm'" % (self.pretrained.name, len(unlabelled))
+            )
+        make, causal = TrainingRows, {}
+        if self.reading != "encoder":
+            make, causal = CausalRows, {"reading": self.reading, "model": self.model}
+        rows = make(
+            self._compiled,
+            self._words,
+            list(zip([text for text, _ in labelled], self._label_indices(labelled))),
+            unlabelled,
+            batch_size=batch_size,
+            maxlen=self.maxlen,
+            seed=seed,
+            repeats=repeats,
+            mask_rate=mask_rate,
+            mask_pattern=mask_pattern,
+            **causal,
+        )
+        self._label_indices(valid or ())
+        self._check_once([text for text, _ in labelled] + unlabelled)
+        self.model.compile(optimizer or AdamW(learning_rate, weight_decay=0.0), MaskedCrossentropy())
+        evaluate = (lambda: self.accuracy(valid)) if valid else None
+        return train(self.model, rows, epochs=epochs, evaluate=evaluate, say=say)
+
+    def save(self, folder, *, overwrite=False):
+        """Write model, patterns and verbalizer; `PromptClassifier.load` reads them.
+
+        Trained soft tokens stand in the saved embedding, so that `folder/model` is an ordinary model folder.
+
+        Args:
+            folder: str, a folder that does not exist or is empty; it appears when it is complete.
+            overwrite: bool, replace a folder that was written here; others are never deleted.
+
+        Raises:
+            WeightsError: there is something in `folder` that is not to be replaced, see `models.save`.
+            OSError: a full disk and the like; what was in `folder` is as before.
+        """
+        if self.trained == "soft_tokens":
+            write_back(self._bert, self.pretrained.bert)
+        settings = {
+            "patterns": [pattern.template for pattern in self.patterns],
+            "weights": self.weights,
+            "verbalizer": self.verbalizer.get_config(),
+            "maxlen": self.maxlen,
+            "batch_size": self.batch_size,
+            **loading_settings(self.pretrained),
+        }
+        write_prompt(folder, self.pretrained, settings, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder, *, trained="all", allow_untrained_head=False, tokenizer=None):
+        """Read what `save` wrote.
+
+        Args:
+            folder: str.
+            trained, allow_untrained_head: as above.
+            tokenizer: the one it was saved with, if that was your own, see `models.save`.
+
+        Returns:
+            `PromptClassifier`.
+
+        Raises:
+            WeightsError: the folder holds none.
+        """
+        if trained not in TRAINED:
+            raise ValueError("trained=%r; it is one of %s" % (trained, ", ".join(TRAINED)))
+        pretrained, settings = read_prompt(folder, tokenizer=tokenizer)
+        try:
+            classifier = cls(
+                pretrained,
+                settings["patterns"],
+                Verbalizer.from_config({word: settings["verbalizer"][word] for word in VERBALIZER_WORDS}),
+                maxlen=settings["maxlen"],
+                batch_size=settings["batch_size"],
+                trained=trained,
+                allow_untrained_head=allow_untrained_head,
+            )
+        except ValueError as error:
+            # What the constructor refuses as an argument is wrong in the file here.
+            raise WeightsError("%s: %s" % (os.path.join(folder, SETTINGS), error))
+        classifier.weights = settings["weights"]
+        return classifier

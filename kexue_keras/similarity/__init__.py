@@ -1,0 +1,10 @@
+"""Sentence vectors: encoders, search, whitening, the head for pairs, and similar texts by generating."""
+
+from kexue_keras.similarity._encoder import Hit
+from kexue_keras.similarity._encoder import SentenceEncoder
+from kexue_keras.similarity._index import VectorIndex
+from kexue_keras.similarity._pair_head import PairFeatures
+from kexue_keras.similarity._pair_head import pair_classifier
+from kexue_keras.similarity._pooling import sentence_vector
+from kexue_keras.similarity._questions import SimilarQuestions
+from kexue_keras.similarity._whitening import Whitening

@@ -1,0 +1,229 @@
+"""`SentenceEncoder`: texts to vectors whose cosine says how similar the texts are.
+
+Reference: "无监督语义相似度哪家强？我们做了个比较全面的评测", kexue.fm/archives/8321; "CoSENT（一）：比Sentence-BERT更有效的句向
+量方案", kexue.fm/archives/8847.
+"""
+
+import os
+from collections import namedtuple
+
+import numpy as np
+
+from kexue_keras.backend import ModelSession
+from kexue_keras.checkpoints._convert import save_into
+from kexue_keras.checkpoints._load import load
+from kexue_keras.data._batches import BucketedBatches, encode
+from kexue_keras.data._texts import checked_texts
+from kexue_keras.errors import WeightsError
+from kexue_keras.files import restore_interrupted, whole_folder, write_json
+from kexue_keras.files.paths import is_path
+from kexue_keras.models._lengths import checked_length, positions_of
+from kexue_keras.schemas import read_settings, sentence_encoder_settings
+from kexue_keras.similarity._index import VectorIndex, unit_rows
+from kexue_keras.similarity._pooling import POOLINGS, check_pooling, sentence_vector
+from kexue_keras.similarity._whitening import Whitening
+
+SETTINGS = "sentence_encoder.json"
+WHITENING = "whitening.npz"
+
+Hit = namedtuple("Hit", "place text score")
+
+
+class SentenceEncoder(object):
+    """A pretrained encoder that gives one vector a text.
+
+    Args:
+        pretrained: name or folder as for `models.load`, or a `PretrainedModel`.
+        pooling: 'mean' (P3), 'cls' (P1), 'pooler' (P2), 'linear-pooler' (SimBERT and RoFormer-Sim), 'first-last' (P4),
+            'max'; see `sentence_vector`. The bundled models were trained with 'mean'.
+        length: longest text in tokens, special ones included; what is longer is cut.
+        **arguments: further arguments of `models.load`.
+
+    Attributes:
+        model: Keras model, token ids and segment ids `[B, n]` to vectors `[B, d]`; train it as any other.
+        pretrained: `PretrainedModel`; `tokenizer` is its tokenizer.
+        session: `backend.ModelSession`, by which any thread may call `encode` and all that uses it.
+        whitening: `Whitening` that `encode` applies, or None.
+
+    Raises:
+        ValueError: unknown pooling; a `PretrainedModel` without pooler for 'pooler'; a length that the model has no
+            positions for.
+        WeightsError: see `models.load`; with a pooler that the checkpoint lacks as well.
+
+    Reference: kexue.fm/archives/8321, 8847.
+
+    >>> encoder = kexue_keras.similarity.SentenceEncoder('me5-zh-char', num_hidden_layers=1)
+    >>> encoder.encode(['今天天气不错', '我想买一本书']).shape
+    (2, 384)
+    >>> [hit.text for hit in encoder.search(['今天天气很好'], ['买书', '今天的天气', '看电影'], k=1)[0]]
+    ['今天的天气']
+    """
+
+    def __init__(self, pretrained, *, pooling="mean", length=64, **arguments):
+        check_pooling(pooling)
+        if is_path(pretrained):
+            if POOLINGS[pooling]:
+                arguments.setdefault("with_pool", POOLINGS[pooling])
+            pretrained = load(pretrained, **arguments)
+        elif arguments:
+            raise TypeError("%s: arguments of models.load, but the model is loaded already" % ", ".join(arguments))
+        if pretrained.tokenizer is None:
+            raise WeightsError("%s has no vocabulary (vocab.txt)" % pretrained.name)
+        self.pretrained, self.tokenizer = pretrained, pretrained.tokenizer
+        self.pooling, self.length, self.whitening = pooling, length, None
+        self.model = sentence_vector(pretrained.transformer, pooling)
+        self.session = ModelSession(self.model)
+
+    @property
+    def length(self):
+        """Longest text in tokens; setting it checks it as the constructor does."""
+        return self._length
+
+    @length.setter
+    def length(self, length):
+        self._length = self._checked("length", length)
+
+    def _checked(self, name, length):
+        return checked_length(length, positions_of(self.pretrained.transformer), name=name, source=self.pretrained.name)
+
+    def __repr__(self):
+        return "<SentenceEncoder %s, pooling %s, length %d>" % (self.pretrained.name, self.pooling, self.length)
+
+    def encode(self, texts, *, batch_size=64, maxlen=None, normalize=True):
+        """One vector a text.
+
+        Texts of about the same length share a batch; the vectors come in the order of the texts.
+
+        Args:
+            texts: list of str.
+            batch_size: texts computed together.
+            maxlen: longest text in tokens; None: `length`.
+            normalize: scale each vector to length 1, so that a product of two is their cosine.
+
+        Returns:
+            float32 `[N, d]`.
+
+        Raises:
+            ValueError: a single str, something in the list that is no str, half of a surrogate pair, maxlen below 2 or
+                beyond the model's positions.
+        """
+        texts = checked_texts(texts, pairs=False)
+        maxlen = self.length if maxlen is None else self._checked("maxlen", maxlen)
+        encoded, _ = encode(self.tokenizer, texts, maxlen)
+        vectors = self.encode_ids(encoded, batch_size=batch_size, maxlen=maxlen)
+        if self.whitening is not None:
+            vectors = self.whitening.transform(vectors)
+        return unit_rows(vectors) if normalize else vectors
+
+    def encode_ids(self, encoded, *, batch_size=64, maxlen=None):
+        """The model's own vectors of encoded texts.
+
+        Args:
+            encoded: list of (token ids, segment ids), as from `data.encode`.
+            batch_size, maxlen: as in `encode`.
+
+        Returns:
+            float32 `[N, d]`, neither whitened nor scaled.
+        """
+        batches = BucketedBatches(encoded, batch_size=batch_size, maxlen=maxlen or self.length)
+        vectors = np.zeros((len(encoded), self.model.output_shape[-1]), "float32")
+        for indices in batches.in_length_order():
+            vectors[indices] = self.session.predict_on_batch(self.model, batches.inputs(indices))
+        return vectors
+
+    def similarity(self, a, b, **options):
+        """Cosines of texts, pair by pair.
+
+        Args:
+            a, b: lists of N texts each, or two texts.
+            **options: of `encode`.
+
+        Returns:
+            float32 `[N]`, or a float for two texts.
+
+        Raises:
+            ValueError: lists of different lengths.
+        """
+        if isinstance(a, str) and isinstance(b, str):
+            return float(self.similarity([a], [b], **options)[0])
+        a, b = checked_texts(a, name="a", pairs=False), checked_texts(b, name="b", pairs=False)
+        if len(a) != len(b):
+            raise ValueError(
+                "%d texts and %d texts; similarity compares pair by pair, search all with all" % (len(a), len(b))
+            )
+        vectors = self.encode(a + b, **dict(options, normalize=True))
+        return np.sum(vectors[: len(a)] * vectors[len(a) :], axis=1)
+
+    def index(self, corpus, *, method="exact", **options):
+        """`VectorIndex` of texts, for many searches in one corpus; method 'hnsw' pays from about 100,000 texts."""
+        corpus = checked_texts(corpus, name="corpus", pairs=False)
+        index = VectorIndex(self.encode(corpus, **options), method=method)
+        index.texts = corpus
+        return index
+
+    def search(self, queries, corpus, k=10, **options):
+        """The nearest texts of each query, the nearest first.
+
+        Args:
+            queries: list of Q texts.
+            corpus: list of N texts, or what `index` returned.
+            k: texts for each query, at most N are given.
+            **options: of `encode`.
+
+        Returns:
+            list of Q lists of `Hit` (place in the corpus, text, score: cosine).
+        """
+        index = corpus if isinstance(corpus, VectorIndex) else self.index(corpus, **options)
+        places, scores = index.search(self.encode(queries, **options), k)
+        return [
+            [Hit(int(i), index.texts[i], float(score)) for i, score in zip(*row) if i >= 0]
+            for row in zip(places, scores)
+        ]
+
+    def fit_whitening(self, texts, components=None, **options):
+        """From now on whiten all vectors, as fitted on `texts` (kexue.fm/archives/8069); returns the encoder.
+
+        Args:
+            texts: list of str, some thousands.
+            components: dimensions that are kept; None: all.
+            **options: of `encode`.
+        """
+        self.whitening = None
+        self.whitening = Whitening.fit(self.encode(texts, **dict(options, normalize=False)), components)
+        return self
+
+    def save(self, path, *, overwrite=False):
+        """Write a folder that `SentenceEncoder.load` reads, and `models.load` too; it appears when it is complete.
+
+        Args:
+            path: str, a folder that does not exist or is empty.
+            overwrite: bool, replace a folder that was written here; others are never deleted.
+
+        Raises:
+            WeightsError: there is something in `path` that is not to be replaced, see `models.save`.
+            OSError: a full disk and the like; what was in `path` is as before.
+        """
+        with whole_folder(path, overwrite=overwrite) as folder:
+            save_into(folder, self.pretrained)
+            if self.whitening is not None:
+                np.savez(os.path.join(folder, WHITENING), mean=self.whitening.mean, kernel=self.whitening.kernel)
+            settings = {"pooling": self.pooling, "length": self.length, "whitening": self.whitening is not None}
+            write_json(os.path.join(folder, SETTINGS), settings)
+
+    @classmethod
+    def load(cls, path, **arguments):
+        """The encoder that `save` wrote.
+
+        Args:
+            path: str, the folder.
+            **arguments: of `models.load`.
+
+        Raises:
+            WeightsError: no such folder, or one that `save` did not write, or that was changed since.
+        """
+        restore_interrupted(path)
+        settings = read_settings(os.path.join(path, SETTINGS), sentence_encoder_settings(POOLINGS))
+        encoder = cls(path, pooling=settings["pooling"], length=settings["length"], **arguments)
+        if settings["whitening"]:
+            encoder.whitening = Whitening.load(os.path.join(path, WHITENING), encoder.model.output_shape[-1])
+        return encoder

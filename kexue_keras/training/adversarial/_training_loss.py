@@ -1,0 +1,132 @@
+"""What adversarial training, the gradient penalty and virtual adversarial training have in common.
+
+对抗训练浅谈：意义、方法和思考（附Keras实现）, kexue.fm/archives/7234; 泛化性乱弹：从随机噪声、梯度惩罚到虚拟对抗训练,
+kexue.fm/archives/7466. Papers: arXiv 1412.6572, 1605.07725, 1711.09404, 1704.03976.
+
+How a model's training is led to another loss, which layer is perturbed, and a pass without dropout. What a perturbation
+is stands in `perturbation.py`, how the perturbed loss is computed in `second_pass.py`.
+"""
+
+import tensorflow as tf
+
+from kexue_keras.backend import K, keras, minimise_instead
+from kexue_keras.backend.graph.second_pass import SecondPass
+
+TARGETS = ("matrix", "output")
+
+
+class OtherLoss(object):
+    """Base of the techniques: leads the training of a model to `objective(loss)`, until `disable()`.
+
+    Args:
+        model: Keras model, compiled before or afterwards.
+        layer: name of the layer whose output is perturbed, or the layer; None for "Embedding-Token", or the only
+            Embedding layer.
+    """
+
+    def __init__(self, model, layer):
+        if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
+            raise ValueError(
+                "%s needs a model with symbolic inputs and outputs, but %r has none; build it with "
+                "keras.models.Model(inputs, outputs), or call it on data first" % (type(self).__name__, model)
+            )
+        self.model = model
+        self.layer = find_layer(model, layer, type(self).__name__)
+        self._put_back = None
+
+    def objective(self, loss):
+        """(loss to minimise, loss to show as `clean_loss`), scalars; to be overridden."""
+        raise NotImplementedError
+
+    def enable(self):
+        """Begin, or begin again; returns self, so that it can stand in a `with`."""
+        if self._put_back is None:
+            other = getattr(self.model, "kexue_training_loss", None)
+            if other is not None:
+                raise ValueError(
+                    "this model already trains with %s; a model takes one of FGM, GradientPenalty and "
+                    "VirtualAdversarial at a time. Call disable() on the other one first" % type(other).__name__
+                )
+            self._put_back = minimise_instead(self.model, self.objective, "clean_loss", type(self).__name__)
+            vars(self.model)["kexue_training_loss"] = self
+        return self
+
+    def disable(self):
+        """Train on the compiled loss again."""
+        if self._put_back is not None:
+            self._put_back()
+            self._put_back = None
+            del vars(self.model)["kexue_training_loss"]
+
+    def __enter__(self):
+        return self.enable()
+
+    def __exit__(self, *_):
+        self.disable()
+
+
+def check_number(owner, name, value, least=0.0):
+    """`value` as a float, or ValueError unless it is finite and at least `least`."""
+    if isinstance(value, (bool, str)) or not least <= value < float("inf"):
+        raise ValueError("%s: %s is %r; it has to be a number >= %g" % (owner, name, value, least))
+    return float(value)
+
+
+def check_choice(owner, name, value, choices):
+    """`value`, or ValueError unless it is one of `choices`."""
+    if value not in choices:
+        raise ValueError("%s: %s is %r; choose one of %s" % (owner, name, value, ", ".join(map(repr, choices))))
+    return value
+
+
+def layers_of(model):
+    """All layers of a model, those of models and wrappers inside it too."""
+    for layer in getattr(model, "layers", None) or [getattr(model, "layer", None)]:
+        if layer is not None:
+            yield layer
+            for inner in layers_of(layer):
+                yield inner
+
+
+def find_layer(model, layer, owner):
+    """The layer that is meant: by name, as an object, or None for the one that looks up the tokens.
+
+    Raises:
+        ValueError: there is none, or for None several.
+    """
+    layers = list({id(known): known for known in layers_of(model)}.values())
+    embeddings = [known for known in layers if isinstance(known, keras.layers.Embedding)]
+    there = ", ".join(repr(known.name) for known in embeddings) or "none"
+    if layer is None:
+        named = [known for known in embeddings if known.name == "Embedding-Token"] or embeddings
+        if len(named) != 1:
+            raise ValueError(
+                "%s: give layer=..., the name of the layer to perturb; Embedding layers of this model: %s"
+                % (owner, there)
+            )
+        return named[0]
+    found = [known for known in layers if known is layer or known.name == layer]
+    if not found:
+        raise ValueError(
+            "%s: the model has no layer %r; its Embedding layers: %s" % (owner, getattr(layer, "name", layer), there)
+        )
+    return found[0]
+
+
+def learning_phase():
+    """Keras' learning phase: a tensor, or an int where it was set for good."""
+    symbolic = getattr(K, "symbolic_learning_phase", None)
+    return symbolic() if callable(symbolic) else K.learning_phase()
+
+
+def without_dropout(name):
+    """`SecondPass` in which Keras' learning phase is 0."""
+    phase = learning_phase()
+
+    def replace(ops):
+        if not isinstance(phase, tf.Tensor) or phase.op not in ops:
+            return {}
+        with tf.control_dependencies(None):
+            return {phase.name: tf.zeros_like(phase)}
+
+    return SecondPass(replace, name=name)

@@ -1,0 +1,73 @@
+"""cut and draw: the distributions that bert4keras' numpy code draws from; numbers that depend on the seed alone."""
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kexue_keras.backend import tf1
+from kexue_keras.decoding import cut
+from kexue_keras.decoding._sampling import draw
+
+pytestmark = pytest.mark.one_stack
+
+
+@pytest.fixture(scope="module")
+def cuts():
+    """function(logits, top_k, top_p) -> probabilities `[n, vocabulary]`."""
+    with tf.Graph().as_default() as graph:
+        logits = tf1.placeholder("float32", [None, None])
+        top_k, top_p = tf1.placeholder("int32", []), tf1.placeholder("float32", [])
+        found = {
+            (k, p): cut(logits, top_k=top_k if k else None, top_p=top_p if p else None)
+            for k in (True, False)
+            for p in (True, False)
+        }
+    session = tf1.Session(graph=graph)
+
+    def run(values, k, p):
+        feed = {logits: values, top_k: k or 0, top_p: p or 0}
+        x, tokens = session.run(found[k is not None, p is not None], feed)
+        probabilities = np.zeros(values.shape)
+        x = np.exp(x - x.max(-1, keepdims=True))
+        np.put_along_axis(probabilities, tokens.astype(int), x / x.sum(-1, keepdims=True), -1)
+        return probabilities
+
+    yield run
+    session.close()
+
+
+@hypothesis.given(
+    st.integers(0, 10**6), st.one_of(st.none(), st.integers(1, 12)), st.one_of(st.none(), st.floats(0.05, 1.0))
+)
+def test_cut_is_that_of_bert4keras(cuts, seed, top_k, top_p):
+    values = 2 * np.random.RandomState(seed).randn(3, 8).astype("float32")
+    found = cuts(values, top_k, top_p)
+    for x, ours in zip(values.astype("float64"), found):
+        p = np.exp(x) / np.exp(x).sum()
+        if top_k is not None:
+            p[np.argsort(-p)[top_k:]] = 0
+            p /= p.sum()
+        if top_p is not None:
+            order = np.argsort(-p)
+            before = np.cumsum(p[order]) - p[order]
+            hypothesis.assume(np.abs(before - top_p).min() > 1e-5)
+            p[order[before >= top_p]] = 0
+            p /= p.sum()
+        np.testing.assert_allclose(ours, p, atol=1e-5)
+        assert (ours[p == 0] == 0).all()
+
+
+def test_draws_follow_the_probabilities_and_the_seed():
+    p = np.array([0.5, 0.3, 0.15, 0.05, 0.0])
+    with tf.Graph().as_default(), tf1.Session() as session:
+        seed = tf1.placeholder("int32", [2])
+        logits = tf.tile(tf.math.log(tf.constant(p[None], "float32")), [20000, 1])
+        tokens = tf.tile(tf.constant([[10, 11, 12, 13, 14]]), [20000, 1])
+        drawn = draw(logits, tokens, seed=seed)
+        first, again, other = (session.run(drawn, {seed: s}) for s in ([1, 2], [1, 2], [1, 3]))
+    assert first.tolist() == again.tolist() != other.tolist()
+    counts = np.bincount(first, minlength=15)[10:]
+    assert counts[4] == 0
+    np.testing.assert_allclose(counts / 20000.0, p, atol=0.012)  # 3.4 standard deviations of the largest

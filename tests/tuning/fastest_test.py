@@ -1,0 +1,272 @@
+"""find_fastest: rungs that give NaN, run out of memory, die or hang are dropped; the choice is remembered."""
+
+import json
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kexue_keras.backend import is_tf_keras, keras
+from kexue_keras.optimizers import AdamW
+from kexue_keras.tuning import _fastest as fastest
+from kexue_keras.tuning import _trial as rungs
+from kexue_keras.tuning import find_fastest
+from kexue_keras.tuning._fastest import choose, table
+from kexue_keras.tuning._trial import Rung, enable_rung, missing, run_rung, rung_parts, try_rung
+
+
+def build():
+    """What users write: a compiled model and a batch."""
+    model = keras.models.Sequential([keras.layers.Dense(1, input_shape=(3,), kernel_initializer="ones")])
+    model.compile(AdamW(1e-2), "mse")
+    return model, np.ones((4, 3)), np.ones((4, 1))
+
+
+def build_nan():
+    model, x, y = build()
+    return model, x * np.nan, y
+
+
+def build_killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def build_hangs():
+    time.sleep(600)
+
+
+def build_two_lengths():
+    def batches():
+        for _ in range(2):
+            for rows in (2, 5):
+                yield np.ones((rows, 3)), np.ones((rows, 1))
+
+    return build()[0], list(batches())
+
+
+def not_importable():
+    return lambda: build()
+
+
+GOOD = Rung("off", "ok", 0.010, 0.5, 0.1, 2**20)
+
+
+def fake(results):
+    """In place of the processes: dict name -> `Rung`; what was asked for is kept in `.calls`."""
+
+    def run(build, name, **options):
+        run.calls.append((name, options))
+        return results[name]
+
+    run.calls = []
+    return run
+
+
+@pytest.fixture
+def everything_there(monkeypatch):
+    monkeypatch.setattr(fastest, "missing", lambda name: None)
+
+
+@pytest.mark.parametrize(
+    "name, parts",
+    [("off", (False, None)), ("amp", (True, None)), ("xla", (False, "auto")), ("amp+xla-lite", (True, "lite"))],
+)
+def test_names_of_rungs(name, parts):
+    assert rung_parts(name) == parts
+
+
+@pytest.mark.parametrize("name", ["", "fp16", "amp+off", "xla+xla-lite", "amp+amp", None, "amp+"])
+def test_unknown_rungs_are_refused(name):
+    with pytest.raises(ValueError, match="is no rung"):
+        rung_parts(name)
+    with pytest.raises(ValueError, match="is no rung"):
+        find_fastest(build, ladder=("off", name), cache=None)
+
+
+def test_the_fastest_is_chosen_and_of_equals_the_plainest():
+    rows = [GOOD._replace(name="amp+xla", seconds=0.0100), GOOD._replace(name="xla", seconds=0.0101)]
+    assert choose(rows + [GOOD._replace(seconds=0.02)]) == "xla"
+    assert choose(rows + [GOOD._replace(seconds=0.005)]) == "off"
+    assert choose(rows + [Rung("off", "out of memory", None, None, None, None)]) == "xla"
+    assert choose([Rung("off", "out of memory", None, None, None, None)]) is None
+
+
+def test_one_rung_in_this_process():
+    status, seconds, first, loss, memory = run_rung(build, "off", steps=2, warmup=1)
+    assert status == "ok" and 0 < seconds and 0 < first and np.isfinite(loss) and memory > 2**20
+    assert run_rung(build_two_lengths, "off", steps=6, warmup=1)[0] == "ok"
+    assert run_rung(build_nan, "off", steps=2, warmup=1)[0] == "the loss became nan at step 1"
+    for wrong in (lambda: (1, 2, 3), lambda: (build()[0],)):
+        with pytest.raises(ValueError, match="build has to return"):
+            run_rung(wrong, "off")
+    with pytest.raises(ValueError, match="a compiled model"):
+        run_rung(lambda: (keras.models.Sequential([keras.layers.Dense(1, input_shape=(3,))]), 1, 2), "off")
+
+
+@pytest.mark.spread
+def test_what_happens_to_a_process_is_told():
+    killed = try_rung(build_killed, "off")
+    assert killed.name == "off" and "killed (signal 9), which is what Linux does when memory runs out" in killed.status
+    aborted = rungs._death(-6, ["", "I am fine", "F tensorflow: out of something ", ""])
+    assert aborted == "its process died (signal 6): F tensorflow: out of something"
+    assert rungs._death(3, []) == "its process died (exit code 3)"
+
+
+@pytest.mark.parametrize(
+    "error, status",
+    [
+        (MemoryError(), "out of memory"),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"), "out of memory"),
+        (KeyError("x"), "KeyError: 'x'"),
+        (RuntimeError("first line\nsecond"), "RuntimeError: first line"),
+    ],
+)
+def test_what_a_model_throws_drops_the_rung(error, status):
+    sent = []
+
+    class Pipe:
+        send = sent.append
+
+        def close(self):
+            sent.append("closed")
+
+    def build():
+        raise error
+
+    rungs._trial(Pipe(), build, "off", 1000.0, 1, 1)
+    assert sent[0][0] == status and sent[0][1:] == (None,) * 4 and sent[1] == "closed"
+
+
+def test_a_rung_that_hangs_is_ended():
+    began = time.time()
+    assert try_rung(build_hangs, "off", timeout=1).status == "not done after 1 seconds"
+    assert time.time() - began < 60
+
+
+@pytest.mark.spread
+def test_on_this_machine_for_real(tmp_path):
+    cache, said = str(tmp_path / "sub" / "fastest.json"), []
+    options = dict(ladder=("amp", "off"), steps=3, warmup=1, cache=cache, say=said.append)
+    found = find_fastest(build, **options)
+    assert found.name == "off" and not found.from_cache
+    status = {r.name: r.status for r in found.rungs}
+    assert status["off"] == "ok"
+    assert status["amp"] == ("mixed precision needs a GPU" if is_tf_keras else "mixed precision needs TF_KERAS=1")
+    assert any("* off" in line for line in said)
+    began = time.time()
+    again = find_fastest(build, **options)
+    assert again.from_cache and again.name == "off" and time.time() - began < 5
+    assert again.rungs == found.rungs and "as found earlier" in said[-1]
+    with again.enable() as on:
+        optimizer = AdamW(1e-3)
+        assert on.scale(optimizer) is optimizer
+
+
+def test_what_is_remembered_depends_on_everything(tmp_path, monkeypatch, everything_there):
+    run = fake({"off": GOOD, "xla": GOOD._replace(name="xla", seconds=0.001)})
+    monkeypatch.setattr(fastest, "try_rung", run)
+    cache = str(tmp_path / "fastest.json")
+
+    def find(function=build, **options):
+        before = len(run.calls)
+        found = find_fastest(function, **dict(dict(ladder=("xla", "off"), cache=cache, say=None), **options))
+        assert found.from_cache == (len(run.calls) == before)
+        return len(run.calls) - before
+
+    assert find() == 2 and find() == 0
+    assert find(refresh=True) == 2
+    assert find(build_nan) == 2 and find(build_nan) == 0
+    assert find(ladder=("off",)) == 1
+    assert find(loss_scale="dynamic") == 2
+    assert find(cache=None) == 2
+    monkeypatch.setattr(fastest, "_gpus", lambda: ["Another card"])
+    assert find() == 2 and find() == 0
+    with open(cache) as handle:
+        assert len(json.load(handle)) == 5
+    # Something has cut the file short: it is written anew.
+    with open(cache, "w") as handle:
+        handle.write('{"half')
+    assert find() == 2 and find() == 0
+    # So is what somebody has changed.
+    rungs = [["xla", "ok", "0.1", 1, 1, 1]], [["xla"]], [1], "xla", [["xla", "no", None, None, None, None]]
+    for wrong in [[], {"name": "xla"}] + [{"name": "xla", "rungs": one} for one in rungs]:
+        with open(cache) as handle:
+            known = json.load(handle)
+        with open(cache, "w") as handle:
+            json.dump({key: wrong for key in known}, handle)
+        assert find() == 2 and find() == 0
+    with open(cache, "w") as handle:
+        handle.write("[" * 100000)
+    assert find() == 2
+    assert os.listdir(str(tmp_path)) == ["fastest.json"]
+
+
+def test_bad_rungs_are_dropped_and_shown(monkeypatch, everything_there, tmp_path):
+    bad = dict(seconds=None, first_seconds=None, loss=None, memory=None)
+    run = fake(
+        {
+            "amp": Rung("amp", "the loss became nan at step 3", **bad),
+            "xla": Rung("xla", "out of memory", **bad),
+            "off": GOOD,
+        }
+    )
+    monkeypatch.setattr(fastest, "try_rung", run)
+    found = find_fastest(build, ladder=("amp", "xla", "off"), cache=None, say=None, steps=7, warmup=2, timeout=5)
+    assert found.name == "off"
+    assert run.calls[0] == ("amp", dict(loss_scale=1000.0, steps=7, warmup=2, timeout=5))
+    text = str(found)
+    assert "dropped: the loss became nan at step 3" in text and "dropped: out of memory" in text
+    assert "* off" in text and "10.0" in text
+    cache = tmp_path / "none.json"
+    with pytest.raises(RuntimeError, match="no rung of the ladder works(.|\n)*out of memory"):
+        find_fastest(build, ladder=("xla",), cache=str(cache), say=None)
+    assert not cache.exists()
+
+
+def test_build_has_to_be_importable(everything_there):
+    for wrong in (lambda: None, not_importable(), 3, "build"):
+        with pytest.raises(ValueError, match="a function defined at the top of a file"):
+            find_fastest(wrong, cache=None)
+    with pytest.raises(ValueError, match="the loss scale is -1"):
+        find_fastest(build, loss_scale=-1, cache=None)
+    with pytest.raises(ValueError, match="a rung, a step and a warm-up step"):
+        find_fastest(build, ladder=(), cache=None)
+
+
+def test_what_is_not_to_be_had_needs_no_process():
+    assert missing("off") is None and missing("xla") is None
+    assert "mixed precision needs" in missing("amp+xla").status
+
+
+def test_enabling_half_of_a_rung_leaves_nothing_on(monkeypatch):
+    undone = []
+    monkeypatch.setattr(rungs, "enable_xla", lambda mode: rungs.Acceleration(lambda: undone.append(mode), "xla"))
+
+    def fail(loss_scale):
+        raise RuntimeError("too late")
+
+    monkeypatch.setattr(rungs, "enable_mixed_precision", fail)
+    with pytest.raises(RuntimeError, match="too late"):
+        enable_rung("amp+xla")
+    assert undone == ["auto"]
+    monkeypatch.setattr(
+        rungs, "enable_mixed_precision", lambda scale: rungs.Acceleration(lambda: undone.append(scale), "")
+    )
+    with enable_rung("amp+xla-lite", 512) as on:
+        assert on.loss_scale == 512
+    assert undone == ["auto", 512, "lite"]
+
+
+def test_table_lines_up():
+    lines = table([GOOD, GOOD._replace(name="amp+xla-lite", seconds=1.5)], "off").splitlines()
+    assert len({len(line) for line in lines[1:]}) == 1 and lines[1].startswith("* off")
+
+
+@pytest.mark.one_stack
+def test_a_place_that_cannot_be_written_costs_the_memory_and_not_the_result(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.warns(UserWarning, match="what is fastest cannot be remembered: .*file"):
+        fastest._remember(str(tmp_path / "file" / "fastest.json"), "key", fastest.Fastest(None, [], None))
