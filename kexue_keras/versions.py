@@ -45,7 +45,8 @@ def installed_tensorflow():
     return None, None
 
 
-def _older(version, bound):
+def older(version, bound):
+    """Whether one version comes before another."""
     return Version(version) < Version(bound)
 
 
@@ -89,8 +90,8 @@ def find_problems(tf_keras, versions=None):
             )
         add("tensorflow", "none", "1.15.x", mend, "no TensorFlow was found in this Python")
         return problems
-    is_tf1 = _older(tensorflow, "2")
-    if is_tf1 and _older(tensorflow, "1.15"):
+    is_tf1 = older(tensorflow, "2")
+    if is_tf1 and older(tensorflow, "1.15"):
         add("tensorflow", tensorflow, "1.15.x", "pip install tensorflow==1.15.5", "parts we call are missing")
     if not is_tf1 and not tf_keras:
         add(
@@ -100,7 +101,7 @@ def find_problems(tf_keras, versions=None):
             "pip install tensorflow==1.15.5, or set TF_KERAS=1 (and TF_USE_LEGACY_KERAS=1 from 2.16 on)",
             "Keras 2.3.1 does not run on TensorFlow 2",
         )
-    if bert4keras is None or _older(bert4keras, "0.11.3"):
+    if bert4keras is None or older(bert4keras, "0.11.3"):
         add(
             "bert4keras",
             bert4keras or "none",
@@ -124,7 +125,7 @@ def find_problems(tf_keras, versions=None):
             "pip install keras==2.3.1, or set TF_KERAS=1",
             "multi-backend Keras other than 2.3.1 does not work with bert4keras on TensorFlow 1.15",
         )
-    if is_tf1 and h5py is not None and not _older(h5py, "3"):
+    if is_tf1 and h5py is not None and not older(h5py, "3"):
         add(
             "h5py",
             h5py,
@@ -132,7 +133,7 @@ def find_problems(tf_keras, versions=None):
             "pip install 'h5py<3'",
             "Keras of that time calls .decode() on what h5py 3 returns as str, so loading weights fails",
         )
-    if is_tf1 and protobuf is not None and not _older(protobuf, "3.21"):
+    if is_tf1 and protobuf is not None and not older(protobuf, "3.21"):
         add(
             "protobuf",
             protobuf,
@@ -140,7 +141,7 @@ def find_problems(tf_keras, versions=None):
             "pip install 'protobuf<3.21'",
             "the generated code inside TensorFlow 1.15 cannot be created by protobuf 4",
         )
-    if is_tf1 and numpy is not None and not _older(numpy, "1.24"):
+    if is_tf1 and numpy is not None and not older(numpy, "1.24"):
         add(
             "numpy",
             numpy,

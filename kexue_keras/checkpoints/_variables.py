@@ -113,7 +113,7 @@ def read_tensorflow(prefix):
         try:
             with _opened(prefix) as reader:
                 value = reader.get_tensor(name)
-        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
             raise WeightsError("%s: %s cannot be read: %s" % (prefix, name, _first_line(error)))
         return value.astype("float32") if dtype in (tf.float16, tf.bfloat16) else value
 

@@ -5,7 +5,7 @@ Reference: "多任务学习漫谈（一）：以损失之名", kexue.fm/archives
 
 import tensorflow as tf
 
-from kexue_keras.backend import K, keras, register, widen
+from kexue_keras.backend import K, add_update, keras, register, widen
 from kexue_keras.checks import require
 from kexue_keras.losses._multitask import ANY_SIGN, check_method, combine_losses
 
@@ -148,7 +148,7 @@ class MultiTaskLoss(keras.layers.Layer):
         """The first batch's losses; before and after its update is run the value is the same."""
         now = tf.stop_gradient(tf.stack([tf.cast(v, self.first_losses.dtype.base_dtype) for v in values]))
         first = tf.where(self.first_losses > 0, tf.convert_to_tensor(self.first_losses), now)
-        self.add_update([K.update(self.first_losses, first)], inputs)
+        add_update(self, K.update(self.first_losses, first), inputs)
         return first
 
     def compute_output_shape(self, input_shape):

@@ -87,5 +87,8 @@ def apply(optimizer, gradients, params):
             gradients = clip_by_norm(gradients, optimizer.clipnorm)
         if getattr(optimizer, "clipvalue", None):
             gradients = grads.clip_by_value(gradients, optimizer.clipvalue)
+    elif getattr(optimizer, "clipnorm", None) or getattr(optimizer, "clipvalue", None):
+        # Keras would count a row that is named twice as two entries of the gradient.
+        gradients = [grads.unique(g) if grads.is_sparse(g) else g for g in gradients]
     with replaced():
         return tf.group(optimizer.apply_gradients(zip(gradients, params)))

@@ -19,7 +19,6 @@ import warnings
 import tensorflow as tf
 
 from kexue_keras import backend, versions
-from kexue_keras.backend import keras
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import atomic, describe
 from kexue_keras.schemas.reading import matches, read_object
@@ -157,7 +156,7 @@ def _key(build, ladder, loss_scale):
     names = ("tensorflow", "keras", "bert4keras", "numpy", "kexue-keras")
     facts = {
         "versions": {n: versions.installed(n) for n in names},
-        "tensorflow": [tf.__version__, backend.nvidia_release(), keras.__version__, backend.is_tf_keras],
+        "tensorflow": [tf.__version__, backend.nvidia_release(), backend.keras_version(), backend.is_tf_keras],
         "machine": [platform.machine(), platform.python_version(), os.cpu_count(), _cpu(), _gpus()],
         "build": [getattr(module, "__file__", None), name, inspect.getsource(module)],
         "ladder": [ladder, loss_scale],

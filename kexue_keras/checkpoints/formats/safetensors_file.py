@@ -31,6 +31,20 @@ _REASONS = {
     "TensorInvalidInfo": "a shape in its header does not go with the number of bytes",
     "ValidationOverflow": "a shape in its header is too large for any computer",
 }
+# The library's words from version 0.6 on.
+_NEW_WORDS = {
+    "HeaderTooSmall": "header too small",
+    "HeaderTooLarge": "header too large",
+    "InvalidHeaderLength": "invalid header length",
+    "InvalidHeaderStart": "invalid start character",
+    "InvalidHeaderDeserialization": "invalid JSON in header",
+    "InvalidHeader": "invalid UTF-8 in header",
+    "MetadataIncompleteBuffer": "incomplete metadata",
+    "InvalidOffset": "invalid offset for tensor",
+    "TensorInvalidInfo": "invalid shape, data type, or offset",
+    "ValidationOverflow": "overflow computing buffer size",
+}
+_REASONS.update({new: _REASONS[old] for old, new in _NEW_WORDS.items()})
 _KINDS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "?"}
 _KINDS.update({"%s%d" % (sign.upper(), 8 * n): "<%s%d" % (sign, n) for sign in "iu" for n in (1, 2, 4, 8)})
 _LONGEST_HEADER = 5 * 10**6

@@ -52,7 +52,7 @@ def xla_flags(mode="auto", *, on_cpu=None):
     if mode not in FLAGS:
         raise ValueError("mode is %r; choose one of %s" % (mode, ", ".join(map(repr, FLAGS))))
     if on_cpu is None:
-        on_cpu = not tf.config.experimental.list_physical_devices("GPU")
+        on_cpu = not backend.has_gpu()
     # Of a flag that is given twice the last one counts.
     given = backend.environment_variable(VARIABLE).split()
     wanted = FLAGS[mode].split() + [ON_CPU] * bool(on_cpu)
@@ -121,5 +121,11 @@ def enable_xla(mode="auto"):
             "mode 'lite' does nothing in TensorFlow %s (with %s no part of a graph is compiled); use mode='auto', or "
             "NVIDIA's image nvcr.io/nvidia/tensorflow:21.09-tf1-py3" % (tf.__version__, FLAGS[mode])
         )
-    before = backend.exchange_environment({VARIABLE: flags})
-    return Acceleration(lambda: backend.exchange_environment(before), "XLA (%s)" % flags)
+    environment = backend.exchange_environment({VARIABLE: flags})
+    compilation = backend.exchange_compilation(True)
+
+    def put_back():
+        backend.exchange_environment(environment)
+        backend.exchange_compilation(compilation)
+
+    return Acceleration(put_back, "XLA (%s)" % flags)

@@ -159,7 +159,7 @@ def _second_users(op):
 def _is_drawn(op):
     while op.type in ("Add", "AddV2", "Mul", "Identity"):
         op = op.inputs[0].op
-    return op.type == "StatelessRandomUniform"
+    return op.type in ("StatelessRandomUniform", "StatelessRandomUniformV2")
 
 
 @register

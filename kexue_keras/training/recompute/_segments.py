@@ -159,7 +159,7 @@ def _last_products(last, inside):
         if op in seen:
             continue
         seen.add(op)
-        if op.type in ("MatMul", "BatchMatMul", "BatchMatMulV2"):
+        if op.type in ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum"):
             found.add(op)
         else:
             waiting.extend(t.op for t in op.inputs if t.op in inside)

@@ -1,0 +1,78 @@
+"""Everything that TensorFlow 2.16+ with tf-keras needs before bert4keras and this package run there, as one list.
+
+Graph mode, since recompute, the gradient cache and the attacks copy graphs, and since bert4keras was written for it:
+
+1. `choose_keras`: `TF_KERAS=1` and `TF_USE_LEGACY_KERAS=1`, so that bert4keras takes tf.keras, and tf.keras is tf-keras.
+2. `use_graphs`: `tf.compat.v1.disable_v2_behavior()`: graphs, sessions, the control flow of TensorFlow 1.
+3. `use_legacy_optimizers`: tf-keras trains a graph with its old optimizers only, which then have the public names.
+4. `give_bert4keras_version_1`: in bert4keras' modules `tf` is `tf.compat.v1`, whose names it uses.
+
+Nothing else of TensorFlow, tf-keras or bert4keras is changed anywhere in the package (tests/backend/tf2_test.py).
+"""
+
+import os
+import sys
+
+from kexue_keras import versions
+
+
+def installed():
+    """Whether the TensorFlow of this Python is version 2 (or later); found out without importing it."""
+    version = versions.installed_tensorflow()[1]
+    return version is not None and not versions.older(version, "2")
+
+
+def choose_keras():
+    """Set the two variables by which bert4keras and TensorFlow choose their Keras, where the user has not.
+
+    Raises:
+        UnusableEnvironment: it is too late, since Keras 3 was taken before.
+    """
+    os.environ.setdefault("TF_KERAS", "1")
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    import tensorflow as tf
+
+    if tf.keras.Model.__module__.split(".")[0] != "tf_keras":
+        raise versions.UnusableEnvironment(
+            "kexue_keras came too late: tf.keras is Keras %s already, and bert4keras needs tf-keras; set "
+            "TF_USE_LEGACY_KERAS=1, or `import kexue_keras` before anything uses tf.keras" % tf.keras.__version__
+        )
+    backend = sys.modules.get("bert4keras.backend")
+    if backend is not None and not backend.is_tf_keras:
+        raise versions.UnusableEnvironment(
+            "kexue_keras came too late: bert4keras was imported without TF_KERAS=1; set it, or import kexue_keras first"
+        )
+
+
+def use_graphs():
+    """Graphs, sessions, and control flow made of single ops, all of which this package reads and copies."""
+    import tensorflow as tf
+
+    tf.compat.v1.disable_v2_behavior()
+
+
+def use_legacy_optimizers():
+    """The old optimizers under the public names, also for what bert4keras made of the new ones if it came first."""
+    import tensorflow as tf
+
+    new = tf.keras.optimizers.Optimizer
+    for name, optimizer in vars(tf.keras.optimizers.legacy).items():
+        if isinstance(optimizer, type):
+            setattr(tf.keras.optimizers, name, optimizer)
+    for optimizer in vars(sys.modules.get("bert4keras.optimizers", object)).values():
+        if isinstance(optimizer, type) and new in optimizer.__bases__:
+            optimizer.__bases__ = (tf.keras.optimizers.Optimizer,)
+
+
+def give_bert4keras_version_1():
+    """`tf.Session`, `tf.placeholder`, `tf.get_default_graph`, and `tf.where` with a condition a row."""
+    import bert4keras.backend
+    import bert4keras.layers
+    import bert4keras.models
+    import bert4keras.optimizers
+    import bert4keras.snippets
+    import tensorflow as tf
+
+    for module in (bert4keras.backend, bert4keras.layers, bert4keras.models, bert4keras.optimizers):
+        module.tf = tf.compat.v1
+    bert4keras.snippets.tf = tf.compat.v1
