@@ -33,7 +33,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """With --all-cases time is no matter."""
+    """The package comes first, since on TensorFlow 2 it chooses the Keras; with --all-cases time is no matter."""
+    import kexue_keras  # noqa: F401
+
     if config.getoption("--all-cases"):
         hypothesis.settings.load_profile("many")
 

@@ -32,10 +32,14 @@ def choose_keras():
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     import tensorflow as tf
 
-    if tf.keras.Model.__module__.split(".")[0] != "tf_keras":
+    try:
+        chosen = tf.keras.Model.__module__.split(".")[0]
+    except (ImportError, AttributeError, RecursionError):  # TensorFlow's loader, after it has failed to load Keras 3
+        chosen = None
+    if chosen != "tf_keras":
         raise versions.UnusableEnvironment(
-            "kexue_keras came too late: tf.keras is Keras %s already, and bert4keras needs tf-keras; set "
-            "TF_USE_LEGACY_KERAS=1, or `import kexue_keras` before anything uses tf.keras" % tf.keras.__version__
+            "kexue_keras came too late: tf.keras is Keras 3 already, and bert4keras needs tf-keras; set "
+            "TF_USE_LEGACY_KERAS=1, or `import kexue_keras` before bert4keras and before anything uses tf.keras"
         )
     backend = sys.modules.get("bert4keras.backend")
     if backend is not None and not backend.is_tf_keras:
