@@ -15,7 +15,7 @@ from kexue_keras.checkpoints._bundled import ASSETS
 from kexue_keras.checkpoints._variables import read_tensorflow
 from kexue_keras.checkpoints._write import weights_of, write_tensorflow
 from kexue_keras.checkpoints.formats.safetensors_file import read_safetensors
-from kexue_keras.cli.main import main as cli
+from kexue_keras.cli import main as cli
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import restore_interrupted
 from kexue_keras.models import load, save

@@ -15,7 +15,7 @@ from helpers import plain_session, tiny_bert_folder
 from reviews import reviews, write_rows
 
 from kexue_keras.backend import K, is_tf_keras, tf1
-from kexue_keras.cli.main import main as cli
+from kexue_keras.cli import main as cli
 from kexue_keras.finetune import Classifier
 
 SMALL = "--epochs 2 --batch-size 8 --length 24 --learning-rate 3e-3 --dropout 0.2 --save-every 4 --seed 5".split()
@@ -151,7 +151,7 @@ def test_kill_and_resume_end_with_the_same_metrics(run, place, fresh_python, cap
                     os.kill(os.getpid(), signal.SIGKILL)
                 return batch
 
-        from kexue_keras.cli.main import main as cli
+        from kexue_keras.cli import main as cli
         from kexue_keras.backend import tf1
         # The same session as here: graph rewriting rounds differently.
         sys.path.insert(0, sys.argv.pop(1))
@@ -299,3 +299,25 @@ def test_help_and_list(capsys):
     capsys.readouterr()
     assert cli.main(["list", "--search", "kexue_keras models load".split()[-1], "--all"]) == 0
     assert "https://kexue.fm/archives/" in capsys.readouterr().out
+
+
+@pytest.mark.one_stack
+@pytest.mark.parametrize("arguments, code", [(["--help"], 0), (["fine-tune"], 2), ([], 2)])
+def test_help_and_a_mistyped_command_answer_without_the_package(arguments, code):
+    source = (
+        "import sys, kexue_keras_launcher as k; c = k.main(%r); print(c, {'kexue_keras', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", source % arguments],
+        stdout=subprocess.PIPE,
+        env=dict(os.environ, PYTHONPATH=ROOT),
+        timeout=60,
+        universal_newlines=True,
+    )
+    assert done.stdout.splitlines()[-1] == "%d set()" % code
+
+
+@pytest.mark.one_stack
+def test_every_file_beside_main_is_a_command():
+    names = {os.path.splitext(name)[0] for name in os.listdir(os.path.dirname(cli.__file__)) if name.endswith(".py")}
+    assert names - {"__init__", "main", "output"} == {command.module for command in cli.COMMANDS.values()}

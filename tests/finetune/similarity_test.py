@@ -9,7 +9,7 @@ from helpers import CHARACTERS, tiny_bert_folder
 from scipy.stats import spearmanr
 
 from kexue_keras.backend import K, keras
-from kexue_keras.cli.main import main as cli
+from kexue_keras.cli import main as cli
 from kexue_keras.cli.similar import open_encoder, similar
 from kexue_keras.data import read_scored_pairs
 from kexue_keras.errors import UserError

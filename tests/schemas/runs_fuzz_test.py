@@ -12,8 +12,8 @@ from prompts import tokenizer as prompt_tokenizer
 from reviews import reviews, write_rows
 from settings_edits import edits, is_clear, refusals
 
-from kexue_keras.cli.main import main as cli
-from kexue_keras.cli.main import predict as prediction
+from kexue_keras.cli import main as cli
+from kexue_keras.cli import predict as prediction
 from kexue_keras.cli.predict import predict_file
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.finetune import Classifier, finetune
