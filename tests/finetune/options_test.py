@@ -11,7 +11,7 @@ from kexue_keras.errors import UserError
 from kexue_keras.finetune._options import _parser, make_options
 from kexue_keras.finetune._recipe import Recipe
 
-pytestmark = pytest.mark.one_stack  # parsing only
+pytestmark = pytest.mark.stacks("one")  # parsing only
 REQUIRED = {
     "finetune": ["--model", "m", "--data", "d", "--out", "o"],
     "predict": ["--run", "r", "--data", "d"],

@@ -205,7 +205,6 @@ def changes(order):
     return medians
 
 
-@pytest.mark.spread
 def test_one_step_moves_deep_and_shallow_models_alike_where_the_rule_fits_the_optimizer():
     medians = changes("post")
     flat = {
@@ -219,7 +218,6 @@ def test_one_step_moves_deep_and_shallow_models_alike_where_the_rule_fits_the_op
     assert wrong[2] > 2 * wrong[0], "with steps of one size the paper's rule grows as the root of the depth"
 
 
-@pytest.mark.spread
 def test_so_it_is_in_pre_norm():
     medians = changes("pre")
     flat = {rule: medians(rule, rule) for rule in ("sgd", "adam", "lamb")}
