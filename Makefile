@@ -16,7 +16,7 @@ demo: venv
 test: venv
 	@$(MAKE) --no-print-directory -j2 -O test-keras test-tf.keras
 
-# Also the cases that take turns on the two stacks, each on both.
+# Also the cases that the stacks share out, each on all of them.
 test-all:
 	@$(MAKE) --no-print-directory test ARGS="--all-cases $(ARGS)"
 

@@ -156,7 +156,7 @@ def uncertain():
     return model, [np.ones((4, 1)), np.full((4, 1), 2.0)], np.zeros((4, 1))
 
 
-@pytest.mark.both_stacks
+@pytest.mark.stacks("all")
 def test_compiled_models_load_in_a_fresh_process(tmp_path, run_python):
     rng = np.random.RandomState(4)
     cases = [

@@ -1,6 +1,5 @@
-"""Fixtures and settings shared by all tests; both stacks run the same files (`make test` sets TF_KERAS)."""
+"""Fixtures and settings shared by all tests; all stacks run the same files (`make test` sets TF_KERAS)."""
 
-import collections
 import gc
 import json
 import os
@@ -8,12 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
-import zlib
 
 import forking
 import hypothesis
 import numpy as np
 import pytest
+import stacks
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -29,7 +28,7 @@ FIXTURES = os.path.join(ROOT, "tests", "fixtures")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--all-cases", action="store_true", help="run on this stack also what is spread over the two")
+    parser.addoption("--all-cases", action="store_true", help="run here also the cases that the stacks share out")
 
 
 def pytest_configure(config):
@@ -40,50 +39,19 @@ def pytest_configure(config):
         hypothesis.settings.load_profile("many")
 
 
-# What is tested here is the ops of a graph, against numpy; they are the same on both stacks. Where Keras itself takes
-# part (compile, fit, save, load) a test is marked `both_stacks`.
-SPREAD_ROOMS = ("losses", "layers", "models", "checkpoints", "decoding", "prompting", "similarity")
-SPREAD = tuple(os.path.join(ROOT, "tests", folder) + os.sep for folder in SPREAD_ROOMS)
-
-
-def is_spread(item):
-    """Whether a test, or each case of it, runs on one stack only."""
-    if item.get_closest_marker("both_stacks") or item.get_closest_marker("one_stack"):
-        return False
-    return bool(item.get_closest_marker("spread")) or str(item.fspath).startswith(SPREAD)
-
-
 def pytest_collection_modifyitems(config, items):
-    """Leave to the other stack its part of what is `one_stack` or spread, unless there is --all-cases."""
-    from kexue_keras.backend import is_tf_keras
-
+    """Leave to the other stacks what is theirs, unless there is --all-cases."""
     # A fork is safe only before TensorFlow has threads (tests/forking.py).
-    items.sort(key=lambda item: item.get_closest_marker("forks") is None)
-    if config.getoption("--all-cases"):
-        return
-    others = {item.nodeid for item in items if item.get_closest_marker("one_stack") and number(item) % 2 != is_tf_keras}
-    spread = collections.defaultdict(list)
-    for item in items:
-        if is_spread(item):
-            spread[item.nodeid.split("[")[0]].append(item)
-    for test, cases in spread.items():
-        # In turn, so that neither stack is without a case of a test that has several; by number, so that a stack does
-        # not get all cases with one value of a parameter.
-        first = zlib.crc32(test.encode("utf-8")) + is_tf_keras
-        others.update(item.nodeid for item in sorted(cases, key=number)[first % 2 :: 2])
-    if others:
-        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in others])
-        items[:] = [item for item in items if item.nodeid not in others]
+    items.sort(key=lambda item: "fork" not in item.fixturenames)
+    left = stacks.of_other_stacks(items, stacks.here(), os.path.join(ROOT, "tests"))
+    if left and not config.getoption("--all-cases"):
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left])
+        items[:] = [item for item in items if item.nodeid not in left]
 
 
 def pytest_collection_finish(session):
     """What there is of threads now is numpy's, which knows of forks."""
     forking.allowed = forking.threads()
-
-
-def number(item):
-    """A number that depends on nothing but the name of a test."""
-    return zlib.crc32(item.nodeid.encode("utf-8"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -106,7 +74,7 @@ def fresh_graph(request):
 
     from kexue_keras.backend import K, set_seed, tf1
 
-    if request.node.get_closest_marker("forks"):
+    if "fork" in request.fixturenames:
         yield
         return
     K.clear_session()
@@ -114,6 +82,12 @@ def fresh_graph(request):
     set_seed(2021)
     yield
     K.clear_session()
+
+
+@pytest.fixture
+def fork():
+    """`os.fork` of the tests' own process; a test that takes this fixture runs before all others."""
+    return forking.fork
 
 
 @pytest.fixture

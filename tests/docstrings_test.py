@@ -16,7 +16,7 @@ MODULES = sorted(
 )
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name):
     import tensorflow as tf

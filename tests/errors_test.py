@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from kexue_keras.errors import UserError, WeightsError, as_unicode, printable
 
-pytestmark = pytest.mark.one_stack  # strings only
+pytestmark = pytest.mark.stacks("one")  # strings only
 # Among them surrogates, of which the undecodable bytes of file names are made.
 ANYTHING = st.text(st.characters(), max_size=12)
 

@@ -1,7 +1,7 @@
 """Forks of the tests' own process, which are safe only while nothing in it has threads.
 
 A thread of TensorFlow may hold a lock at the moment of the fork, for which the child then waits for ever. Tests that
-fork are marked `forks`: they run before all others (tests/conftest.py), when there has been no session yet.
+fork take the fixture `fork`: they run before all others (tests/conftest.py), when there has been no session yet.
 """
 
 import os
@@ -18,7 +18,7 @@ def fork():
     """`os.fork`, refused where threads have begun since the tests were collected."""
     now = threads()
     assert allowed is None or now <= allowed, (
-        "%d threads, %d when the tests were collected: a fork might hang; mark the test `forks`, and let it make no "
-        "session before" % (now, allowed)
+        "%d threads, %d when the tests were collected: a fork might hang; let the test take the fixture `fork`, "
+        "and make no session before" % (now, allowed)
     )
     return os.fork()

@@ -7,7 +7,7 @@ import os
 import pytest
 from conftest import ROOT
 
-pytestmark = pytest.mark.one_stack  # reads files, needs no Keras
+pytestmark = pytest.mark.stacks("one")  # reads files, needs no Keras
 PACKAGE = sorted(glob.glob(os.path.join(ROOT, "kexue_keras", "**", "*.py"), recursive=True))
 BACKEND = os.path.join("kexue_keras", "backend", "")
 SCRIPTS = sorted(

@@ -1,22 +1,38 @@
-"""What `kexue-keras convert` does: check the options, convert, say what came out."""
+"""`kexue-keras convert`: check the options, convert a model folder, say what came out."""
 
 import os
 import warnings
 
 from kexue_keras import checkpoints
+from kexue_keras.cli.output import say
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.files import MARK, check_target, describe
 from kexue_keras.files.paths import matching
+from kexue_keras.finetune._options import positive
 from kexue_keras.schemas import read_token_ids
 
 
-def convert_folder(options, *, say=print):
+def run(parser, arguments):
+    """Convert a model folder as the options say."""
+    parser.add_argument("source", metavar="IN", help="folder with a TensorFlow checkpoint or Hugging Face's weights")
+    parser.add_argument("target", metavar="OUT", help="new folder")
+    parser.add_argument("--format", choices=("tensorflow", "hf"), help="default: the one that IN does not have")
+    parser.add_argument("--keep-tokens", metavar="FILE", help="JSON list of the token ids to keep")
+    parser.add_argument("--corpus", metavar="FILE", help="texts, one a line: keep the SentencePiece pieces they need")
+    parser.add_argument("--min-count", type=positive, default=1, metavar="N", help="of those, what occurs N times (1)")
+    parser.add_argument("--max-pieces", type=positive, metavar="N", help="of those, N pieces in all")
+    parser.add_argument("--ignore-extra", action="store_true", help="leave out variables that have no place in OUT")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
+    convert_folder(parser.parse_args(arguments))
+    return 0
+
+
+def convert_folder(options):
     """Convert a model folder as the command's options ask for.
 
     Args:
         options: namespace with source, target, format, keep_tokens, corpus, min_count, max_pieces, ignore_extra and
             overwrite.
-        say: function of a line, for notes.
 
     Raises:
         UserError: anything that the user can mend; nothing was written then.
@@ -28,7 +44,7 @@ def convert_folder(options, *, say=print):
     try:
         inputs = [path for path in (options.source, options.keep_tokens, options.corpus) if path]
         check_target(options.target, overwrite=options.overwrite, inputs=inputs)
-        keep_tokens = _keep_tokens(options, say)
+        keep_tokens = _keep_tokens(options)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             left_out = checkpoints.convert(
@@ -53,7 +69,7 @@ def convert_folder(options, *, say=print):
     say("%s: %s, %.1f MB" % (options.target, ", ".join(names), size / 1e6))
 
 
-def _keep_tokens(options, say):
+def _keep_tokens(options):
     if options.keep_tokens:
         return read_token_ids(options.keep_tokens, error=UserError)
     if not options.corpus:

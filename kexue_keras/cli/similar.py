@@ -1,20 +1,52 @@
 """`kexue-keras similar`: the texts of a file that are nearest to a text, or texts that say it in other words."""
 
 import os
+import sys
 
 from tqdm import tqdm
 
 from kexue_keras.checkpoints._load import is_t5
 from kexue_keras.data import choose_columns, read_examples, read_table
-from kexue_keras.errors import UserError, WeightsError, as_unicode
+from kexue_keras.data._tables import KINDS, MAX_LINE
+from kexue_keras.errors import UserError, WeightsError, as_unicode, printable
+from kexue_keras.finetune._options import positive, samples, seed, tokens
 from kexue_keras.finetune._parts import in_parts
 from kexue_keras.finetune._report import one_line
 from kexue_keras.finetune._run_folder import RunFolder
 from kexue_keras.similarity import SentenceEncoder, SimilarQuestions, VectorIndex
 from kexue_keras.similarity._encoder import SETTINGS
+from kexue_keras.similarity._pooling import POOLINGS
 
 # Texts of the corpus between two steps of the progress bar.
 PART = 512
+
+
+def run(parser, arguments):
+    """Print the texts that are found or generated."""
+    parser.add_argument("text", nargs="+", metavar="TEXT", help="texts to look for")
+    parser.add_argument("--corpus", metavar="FILE|-", help="texts to search, one a line, or a table")
+    parser.add_argument("--text-column", metavar="C", help="of a table: name, or number from 1")
+    parser.add_argument("--format", choices=KINDS, help="default: by the suffix, else by the first line")
+    parser.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="is line 1 a header?")
+    parser.add_argument("--max-line", type=positive, metavar="N", default=MAX_LINE, help="characters (%(default)s)")
+    parser.add_argument(
+        "--generate", action="store_true", help="say TEXT in other words with a SimBERT or RoFormer-Sim"
+    )
+    parser.add_argument(
+        "--model", metavar="M", help="bundled name, model folder, or run of finetune --task similarity (me5-zh-sp)"
+    )
+    parser.add_argument("--pooling", choices=list(POOLINGS), help="of a model that does not say it itself (mean)")
+    parser.add_argument("--length", type=tokens, metavar="N", help="tokens a text (64)")
+    parser.add_argument("-k", type=positive, default=10, metavar="K", help="hits a text (%(default)s)")
+    parser.add_argument("-n", type=samples, default=100, metavar="N", help="--generate: samples a text (%(default)s)")
+    parser.add_argument(
+        "--mask", type=positive, nargs="+", metavar="P", help="--generate: tokens seen as [MASK], from 1"
+    )
+    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="--generate: (%(default)s)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    for line in similar(parser.parse_intermixed_args(arguments)):
+        print("\t".join(map(printable, line.split("\t"))) if sys.stdout.isatty() else line)
+    return 0
 
 
 def open_encoder(model, *, pooling=None, length=None):
@@ -47,7 +79,7 @@ def open_encoder(model, *, pooling=None, length=None):
 
 
 def similar(options):
-    """What the command does.
+    """The lines that the command prints.
 
     Args:
         options: namespace with text (list of str), corpus, text_column, format, header, max_line, generate, model,

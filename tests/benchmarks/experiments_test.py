@@ -12,8 +12,7 @@ EXPERIMENTS = sorted(os.path.basename(path)[: -len(".py")] for path in glob.glob
 EXPERIMENTS.remove("comparison")
 
 
-@pytest.mark.slow
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_runs(name, tmp_path, monkeypatch, plain_sessions):
     monkeypatch.chdir(tmp_path)

@@ -54,7 +54,6 @@ def similarity(encoder, *texts):
     return vectors[0] @ vectors[1]
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("text, hidden", [("房间很干净，服务态度也不错。", "净"), ("质量很好，物流也很快，下次还来买。", "物")])
 def test_the_trained_head_fills_in_what_is_hidden(text, hidden):
     """In numpy, as it takes a tenth of the time of building twelve layers."""

@@ -15,7 +15,7 @@ from kexue_keras.checkpoints._bundled import ASSETS
 from kexue_keras.checkpoints._variables import read_tensorflow
 from kexue_keras.checkpoints._write import weights_of, write_tensorflow
 from kexue_keras.checkpoints.formats.safetensors_file import read_safetensors
-from kexue_keras.cli.main import main as cli
+from kexue_keras.cli import main as cli
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import restore_interrupted
 from kexue_keras.models import load, save
@@ -36,7 +36,6 @@ def weights_in(path):
     return dict(read_safetensors(os.path.join(str(path), "model.safetensors")).items())
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("kind", ["bert", "albert", "electra", "roformer", "t5", "mt5"])
 def test_there_and_back_is_the_same_bit_for_bit(tmp_path, kind):
     if "t5" in kind:
@@ -55,7 +54,6 @@ def test_there_and_back_is_the_same_bit_for_bit(tmp_path, kind):
         assert (tmp_path / "back" / "vocab.txt").read_text() == (tmp_path / "hf" / "vocab.txt").read_text()
 
 
-@pytest.mark.one_stack
 def test_google_style_checkpoints_there_and_back(tmp_path):
     folder = tiny_bert_folder(tmp_path / "google", num_hidden_layers=1)
     prefix = os.path.join(folder, "bert_model.ckpt")
@@ -73,7 +71,6 @@ def test_google_style_checkpoints_there_and_back(tmp_path):
     assert config["hidden_act"] == "gelu" and config["model_type"] == "bert"
 
 
-@pytest.mark.spread
 def test_a_model_is_saved_in_both_formats_and_loaded_in_another_process(tmp_path, run_python):
     path, _, weights = bert_folder(tmp_path / "hf")
     loaded = load(path, with_mlm=True)
@@ -93,7 +90,6 @@ def test_a_model_is_saved_in_both_formats_and_loaded_in_another_process(tmp_path
     np.testing.assert_allclose(json.loads(out.splitlines()[-1]), expected, atol=1e-6)
 
 
-@pytest.mark.one_stack
 def test_trimming_cuts_what_has_a_row_a_token(tmp_path):
     path, _, weights = t5_folder(tmp_path / "hf")
     kept = [0, 1, 2, 30]
@@ -115,7 +111,6 @@ def test_trimming_cuts_what_has_a_row_a_token(tmp_path):
     assert (tmp_path / "b" / "vocab.txt").read_text().split() == "[PAD] [UNK] [CLS] [SEP] [MASK] w4".split()
 
 
-@pytest.mark.one_stack
 def test_what_is_there_is_not_overwritten_and_nothing_is_left_half_done(tmp_path, monkeypatch):
     path, _, weights = bert_folder(tmp_path / "hf")
     (tmp_path / "out").mkdir()
@@ -151,8 +146,7 @@ def test_what_is_there_is_not_overwritten_and_nothing_is_left_half_done(tmp_path
     equal(weights_in(tmp_path / "tf"), weights)
 
 
-@pytest.mark.forks
-@pytest.mark.one_stack
+@pytest.mark.usefixtures("fork")
 @pytest.mark.usefixtures("quick_disk")
 def test_a_model_is_converted_where_it_is_whatever_call_a_kill_comes_to(tmp_path):
     source, folder = tmp_path / "source", str(tmp_path / "m")
@@ -176,7 +170,6 @@ def test_a_model_is_converted_where_it_is_whatever_call_a_kill_comes_to(tmp_path
     assert calls > 15 and all(seen)
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("kind", ["model", "encoder", "prompt"])
 def test_what_is_saved_replaces_what_was_saved_and_nothing_else(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(str(tmp_path))
@@ -205,15 +198,15 @@ def test_what_is_saved_replaces_what_was_saved_and_nothing_else(tmp_path, monkey
     with pytest.MonkeyPatch.context() as patch:
         # After the weights, where vocabulary, settings and whitening are written.
         last = {
-            "model": "write._write_vocabulary",
-            "encoder": "similarity.encoder.write_json",
-            "prompt": "prompt.files.write_json",
+            "model": "checkpoints._write._write_vocabulary",
+            "encoder": "similarity._encoder.write_json",
+            "prompt": "prompting._folder.write_json",
         }[kind]
 
         def full(*args, **options):
             raise OSError(28, "No space left on device")
 
-        patch.setattr("kexue_keras.models." + last, full)
+        patch.setattr("kexue_keras." + last, full)
         for place in ("new/out", "other"):
             with pytest.raises(OSError, match="No space left"):
                 write(place, overwrite=True)
@@ -222,7 +215,6 @@ def test_what_is_saved_replaces_what_was_saved_and_nothing_else(tmp_path, monkey
     assert sorted(os.listdir("new/out")) == before and os.listdir("new") == ["out"]
 
 
-@pytest.mark.one_stack
 def test_kinds_and_variables_that_the_other_format_lacks(tmp_path):
     tiny_bert_folder(tmp_path / "nezha", "nezha", num_hidden_layers=1)
     with pytest.raises(WeightsError, match="no model of the kind 'nezha'"):
@@ -238,7 +230,6 @@ def test_kinds_and_variables_that_the_other_format_lacks(tmp_path):
         convert(folder, str(tmp_path / "y"), format="onnx")
 
 
-@pytest.mark.one_stack
 def test_a_model_with_unshared_layers_is_refused():
     class Layer(object):
         trainable, trainable_weights = True, ()
@@ -254,7 +245,6 @@ def test_a_model_with_unshared_layers_is_refused():
             weights_of(Unshared())
 
 
-@pytest.mark.one_stack
 def test_the_command(tmp_path, capsys):
     path, config, weights = bert_folder(tmp_path / "hf")
     write_folder(tmp_path / "hf", config, dict(weights, **{"classifier.weight": np.zeros([2, 16], "float32")}))
@@ -280,7 +270,6 @@ def test_the_command(tmp_path, capsys):
         assert not os.path.exists(str(tmp_path / "y"))
 
 
-@pytest.mark.one_stack
 def test_the_command_trims_by_a_corpus(tmp_path, capsys):
     path, config, weights = t5_folder(tmp_path / "hf")
     rng = np.random.RandomState(0)

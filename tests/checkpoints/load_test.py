@@ -22,7 +22,6 @@ def outputs(loaded, ids=((2, 6, 7, 8, 3), (2, 9, 10, 3, 0))):
 
 
 # The checkpoint's names are read by the same code on both stacks: BERT on both, two of the others on each, for time.
-@pytest.mark.spread
 @pytest.mark.parametrize("kind", ["bert"] + (["nezha", "electra"] if is_tf_keras else ["roformer", "albert"]))
 def test_the_kind_is_read_from_the_checkpoint(tmp_path, kind):
     folder = tiny_bert_folder(tmp_path / kind, kind=kind, num_hidden_layers=1)
@@ -35,7 +34,6 @@ def test_the_kind_is_read_from_the_checkpoint(tmp_path, kind):
     assert kind in repr(loaded)
 
 
-@pytest.mark.spread
 def test_arguments_of_build_transformer_model_pass_through(tmp_path):
     folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
     unilm = load(folder, application="unilm", missing="initialise")
@@ -48,7 +46,6 @@ def test_arguments_of_build_transformer_model_pass_through(tmp_path):
     assert small.tokenizer.encode(token)[0] == [2, 5, 3]
 
 
-@pytest.mark.spread
 def test_keep_tokens_leaves_the_outputs_alone(tmp_path):
     folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
     text = "".join(tiny_vocabulary()[i] for i in (9, 7, 8))
@@ -62,7 +59,6 @@ def test_keep_tokens_leaves_the_outputs_alone(tmp_path):
     np.testing.assert_allclose(encode(load(folder, keep_tokens=[0, 1, 2, 3, 4, 9, 8, 7])), full, atol=1e-6)
 
 
-@pytest.mark.spread
 def test_an_own_model_class(tmp_path):
     class Doubled(BERT):
         def apply_final_layers(self, inputs):
@@ -174,7 +170,6 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
             load(folder)
 
 
-@pytest.mark.one_stack
 def test_more_layers_than_there_are_are_refused_before_they_are_built(tmp_path, monkeypatch):
     folder = tiny_bert_folder(tmp_path / "tiny", num_hidden_layers=1)
     path = os.path.join(folder, "bert_config.json")
@@ -184,8 +179,7 @@ def test_more_layers_than_there_are_are_refused_before_they_are_built(tmp_path, 
     def build(*_, **__):
         raise AssertionError("it was built")
 
-    # By name: `kexue_keras.models.load` is the function.
-    monkeypatch.setattr(sys.modules["kexue_keras.models.load"], "build_transformer_model", build)
+    monkeypatch.setattr(sys.modules["kexue_keras.checkpoints._load"], "build_transformer_model", build)
     for layers in (2, 999):
         with open(path, "w") as handle:
             json.dump(dict(config, num_hidden_layers=layers), handle)

@@ -18,7 +18,6 @@ from kexue_keras.checkpoints.t5.loading import read_t5_folder
 from kexue_keras.errors import WeightsError
 from kexue_keras.models import load, save
 
-pytestmark = pytest.mark.one_stack
 KINDS = ("bert", "albert", "electra", "roformer", "nezha", "roformer_v2", "t5", "mt5")
 THEIRS = ("bert", "albert", "electra", "roformer", "t5", "mt5")
 
@@ -160,7 +159,7 @@ def test_numbers_of_another_type_are_named(tmp_path):
         assert not os.path.exists(str(tmp_path / "b"))
 
 
-@pytest.mark.both_stacks
+@pytest.mark.stacks("all")
 def test_save_writes_nothing_that_does_not_fit(tmp_path):
     loaded = load(bert_folder(tmp_path / "a")[0])
     for word, value in (("intermediate_size", 99), ("max_position_embeddings", 99), ("type_vocab_size", 3)):

@@ -32,7 +32,6 @@ TO_WIDE = {ord(usual): wide for wide, usual in WIDTHS.items()}
 MIXED = st.text(st.sampled_from("今天天气不错，。！１２３ＡＢｃ＋￥abc12 iPhone☃" + "\u3000"), max_size=14)
 
 
-@pytest.mark.one_stack
 @given(st.text(st.characters(blacklist_categories=["Cs"]), max_size=14), MIXED)
 def test_only_unknown_words_in_full_width_get_other_ids(anything, mixed):
     assert WIDE.tokenize(mixed.translate(WIDTHS)) == PLAIN.tokenize(mixed.translate(WIDTHS))
@@ -48,7 +47,6 @@ def test_only_unknown_words_in_full_width_get_other_ids(anything, mixed):
         assert WIDE.tokens_to_ids(wide).count(unknown) <= PLAIN.tokens_to_ids(plain).count(unknown)
 
 
-@pytest.mark.one_stack
 def test_full_width_words_of_the_bundled_model():
     for usual in ("ABC123", "iPhone11", "a+b", "价格¥999元", "13800138000"):
         wide = usual.translate(TO_WIDE)
@@ -66,7 +64,6 @@ def own_tokenizer(**changes):
     return kind(words, do_lower_case=True, **changes)
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize(
     "changes",
     [
@@ -111,7 +108,6 @@ OWN = [
 ]
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("make, words", OWN, ids=[row[1] for row in OWN])
 def test_what_no_file_can_hold_is_not_lost_silently(tmp_path, make, words):
     tokenizer = make()
@@ -123,7 +119,6 @@ def test_what_no_file_can_hold_is_not_lost_silently(tmp_path, make, words):
         vocabulary_tokenizer(tokenizer._token_dict, str(tmp_path), do_lower_case=True)
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("settings", [{"word_maxlen": 0}, {"token_end": 3}, {"token_translate": {"a": 1}}, {"x": 1}])
 def test_settings_that_are_none(tmp_path, settings):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"kexue_keras": settings}))
@@ -131,7 +126,6 @@ def test_settings_that_are_none(tmp_path, settings):
         vocabulary_tokenizer({"[UNK]": 0}, str(tmp_path), do_lower_case=True)
 
 
-@pytest.mark.one_stack
 def test_sentencepiece_of_bert_and_t5():
     path = os.path.join(ASSETS, "me5_zh_q4.spiece.model")
     assert written_settings(SpTokenizer(path, token_start="<s>", token_end="</s>"), "bert") == {}
@@ -139,7 +133,7 @@ def test_sentencepiece_of_bert_and_t5():
     assert written_settings(SpTokenizer(path, token_start=None, token_end="</s>"), "bert") == {"token_start": None}
 
 
-@pytest.mark.both_stacks
+@pytest.mark.stacks("all")
 def test_a_saved_encoder_says_the_same_or_asks_for_its_tokenizer(tiny, tmp_path):
     def words(text):
         return [text[i : i + 2] for i in range(0, len(text), 2)]

@@ -17,7 +17,6 @@ from kexue_keras.checkpoints._vocabulary import check_length, read_vocabulary
 from kexue_keras.checkpoints.t5.loading import t5_tokenizer
 from kexue_keras.errors import WeightsError
 
-pytestmark = pytest.mark.one_stack
 TOKENS = tiny_vocabulary()
 
 

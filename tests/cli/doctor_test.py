@@ -5,8 +5,8 @@ import types
 import pytest
 
 from kexue_keras import versions
-from kexue_keras.cli.main import doctor
-from kexue_keras.cli.main import main as cli
+from kexue_keras.cli import doctor
+from kexue_keras.cli import main as cli
 
 
 def test_here(capsys):
@@ -42,7 +42,7 @@ def test_broken_environment_is_explained_without_importing_the_package(capsys, m
         raise AssertionError("the package was looked at")
 
     monkeypatch.setattr(doctor, "check_import", fail)
-    assert doctor.run(broken(**installed), tf_keras) == 1
+    assert doctor.report(broken(**installed), tf_keras) == 1
     out = capsys.readouterr().out
     assert words in out
     assert "mend: " in out and "cannot be used here" in out

@@ -15,7 +15,7 @@ from helpers import plain_session, tiny_bert_folder
 from reviews import reviews, write_rows
 
 from kexue_keras.backend import K, is_tf_keras, tf1
-from kexue_keras.cli.main import main as cli
+from kexue_keras.cli import main as cli
 from kexue_keras.finetune import Classifier
 
 SMALL = "--epochs 2 --batch-size 8 --length 24 --learning-rate 3e-3 --dropout 0.2 --save-every 4 --seed 5".split()
@@ -109,7 +109,7 @@ def test_a_run_leaves_everything(run):
     assert os.listdir(str(run / "logs"))
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_predict_in_a_fresh_process_from_standard_input(run, place):
     with open(str(run / "predictions.tsv"), encoding="utf-8") as handle:
         expected = [line.rstrip("\n").split("\t") for line in handle][1:]
@@ -123,7 +123,7 @@ def test_predict_in_a_fresh_process_from_standard_input(run, place):
     assert np.allclose([float(row[1]) for row in rows[1:]], [float(row[3]) for row in expected], atol=2e-4)
 
 
-@pytest.mark.one_stack
+@pytest.mark.stacks("one")
 def test_a_run_predicts_on_the_other_stack(run, capsys):
     """And no file of a Keras model is read, which may hold code (a Lambda) of whoever wrote it."""
     texts = ["书很好", "很差的书，退货了"]
@@ -135,7 +135,7 @@ def test_a_run_predicts_on_the_other_stack(run, capsys):
     assert np.allclose([float(row[1]) for row in rows], [probability for _, probability in here], atol=2e-4)
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_kill_and_resume_end_with_the_same_metrics(run, place, fresh_python, capsys):
     # The 13th step is in the second epoch, one after a saved point (11 batches an epoch, a point every 4 steps).
     source = """if True:
@@ -151,7 +151,7 @@ def test_kill_and_resume_end_with_the_same_metrics(run, place, fresh_python, cap
                     os.kill(os.getpid(), signal.SIGKILL)
                 return batch
 
-        from kexue_keras.cli.main import main as cli
+        from kexue_keras.cli import main as cli
         from kexue_keras.backend import tf1
         # The same session as here: graph rewriting rounds differently.
         sys.path.insert(0, sys.argv.pop(1))
@@ -171,7 +171,7 @@ def test_kill_and_resume_end_with_the_same_metrics(run, place, fresh_python, cap
             assert a.read() == b.read()
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_config_repeats_the_run_and_options_beside_it_count(run, place, capsys):
     assert cli.main(["finetune", "--config", str(run / "config.json"), "--out", str(place / "again"), "--quiet"]) == 0
     assert capsys.readouterr().out == ""
@@ -234,7 +234,7 @@ BAD_INPUT = [
 ]
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 @pytest.mark.parametrize("content, options, where, words", BAD_INPUT, ids=[row[3] for row in BAD_INPUT])
 def test_bad_input_gives_one_line_and_touches_nothing(tmp_path, place, capsys, content, options, where, words):
     if content is not None:
@@ -299,3 +299,25 @@ def test_help_and_list(capsys):
     capsys.readouterr()
     assert cli.main(["list", "--search", "kexue_keras models load".split()[-1], "--all"]) == 0
     assert "https://kexue.fm/archives/" in capsys.readouterr().out
+
+
+@pytest.mark.stacks("one")
+@pytest.mark.parametrize("arguments, code", [(["--help"], 0), (["fine-tune"], 2), ([], 2)])
+def test_help_and_a_mistyped_command_answer_without_the_package(arguments, code):
+    source = (
+        "import sys, kexue_keras_launcher as k; c = k.main(%r); print(c, {'kexue_keras', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", source % arguments],
+        stdout=subprocess.PIPE,
+        env=dict(os.environ, PYTHONPATH=ROOT),
+        timeout=60,
+        universal_newlines=True,
+    )
+    assert done.stdout.splitlines()[-1] == "%d set()" % code
+
+
+@pytest.mark.stacks("one")
+def test_every_file_beside_main_is_a_command():
+    names = {os.path.splitext(name)[0] for name in os.listdir(os.path.dirname(cli.__file__)) if name.endswith(".py")}
+    assert names - {"__init__", "main", "output"} == {command.module for command in cli.COMMANDS.values()}

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from kexue_keras.data import BucketedBatches, PairBatches, checked_texts, encode
 from kexue_keras.errors import shorten
 
+pytestmark = pytest.mark.stacks("all")
+
 
 def make(lengths, **kwargs):
     given = dict(batch_size=4, maxlen=64, seed=5)

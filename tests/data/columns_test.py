@@ -9,8 +9,6 @@ from kexue_keras.data._examples import label_names
 from kexue_keras.data._tables import Table
 from kexue_keras.errors import UserError
 
-pytestmark = pytest.mark.one_stack  # reads files, needs no Keras
-
 
 def table(rows, names=None):
     return Table("f.tsv", "tsv", names, [list(row) for row in rows], list(range(1, len(rows) + 1)), names is None)

@@ -12,8 +12,6 @@ from kexue_keras.data._examples import check_labels, check_no_header_taken_for_d
 from kexue_keras.data._tables import Table
 from kexue_keras.errors import UserError
 
-pytestmark = pytest.mark.one_stack  # reads files, needs no Keras
-
 
 def examples(labels, texts=None):
     texts = texts or ["t%d" % i for i in range(len(labels))]

@@ -8,7 +8,6 @@ from kexue_keras.data import inference_classes, read_inference_pairs
 from kexue_keras.errors import UserError
 from kexue_keras.finetune import PairSet
 
-pytestmark = pytest.mark.one_stack
 PAIRS = [("我喜欢北京", "我不喜欢北京"), ("他在看书", "他醒着"), ("今天下雨", "他在看书")]
 NAMES = ["contradiction", "entailment", "neutral"]
 

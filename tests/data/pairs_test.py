@@ -8,7 +8,6 @@ import pytest
 from kexue_keras.data import Examples, PairBatches, read_scored_pairs, split_pairs
 from kexue_keras.errors import UserError
 
-pytestmark = pytest.mark.one_stack
 ROWS = [("今天天气不错", "今天天气很好", "4.5"), ("我喜欢北京", "我不喜欢北京", "1"), ("电影不错", "电影很好", "5")]
 
 

@@ -12,8 +12,6 @@ from kexue_keras.data import choose_columns, read_examples, read_scored_pairs, r
 from kexue_keras.data._examples import label_names
 from kexue_keras.errors import UserError, printable
 
-pytestmark = pytest.mark.one_stack  # reads files, needs no Keras
-
 
 def write(tmp_path, name, content):
     path = str(tmp_path / name)

@@ -10,8 +10,6 @@ from kexue_keras.data import whole_word_masking, word_cutter
 from kexue_keras.data._word_masking import token_words
 from kexue_keras.errors import UserError
 
-pytestmark = pytest.mark.one_stack
-
 
 def test_words_are_hidden_as_a_whole():
     random = np.random.RandomState(0)

@@ -25,7 +25,6 @@ def script(base, transformer, segment=1, **options):
     return AutoTitle(start_id=None, end_id=END, **options)
 
 
-@pytest.mark.spread
 def test_a_unilm_script():
     transformer = tiny("bert", "unilm")
     before = script(AutoRegressiveDecoder, transformer, maxlen=6, minlen=3)
@@ -39,7 +38,6 @@ def test_a_unilm_script():
         now.beam_search([texts[0], [0] * 5], 2, states=1)
 
 
-@pytest.mark.spread
 def test_a_predict_that_says_something_else_is_found_out():
     transformer = tiny("bert", "unilm")
     text = [sources(5)[0], [0] * 5]
@@ -54,7 +52,6 @@ def test_a_predict_that_says_something_else_is_found_out():
     assert len(drawn) == 4 and all(len(x) <= 6 for x in drawn)
 
 
-@pytest.mark.spread
 def test_a_t5_script():
     transformer = tiny("t5.1.1")
     encoder, decoder = transformer.encoder, transformer.decoder

@@ -41,7 +41,6 @@ def log_softmax(x):
     return x - x.max(-1, keepdims=True) - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True))
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("kind, application, changes", MODELS, ids=IDS)
 def test_equals_the_full_forward_and_bert4keras(kind, application, changes):
     transformer = tiny(kind, application, **changes)
@@ -68,7 +67,6 @@ def test_equals_the_full_forward_and_bert4keras(kind, application, changes):
             assert ([0] if is_t5(kind) else []) + ids[0] == slow.beam_search([text], topk=beams).tolist()
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("name", ["t5", "mt5"])
 def test_equals_hugging_face(name):
     folder = os.path.join(FIXTURES, "hf", name)
@@ -89,7 +87,6 @@ def test_equals_hugging_face(name):
         assert [r[0] for r in found.lists()] == rows(wanted)
 
 
-@pytest.mark.spread
 def test_lengths_padding_and_batches():
     generator = Generator(tiny("roformer", "unilm"), end_id=None, pad_id=7)
     texts = sources(5, 2, 4, 3)
@@ -113,7 +110,6 @@ def test_lengths_padding_and_batches():
     np.testing.assert_allclose(long.scores[:, 0], sums, atol=1e-4)
 
 
-@pytest.mark.spread
 def test_samples_are_repeatable_and_follow_the_probabilities():
     transformer = tiny("bert", "lm")
     generator = Generator(transformer, end_id=END)
@@ -138,7 +134,6 @@ def test_samples_are_repeatable_and_follow_the_probabilities():
     assert (found.scores[0] <= first[found.ids[0, :, 0]] + 1e-4).all()
 
 
-@pytest.mark.spread
 def test_a_training_model_and_new_weights():
     transformer = tiny("bert", "unilm")
 
@@ -158,7 +153,6 @@ def test_a_training_model_and_new_weights():
     assert generator.greedy([texts], max_length=6).lists() != before
 
 
-@pytest.mark.spread
 def test_conditions_are_given_beside_the_tokens():
     condition = keras.layers.Input([5], name="condition")
     transformer = tiny("bert", "unilm", layer_norm_cond=condition, additional_input_layers=condition)
@@ -177,7 +171,6 @@ def test_conditions_are_given_beside_the_tokens():
         generator.greedy([texts, [[0] * 4, [0] * 2]], max_length=2)
 
 
-@pytest.mark.spread
 def test_t5_from_the_encoders_output():
     transformer = tiny("t5.1.1")
     texts = sources(5, 3)
@@ -192,7 +185,6 @@ def test_t5_from_the_encoders_output():
         Generator(transformer, end_id=END)
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize(
     "kind, application, changes, message",
     [
@@ -208,7 +200,6 @@ def test_models_that_cannot_be_decoded(kind, application, changes, message):
         Generator(tiny(kind, application, **changes), end_id=END)
 
 
-@pytest.mark.spread
 def test_layers_that_look_at_several_positions():
     class Shift(keras.layers.Layer):
         def __init__(self, **kwargs):
@@ -266,7 +257,6 @@ def test_wrong_arguments():
         Generator("model", end_id=END)
 
 
-@pytest.mark.spread
 def test_a_model_that_keras_has_forgotten_goes_on():
     generator = Generator(tiny("bert", "lm"), end_id=END)
     expected = generator.greedy([sources(3)], max_length=2)

@@ -10,8 +10,6 @@ from kexue_keras.backend import tf1
 from kexue_keras.decoding import cut
 from kexue_keras.decoding._sampling import draw
 
-pytestmark = pytest.mark.one_stack
-
 
 @pytest.fixture(scope="module")
 def cuts():

@@ -11,7 +11,6 @@ import tensorflow as tf
 from kexue_keras.backend import tf1
 from kexue_keras.decoding import _search as search
 
-pytestmark = pytest.mark.one_stack
 SIZE, TIME, END, PAD = 4, 4, 1, 9
 
 

@@ -13,7 +13,7 @@ from forking import fork
 
 from kexue_keras.files import FolderLock, atomic, atomic_path, describe, remove_leftovers
 
-pytestmark = [pytest.mark.one_stack, pytest.mark.forks]
+pytestmark = pytest.mark.usefixtures("fork")
 
 
 def write(path, text):

@@ -9,7 +9,7 @@ from files.kills import killed_everywhere
 from kexue_keras.files import StagedContents
 from kexue_keras.files import contents as module
 
-pytestmark = [pytest.mark.one_stack, pytest.mark.forks, pytest.mark.usefixtures("quick_disk")]
+pytestmark = pytest.mark.usefixtures("fork", "quick_disk")
 NAMES = ("config.json", "metrics.json", "encoder", "old.tsv", "new.tsv")
 
 

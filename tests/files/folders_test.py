@@ -14,7 +14,7 @@ from kexue_keras.errors import WeightsError
 from kexue_keras.files import folders as module
 from kexue_keras.files import restore_interrupted, whole_folder
 
-pytestmark = [pytest.mark.one_stack, pytest.mark.forks, pytest.mark.usefixtures("quick_disk")]
+pytestmark = pytest.mark.usefixtures("fork", "quick_disk")
 
 
 def write(path, text, **options):

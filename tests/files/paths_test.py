@@ -12,7 +12,7 @@ from helpers import CHARACTERS, tiny_bert_folder
 from limits import outcome
 from numpy_hf import bert_folder, t5_folder
 
-from kexue_keras import models
+from kexue_keras import checkpoints, models
 from kexue_keras.checkpoints import convert
 from kexue_keras.checkpoints._bundled import ASSETS
 from kexue_keras.checkpoints._load import find_files, read_folder
@@ -60,8 +60,8 @@ def no_models(monkeypatch):
     for module in (prompt_files, encoder_file, questions, masked_lm, simbert):
         monkeypatch.setattr(module, "load", reach)
     monkeypatch.setattr(seq2seq_training, "load_seq2seq", reach)
-    for name in ("load", "load_t5"):
-        monkeypatch.setattr(models, name, reach)
+    monkeypatch.setattr(models, "load", reach)
+    monkeypatch.setattr(checkpoints, "load_t5", reach)
 
 
 def write_rows(folder):
@@ -69,7 +69,6 @@ def write_rows(folder):
     return [pathlib.Path(path) for path in write_parts([rows, rows, rows], folder)]
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("folder", ["bert", "t5"])
 @pytest.mark.parametrize("format", ["hf", "tensorflow"])
 def test_folders_are_converted_and_read_whatever_their_name(tmp_path, folder, format):
@@ -84,7 +83,6 @@ def test_folders_are_converted_and_read_whatever_their_name(tmp_path, folder, fo
     assert all(np.isfinite(value).all() for value in variables.values())
 
 
-@pytest.mark.spread
 def test_a_model_is_saved_and_loaded_under_any_path(tmp_path, monkeypatch):
     folder = pathlib.Path(tiny_bert_folder(tmp_path / ODD, num_hidden_layers=1))
     loaded = load(folder)
@@ -104,7 +102,6 @@ def test_a_model_is_saved_and_loaded_under_any_path(tmp_path, monkeypatch):
     assert path == str(tmp_path / "prompt[1]" / "model") and settings["patterns"] == said["patterns"]
 
 
-@pytest.mark.one_stack
 def test_every_other_entrance_takes_a_path(tmp_path, no_models):
     folder = pathlib.Path(tiny_bert_folder(tmp_path / ODD, num_hidden_layers=1))
     t5 = pathlib.Path(t5_folder(tmp_path / "t5[1]")[0])
@@ -129,7 +126,6 @@ def test_every_other_entrance_takes_a_path(tmp_path, no_models):
     assert matching(str(tmp_path / "logs[1]"), "events*")
 
 
-@pytest.mark.one_stack
 def test_tables_and_runs_take_paths(tmp_path, no_models):
     parts = write_rows(tmp_path / "data[1]")
     assert len(read_table(parts[0])) == 24 and read_table(parts[0]).path == str(parts[0])
@@ -149,7 +145,6 @@ def test_tables_and_runs_take_paths(tmp_path, no_models):
     assert settings[0] == settings[1] and settings[0]["train"]["fingerprint"]
 
 
-@pytest.mark.spread
 def test_finetune_with_paths(tmp_path):
     parts = write_rows(tmp_path / "data[1]")
     folder = pathlib.Path(tiny_bert_folder(tmp_path / ODD, num_hidden_layers=1))
@@ -169,8 +164,7 @@ READERS = {
 }
 
 
-@pytest.mark.forks
-@pytest.mark.one_stack
+@pytest.mark.usefixtures("fork")
 @pytest.mark.parametrize("name", sorted(READERS))
 def test_only_regular_files_are_read(tmp_path, name):
     path = str(tmp_path / name)
@@ -191,7 +185,6 @@ def test_only_regular_files_are_read(tmp_path, name):
             os.remove(path)
 
 
-@pytest.mark.one_stack
 def test_what_is_no_file_is_named(tmp_path):
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "s"))
@@ -205,7 +198,6 @@ def test_what_is_no_file_is_named(tmp_path):
         path_text(None)
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize(
     "places, message",
     [

@@ -19,7 +19,7 @@ from kexue_keras.finetune.techniques._schedule import warmup_updates
 SMALL = dict(epochs=1, batch_size=16, length=24, learning_rate=3e-3, quiet=True, seed=3)
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_pairs_in_a_table_with_header_and_prediction_by_order(tiny, tmp_path):
     rows = [("query", "label", "reply")] + [
         (a, "01"[i % 2], b) for i, ((a, _), (b, _)) in enumerate(zip(reviews(40), reviews(40, 1)))
@@ -58,7 +58,7 @@ def test_pairs_in_a_table_with_header_and_prediction_by_order(tiny, tmp_path):
     assert config["options"]["data"] == data and os.path.isabs(config["options"]["data"])
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_several_labels_and_max_pooling(tiny, tmp_path):
     rows = []
     for i, (text, label) in enumerate(reviews(40)):
@@ -71,7 +71,7 @@ def test_several_labels_and_max_pooling(tiny, tmp_path):
     assert isinstance(labels, list) and len(labels) == len(probabilities)
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_hooks_in_their_order_frozen_layers_and_class_weights(tiny, tmp_path):
     calls, seen = [], {}
 

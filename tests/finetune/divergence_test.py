@@ -242,7 +242,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.one_stack
+@pytest.mark.stacks("one")
 def test_changed_counters_are_refused_and_nothing_is_set(point):
     before = point[1].get_weights()
     for change, message in WRONG:
@@ -279,7 +279,7 @@ def places(value, path=()):
         yield from places(value[key], path + (key,))
 
 
-@pytest.mark.one_stack
+@pytest.mark.stacks("one")
 def test_whatever_is_changed_in_a_point_it_is_refused_or_the_run_goes_on(point):
     junk = st.one_of(
         st.just(...),
@@ -422,7 +422,7 @@ def test_prompts_keep_the_best_epoch_too(poison):
 # Whole runs, and models with NaN
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_a_diverged_run_is_delivered_with_an_error(tiny, tmp_path, monkeypatch, capsys):
     """Also when the same line stands in a job script and runs once more; prediction refuses weights of NaN."""
     build = classification._build
@@ -456,7 +456,7 @@ def test_a_diverged_run_is_delivered_with_an_error(tiny, tmp_path, monkeypatch, 
     assert shown.out == "" and "head.npz: its weights are NaN or infinite (kernel)" in shown.err
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_a_model_with_nan_is_not_loaded(tiny, tmp_path):
     loaded = models.load(tiny)
     loaded.model.set_weights([w + np.nan for w in loaded.model.get_weights()])
@@ -466,7 +466,7 @@ def test_a_model_with_nan_is_not_loaded(tiny, tmp_path):
         open_encoder(str(tmp_path / "model"))
 
 
-@pytest.mark.one_stack
+@pytest.mark.stacks("one")
 def test_every_task_with_a_loop_reports_divergence():
     users = []
     for path in glob.glob(os.path.join(ROOT, "kexue_keras", "**", "*.py"), recursive=True):

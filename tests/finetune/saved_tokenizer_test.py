@@ -11,7 +11,7 @@ from kexue_keras.checkpoints._bundled import ASSETS
 from kexue_keras.errors import UserError
 from kexue_keras.finetune._saved_tokenizer import load_tokenizer, save_tokenizer
 
-pytestmark = pytest.mark.one_stack
+pytestmark = pytest.mark.stacks("one")
 TEXT = "我喜欢看电影"
 
 

@@ -9,7 +9,7 @@ from helpers import CHARACTERS, tiny_bert_folder
 from scipy.stats import spearmanr
 
 from kexue_keras.backend import K, keras
-from kexue_keras.cli.main import main as cli
+from kexue_keras.cli import main as cli
 from kexue_keras.cli.similar import open_encoder, similar
 from kexue_keras.data import read_scored_pairs
 from kexue_keras.errors import UserError
@@ -65,7 +65,7 @@ print(" ".join("%.8f" % c for c in encoder.similarity(sys.argv[2::2], sys.argv[3
 """
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 @pytest.mark.parametrize("loss", ["cosent", "sbert"])
 def test_trained_saved_and_used(place, loss, capsys, run_python, plain_sessions):
     options = dict(SMALL, **files(place, loss))
@@ -87,8 +87,8 @@ def test_trained_saved_and_used(place, loss, capsys, run_python, plain_sessions)
     encoder = open_encoder(str(place / loss))
     assert (encoder.pooling, encoder.length) == ("mean", 12)
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("similar", "similarity"):
-            patch.setattr("kexue_keras.finetune.%s.SentenceEncoder.load" % module, lambda path: encoder)
+        for module in ("cli.similar", "finetune._similarity"):
+            patch.setattr("kexue_keras.%s.SentenceEncoder.load" % module, lambda path: encoder)
         capsys.readouterr()
         assert cli.main(["predict", "--run", str(place / loss), "--data", str(place / "test.data"), "--no-text"]) == 0
         printed = capsys.readouterr().out.split()
@@ -102,7 +102,7 @@ def test_trained_saved_and_used(place, loss, capsys, run_python, plain_sessions)
     assert lines[0][1:] == ["1.0000", rows[4][3]] and lines[2][2] == rows[2][3]
 
 
-@pytest.mark.one_stack
+@pytest.mark.stacks("one")
 def test_heads_and_measures_against_the_losses(rng):
     for scores in (rng.randint(0, 2, 30), rng.randint(0, 6, 30), rng.rand(30)):
         cosines = rng.uniform(-1, 1, 30)
@@ -127,7 +127,7 @@ def test_heads_and_measures_against_the_losses(rng):
         sbert.targets(Pairs)
 
 
-@pytest.mark.one_stack
+@pytest.mark.stacks("one")
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -156,7 +156,7 @@ def test_refused(place, options, message):
     assert not os.path.exists(str(place / "refused"))
 
 
-@pytest.mark.one_stack
+@pytest.mark.stacks("one")
 def test_the_head_that_starts_from_noise_has_a_higher_rate():
     def factor(**given):
         options = make_options(**given)
@@ -170,7 +170,7 @@ def test_the_head_that_starts_from_noise_has_a_higher_rate():
     assert factor(head_lr=3.0) == 3
 
 
-@pytest.mark.one_stack
+@pytest.mark.stacks("one")
 def test_accumulation_is_explained_and_ranges_are_numbers():
     said = []
     from kexue_keras.finetune._similarity import _check
@@ -180,7 +180,7 @@ def test_accumulation_is_explained_and_ranges_are_numbers():
     assert checked_range(None) is None and checked_range((0, 5)) == [0.0, 5.0]
 
 
-@pytest.mark.one_stack
+@pytest.mark.stacks("one")
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -200,7 +200,7 @@ def test_the_command_refuses_in_one_line(arguments, message, capsys):
     assert message in said and said.count("\n") == 1
 
 
-@pytest.mark.one_stack
+@pytest.mark.stacks("one")
 def test_sampling_pairs_of_several_sets():
     class Tokenizer(object):
         def tokenize(self, text):
@@ -234,7 +234,7 @@ def test_sampling_pairs_of_several_sets():
 GROUPS = [["我喜欢电影", "电影很好看"], ["书店服务差", "书店的服务很差"], ["上国人来", "国人来上"], ["我讨厌书", "书很坏"]]
 
 
-@pytest.mark.one_stack
+@pytest.mark.stacks("one")
 def test_simbert_learns_and_goes_on_from_its_point(place, tmp_path, plain_sessions):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -282,7 +282,7 @@ def test_simbert_learns_and_goes_on_from_its_point(place, tmp_path, plain_sessio
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.one_stack
+@pytest.mark.stacks("one")
 def test_two_stages_and_the_shared_head(place, plain_sessions):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -303,7 +303,7 @@ def test_two_stages_and_the_shared_head(place, plain_sessions):
     assert head.output_shape == (None, 5) and np.log(2) - 0.2 < losses[0] < np.log(3) + 0.2
 
 
-@pytest.mark.both_stacks
+@pytest.mark.stacks("all")
 def test_optimizers_of_ones_own_and_batches_that_are_accumulated(place, tmp_path, plain_sessions):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -325,7 +325,7 @@ def test_optimizers_of_ones_own_and_batches_that_are_accumulated(place, tmp_path
     assert isinstance(inner, sgd) and int(K.get_value(head.optimizer.iterations)) == 1
 
 
-@pytest.mark.one_stack
+@pytest.mark.stacks("one")
 def test_generating_is_told_apart_from_searching(monkeypatch):
     class Fake(object):
         def __init__(self, model, length):
@@ -344,7 +344,7 @@ def test_generating_is_told_apart_from_searching(monkeypatch):
     assert list(similar(make_options.__globals__["argparse"].Namespace(**options))) == ["0.5000\t看吗"]
 
 
-@pytest.mark.one_stack
+@pytest.mark.stacks("one")
 def test_pairs_that_were_trained_on_are_counted_as_pairs(tmp_path):
     parts = {}
     for part, text in (("train", "一\t二\t4\n三\t四\t1\n"), ("valid", "一\t二\t3\n二\t一\t4\n")):

@@ -8,7 +8,7 @@ from kexue_keras.errors import UserError
 from kexue_keras.files import FolderLock
 from kexue_keras.finetune._steps import train_steps
 
-pytestmark = pytest.mark.one_stack
+pytestmark = pytest.mark.stacks("one")
 
 
 class Model(object):

@@ -58,7 +58,7 @@ def kinds(recipe):
     return [type(optimizer).__name__ for optimizer in chain(recipe.optimizer)]
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_all_that_wrap_the_optimizer_go_together(run):
     metrics, recipe = run(accumulate=3, ema=0.9, layerwise_lr=0.5, layers=1)
     order = ["GradientAccumulation", "ExponentialMovingAverage", "LayerwiseLearningRate", "PiecewiseLinear", "AdamW"]
@@ -76,7 +76,7 @@ def test_all_that_wrap_the_optimizer_go_together(run):
     assert layerwise.factor("Transformer-0-FeedForward/dense_1/kernel:0", num_layers=2) == 0.25
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_accumulation_in_momentum_replaces_the_optimizer_below_the_rate_of_the_head(run):
     _, recipe = run(accumulate=3, accumulate_in="momentum", head_lr=10.0, epochs=1, layers=1)
     layerwise = next(o for o in chain(recipe.optimizer) if isinstance(o, optimizers.LayerwiseLearningRate))
@@ -88,7 +88,7 @@ def test_accumulation_in_momentum_replaces_the_optimizer_below_the_rate_of_the_h
     assert recipe.updates == 7 // 3
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_rdrop_doubles_training_batches_beside_fgm_and_recompute(run):
     metrics, recipe = run(rdrop=4.0, dropout=0.3, fgm=0.5, recompute="ffn", epochs=1, layers=1)
     assert isinstance(recipe.model.loss, RDropCrossentropy)
@@ -98,7 +98,7 @@ def test_rdrop_doubles_training_batches_beside_fgm_and_recompute(run):
     assert metrics["valid"]["texts"] == 8
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_fewer_layers(run):
     _, recipe = run(layers=1, epochs=1)
     assert recipe.pretrained.bert.num_hidden_layers == 1

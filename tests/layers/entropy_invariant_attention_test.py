@@ -88,7 +88,6 @@ def test_entropy_grows_less():
     assert growth[1][1] < growth[1][0]
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("kappa", [None, 0.7])
 def test_the_layer_against_numpy(rng, kappa):
     layer = EntropyInvariantAttention(HEADS, SIZE, kappa=kappa)
@@ -128,7 +127,6 @@ def test_padding_and_the_order_of_keys_change_nothing(rng):
     assert np.abs(run(longer)[:, :20] - before).max() > 1e-3
 
 
-@pytest.mark.spread
 def test_it_is_softmax_at_the_base_and_bert4keras_softmax_plus_elsewhere(rng):
     n = 18
     x, p = keras.layers.Input((n, WIDTH)), keras.layers.Input((n, SIZE))

@@ -135,7 +135,6 @@ def test_axis_and_shapes_of_the_numpy_form(rng):
     np.testing.assert_allclose(entropy_normalize_np(moved, 0.9, axis=0), moved, atol=1e-8)
 
 
-@pytest.mark.spread
 def test_the_gradient_is_that_of_the_solution(rng):
     with floatx("float64"):
         x, target = K.variable(2 * rng.randn(4, 7)), K.variable([0.3, 0.9, 1.4, 1.7])

@@ -103,7 +103,6 @@ def oracle(name, w, x, visible, mask):
     return (out / (1 + np.exp(-q))) @ w["out_kernel"] + w["out_bias"]
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("name", NAMES)
 def test_against_numpy_with_masks_and_without_leaks(rng, name):
     layer = make(name)
@@ -139,7 +138,6 @@ def test_against_numpy_with_masks_and_without_leaks(rng, name):
         assert np.isfinite(run(x, mask, 0 * full)).all()
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("name", NAMES)
 def test_all_see_all_causal_and_rescaled(rng, name):
     n = 7
@@ -172,7 +170,6 @@ def test_all_see_all_causal_and_rescaled(rng, name):
             np.testing.assert_allclose(run_scaled(x, mask)[s][rows], expected[rows], atol=5e-5)
 
 
-@pytest.mark.spread
 def test_the_numbers_of_the_specification():
     fnet = np.array([[[0.0, 1], [2, 3], [4, 5]]])
     expected = [[15, -3], [-6, 0], [-6, 0]]
@@ -239,7 +236,6 @@ def test_running_logsumexp_does_not_leak(rng):
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients(rng, name):
     with floatx("float64"):
@@ -253,7 +249,6 @@ def test_gradients(rng, name):
         assert_gradients(y, [x] + layer.trainable_weights, rng)
 
 
-@pytest.mark.spread
 def test_float16(rng):
     x, mask = rng.randn(2, 6, WIDTH), np.arange(6) < [[6], [4]]
     with floatx("float16"):
@@ -263,7 +258,6 @@ def test_float16(rng):
         assert all(np.isfinite(v).all() for v in K.batch_get_value(outputs))
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("name", ["mlp", "resmlp", "gmlp", "amlp", "external", "fnet"])
 def test_blocks(rng, name):
     block = mixing.MixerBlock(name, FFN, max_len=LONGEST, dropout=0.1)

@@ -71,7 +71,6 @@ def test_errors_of_the_nodes_are_as_published():
     np.testing.assert_allclose(perturb_max_np(MU, nodes="article", renormalize=False), expected, atol=1e-9)
 
 
-@pytest.mark.spread
 def test_tensors_agree_with_numpy_in_both_precisions():
     mu = tf1.placeholder(tf.float64, [None, None])
     cases = [(n, nodes, r) for n in NOISES for nodes, r in (("midpoint", True), ("article", False))]
@@ -91,7 +90,6 @@ def test_tensors_agree_with_numpy_in_both_precisions():
         np.testing.assert_allclose(h[:4], expected[:4], atol=3e-3, err_msg=noise)
 
 
-@pytest.mark.spread
 def test_gradients_agree_with_differences_and_are_finite():
     mu = tf1.placeholder(tf.float64, [None, 4])
     weights = np.array([1.0, -2, 3, 0.5])

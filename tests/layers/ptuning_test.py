@@ -75,7 +75,6 @@ def test_gradient_is_that_of_the_masked_table():
     np.testing.assert_allclose(get_session().run(tf.convert_to_tensor(gradient)), expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.spread
 def test_it_stands_in_a_bert_and_takes_its_pretrained_table():
     class PTuningBERT(BERT):
         def apply(self, inputs=None, layer=None, arguments=None, **kwargs):

@@ -23,7 +23,7 @@ from kexue_keras.layers import (
 )
 from kexue_keras.layers._synthesizer import KINDS
 
-pytestmark = pytest.mark.both_stacks
+pytestmark = pytest.mark.stacks("all")
 LOAD = """
 import sys
 import numpy as np

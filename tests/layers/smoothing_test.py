@@ -125,7 +125,6 @@ def test_oracles_of_the_article():
     np.testing.assert_allclose(top, [1.5458039892, 2.0124228366, -0.841886117], rtol=1e-6)
 
 
-@pytest.mark.spread
 def test_all_functions_and_kernels_agree_with_numpy():
     x, w = tf1.placeholder(tf.float64, [None]), tf1.placeholder(tf.float64, [])
     tensors = [smooth_values(x, f, kernel=k, width=w) for f, k in PAIRS]
@@ -171,7 +170,6 @@ def test_second_derivatives_are_kernels():
         np.testing.assert_allclose(second, density[kernel](points / 0.7) / 0.7, atol=1e-12)
 
 
-@pytest.mark.spread
 def test_gradient_of_a_trained_width():
     def total(w):
         return sum(np.sum(twin(f, k, float(w), POINTS * 0.3)) for f, k in PAIRS if f != "floor")

@@ -68,7 +68,6 @@ def oracle(layer, x, visible):
 SETS = [(kind,) for kind in KINDS] + [("dense", "vanilla"), ("random", "factorized_random", "fixed_random")]
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("kinds", SETS, ids="+".join)
 def test_each_kind_against_numpy_with_masks_and_without_leaks(rng, kinds):
     layer = make(kinds)
@@ -112,7 +111,6 @@ def test_factors_are_an_outer_product():
     assert SynthesizerAttention(1, 2, kinds="factorized_dense", max_len=10).factors == (4, 3)
 
 
-@pytest.mark.spread
 def test_scores_parameters_and_static_lengths(rng):
     x, y = keras.layers.Input((5, WIDTH)), keras.layers.Input((3, WIDTH))
     outputs, layers = [], {}

@@ -33,7 +33,6 @@ def runner(dtype="float32", **kwargs):
     )
 
 
-@pytest.mark.one_stack
 def test_log_ndtr_in_the_far_tails_with_its_gradient():
     x = np.concatenate([-np.logspace(4, -3, 200), np.linspace(-25, 9, 200)])
     for dtype, rtol in (("float32", 1e-5), ("float64", 1e-12)):
@@ -47,8 +46,6 @@ def test_log_ndtr_in_the_far_tails_with_its_gradient():
         np.testing.assert_allclose(gradient, np.where(at > -30, mills, series), rtol=10 * rtol, atol=1e-37)
 
 
-@pytest.mark.spread
-@pytest.mark.one_stack
 def test_oracles():
     single = {sigma: runner(sigma=sigma) for sigma in (1.0, 0.5)}
     double = {sigma: runner("float64", sigma=sigma) for sigma in (1.0, 0.5)}
@@ -160,8 +157,6 @@ def test_toy_oracles():
 mus = st.lists(st.floats(-8, 8), min_size=CLASSES, max_size=CLASSES).map(np.array)
 
 
-@pytest.mark.spread
-@pytest.mark.one_stack
 def test_properties():
     everyone = np.arange(CLASSES)
     run, finer, halved = runner("float64"), runner("float64", n_nodes=64), runner("float64", sigma=0.5)
@@ -184,7 +179,6 @@ def test_properties():
     assert p.tolist() == [1.0, 0.0, 0.0, 0.0, 0.0] and np.isfinite(gradient).all()
 
 
-@pytest.mark.one_stack
 def test_margin_masks_and_half_precision(rng):
     mu = np.array([4.0, 0.0, 1.0, 3.5])
     p, gradient = runner(margin=1.5, sigma=0.7)([0], [mu])
@@ -286,7 +280,6 @@ def test_annealed_sigma_and_scale_is_sigma(rng):
         model.fit(x, y, verbose=0, callbacks=[losses.SigmaSchedule([0.0])])
 
 
-@pytest.mark.spread
 def test_as_a_bert4keras_loss_layer(rng):
     from bert4keras.layers import Loss
 
@@ -303,7 +296,6 @@ def test_as_a_bert4keras_loss_layer(rng):
     np.testing.assert_allclose(model.train_on_batch([t, data], None), wanted, rtol=1e-4)
 
 
-@pytest.mark.one_stack
 def test_the_logarithm_of_the_expected_accuracy_of_a_batch(rng):
     mu, y, weights = 2 * rng.randn(5, 4), rng.randint(0, 4, 5), np.array([1.0, 0, 2, 0.5, 1])
 
@@ -325,7 +317,6 @@ def test_the_logarithm_of_the_expected_accuracy_of_a_batch(rng):
     np.testing.assert_allclose(K.eval(plain), -np.log(np.mean([twin(r, k, 0.7) for r, k in zip(mu, y)])), 1e-8)
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("rivals", [1, 2, 100])
 def test_the_logarithm_of_a_tiny_probability(rivals):
     """Against a fine sum over z in logarithms, wherever its top lies."""
@@ -346,7 +337,6 @@ def test_the_logarithm_of_a_tiny_probability(rivals):
         np.testing.assert_allclose(gradient[0, 0], moved, 1e-3, 1e-4)
 
 
-@pytest.mark.one_stack
 def test_a_batch_that_is_all_wrong_still_has_a_gradient():
     run = evaluator(losses.negative_log_accuracy, ("int32", [None]), ("float32", [None, 3]), wrt=1)
     mu = np.array([[0.0, 40, 0], [0, 44, -INF]])
@@ -366,7 +356,7 @@ def test_a_batch_that_is_all_wrong_still_has_a_gradient():
         K.eval(losses.negative_log_accuracy([0], [[1.0, 2.0]], sample_weight=[-1.0]))
 
 
-@pytest.mark.both_stacks
+@pytest.mark.stacks("all")
 def test_the_logarithm_in_compile_with_sample_weights(rng):
     x, y, weights = rng.randn(6, 3), rng.randint(0, 4, 6), np.array([1.0, 0, 2, 0.5, 1, 3])
     model = keras.models.Sequential([keras.layers.Dense(4, input_shape=(3,))])

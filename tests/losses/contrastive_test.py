@@ -77,7 +77,6 @@ SMALL = np.array([FLAT["small_xi_infonce_float64"]["inputs"]["scores"]])
 FIRST = np.array([[True, False, False, False]])
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("kind, function", [("flat", flat_nce), ("info", info_nce)])
 def test_oracles_of_scores(kind, function):
     rows, gradient = FLAT[kind + "nce_rows"], FLAT[kind + "nce_grad_of_sum"]["expected"]
@@ -90,7 +89,6 @@ def test_oracles_of_scores(kind, function):
         np.testing.assert_allclose(slope, gradient, atol=tolerance)
 
 
-@pytest.mark.one_stack
 def test_row_ratio_of_the_gradients():
     _, info = value_and_gradient(info_nce, S, "float64")
     _, flat = value_and_gradient(flat_nce, S, "float64")
@@ -98,7 +96,6 @@ def test_row_ratio_of_the_gradients():
     np.testing.assert_allclose(info, ratio[:, None] * flat, atol=1e-10)
 
 
-@pytest.mark.one_stack
 def test_small_xi_in_float32():
     exact = FLAT["small_xi_infonce_float64"]["expected"]
     np.testing.assert_allclose(twin(SMALL, FIRST, "info"), [exact["loss"]], atol=1e-18)
@@ -152,7 +149,6 @@ def test_oracles_of_embeddings(cases, kind, inverse):
     assert seen == 2
 
 
-@pytest.mark.one_stack
 def test_properties_of_scores():
     x = tf1.placeholder(tf.float64, [None, None])
     shift = tf1.placeholder(tf.float64, [None, 1])
@@ -219,7 +215,6 @@ def test_properties_of_embeddings():
     check()
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("kind, loss_class", [("flat", FlatNCE), ("info", InfoNCE)])
 @pytest.mark.parametrize("hard", [0, 2])
 @pytest.mark.parametrize("symmetric", [False, True])
@@ -237,7 +232,6 @@ def test_pairs_layout(kind, loss_class, hard, symmetric, rng):
     np.testing.assert_allclose(got[1], expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.one_stack
 def test_several_positives_and_rows_with_nothing_to_compare():
     scores = np.array([[1.0, 2.0, 0.5, -1.0], [0.3, -np.inf, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 2.0, 3.0]])
     positive = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]])
@@ -249,7 +243,6 @@ def test_several_positives_and_rows_with_nothing_to_compare():
         assert np.abs(slope[:2]).max() > 0.1
 
 
-@pytest.mark.one_stack
 def test_masked_candidates_are_as_absent():
     full = np.array([[2.0, -np.inf, 0.5], [0.0, 1.0, -np.inf], [-np.inf, -np.inf, 1.0]])
     for function in (flat_nce, info_nce):
@@ -259,7 +252,6 @@ def test_masked_candidates_are_as_absent():
         assert np.all(np.isfinite(slope)) and np.all(slope[2] == 0)
 
 
-@pytest.mark.one_stack
 def test_a_nan_score_is_not_hidden():
     value, _ = value_and_gradient(flat_nce, [[1.0, np.nan], [0.0, 1.0]])
     assert np.isnan(value[0]) and not np.isnan(value[1])
@@ -352,7 +344,7 @@ def two_towers(temperature=0.2):
     return model, dense
 
 
-@pytest.mark.both_stacks
+@pytest.mark.stacks("all")
 def test_in_compile_with_sample_weights(rng):
     model, dense = two_towers()
     a, b, weights = rng.randn(7, 4), rng.randn(7, 4), rng.rand(7)
@@ -383,7 +375,6 @@ class PairLoss(Loss):
         return K.mean(flat_nce(K.dot(a, K.transpose(b))))
 
 
-@pytest.mark.spread
 def test_as_a_bert4keras_loss_layer(rng):
     a, b = keras.layers.Input((3,)), keras.layers.Input((3,))
     dense = keras.layers.Dense(3, use_bias=False)

@@ -51,8 +51,6 @@ def by_scale(cases):
 DTYPES = pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-9), ("float32", 2e-5)])
 
 
-@pytest.mark.spread
-@pytest.mark.one_stack
 @DTYPES
 def test_oracles_of_cosines(dtype, tolerance):
     for scale, cases in by_scale(OF_COSINES):
@@ -70,7 +68,6 @@ def test_oracles_of_cosines(dtype, tolerance):
                 np.testing.assert_allclose(got[1], slope, atol=scale * tolerance, err_msg=case["name"])
 
 
-@pytest.mark.spread
 @DTYPES
 def test_oracles_of_vectors(dtype, tolerance):
     for scale, cases in by_scale(OF_VECTORS):
@@ -93,7 +90,6 @@ def test_oracles_of_vectors(dtype, tolerance):
             np.testing.assert_allclose(got[0], slope, atol=max(tolerance, 1e-8), err_msg=case["name"])
 
 
-@pytest.mark.one_stack
 def test_properties_of_cosines():
     c, y = tf1.placeholder(tf.float64, [None]), tf1.placeholder(tf.float64, [None])
     w = tf1.placeholder(tf.float64, [None])
@@ -157,13 +153,11 @@ def test_properties_of_vectors():
     check()
 
 
-@pytest.mark.one_stack
 def test_perfect_order_with_wide_gaps_costs_nothing():
     value = run(cosent_loss(np.array([0.9, 0.0, -0.9]), [3, 2, 1]))[0]
     assert 0 < value < 1e-6
 
 
-@pytest.mark.one_stack
 def test_nothing_to_compare_is_exactly_zero_with_zero_gradient():
     c, y = tf1.placeholder(tf.float32, [None]), tf1.placeholder(tf.float32, [None])
     w = tf.constant([1.0, 0.0])
@@ -205,7 +199,7 @@ def test_gradient_by_finite_differences(rng):
         assert abs((up - down) / 2e-5 - slope[index]) < 1e-6
 
 
-@pytest.mark.both_stacks
+@pytest.mark.stacks("all")
 def test_in_compile_a_sample_weight_counts_the_pair(rng):
     x = keras.layers.Input((4,))
     model = keras.models.Model(x, keras.layers.Dense(3)(x))
@@ -242,7 +236,6 @@ class RankLoss(Loss):
         return CoSENT(labels="per_pair")(*inputs)
 
 
-@pytest.mark.spread
 def test_as_a_bert4keras_loss_layer(rng):
     labels, vectors = keras.layers.Input((1,)), keras.layers.Input((2, 3))
     model = keras.models.Model([labels, vectors], RankLoss(1)([labels, keras.layers.Dense(3)(vectors)]))

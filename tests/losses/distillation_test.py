@@ -39,7 +39,6 @@ def test_oracle():
         np.testing.assert_allclose(rows.mean(), ORACLE["expected"], atol=tolerance)
 
 
-@pytest.mark.one_stack
 def test_properties():
     u, v = tf1.placeholder(tf.float64, [None, 4]), tf1.placeholder(tf.float64, [None, 3])
     w = tf1.placeholder(tf.float64, [None, 4])
@@ -70,7 +69,6 @@ def test_properties():
     check()
 
 
-@pytest.mark.one_stack
 def test_half_precision_and_one_sentence():
     rng = np.random.RandomState(3)
     u, v = rng.randn(4, 5).astype("float16"), rng.randn(4, 3).astype("float16")
@@ -86,7 +84,7 @@ def test_half_precision_and_one_sentence():
         similarity_distillation(tf.ones([1, 2]), tf.ones([1, 2]))
 
 
-@pytest.mark.both_stacks
+@pytest.mark.stacks("all")
 def test_in_compile_with_sample_weights(rng):
     x = keras.layers.Input((4,))
     model = keras.models.Model(x, keras.layers.Dense(3, use_bias=False)(x))
@@ -105,7 +103,6 @@ class Distill(Loss):
         return K.mean(similarity_distillation(*inputs))
 
 
-@pytest.mark.spread
 def test_as_a_bert4keras_loss_layer(rng):
     teacher, x = keras.layers.Input((5,)), keras.layers.Input((4,))
     model = keras.models.Model([teacher, x], Distill(1)([teacher, keras.layers.Dense(3)(x)]))

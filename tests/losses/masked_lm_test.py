@@ -98,7 +98,6 @@ def test_no_position_gives_zero_and_zero_gradients():
         assert np.all(value == 0) and np.all(slope == 0) and slope.shape == (2, 3, 5)
 
 
-@pytest.mark.one_stack
 def test_masked_logits_and_large_ones():
     logits = tf.constant(np.array([[[2.0, -np.inf, 1.0], [1e4, 0, -1e4]]]), tf.float32)
     y = masked_crossentropy([[2, 1]], logits, normalization="sum")
@@ -107,7 +106,6 @@ def test_masked_logits_and_large_ones():
     assert np.all(np.isfinite(slope)) and slope[0, 0, 1] == 0
 
 
-@pytest.mark.one_stack
 def test_half_precision():
     rng = np.random.RandomState(2)
     logits, labels = (100 * rng.randn(2, 3, 7)).astype("float16"), rng.randint(0, 7, (2, 3))
@@ -120,7 +118,6 @@ def test_half_precision():
         masked_crossentropy(tf.zeros([1, 1, 1], tf.float16), tf.zeros([1, 1, 5000], tf.float16))
 
 
-@pytest.mark.one_stack
 def test_gradient_and_second_derivative_by_finite_differences(rng):
     s, labels = tf1.placeholder(tf.float64, [2, 2, 4]), np.array([[1, 0], [3, 2]])
     y = tf.reduce_sum(masked_crossentropy(labels, s))
@@ -133,7 +130,6 @@ def test_gradient_and_second_derivative_by_finite_differences(rng):
     np.testing.assert_allclose((up[1] - down[1]) / 2e-5, (second * direction).sum(), atol=1e-8)
 
 
-@pytest.mark.one_stack
 def test_ignore():
     logits = np.random.RandomState(0).randn(1, 3, 4)
     labels = np.array([[-100, 0, 2]])
@@ -152,7 +148,7 @@ def mlm():
     return model, [tokens, np.zeros_like(tokens)], labels
 
 
-@pytest.mark.both_stacks
+@pytest.mark.stacks("all")
 def test_in_compile_on_a_bert_with_padding_and_sample_weights(mlm):
     model, inputs, labels = mlm
     logits, mask, weights = model.predict(inputs), labels != 0, np.array([0.5, 2.0, 1.0])
@@ -175,7 +171,6 @@ class MaskedLM(Loss):
         return K.mean(masked_crossentropy(*inputs))
 
 
-@pytest.mark.spread
 def test_as_a_bert4keras_loss_layer(mlm):
     bert, inputs, labels = mlm
     targets = keras.layers.Input((None,))

@@ -68,7 +68,6 @@ soft = st.lists(st.floats(0, 1, width=32), min_size=CLASSES, max_size=CLASSES).m
 positives = st.lists(st.integers(0, CLASSES - 1), min_size=4, max_size=4)
 
 
-@pytest.mark.one_stack
 def test_oracles():
     run = dense()
     checked = 0
@@ -88,7 +87,6 @@ def test_oracles():
     assert checked >= 9
 
 
-@pytest.mark.one_stack
 def test_sparse_oracles_where_subtracting_fails():
     run = sparse()
     for name in SPARSE:
@@ -110,7 +108,6 @@ def test_sparse_oracles_where_subtracting_fails():
     np.testing.assert_allclose(value[0], twin([0, 1, 0, 0], [0.0, 2.0, -4.0, 1.0]), rtol=1e-6)
 
 
-@pytest.mark.one_stack
 def test_kl_oracle_and_masks():
     entry = ORACLES["symmetric_kl"]
     s, u = np.array(entry["inputs"]["s"]), np.array(entry["inputs"]["u"])
@@ -127,7 +124,6 @@ def test_kl_oracle_and_masks():
     assert run([s], [s])[0] == 0
 
 
-@pytest.mark.one_stack
 def test_dense_properties():
     run, tensor64 = dense(), evaluator(
         losses.multilabel_crossentropy, ("float64", [None, None]), ("float64", [None, None]), wrt=1
@@ -172,7 +168,6 @@ def test_dense_properties():
     masks()
 
 
-@pytest.mark.one_stack
 def test_sparse_equals_dense_in_value_gradient_and_second_gradient():
     run = {z: (dense(mask=(np.arange(CLASSES) > 0) if z else None), sparse(mask_zero=z)) for z in (False, True)}
 
@@ -197,7 +192,6 @@ def test_sparse_equals_dense_in_value_gradient_and_second_gradient():
     check()
 
 
-@pytest.mark.one_stack
 def test_half_precision_logits_are_computed_in_float32(rng):
     s = (40 * rng.randn(5, CLASSES)).astype("float16")
     s[0, 1] = -INF
@@ -214,7 +208,6 @@ def test_half_precision_logits_are_computed_in_float32(rng):
     assert np.isfinite(gradient).all()
 
 
-@pytest.mark.one_stack
 def test_smoothing_touches_unmasked_classes_only():
     t, s = np.array([[1.0, 0.0, 1.0, 0.0]]), np.array([[1.0, -INF, 0.5, 0.25]])
     eps = 0.2
@@ -241,7 +234,6 @@ def test_masks_and_ranks(rng):
     np.testing.assert_allclose(value, wanted, rtol=1e-12)
 
 
-@pytest.mark.one_stack
 def test_nan_logits_are_not_hidden_by_masks():
     run = dense()
     assert np.isnan(run([[1.0, 0.0]], [[np.nan, 1.0]])[0]).all()
@@ -290,7 +282,6 @@ def test_errors_known_when_the_graph_is_built():
         losses.MultilabelCrossentropy(smoothing=0.1)
 
 
-@pytest.mark.one_stack
 def test_errors_known_when_data_arrive():
     with pytest.raises(tf.errors.InvalidArgumentError, match="sparse_multilabel_crossentropy: labels"):
         sparse()([[4]], [[0.0, 0.0, 0.0, 0.0]])
@@ -354,7 +345,6 @@ def test_function_by_name_and_training_lowers_the_loss(rng):
     assert history[-1] < 0.7 * history[0]
 
 
-@pytest.mark.spread
 def test_as_a_bert4keras_loss_layer(rng):
     from bert4keras.layers import Loss
 
@@ -374,7 +364,6 @@ def test_as_a_bert4keras_loss_layer(rng):
     np.testing.assert_allclose(model.train_on_batch([data, labels], None), wanted, rtol=1e-5)
 
 
-@pytest.mark.one_stack
 def test_combinatorial_and_pairwise_oracles_hold_in_float64():
     entry = ORACLES["combinatorial_softmax"]
     s, chosen = np.array(entry["inputs"]["s"]), entry["inputs"]["targets"]

@@ -56,7 +56,6 @@ logits = st.lists(st.floats(-60, 60, width=32), min_size=5, max_size=5)
 labels = st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=5, max_size=5)
 
 
-@pytest.mark.one_stack
 def test_oracles():
     entry = ORACLES["pairwise_unified"]
     found = losses.pairwise_multilabel_crossentropy([entry["inputs"]["t"]], [entry["inputs"]["s"]])
@@ -67,7 +66,6 @@ def test_oracles():
     np.testing.assert_allclose(K.eval(found), [entry["expected"]["loss"]], 1e-12)
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("gamma, margin", [(1.0, 0.0), (2.5, 0.5), (0.3, -1.0)])
 def test_pairwise_and_threshold_forms_against_the_sums(gamma, margin):
     arguments = dict(gamma=gamma, margin=margin)
@@ -89,7 +87,6 @@ def test_pairwise_and_threshold_forms_against_the_sums(gamma, margin):
     check()
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("learned_threshold", [False, True])
 def test_class_numbers_are_the_same_as_multi_hot_rows(learned_threshold, rng):
     arguments = dict(gamma=3.0, margin=0.4, learned_threshold=learned_threshold)
@@ -114,7 +111,6 @@ def test_class_numbers_are_the_same_as_multi_hot_rows(learned_threshold, rng):
     assert wanted[3] == 0  # nothing but padding
 
 
-@pytest.mark.one_stack
 def test_what_the_parts_reduce_to(rng):
     s, one = rng.randn(3, 5), np.eye(5)[[0, 3, 2]]
     ce = -(s - np.logaddexp.reduce(s, 1)[:, None])[one > 0]
@@ -135,7 +131,6 @@ def test_what_the_parts_reduce_to(rng):
     assert abs(zlpr(probabilities, s)[1]).max() < 1e-6
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("function", ["pairwise", "zlpr", "combination"])
 def test_masks_infinity_and_half_precision(function, rng):
     s, t = np.float32([[1, -INF, 0.5, -2, 30]]), np.float32([[1, 0, 0, 0, 1]])
@@ -167,7 +162,6 @@ def test_masks_infinity_and_half_precision(function, rng):
         np.testing.assert_allclose(K.eval(loss(t, np.where(np.isfinite(s), s, -1e12), **arguments)), value, 1e-6)
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("classes, k", [(2, 1), (5, 2), (5, 5), (7, 4)])
 def test_all_sets_of_k_classes(classes, k, rng):
     double = ("float64", [None, classes])
@@ -210,7 +204,7 @@ def test_decoding_by_number_and_by_a_learned_threshold():
             decode(logits, **arguments)
 
 
-@pytest.mark.both_stacks
+@pytest.mark.stacks("all")
 def test_compile_save_and_load(rng, tmp_path, run_python):
     """Both losses and the metric, with all parameters, come back in a fresh process."""
     x, y = rng.randn(6, 3), (rng.rand(6, 4) < 0.4).astype("f")

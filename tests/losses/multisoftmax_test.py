@@ -50,7 +50,6 @@ soft = st.lists(st.floats(0.001, 1), min_size=N * M, max_size=N * M).map(
 )
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("loss", sorted(FORMS))
 def test_oracles(loss):
     form = FORMS[loss]
@@ -69,7 +68,6 @@ def test_oracles(loss):
             np.testing.assert_allclose(value[0], wanted, rtol=2e-6, err_msg=name)
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("form", sorted(FORMS.values()))
 def test_properties(form):
     run = runner(form)
@@ -103,7 +101,6 @@ def test_properties(form):
     two_classes_are_multilabel()
 
 
-@pytest.mark.one_stack
 def test_one_hard_classification_is_cross_entropy_and_classes_count_by_logarithm():
     run = runner("analogy")
 
@@ -118,7 +115,6 @@ def test_one_hard_classification_is_cross_entropy_and_classes_count_by_logarithm
     assert abs(many - once - np.log(1000)) < 0.05
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("form", sorted(FORMS.values()))
 def test_masks_padding_and_impossible_classes(form, rng):
     run = runner(form)
@@ -177,7 +173,7 @@ def test_errors():
         )
 
 
-@pytest.mark.both_stacks
+@pytest.mark.stacks("all")
 def test_compile_save_and_load(rng, tmp_path, run_python):
     x = keras.layers.Input([5])
     model = keras.models.Model(x, keras.layers.Reshape([2, 3])(keras.layers.Dense(6)(x)))
@@ -201,7 +197,6 @@ def test_compile_save_and_load(rng, tmp_path, run_python):
     np.testing.assert_allclose(float(said[-2]), values.mean(), rtol=1e-5)
 
 
-@pytest.mark.spread
 def test_as_a_bert4keras_loss_layer(rng):
     from bert4keras.layers import Loss
 

@@ -36,7 +36,6 @@ def run(*tensors, **feeds):
     return get_session().run(list(tensors), feeds.get("feed"))
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("dtype, tolerance", [(tf.float64, 1e-10), (tf.float32, 2e-6)])
 def test_oracles_of_the_generalised_mean(dtype, tolerance):
     case, slopes = ORACLES["generalised_mean"], ORACLES["generalised_mean_grad"]
@@ -54,7 +53,6 @@ def test_oracles_of_the_generalised_mean(dtype, tolerance):
         np.testing.assert_allclose(twin_power_slope(values, gamma), expected, atol=1e-10)
 
 
-@pytest.mark.one_stack
 def test_oracle_of_uncertainty():
     case = ORACLES["uncertainty"]
     values, s = np.array(case["inputs"]["L"]), np.array(case["inputs"]["s"])
@@ -72,7 +70,6 @@ def test_oracle_of_uncertainty():
         np.testing.assert_allclose(got[2], 0, atol=tolerance)
 
 
-@pytest.mark.one_stack
 def test_properties():
     x = tf1.placeholder(tf.float64, [3])
     losses = tf.unstack(x)
@@ -120,7 +117,6 @@ def test_properties():
     check()
 
 
-@pytest.mark.one_stack
 def test_power_mean_in_float32_for_tiny_and_huge_exponents():
     values = [1e-6, 3.0, 1e6]
     losses = [tf.constant(v, tf.float32) for v in values]
@@ -131,7 +127,6 @@ def test_power_mean_in_float32_for_tiny_and_huge_exponents():
     assert np.all(np.isfinite(np.array(got[8:])))
 
 
-@pytest.mark.one_stack
 def test_half_precision_and_mixed_dtypes():
     losses = [tf.constant(300.0, tf.float16), tf.constant(2.0), tf.constant(4.0)]
     got = run(combine_losses(losses, method="power", gamma=3))[0]
@@ -166,7 +161,6 @@ def test_methods_that_take_any_sign():
         combine_losses(losses, method="uncertainty", log_variances=[0.0, 0.0])
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -194,7 +188,6 @@ def test_errors(arguments, message):
         combine_losses(losses, **arguments)
 
 
-@pytest.mark.one_stack
 def test_prior_loss(rng):
     labels = [0] * 5 + [1] * 3 + [7] * 2
     assert prior_loss(labels) == pytest.approx(-(0.5 * np.log(0.5) + 0.3 * np.log(0.3) + 0.2 * np.log(0.2)))
@@ -217,7 +210,6 @@ def test_prior_loss(rng):
             prior_loss(bad, kind)
 
 
-@pytest.mark.one_stack
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=30).filter(lambda x: len(set(x)) > 1))
 def test_prior_loss_is_the_least_cross_entropy_of_a_constant_prediction(labels):
     best, rng = prior_loss(labels), np.random.RandomState(len(labels))
@@ -247,7 +239,6 @@ def task_losses(model, batch, weights=(1.0, 1.0)):
     return np.array([np.mean(first * weights[0]), np.mean(second * weights[1])], "float64")
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize(
     "arguments, expected",
     [
@@ -343,7 +334,6 @@ class Geometric(Loss):
         return combine_losses([ce, K.mean(K.square(y2 - b))], method="geometric")
 
 
-@pytest.mark.spread
 def test_as_a_bert4keras_loss_layer(rng):
     x, y1, y2 = keras.layers.Input((4,)), keras.layers.Input((1,)), keras.layers.Input((1,))
     a, b = keras.layers.Dense(3, activation="softmax")(x), keras.layers.Dense(1)(x)

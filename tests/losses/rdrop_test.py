@@ -41,7 +41,6 @@ def runner(dtype="float32", **kwargs):
     )
 
 
-@pytest.mark.one_stack
 def test_oracles():
     entry = ORACLES["ce_rows"]
     p, y = np.array(entry["inputs"]["pred"]), np.array(entry["inputs"]["labels"])
@@ -69,7 +68,6 @@ def test_oracles():
     np.testing.assert_allclose(run(a, b), [entry["expected"]], rtol=1e-6)
 
 
-@pytest.mark.one_stack
 def test_no_clipped_logarithm():
     # Keras' kld says 16.118 here, with no gradient.
     run = runner(alpha=4.0)
@@ -90,7 +88,6 @@ rows = st.lists(st.floats(-30, 30, width=32), min_size=12, max_size=12).map(lamb
 labels = st.lists(st.integers(0, 2), min_size=2, max_size=2).map(lambda y: np.repeat(y, 2))
 
 
-@pytest.mark.one_stack
 def test_properties():
     run, plain, exact = runner(), runner(alpha=0.0), runner("float64")
     seconds = evaluator(
@@ -196,7 +193,6 @@ def test_no_dropout_is_warned_of():
         losses.rdrop_crossentropy([0, 0], tf1.placeholder("float32", [2, 3]), from_logits=True)
 
 
-@pytest.mark.spread
 def test_compile_validates_without_pairs_weights_save_and_load(rng, tmp_path, run_python):
     model = model_with_dropout()
     model.compile("sgd", losses.RDropCrossentropy(alpha=2.0, from_logits=True, convention="mean"))
@@ -225,7 +221,6 @@ def test_compile_validates_without_pairs_weights_save_and_load(rng, tmp_path, ru
     assert said[-1] == "mean"
 
 
-@pytest.mark.spread
 def test_as_a_bert4keras_loss_layer(rng):
     from bert4keras.layers import Loss
 
@@ -248,7 +243,6 @@ def test_as_a_bert4keras_loss_layer(rng):
     np.testing.assert_allclose(found, (values * mask).sum() / mask.sum(), rtol=1e-5)
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("convention", ["article", "mean"])
 def test_rows_of_weight_zero_count_by_their_divergence(convention, rng):
     s, y, weights = rng.randn(8, 3), np.repeat(rng.randint(0, 3, 4), 2), np.repeat([1.0, 0, 2.5, 0], 2)
@@ -274,7 +268,6 @@ def test_rows_of_weight_zero_count_by_their_divergence(convention, rng):
     np.testing.assert_allclose(run(y, s, [1.0])[0], twin(y, log_softmax(s), 4.0, convention), 1e-9)
 
 
-@pytest.mark.one_stack
 def test_unlabelled_rows_with_masked_classes_other_divergences_and_half_precision(rng):
     s = np.float32([[1, -INF, 0.5], [2, -INF, 0], [0.3, 0.1, -2], [1, 0, -1]])
     run = evaluator(
@@ -314,7 +307,7 @@ def test_unlabelled_rows_with_masked_classes_other_divergences_and_half_precisio
         )
 
 
-@pytest.mark.both_stacks
+@pytest.mark.stacks("all")
 def test_semi_supervised_in_the_config():
     loss = losses.RDropCrossentropy(alpha=2.0, semi_supervised=True, reduction="sum")
     config = loss.get_config()

@@ -22,7 +22,6 @@ def build(cls, **kwargs):
     return build_transformer_model(model=cls, **dict(CONFIG, **kwargs))
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("base, application", [(BERT, "encoder"), (BERT, "lm"), (RoFormer, "unilm")])
 def test_with_alpha_one_and_equal_weights_it_is_the_plain_model_bit_for_bit(base, application):
     plain = build(base, application=application)
@@ -56,7 +55,6 @@ def test_gain_is_on_value_output_and_ffn_only():
     assert table.std() == pytest.approx(0.02 * 0.88, rel=0.1)  # bert4keras' truncated normal is kept elsewhere
 
 
-@pytest.mark.spread
 def test_alpha_follows_rule_and_depth():
     for rule, alpha in (("adam", 4**0.5), ("lamb", 1.0)):
         bert = build(extend_with_deepnorm(BERT, rule=rule), return_keras_model=False, num_hidden_layers=2)
@@ -67,7 +65,6 @@ def test_alpha_follows_rule_and_depth():
     assert shared.layers["Transformer-FeedForward-Add"].alpha == pytest.approx(4**0.25)
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("application", ["lm", "unilm"])
 def test_what_comes_later_does_not_leak_and_padding_does_not_count(application):
     model = build(extend_with_deepnorm(RoFormer), application=application, with_mlm="linear")
@@ -81,7 +78,6 @@ def test_what_comes_later_does_not_leak_and_padding_does_not_count(application):
     np.testing.assert_allclose(ours[1:, :3], short, atol=1e-6)
 
 
-@pytest.mark.spread
 def test_foreign_checkpoints_are_refused_unless_asked_for(tmp_path):
     folder = tiny_bert_folder(tmp_path / "bert", num_hidden_layers=1)
     with pytest.raises(WeightsError, match="deepnorm.*allow_pretrained=True"):
@@ -101,7 +97,6 @@ def test_foreign_checkpoints_are_refused_unless_asked_for(tmp_path):
     np.testing.assert_array_equal(plain.model.predict(inputs), deep.model.predict(inputs))
 
 
-@pytest.mark.spread
 def test_own_checkpoints_and_whole_models_load_in_a_fresh_process(tmp_path, run_python):
     bert = build(extend_with_deepnorm(RoFormer), return_keras_model=False)
     expected = bert.model.predict([TOKENS, SEGMENTS])
@@ -158,7 +153,6 @@ def kernels_of(transformer, name):
     return dict(zip(found, K.batch_get_value(list(found.values()))))
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("rule, beta", [(None, 1 / 2), ("sgd", 2**-0.5), ("lamb", 2**-0.5)])
 def test_gpt2_starts_with_the_gains_of_pre_norm(rule, beta):
     config = dict(hidden_size=192, num_attention_heads=4, intermediate_size=384)
@@ -171,7 +165,6 @@ def test_gpt2_starts_with_the_gains_of_pre_norm(rule, beta):
     assert counted.beta == pytest.approx(0.025 * 2**-0.5)
 
 
-@pytest.mark.spread
 def test_pre_norm_computes_what_the_plain_model_does_and_takes_its_checkpoints(tmp_path):
     plain = build(GPT2, return_keras_model=False)
     rng = np.random.RandomState(0)
@@ -185,7 +178,6 @@ def test_pre_norm_computes_what_the_plain_model_does_and_takes_its_checkpoints(t
     assert "DeepNormAdd" not in layers and layers.count("Add") == 2
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("base", [T5, models.T5])
 def test_the_decoder_of_a_t5_counts_three_branches_a_layer(base):
     config = dict(CONFIG, version="t5.1.1", hidden_act=["gelu", "linear"], hidden_size=96)
@@ -202,7 +194,7 @@ def test_the_decoder_of_a_t5_counts_three_branches_a_layer(base):
     assert extend_with_deepnorm(T5_Encoder)(**config).beta == pytest.approx(1 / 2)
 
 
-@pytest.mark.both_stacks
+@pytest.mark.stacks("all")
 def test_a_trained_gpt2_is_saved_and_loaded_in_a_fresh_process(tmp_path, run_python):
     config = dict(CONFIG, final_activation="linear")
     gpt = build_transformer_model(model=extend_with_deepnorm(GPT2, rule="sgd"), return_keras_model=False, **config)
@@ -230,7 +222,6 @@ assert first.get_layer("Transformer-0-MultiHeadSelfAttention").gain == 2**-0.5
     )
 
 
-@pytest.mark.spread
 def test_one_step_moves_a_gpt2_less_than_with_plain_xavier():
     rng = np.random.RandomState(0)
     batch = rng.randint(1, 50, (1, 8)), rng.randint(1, 50, (1, 8, 1))

@@ -10,7 +10,6 @@ from kexue_keras.layers import EntropyInvariantAttention
 from kexue_keras.models import extend_with_entropy_invariance, load
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("base, application", [("bert", "unilm"), ("roformer", "lm"), ("roformer", "encoder")])
 def test_padding_and_leaks(base, application):
     transformer = check(extend_with_entropy_invariance(BASES[base]), application)
@@ -18,7 +17,6 @@ def test_padding_and_leaks(base, application):
     assert type(layer) is EntropyInvariantAttention
 
 
-@pytest.mark.spread
 def test_at_the_base_it_is_the_model_it_extends(tmp_path, base="roformer"):
     folder = tiny_bert_folder(tmp_path, kind=base, num_hidden_layers=1)
     ids = np.random.RandomState(0).randint(5, 30, (2, 20))

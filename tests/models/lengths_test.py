@@ -22,7 +22,6 @@ from kexue_keras.similarity import SentenceEncoder, SimilarQuestions
 NONE = [0, -3, 1, 2.5, 64.0, "64", None, True, float("nan"), float("inf")]
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("length", NONE, ids=repr)
 def test_what_is_no_length(length):
     with pytest.raises(ValueError, match="^maxlen is "):

@@ -1,14 +1,11 @@
 """Masked accuracy: what a predictor that knows the answer, and one that always says the same, get."""
 
 import numpy as np
-import pytest
 from prompts import VOCABULARY, tokenizer
 
 from kexue_keras.data import gather_places, random_masking
 from kexue_keras.models._masked_lm import masked_examples, token_accuracy
 from kexue_keras.prompting._head import is_trained
-
-pytestmark = pytest.mark.one_stack  # numpy alone
 
 
 class Stub:

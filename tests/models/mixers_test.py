@@ -7,7 +7,6 @@ from kexue_keras.layers import mixing
 from kexue_keras.models import extend_with_mixer
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize(
     "base, application, mixer",
     [

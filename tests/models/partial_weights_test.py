@@ -24,7 +24,6 @@ def test_names_are_summarised():
     assert summarize(names) == "bert/encoder/layer_*/output/dense/kernel, bert/pooler/dense/bias"
 
 
-@pytest.mark.spread
 def test_a_foreign_checkpoint_is_refused_by_both_loaders(tmp_path):
     folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
     cls = extend_with_mixer(BERT, "gmlp")
@@ -41,7 +40,6 @@ def test_a_foreign_checkpoint_is_refused_by_both_loaders(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("by_class", [True, False])
 def test_what_can_be_kept_is_kept_and_listed(tmp_path, by_class):
     folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
@@ -63,7 +61,6 @@ def test_what_can_be_kept_is_kept_and_listed(tmp_path, by_class):
     np.testing.assert_array_equal(embeddings, K.get_value(plain.layers["Embedding-Token"].embeddings))
 
 
-@pytest.mark.spread
 def test_own_checkpoints_load_whole_and_nowhere_else(tmp_path):
     cls = extend_with_synthesizer(BERT, kinds=("random", "vanilla", "fixed_random"), seed=3)
     first = make(cls)
@@ -83,7 +80,6 @@ def test_own_checkpoints_load_whole_and_nowhere_else(tmp_path):
         other.load_weights_from_checkpoint(path)
 
 
-@pytest.mark.spread
 def test_dicts_and_classes_that_change_nothing(tmp_path):
     class Same(PartialWeights, BERT):
         changes_function = False

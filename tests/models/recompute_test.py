@@ -68,14 +68,12 @@ def compare(base, policies, **settings):
     return plain, extended
 
 
-@pytest.mark.spread
 def test_bert_with_a_tied_head_under_every_policy():
     policies = [{"policy": "selective"}, {"policy": "layers"}]
     plain, extended = compare(b.BERT, policies, with_mlm=True, with_pool=True)
     assert extended.model.trainable_weights and plain.variable_mapping() == extended.variable_mapping()
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("policy, base", [("attention", b.NEZHA), ("ffn", b.GPT2_ML)])
 def test_policies_of_one_kind_of_layer(policy, base):
     _, extended = compare(base, [{"policy": policy}], num_hidden_layers=1)
@@ -84,7 +82,6 @@ def test_policies_of_one_kind_of_layer(policy, base):
     assert len(recomputed) == 1 and recomputed[0].endswith(names[policy])
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize(
     "base, settings",
     [
@@ -97,7 +94,6 @@ def test_other_models(base, settings):
     compare(base, [{"keep_cost": 0.05, "segment": 2}], **settings)
 
 
-@pytest.mark.spread
 def test_conditional_layer_normalisation_on_an_input_of_ones_own():
     condition = keras.layers.Input([4], name="condition")
     settings = dict(layer_norm_cond=condition, additional_input_layers=condition, num_hidden_layers=1)
@@ -106,7 +102,6 @@ def test_conditional_layer_normalisation_on_an_input_of_ones_own():
     assert len(plain.model.weights) == len(extended.model.weights)
 
 
-@pytest.mark.spread
 def test_t5_extends_its_encoder_and_its_decoder():
     settings = dict(version="t5.1.1", hidden_act=["gelu", "linear"], num_hidden_layers=1)
     plain, extended = compare(b.T5, [{"policy": "blocks"}], **settings)
@@ -129,7 +124,6 @@ print(model.predict([np.array(%r), np.zeros([2, 7])]).tolist())
 )
 
 
-@pytest.mark.spread
 def test_checkpoints_load_and_models_are_saved(tmp_path, run_python):
     folder = tiny_bert_folder(tmp_path / "model", num_hidden_layers=1)
     plain = models.load(folder)

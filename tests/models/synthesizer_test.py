@@ -10,7 +10,6 @@ from kexue_keras.layers import SynthesizerAttention
 from kexue_keras.models import extend_with_synthesizer, load
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize(
     "base, application, kinds",
     [
@@ -27,7 +26,6 @@ def test_padding_and_leaks(base, application, kinds):
     transformer.model.get_config()
 
 
-@pytest.mark.spread
 def test_vanilla_alone_is_the_model_it_extends(tmp_path, base="roformer"):
     folder = tiny_bert_folder(tmp_path, kind=base, num_hidden_layers=1)
     plain = predict(load(folder).bert, IDS)

@@ -39,7 +39,7 @@ def mean_of(toy, window):
     return [sum(g) / len(window) for g in zip(*(toy.gradients(b) for b in window))]
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 @pytest.mark.parametrize("name", sorted(INNER))
 def test_equals_the_big_batch_and_is_idle_in_between(rng, name):
     make, reference = INNER[name]
@@ -142,7 +142,7 @@ def test_flush_uses_the_true_count_and_reset_forgets(rng):
     assert K.get_value(optimizer.iterations) == 4
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_window_with_nan_is_skipped_and_counted(rng, bad):
     optimizer = GradientAccumulation(AdamW(0.05), 2, skip_nonfinite=True)
@@ -158,7 +158,7 @@ def test_a_window_with_nan_is_skipped_and_counted(rng, bad):
     assert K.get_value(optimizer.skipped) == 2 and K.get_value(optimizer.iterations) == 1
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 @pytest.mark.parametrize("depth", [1, 7])
 def test_one_trajectory_in_twenty_fresh_sessions(rng, depth):
     # Keras 2.3.1's own Adam races on its counter; inside the wrapper it must not.
@@ -269,7 +269,7 @@ def embedding_model():
     )
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_resume_in_mid_window_in_a_fresh_process(rng, tmp_path, run_python):
     # Graph rewriting rounds differently, so it has to be on here as it is in the fresh process.
     tf1.keras.backend.set_session(tf1.Session())

@@ -105,7 +105,7 @@ def test_constraints_hold_after_the_step(rng):
     assert (toy.values()[0] >= 0).all() and (toy.values()[0] > 0).any()
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 @pytest.mark.parametrize("depth", [1, 7])
 def test_one_trajectory_in_twenty_fresh_sessions(rng, depth):
     widths = [4] * (depth + 1)

@@ -62,7 +62,6 @@ def prompt_of(text):
     return [VOCABULARY.index("[CLS]")] + spelled("喜欢" + text + "。")
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("name", sorted(CAUSAL))
 def test_scores_are_log_likelihoods_of_the_answer_token_by_token(name):
     pretrained = tiny_lm(name)
@@ -91,7 +90,6 @@ def test_words_of_one_length_have_the_sum_and_padding_changes_nothing():
     assert classifier.predict_proba([]).shape == (0, 2)
 
 
-@pytest.mark.one_stack
 def test_rows_end_with_the_answer():
     tokens = tokenizer()
     tokens._token_mask_id = tokens._token_unk_id  # a vocabulary without [MASK], as a GPT's may be
@@ -113,7 +111,6 @@ def test_rows_end_with_the_answer():
     check_answer_at_end(Pattern("{text_a}{text_b} {mask}{mask} "))
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("reading", ["lm", "unilm"])
 def test_what_is_asked_for_in_training(reading):
     words = Verbalizer({"a": ["喜欢", "喜好"], "b": "讨厌"}).compile(tokenizer())
@@ -163,7 +160,7 @@ def test_the_loss_is_that_of_the_answers_and_training_lowers_it(name):
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
 
 
-@pytest.mark.both_stacks
+@pytest.mark.stacks("all")
 def test_p_tuning_of_a_gpt2_is_saved_and_loaded_in_a_fresh_process(tmp_path, run_python):
     pretrained = tiny_lm("gpt2")
     layers = {name: layer for name, layer in pretrained.bert.layers.items() if isinstance(layer, keras.layers.Layer)}
@@ -184,7 +181,7 @@ def test_p_tuning_of_a_gpt2_is_saved_and_loaded_in_a_fresh_process(tmp_path, run
     unilm.save(str(tmp_path / "unilm"))
     for folder, reading, wanted in (("saved", "lm", expected), ("unilm", "unilm", unilm.predict_proba(TEXTS))):
         out = run_python(
-            "import sys, json; from kexue_keras.models import PromptClassifier; c = PromptClassifier.load(sys.argv[1], "
+            "import sys, json; from kexue_keras.prompting import PromptClassifier; c = PromptClassifier.load(sys.argv[1], "
             "allow_untrained_head=True); print(json.dumps([c.reading, c.predict_proba(sys.argv[2:]).tolist()]))",
             tmp_path / folder,
             *TEXTS,
@@ -194,7 +191,6 @@ def test_p_tuning_of_a_gpt2_is_saved_and_loaded_in_a_fresh_process(tmp_path, run
         np.testing.assert_allclose(probabilities, wanted, atol=1e-6)
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("name", ["gpt", "gpt2_ml", "lm"])
 def test_all_kinds_are_saved_and_loaded(tmp_path, name):
     classifier = make(tiny_lm(name))

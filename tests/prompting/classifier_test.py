@@ -79,7 +79,6 @@ def test_probabilities_and_losses_are_those_of_the_whole_model():
         assert abs(loss - expected) < 1e-5
 
 
-@pytest.mark.one_stack
 def test_what_is_masked_in_which_row():
     words = Verbalizer({"a": ["喜欢", "很好"], "b": "讨厌"}).compile(tokenizer())
     pattern = {2: Pattern("{mask}{mask}电影。{text}").compile(tokenizer(), 16)}
@@ -122,7 +121,7 @@ def test_p_tuning_moves_the_soft_tokens_alone_and_is_saved_as_an_ordinary_model(
             changed = np.flatnonzero((old != new).reshape(len(old), -1).any(axis=1))
             assert list(changed) == (soft if name == "Embedding-Token" else []), name
     out = run_python(
-        "import sys, json; from kexue_keras.models import PromptClassifier; c = PromptClassifier.load(sys.argv[1], "
+        "import sys, json; from kexue_keras.prompting import PromptClassifier; c = PromptClassifier.load(sys.argv[1], "
         "allow_untrained_head=True); print(json.dumps([c.labels, c.predict_proba(sys.argv[2:]).tolist()]))",
         tmp_path / "saved",
         *TEXTS,
@@ -165,7 +164,6 @@ def test_the_head_is_measured_and_what_does_not_fit_is_refused():
         make(pretrained, allow_untrained_head=False)
 
 
-@pytest.mark.one_stack
 def test_the_best_epoch_is_kept(monkeypatch):
     class Model:
         weights = trainable_weights = [types.SimpleNamespace(name="w", dtype=tf.float32)]

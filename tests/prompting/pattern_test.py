@@ -5,8 +5,6 @@ from prompts import VOCABULARY, tokenizer
 
 from kexue_keras.prompting import Pattern
 
-pytestmark = pytest.mark.one_stack  # tokenises only
-
 
 def spell(prompt):
     return [VOCABULARY[i] for i in prompt.token_ids]

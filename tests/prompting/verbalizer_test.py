@@ -8,8 +8,6 @@ from prompts import VOCABULARY, tokenizer
 
 from kexue_keras.prompting import Verbalizer
 
-pytestmark = pytest.mark.one_stack  # numpy alone
-
 
 def logits_of(words, vocabulary=len(VOCABULARY)):
     """[1, 1, V] with the logits of single characters."""

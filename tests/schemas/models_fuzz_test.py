@@ -25,7 +25,6 @@ from kexue_keras.schemas import t5_config as t5_words
 pytestmark = pytest.mark.usefixtures("plain_sessions")
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("kind", ["bert", "roformer"])
 def test_bert_config(tmp_path, kind):
     folder = tiny_bert_folder(tmp_path, kind=kind, num_hidden_layers=1)
@@ -42,7 +41,7 @@ def test_bert_config(tmp_path, kind):
         assert type(built["num_hidden_layers"]) is int and type(built["hidden_size"]) is int, what
 
 
-@pytest.mark.both_stacks
+@pytest.mark.stacks("all")
 def test_keys_of_a_configuration_that_are_arguments_reach_nobody(tmp_path):
     folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
     ids = [np.array([[2, 6, 7, 3]]), np.zeros([1, 4], int)]
@@ -57,7 +56,6 @@ def test_keys_of_a_configuration_that_are_arguments_reach_nobody(tmp_path):
     assert loaded.model.name == "mine"
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("kind", ["bert", "electra"])
 def test_config_of_hugging_face(tmp_path, kind):
     path, config, _ = bert_folder(tmp_path, kind)
@@ -71,7 +69,6 @@ def test_config_of_hugging_face(tmp_path, kind):
         assert set(built) <= set(bert_words.BUILT), what
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("name", ["config.json", "t5_config.json"])
 def test_config_of_t5(tmp_path, name):
     path, config, _ = t5_folder(tmp_path / "hf")
@@ -86,7 +83,6 @@ def test_config_of_t5(tmp_path, name):
         assert set(own) <= set(t5_words.T5_CONFIG.schema["properties"]), what
 
 
-@pytest.mark.one_stack
 def test_gin_files(tmp_path):
     path, _, _ = t5_folder(tmp_path / "hf")
     convert(path, str(tmp_path / "tf"))
@@ -113,7 +109,6 @@ def test_gin_files(tmp_path):
             assert is_clear(str(error), "operative_config.gin"), (data[:20], str(error))
 
 
-@pytest.mark.one_stack
 def test_files_beside_a_vocabulary(tmp_path):
     folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
     path, rows = tmp_path / "tokenizer_config.json", len(open(os.path.join(folder, "vocab.txt")).readlines())
@@ -138,7 +133,6 @@ def test_files_beside_a_vocabulary(tmp_path):
         assert all(type(i) is int for i in found.values()), what
 
 
-@pytest.mark.one_stack
 def test_lists_of_token_ids(tmp_path):
     path = tmp_path / "keep_tokens.json"
     path.write_text("[0, 1, 5]")
@@ -149,12 +143,11 @@ def test_lists_of_token_ids(tmp_path):
         read_token_ids(str(path))
 
 
-@pytest.mark.one_stack
 def test_a_million_layers_are_refused_before_anything_is_built(tmp_path, monkeypatch):
     def never(*args, **options):
         raise AssertionError("a model was built")
 
-    monkeypatch.setattr(sys.modules["kexue_keras.models.load"], "build_transformer_model", never)
+    monkeypatch.setattr(sys.modules["kexue_keras.checkpoints._load"], "build_transformer_model", never)
     folder = tiny_bert_folder(tmp_path / "bert", num_hidden_layers=1)
     theirs, hf, _ = bert_folder(tmp_path / "hf")
     for path, config in [(os.path.join(folder, "bert_config.json"), tiny_config()), (theirs + "/config.json", hf)]:
@@ -165,7 +158,6 @@ def test_a_million_layers_are_refused_before_anything_is_built(tmp_path, monkeyp
                 load(os.path.dirname(path))
 
 
-@pytest.mark.one_stack
 def test_an_activation_that_is_null_or_unknown(tmp_path):
     folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
     words = {

@@ -15,7 +15,6 @@ from kexue_keras.schemas.json_text import DEPTH, parse_json
 from kexue_keras.schemas.messages import expected
 from kexue_keras.schemas.reading import MOST_BYTES, Settings, matches
 
-pytestmark = pytest.mark.one_stack
 NUMBERS = strategies.integers(-(10**18), 10**18) | strategies.floats(allow_nan=False, allow_infinity=False)
 VALUES = strategies.recursive(
     strategies.none()

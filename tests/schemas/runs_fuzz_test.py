@@ -12,8 +12,8 @@ from prompts import tokenizer as prompt_tokenizer
 from reviews import reviews, write_rows
 from settings_edits import edits, is_clear, refusals
 
-from kexue_keras.cli.main import main as cli
-from kexue_keras.cli.main import predict as prediction
+from kexue_keras.cli import main as cli
+from kexue_keras.cli import predict as prediction
 from kexue_keras.cli.predict import predict_file
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.finetune import Classifier, finetune
@@ -70,7 +70,7 @@ def prediction_options(folder, tmp_path, text):
     return options
 
 
-@pytest.mark.both_stacks
+@pytest.mark.stacks("all")
 def test_config_of_a_run(run, tmp_path):
     folder, config, _ = run
     options = prediction_options(folder, tmp_path, "好书\n很差的电影\n")
@@ -104,7 +104,6 @@ def test_config_of_a_run(run, tmp_path):
         Classifier.load(str(folder))
 
 
-@pytest.mark.one_stack
 def test_config_of_a_run_for_similarity(run, tmp_path, monkeypatch):
     class Encoder(object):
         def similarity(self, a, b, batch_size):
@@ -120,7 +119,6 @@ def test_config_of_a_run_for_similarity(run, tmp_path, monkeypatch):
     assert refusals(folder / "config.json", config, lambda: predict_file(options), seed=10)
 
 
-@pytest.mark.one_stack
 def test_options_of_a_run_repeated_and_resumed(run, tmp_path, capsys):
     folder, config, options = run
     source = tmp_path / "again.json"
@@ -152,7 +150,6 @@ def test_options_of_a_run_repeated_and_resumed(run, tmp_path, capsys):
         assert metrics == METRICS, what
 
 
-@pytest.mark.one_stack
 def test_saved_tokenizers(tmp_path):
     save_tokenizer(prompt_tokenizer(), str(tmp_path))
     path = tmp_path / "tokenizer.json"
@@ -165,7 +162,6 @@ def test_saved_tokenizers(tmp_path):
         load_tokenizer(str(tmp_path))
 
 
-@pytest.mark.spread
 def test_sentence_encoders_and_their_whitening(tmp_path, monkeypatch):
     pretrained = load(tiny_bert_folder(tmp_path / "bert", num_hidden_layers=1))
     encoder = SentenceEncoder(pretrained, length=16).fit_whitening([text for text, _ in reviews(40)], 4)
@@ -193,7 +189,6 @@ def test_sentence_encoders_and_their_whitening(tmp_path, monkeypatch):
         assert is_clear(str(error.value), "whitening.npz"), str(error.value)
 
 
-@pytest.mark.spread
 def test_prompt_classifiers(tmp_path, monkeypatch):
     pretrained = tiny_mlm()
     monkeypatch.setattr(sys.modules["kexue_keras.prompting._folder"], "load", lambda *args, **more: pretrained)
@@ -216,7 +211,6 @@ def test_prompt_classifiers(tmp_path, monkeypatch):
         PromptClassifier.load(str(tmp_path))
 
 
-@pytest.mark.one_stack
 def test_runs_that_make_one_text_of_another(tmp_path):
     pairs = [("看电影", "好"), ("书", "店")]
     given = dict(model="none", train=pairs, valid=pairs, epochs=1, seed=1, source=None, target=None, beams=1)
@@ -235,7 +229,6 @@ def test_runs_that_make_one_text_of_another(tmp_path):
         assert found == METRICS, what
 
 
-@pytest.mark.one_stack
 def test_files_of_class_weights(tmp_path):
     path, good = tmp_path / "weights.tsv", "好评\t0.5\n差评\t3\n"
     random = np.random.RandomState(9)
@@ -257,7 +250,6 @@ def test_files_of_class_weights(tmp_path):
         read_weights(str(path), ["好评", "差评"])
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize(
     "wrong, message",
     [
@@ -276,7 +268,6 @@ def test_the_function_checks_its_options_by_the_same_ranges(wrong, message):
         finetune("none", "none.tsv", "none", **wrong)
 
 
-@pytest.mark.one_stack
 def test_options_of_other_libraries_types(tmp_path):
     options = make_options(
         epochs=np.int64(2), learning_rate=np.float32(0.5), data=tmp_path / "a.tsv", score_range=(0, 5)

@@ -119,7 +119,6 @@ def test_pair_features_are_the_oracle_and_pairs_must_be_whole():
         K.eval(layer(K.constant([[1.0, 0.0]] * 3)))
 
 
-@pytest.mark.one_stack
 def test_exact_search_is_sorting(rng, monkeypatch):
     vectors, queries = rng.randn(300, 8), rng.randn(7, 8)
     monkeypatch.setattr("kexue_keras.similarity._index.BLOCK", 900)
@@ -141,7 +140,6 @@ def test_exact_search_is_sorting(rng, monkeypatch):
             wrong()
 
 
-@pytest.mark.one_stack
 def test_a_graph_of_neighbours(rng):
     vectors = rng.randn(400, 8)
     if importlib.util.find_spec("faiss") is None:
@@ -154,7 +152,6 @@ def test_a_graph_of_neighbours(rng):
     np.testing.assert_allclose(cosines[:, 0], 1, atol=1e-5)
 
 
-@pytest.mark.one_stack
 def test_whitening(rng):
     x = rng.randn(500, 6) @ rng.randn(6, 6) + 3
     whitened = Whitening.fit(x).transform(x)
@@ -169,7 +166,6 @@ def test_whitening(rng):
             wrong()
 
 
-@pytest.mark.one_stack
 def test_similar_questions_are_generated_and_ranked(tiny):
     pretrained = load_unilm(tiny, application="unilm", num_hidden_layers=1)
     questions = SimilarQuestions(pretrained, length=10)

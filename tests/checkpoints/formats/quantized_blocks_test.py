@@ -13,8 +13,6 @@ from kexue_keras.checkpoints.formats.quantized_blocks import pack_blocks, unpack
 from kexue_keras.errors import WeightsError
 from kexue_keras.models import load
 
-pytestmark = pytest.mark.one_stack  # numpy alone
-
 
 def test_four_bits_are_scale_times_nibble_minus_eight():
     rng = np.random.RandomState(0)

@@ -15,8 +15,6 @@ from numpy_hf import safetensors_bytes
 from kexue_keras.checkpoints.formats.safetensors_file import read_safetensors, write_safetensors
 from kexue_keras.errors import WeightsError
 
-pytestmark = pytest.mark.one_stack
-
 
 def file_of(tmp_path, header, data=b"", length=None):
     text = header if isinstance(header, bytes) else json.dumps(header).encode("utf-8")
@@ -97,7 +95,7 @@ def test_kinds_of_numbers_and_shapes_that_numpy_lacks(tmp_path):
         found["b"]
 
 
-@pytest.mark.forks
+@pytest.mark.usefixtures("fork")
 def test_a_header_of_many_names_takes_no_minutes(tmp_path):
     names = {"%05d" % i: entry(0, 0, [0], "BF16") for i in range(60000)}
     found = read_safetensors(file_of(tmp_path, names))

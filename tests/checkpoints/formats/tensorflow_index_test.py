@@ -17,8 +17,6 @@ from kexue_keras.checkpoints._write import write_tensorflow
 from kexue_keras.checkpoints.formats.tensorflow_index import _crc32c, read_index
 from kexue_keras.errors import WeightsError
 
-pytestmark = pytest.mark.one_stack
-
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
@@ -156,7 +154,7 @@ def test_a_small_index_by_hand_is_read_by_tensorflow_too(tmp_path):
             read_index(write_index(tmp_path / "m", [(b"x", entry())], header))
 
 
-@pytest.mark.forks
+@pytest.mark.usefixtures("fork")
 def test_keys_that_repeat_each_other_take_no_memory(tmp_path):
     long = b"x" * 900
     entries = (

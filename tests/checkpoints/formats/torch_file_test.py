@@ -19,8 +19,6 @@ from limits import outcome
 from kexue_keras.checkpoints.formats.torch_file import read_torch
 from kexue_keras.errors import WeightsError
 
-pytestmark = pytest.mark.one_stack
-
 
 # What a pickle of PyTorch refers to, under the names that it has there.
 def _rebuild_tensor_v2(*_):
@@ -247,7 +245,7 @@ TRAPS = dict(
 )
 
 
-@pytest.mark.forks
+@pytest.mark.usefixtures("fork")
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("name", sorted(TRAPS))
 def test_a_pickle_cannot_keep_its_reader_busy(tmp_path, name, old):

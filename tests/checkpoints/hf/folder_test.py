@@ -34,7 +34,6 @@ def outputs(path, kind, ids, segments, **build):
     return model.predict([ids, segments])
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("kind", KINDS)
 def test_outputs_are_those_of_the_library(kind):
     reference = np.load(os.path.join(HF, kind, "reference.npz"))
@@ -46,7 +45,6 @@ def test_outputs_are_those_of_the_library(kind):
 
 
 # Epsilons and activations that bert4keras' classes do not have by themselves.
-@pytest.mark.spread
 @pytest.mark.parametrize(
     "kind, changes",
     [
@@ -115,7 +113,6 @@ def test_a_rotary_table_that_is_not_the_usual_one_is_used(tmp_path):
     assert abs(expected - bert_outputs(weights, config, IDS, SEGMENTS, IDS > 0)[0])[IDS > 0].max() > 1e-2
 
 
-@pytest.mark.one_stack
 def test_old_names_bare_names_and_shards(tmp_path):
     path, config, weights = bert_folder(tmp_path / "plain")
     _, expected = read_hf(path, config)
@@ -150,7 +147,6 @@ def test_old_names_bare_names_and_shards(tmp_path):
             read_hf(str(folder), config)
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -169,7 +165,6 @@ def test_configurations_that_cannot_be_built_are_named(tmp_path, changes, messag
         read_hf(path, dict(config, **changes))
 
 
-@pytest.mark.one_stack
 def test_variables_without_a_place_are_named(tmp_path):
     path, config, weights = bert_folder(tmp_path / "a", layers=2)
     with pytest.raises(WeightsError, match="16 variables for which a bert.*no place; nothing was loaded.*layer.1"):
@@ -210,7 +205,7 @@ def test_sizes_and_vocabulary_that_disagree_are_named(tmp_path):
 def test_a_t5_goes_on_to_load_t5(tmp_path, monkeypatch):
     path, _, _ = t5_folder(tmp_path)
     # The package has a function of the module's name.
-    module = sys.modules["kexue_keras.models.load"]
+    module = sys.modules["kexue_keras.checkpoints._load"]
     monkeypatch.setattr(module, "load_t5", lambda *args, **options: (args, options))
     args, options = load(path, with_lm="linear", model=int)
     assert args == (path,) and options["with_lm"] == "linear" and options["model"] is int

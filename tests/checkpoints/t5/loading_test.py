@@ -55,7 +55,6 @@ def compare(t5, ids, decoder_ids, hidden, logits, real):
     return found
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("kind", ["t5", "mt5"])
 def test_outputs_are_those_of_the_library(kind):
     reference = np.load(os.path.join(HF, kind, "reference.npz"))
@@ -68,7 +67,6 @@ def test_outputs_are_those_of_the_library(kind):
 
 
 # Through a mesh-TensorFlow checkpoint, with another number of layers in the decoder and sizes that T5 does not have.
-@pytest.mark.spread
 @pytest.mark.parametrize("gated", [False, True])
 def test_outputs_are_those_of_numpy(tmp_path, gated):
     path, config, weights = t5_folder(tmp_path / "hf", gated, (2, 1), layer_norm_epsilon=1e-2)
@@ -86,7 +84,6 @@ def test_outputs_are_those_of_numpy(tmp_path, gated):
     np.testing.assert_array_equal(K.get_value(t5.t5.layers["Embedding-Token"].embeddings), weights["shared.weight"])
 
 
-@pytest.mark.spread
 def test_a_trimmed_model_gives_the_same_logits_and_is_loaded_again(tmp_path, run_python):
     path, config, weights = t5_folder(tmp_path / "full")
     kept = [0, 1, 2, 5, 6, 7, 8, 9, 10, 12, 13, 49]
@@ -124,7 +121,6 @@ np.testing.assert_allclose(encoder.predict(io["a"]), io["hidden"], atol=1e-6)
         load_t5(str(tmp_path / "trimmed"), keep_tokens=[0, 30])
 
 
-@pytest.mark.one_stack
 def test_another_application_is_an_error(tmp_path):
     path, _, _ = t5_folder(tmp_path)
     for application in ("lm", "unilm"):
@@ -173,7 +169,6 @@ run.optimizer = @optimize.AdafactorOptimizer
 """
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize("word", ["layer_norm", "rms_norm"])
 def test_mesh_tensorflow_names_are_found_by_listing(tmp_path, word):
     _, theirs, weights = t5_folder(tmp_path / "hf")
@@ -197,7 +192,6 @@ def test_mesh_tensorflow_names_are_found_by_listing(tmp_path, word):
         np.testing.assert_array_equal(back[name], expected[name])
 
 
-@pytest.mark.one_stack
 @pytest.mark.parametrize(
     "config, message",
     [
@@ -215,7 +209,6 @@ def test_a_configuration_of_another_model_is_named(tmp_path, config, message):
         read_t5_folder(path, config, "error")
 
 
-@pytest.mark.one_stack
 def test_configurations_of_bert4keras_and_none_at_all(tmp_path):
     _, _, weights = t5_folder(tmp_path / "hf", gated=False)
     assert read_t5_folder(mesh_folder(tmp_path / "a", "layer_norm", weights), None, "error")[0]["hidden_act"] == "relu"
@@ -226,7 +219,6 @@ def test_configurations_of_bert4keras_and_none_at_all(tmp_path):
     assert config["cross_position_bias"] and config["scale_output"]
 
 
-@pytest.mark.one_stack
 def test_no_t5(tmp_path):
     os.makedirs(str(tmp_path / "x"))
     with pytest.raises(WeightsError, match="found 0 checkpoints among nothing"):
@@ -239,7 +231,6 @@ def test_no_t5(tmp_path):
         load_t5(str(tmp_path / "x"))
 
 
-@pytest.mark.one_stack
 def test_a_tokenizer_of_another_vocabulary_is_named(tmp_path):
     spiece = os.path.join(ASSETS, "me5_zh_q4.spiece.model")
     with pytest.raises(

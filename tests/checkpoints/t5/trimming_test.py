@@ -15,7 +15,6 @@ from kexue_keras.checkpoints._bundled import ASSETS
 from kexue_keras.checkpoints.t5.trimming import keep_pieces, sentencepiece_tokenizer
 from kexue_keras.errors import WeightsError
 
-pytestmark = pytest.mark.one_stack
 MODEL = os.path.join(ASSETS, "me5_zh_q4.spiece.model")
 TEXTS = ["今天天气不错，我们去公园。", "明天下雨", "深度学习模型的压缩与加速"]
 
@@ -104,7 +103,7 @@ def test_errors(tmp_path):
         keep_pieces(MODEL, [0, 1, 2, 3, 25486, 5])
 
 
-@pytest.mark.forks
+@pytest.mark.usefixtures("fork")
 def test_a_model_that_was_cut_or_changed_is_read_or_refused(tmp_path):
     """In forks: whatever the C++ library makes of such a file, it does not end this process."""
     small = keep_pieces(MODEL, list(range(300)))

@@ -114,7 +114,7 @@ def by_hand(model, x, y, epsilon, rate, **kwargs):
     return loss, after
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 @pytest.mark.parametrize("tied", [False, True])
 def test_equals_the_matrix_moved_and_put_back(rng, tied):
     # Where the matrix is read as a whole too, its gradient is dense.
@@ -148,7 +148,7 @@ def test_equals_the_matrix_moved_and_put_back(rng, tied):
     assert "clean_loss" not in model.metrics_names
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_through_a_loop(rng):
     tokens, crf = keras.layers.Input([None]), ConditionalRandomField()
     x = keras.layers.Embedding(9, 4, mask_zero=True, name="Embedding-Token")(tokens)
@@ -228,7 +228,7 @@ def test_an_attack_without_dropout_sees_what_evaluation_sees(rng):
     assert len(set(found[:, 0])) == 5  # the step itself has dropout
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_optimizers_that_wrap_others(rng):
     x, y = tokens_and_labels(rng)
     start = classifier()
@@ -262,7 +262,7 @@ def test_tasks_whose_gradients_are_combined(rng):
     assert found["loss"] > found["clean_loss"]
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_rdrop(rng):
     x, y = tokens_and_labels(rng)
     tokens = keras.layers.Input([4])
@@ -324,7 +324,7 @@ def test_recomputed_dropout(rng):
         assert loss == clean != pytest.approx(plain, rel=1e-5)
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_saved_it_is_the_plain_model(rng, tmp_path, run_python):
     x, y = tokens_and_labels(rng)
     model = classifier(dropout=0.1)
@@ -344,7 +344,7 @@ def test_saved_it_is_the_plain_model(rng, tmp_path, run_python):
         "model, data = keras.models.load_model(sys.argv[1]), np.load(sys.argv[2])\n"
         "print(type(model).__name__, len(model.metrics_names))\n"
         "before = int(K.get_value(model.optimizer.iterations))\n"
-        "from kexue_keras.training import FGM\n"
+        "from kexue_keras.training.adversarial import FGM\n"
         "predicted = model.predict(data['x'])\n"
         "FGM(model)\n"
         "loss, _, clean = model.train_on_batch(data['x'], data['y'])\n"

@@ -36,7 +36,7 @@ def registered(node, key, definition):
     return False
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_all_matrix_products_of_bert_turn_half_and_nothing_delicate():
     model = tiny_bert()
     model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")

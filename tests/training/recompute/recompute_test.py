@@ -285,7 +285,7 @@ def test_recompute_within_a_loop(rng):
     np.testing.assert_allclose(again, once, rtol=1e-5)
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_a_stack_of_layers_takes_less_memory_and_none_of_it_early(rng):
     """Eight times f with five inner results: the traced peak, not the graph, says whether the copies wait."""
 
@@ -322,7 +322,7 @@ model.fit(np.ones([2, 6]), np.ones([2, 6]), verbose=0)
 """
 
 
-@pytest.mark.spread
+@pytest.mark.stacks("one")
 def test_boundaries_are_saved_and_still_recompute_in_another_process(tmp_path, run_python, rng):
     x = h = keras.layers.Input([6])
     for keep_cost in (8.0, None):

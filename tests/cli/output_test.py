@@ -7,12 +7,12 @@ import sys
 import pytest
 from conftest import ROOT
 
-pytestmark = pytest.mark.one_stack
+pytestmark = pytest.mark.stacks("one")
 COMMAND = '"%s" -m kexue_keras_launcher' % sys.executable
-# What cli.py does for `finetune` and `predict`, without the package.
+# What main.py does for `finetune` and `predict`, without the package.
 WORK = """
 import importlib.util, os, sys
-spec = importlib.util.spec_from_file_location("output", os.path.join(sys.argv[1], "kexue_keras", "output.py"))
+spec = importlib.util.spec_from_file_location("output", os.path.join(sys.argv[1], "kexue_keras", "cli", "output.py"))
 output = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(output)
 with output.guarded(survives=True, name="kexue-keras"):

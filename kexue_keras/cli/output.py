@@ -1,6 +1,6 @@
 """Standard output and error of the command: closed, full, or with nobody at the other end.
 
-Only the standard library is imported, as in cli.py.
+At the top only the standard library is imported, as in main.py, which loads this file where the package may not start.
 """
 
 import contextlib
@@ -64,6 +64,13 @@ def _let_go(stream):
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
         stream.flush()
+
+
+def say(line):
+    """Print a line on standard output, at once and safe for a terminal."""
+    from kexue_keras.errors import printable
+
+    print(printable(line), flush=True)
 
 
 def complain(line):
