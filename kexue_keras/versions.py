@@ -66,7 +66,7 @@ def find_problems(tf_keras, versions=None):
     ['h5py']
     """
     if versions is None:
-        versions = {name: installed(name) for name in ("keras", "h5py", "protobuf", "bert4keras", "numpy")}
+        versions = {name: installed(name) for name in ("keras", "tf-keras", "h5py", "protobuf", "bert4keras", "numpy")}
         versions["tensorflow"] = installed_tensorflow()[1]
     tensorflow = versions.get("tensorflow")
     keras = versions.get("keras")
@@ -86,7 +86,7 @@ def find_problems(tf_keras, versions=None):
             mend = (
                 "use CPython 3.7 (PyPI has TensorFlow 1.15 wheels for it), the image "
                 "nvcr.io/nvidia/tensorflow:21.09-tf1-py3, or TensorFlow 2.16+: "
-                "pip install 'tensorflow>=2.16' 'tf-keras' with TF_KERAS=1 TF_USE_LEGACY_KERAS=1"
+                "pip install 'tensorflow>=2.16' tf-keras"
             )
         add("tensorflow", "none", "1.15.x", mend, "no TensorFlow was found in this Python")
         return problems
@@ -98,15 +98,27 @@ def find_problems(tf_keras, versions=None):
             "tensorflow",
             tensorflow,
             "1.15.x, or TF_KERAS=1",
-            "pip install tensorflow==1.15.5, or set TF_KERAS=1 (and TF_USE_LEGACY_KERAS=1 from 2.16 on)",
+            "pip install tensorflow==1.15.5, or leave TF_KERAS alone, or set TF_KERAS=1",
             "Keras 2.3.1 does not run on TensorFlow 2",
         )
+    if not is_tf1 and older(tensorflow, "2.16"):
+        add(
+            "tensorflow",
+            tensorflow,
+            "1.15.x, or 2.16 and later",
+            "pip install 'tensorflow>=2.16' tf-keras",
+            "what lies between was never tried",
+        )
+    elif not is_tf1 and versions.get("tf-keras") is None:
+        mend = "pip install 'tf-keras~=%s.0'" % ".".join(tensorflow.split(".")[:2])
+        add("tf-keras", "none", "that of TensorFlow %s" % tensorflow, mend, "bert4keras is written for Keras 2")
     if bert4keras is None or older(bert4keras, "0.11.3"):
         add(
             "bert4keras",
             bert4keras or "none",
             ">=0.11.3",
-            "pip install bert4keras==0.11.5",
+            # It asks pip for Keras 2.3.1, which does not go with TensorFlow 2 and is not used there.
+            "pip install %sbert4keras==0.11.5" % ("" if is_tf1 else "--no-deps "),
             "the model classes we extend look different in older releases",
         )
     if not tf_keras and keras is None:

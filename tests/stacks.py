@@ -13,6 +13,7 @@ import zlib
 STACKS = {
     "tf.keras": {"TF_KERAS": "1"},
     "keras": {"TF_KERAS": "0"},
+    "tf2": {"TF_KERAS": "1", "TF_USE_LEGACY_KERAS": "1"},
 }
 # The tests of these run each case on one stack unless they are marked `stacks("all")`; all others the other way round.
 ROOMS = (

@@ -67,7 +67,8 @@ class ModelSession(object):
     """Remembers the graph and the session of a Keras model, so that any thread can predict with it.
 
     A thread that has a session of its own for this graph (`with session.as_default()`, `K.set_session`) keeps that.
-    `K.clear_session()` makes Keras forget the model, but here it goes on working.
+    `K.clear_session()` makes Keras forget the model, but here it goes on working (tf-keras closes the session, on
+    TensorFlow 2 that is the end of the model).
 
     Args:
         model: Keras model with symbolic outputs, or a tensor.

@@ -2,9 +2,9 @@
 
 Graph mode, since recompute, the gradient cache and the attacks copy graphs, and since bert4keras was written for it:
 
-1. `choose_keras`: `TF_KERAS=1` and `TF_USE_LEGACY_KERAS=1`, so that bert4keras takes tf.keras, and tf.keras is tf-keras.
+1. `choose_keras`: `TF_KERAS=1` and `TF_USE_LEGACY_KERAS=1`: bert4keras takes tf.keras, and tf.keras is tf-keras.
 2. `use_graphs`: `tf.compat.v1.disable_v2_behavior()`: graphs, sessions, the control flow of TensorFlow 1.
-3. `use_legacy_optimizers`: tf-keras trains a graph with its old optimizers only, which then have the public names.
+3. `use_legacy_optimizers`: tf-keras trains a graph with its old optimizers only; they get the public names.
 4. `give_bert4keras_version_1`: in bert4keras' modules `tf` is `tf.compat.v1`, whose names it uses.
 
 Nothing else of TensorFlow, tf-keras or bert4keras is changed anywhere in the package (tests/backend/tf2_test.py).
@@ -77,6 +77,7 @@ def give_bert4keras_version_1():
     import bert4keras.snippets
     import tensorflow as tf
 
-    for module in (bert4keras.backend, bert4keras.layers, bert4keras.models, bert4keras.optimizers):
+    # This one puts an object in the place of itself, which hands on what the module has.
+    snippets = getattr(bert4keras.snippets, "module", bert4keras.snippets)
+    for module in (bert4keras.backend, bert4keras.layers, bert4keras.models, bert4keras.optimizers, snippets):
         module.tf = tf.compat.v1
-    bert4keras.snippets.tf = tf.compat.v1

@@ -24,7 +24,7 @@ def twin(mu, y, sigma=1.0, margin=None):
     delta = (mu[y] - np.delete(mu, y)) if margin is None else np.minimum(mu[y] - np.delete(mu, y), margin)
     density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
     product = np.exp(special.log_ndtr(z[:, None] + delta[delta < INF] / sigma).sum(-1))
-    return integrate.trapz(density * product, z)
+    return integrate.trapezoid(density * product, z)
 
 
 def runner(dtype="float32", **kwargs):

@@ -125,9 +125,9 @@ class LossScale(Wrapper):
         self._scaled = self._scaled or isinstance(params, (list, tuple))
         scale = tf.identity(self.loss_scale)
         scaled = super().get_gradients(loss * tf.cast(scale, loss.dtype), params)
-        # One factor for all, rounded alike, so that directions stay what they were. No plain product: TensorFlow 2 would
-        # turn that half, since it lets IsFinite be half, and what the scale has saved would be lost again. This op is in
-        # none of its lists, and so is everything behind it.
+        # One factor for all, rounded alike, so that directions stay what they were. No plain product: TensorFlow 2
+        # would turn that half, since it lets IsFinite be half, and what the scale has saved would be lost again. This
+        # op is in none of its lists, and so is everything behind it.
         factor = 1.0 / scale
         return [grads.map_values(lambda x: tf.math.multiply_no_nan(x, tf.cast(factor, x.dtype)), g) for g in scaled]
 
