@@ -97,6 +97,12 @@ def get_session():
     return K.get_session()
 
 
+def reduction_of(loss):
+    """How a loss object reduces its values, "sum_over_batch_size" where it does not say."""
+    known = getattr(loss, "reduction", None) or getattr(loss, "_reduction", None)
+    return "sum_over_batch_size" if known in (None, "auto") else known
+
+
 def _losses_utils():
     return importlib.import_module(keras_backend().__name__.rpartition(".")[0] + ".utils.losses_utils")
 

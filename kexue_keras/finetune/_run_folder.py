@@ -7,7 +7,7 @@ import shutil
 import tensorflow as tf
 
 import kexue_keras
-from kexue_keras.backend import is_tf_keras, keras
+from kexue_keras.backend import is_tf_keras, keras_version
 from kexue_keras.checkpoints._bundled import BUNDLED
 from kexue_keras.errors import UserError
 from kexue_keras.files import FolderLock, StagedContents, remove_leftovers, restore_interrupted, write_json
@@ -25,9 +25,9 @@ def surroundings():
     return {
         "stack": "tf.keras" if is_tf_keras else "keras",
         "versions": {
-            "kexue_keras": kexue_keras.__version__,
+            "kexue_keras": kexue_keras_version(),
             "tensorflow": tf.__version__,
-            "keras": keras.__version__,
+            "keras": keras_version(),
         },
     }
 

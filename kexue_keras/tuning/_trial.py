@@ -95,9 +95,7 @@ def _dropped(name, status):
 def missing(name):
     """A dropped rung if there is no need to start a process to see that it cannot work here."""
     amp, _ = rung_parts(name)
-    if amp and not backend.is_tf_keras:
-        return _dropped(name, "mixed precision needs TF_KERAS=1")
-    if amp and not tf.config.experimental.list_physical_devices("GPU"):
+    if amp and not backend.has_gpu():
         return _dropped(name, "mixed precision needs a GPU")
     return None
 

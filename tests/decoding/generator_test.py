@@ -9,7 +9,7 @@ from bert4keras.layers import Loss
 from conftest import FIXTURES
 from language_models import END, Uncached, sources, tiny
 
-from kexue_keras.backend import K, keras, layer_calls
+from kexue_keras.backend import K, is_tf2, keras, layer_calls
 from kexue_keras.checkpoints import load_t5
 from kexue_keras.decoding import Generator
 
@@ -261,6 +261,10 @@ def test_a_model_that_keras_has_forgotten_goes_on():
     generator = Generator(tiny("bert", "lm"), end_id=END)
     expected = generator.greedy([sources(3)], max_length=2)
     K.clear_session()
+    if is_tf2:  # there Keras closes its session, and the weights are gone
+        with pytest.raises(RuntimeError, match="the session that holds the model's weights is closed"):
+            generator.greedy([sources(3)], max_length=2)
+        return
     np.testing.assert_array_equal(generator.greedy([sources(3)], max_length=2).ids, expected.ids)
     # Also what is built only now, in the old graph.
     one = generator.beam_search([sources(3)], max_length=2, beams=1)

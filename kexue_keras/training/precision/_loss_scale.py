@@ -6,7 +6,7 @@ Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives
 
 import tensorflow as tf
 
-from kexue_keras.backend import FunctionLoss, is_tf_keras, keras, register, tf1
+from kexue_keras.backend import FunctionLoss, is_tf_keras, keras, reduction_of, register, tf1
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._base import Optimizer, Wrapper, chain, check_instance, repaired
 
@@ -245,11 +245,10 @@ class ScaledLoss(FunctionLoss):
         loss = keras.losses.get(loss)
         is_object = hasattr(loss, "get_config")
         function = loss.call if is_object else loss
-        own = getattr(loss, "reduction", "sum_over_batch_size") if is_object else "sum_over_batch_size"
         super().__init__(
             lambda y_true, y_pred: _scaled_gradient(function(y_true, y_pred), scale),
             name=name or getattr(loss, "name", None) or loss.__name__,
-            reduction=reduction or ("sum_over_batch_size" if own == "auto" else own),
+            reduction=reduction or reduction_of(loss),
         )
         self.loss, self.scale = loss, scale
 
@@ -258,7 +257,7 @@ class ScaledLoss(FunctionLoss):
             loss = {"class_name": type(self.loss).__name__, "config": self.loss.get_config()}
         else:
             loss = self.loss.__name__
-        return {"loss": loss, "scale": self.scale, "name": self.name, "reduction": self.reduction}
+        return {"loss": loss, "scale": self.scale, "name": self.name, "reduction": reduction_of(self)}
 
 
 def scale_loss(loss, scale):

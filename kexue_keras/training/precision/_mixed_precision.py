@@ -13,7 +13,7 @@ import tensorflow as tf
 from bert4keras.layers import LayerNormalization
 
 from kexue_keras import backend
-from kexue_keras.backend import K, is_tf_keras
+from kexue_keras.backend import K
 from kexue_keras.training.precision._loss_scale import LossScale, check_loss_scale
 
 NVIDIA_SWITCH = "TF_ENABLE_AUTO_MIXED_PRECISION_GRAPH_REWRITE"
@@ -61,13 +61,8 @@ def check_mixed_precision():
     """Raise if mixed precision cannot be turned on here and now.
 
     Raises:
-        RuntimeError: Keras 2.3.1, or a session exists already.
+        RuntimeError: a session exists already.
     """
-    if not is_tf_keras:
-        raise RuntimeError(
-            "mixed precision works with tf.keras only, and this is Keras 2.3.1; set the environment variable "
-            "TF_KERAS=1 before Python starts, e.g. TF_KERAS=1 python train.py"
-        )
     if backend.nvidia_release():
         # Their switch is read by the library, nobody says when; the first session is the last moment that is safe.
         late, mend = backend.sessions_created() > 0, "in a fresh process"
@@ -96,7 +91,7 @@ def enable_mixed_precision(loss_scale=1000.0):
         `Acceleration`; compile with `.scale(optimizer)`. `.disable()`, or the end of a `with` block, puts all back.
 
     Raises:
-        RuntimeError: Keras 2.3.1; a session exists already; a Keras `Policy` is set.
+        RuntimeError: a session exists already; a Keras `Policy` is set.
         ValueError: `loss_scale` is no number above 0 and not 'dynamic'.
 
     Reference:
@@ -105,7 +100,7 @@ def enable_mixed_precision(loss_scale=1000.0):
     if loss_scale is not None:
         loss_scale = check_loss_scale(loss_scale)
     check_mixed_precision()
-    if not tf.config.experimental.list_physical_devices("GPU"):
+    if not backend.has_gpu():
         warnings.warn("mixed precision is on, but there is no GPU here: everything stays float32", stacklevel=2)
     if backend.nvidia_release():
         before = backend.exchange_environment({NVIDIA_SWITCH: "1"})
