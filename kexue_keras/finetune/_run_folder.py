@@ -25,7 +25,7 @@ def surroundings():
     return {
         "stack": "tf.keras" if is_tf_keras else "keras",
         "versions": {
-            "kexue_keras": kexue_keras_version(),
+            "kexue_keras": kexue_keras.__version__,
             "tensorflow": tf.__version__,
             "keras": keras_version(),
         },
