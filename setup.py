@@ -48,7 +48,7 @@ setup(
     extras_require={
         "cpu": ["tensorflow==1.15.5; python_version < '3.8'"],
         "demo": ["snownlp"],
-        "dev": ["pytest", "pytest-xdist", "hypothesis", "flake8", "isort", "black", *SEQ2SEQ, *SIMILARITY],
+        "dev": ["pytest", "pytest-xdist", "hypothesis", "flake8", "isort", "black", "import-linter", *SEQ2SEQ, *SIMILARITY],
         "seq2seq": SEQ2SEQ,
         "similarity": SIMILARITY,
         "docs": ["mkdocs", "mkdocs-material"],
