@@ -12,7 +12,7 @@ from kexue_keras import losses, models
 from kexue_keras.backend import keras, set_seed
 from kexue_keras.data import split_reviews
 from kexue_keras.optimizers import AdamW
-from kexue_keras.training import gradient_cache
+from kexue_keras.training.gradient_cache import gradient_cache
 
 maxlen = 32
 batch_size = 256
@@ -54,9 +54,7 @@ train_generator = data_generator(train_texts, batch_size)
 output = keras.layers.GlobalAveragePooling1D()(pretrained.model.output)
 encoder = keras.models.Model(pretrained.model.inputs, output)
 
-model = gradient_cache.gradient_cache(
-    encoder, chunk_size=chunk_size, views=2
-)  # <- every text twice, with other dropout
+model = gradient_cache(encoder, chunk_size=chunk_size, views=2)  # <- every text twice, with other dropout
 model.compile(loss=losses.InfoNCE(0.05), optimizer=AdamW(learning_rate))  # <- all others of the batch are negatives
 
 

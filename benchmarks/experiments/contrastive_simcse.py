@@ -24,7 +24,7 @@ from kexue_keras.backend import K, keras, quiet, set_seed
 from kexue_keras.data import BucketedBatches, encode
 from kexue_keras.data._batches import pad
 from kexue_keras.errors import UserError
-from kexue_keras.training import gradient_cache
+from kexue_keras.training.gradient_cache import gradient_cache
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHARED = os.path.join(HERE, "..", "..", "..", "shared", "data", "senteval_cn", "STS-B")
@@ -103,7 +103,7 @@ def train(options, sentences, test, batch_size, seed):
     set_seed(seed)
     encoder, tokenizer = build(options)
     # Two views of a sentence are the same tokens with another dropout; all others of the batch are its negatives.
-    model = gradient_cache.gradient_cache(encoder, chunk_size=options.chunk, views=2)
+    model = gradient_cache(encoder, chunk_size=options.chunk, views=2)
     loss = losses.InfoNCE(options.temperature, layout="two_view")
     rate = options.learning_rate * (batch_size / 64) ** 0.5
     model.compile(optimizers.AdamW(rate), training.TwoViewLoss(loss))

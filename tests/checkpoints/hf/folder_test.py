@@ -205,7 +205,7 @@ def test_sizes_and_vocabulary_that_disagree_are_named(tmp_path):
 def test_a_t5_goes_on_to_load_t5(tmp_path, monkeypatch):
     path, _, _ = t5_folder(tmp_path)
     # The package has a function of the module's name.
-    module = sys.modules["kexue_keras.models.load"]
+    module = sys.modules["kexue_keras.checkpoints._load"]
     monkeypatch.setattr(module, "load_t5", lambda *args, **options: (args, options))
     args, options = load(path, with_lm="linear", model=int)
     assert args == (path,) and options["with_lm"] == "linear" and options["model"] is int

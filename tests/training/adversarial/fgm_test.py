@@ -344,7 +344,7 @@ def test_saved_it_is_the_plain_model(rng, tmp_path, run_python):
         "model, data = keras.models.load_model(sys.argv[1]), np.load(sys.argv[2])\n"
         "print(type(model).__name__, len(model.metrics_names))\n"
         "before = int(K.get_value(model.optimizer.iterations))\n"
-        "from kexue_keras.training import FGM\n"
+        "from kexue_keras.training.adversarial import FGM\n"
         "predicted = model.predict(data['x'])\n"
         "FGM(model)\n"
         "loss, _, clean = model.train_on_batch(data['x'], data['y'])\n"
