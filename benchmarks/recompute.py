@@ -7,8 +7,9 @@ step     gradients against no recompute (same masks), traced peak, time of train
 largest  the largest batch whose traced peak stays within --budget bytes, with and without
 budget   recompute_for_budget: predicted and measured peak for several budgets
 
-The peak is that of the tensors that a step allocates (`recompute.trace_memory`); weights and Adam's state come on top
-and are the same for all. The vocabulary is small (2000), so that the head does not hide what happens in the blocks.
+The peak is that of the tensors that a step allocates (`training.recompute.trace_memory`); weights and Adam's state come
+on top and are the same for all. The vocabulary is small (2000), so that the head does not hide what happens in the
+blocks.
 On a machine with other load trust `processor_ratio`. Each part runs in a process of its own.
 """
 

@@ -1,22 +1,41 @@
 """Rules that the source must keep: private APIs, the environment and the choice of Keras live in backend/ alone."""
 
 import ast
+import configparser
 import glob
+import importlib
 import os
+import re
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
 
 pytestmark = pytest.mark.stacks("one")  # reads files, needs no Keras
+
+
+def relative(path):
+    return os.path.relpath(path, ROOT)
+
+
 PACKAGE = sorted(glob.glob(os.path.join(ROOT, "kexue_keras", "**", "*.py"), recursive=True))
 BACKEND = os.path.join("kexue_keras", "backend", "")
 SCRIPTS = sorted(
     path for folder in ("examples", "benchmarks", "tools") for path in glob.glob(os.path.join(ROOT, folder, "*.py"))
 )
-
-
-def relative(path):
-    return os.path.relpath(path, ROOT)
+ROOMS = sorted(
+    os.path.dirname(path) for path in PACKAGE if path.endswith("__init__.py") and relative(path).count(os.sep) > 1
+)
+# Not for users: the modules in them have names that others import.
+INTERNAL = ("backend", "checks", "cli", "files", "schemas", "checkpoints/formats", "checkpoints/hf", "checkpoints/t5")
+PUBLIC = [
+    path
+    for path in ROOMS
+    if not (relative(path) + os.sep).startswith(tuple(os.path.join("kexue_keras", room, "") for room in INTERNAL))
+]
+# Rooms with more files than others may have.
+LARGE = {os.path.join("kexue_keras", "finetune"): 28}
 
 
 def imports(tree):
@@ -80,31 +99,69 @@ def test_scripts_say_what_they_are(path):
     assert ast.get_docstring(tree_of(path)), "%s: no docstring" % relative(path)
 
 
-@pytest.mark.parametrize("path", PACKAGE, ids=relative)
-def test_dependencies_point_one_way(path):
-    parts_of_path = relative(path).split(os.sep)
-    name = parts_of_path[1].replace(".py", "")
-    foundation = {"backend", "errors", "files", "numerics", "schemas", "versions"}
-    parts = foundation | {"losses", "layers", "regularizers", "optimizers"}
-    allowed = {
-        "versions": set(),
-        "errors": set(),
-        "files": {"errors", "files"},
-        "schemas": {"errors", "schemas"},
-        "numerics": {"backend", "numerics"},
-        "backend": {"backend", "versions"},
-        "losses": foundation | {"losses", "layers"},
-        "layers": foundation | {"layers"},
-        "regularizers": foundation,
-        "optimizers": foundation | {"optimizers"},
-        "data": foundation | {"data"},
-        "training": parts | {"training"},
-        "models": parts | {"data", "models", "training"},
-        "tasks": parts | {"data", "training", "models", "tasks"},
-    }.get(name)
-    if allowed is None:
-        return
-    for imported, line in imports(tree_of(path)):
-        if imported.startswith("kexue_keras."):
-            package = imported.split(".")[1]
-            assert package in allowed, "%s:%d imports %s against the order of design" % (relative(path), line, imported)
+def test_rooms_import_only_what_is_below_them():
+    """The contract of setup.cfg."""
+    source = "from importlinter.cli import lint_imports_command as run; run(['--no-cache'])"
+    done = subprocess.run(
+        [sys.executable, "-c", source], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120
+    )
+    assert done.returncode == 0, done.stdout.decode("utf-8")
+
+
+def test_the_map_in_contributing_is_the_contract():
+    config = configparser.ConfigParser()
+    config.read(os.path.join(ROOT, "setup.cfg"))
+    layers = config["importlinter:contract:house"]["layers"].split()
+    with open(os.path.join(ROOT, "CONTRIBUTING.md"), encoding="utf-8") as handle:
+        rooms = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", handle.read(), re.MULTILINE)
+    assert rooms == [layer.strip("()") for layer in reversed(layers)]
+
+
+def exports(init):
+    """(module, name, line of source) of what a room's __init__.py takes from elsewhere, a block of lines each."""
+    with open(init, encoding="utf-8") as handle:
+        lines = handle.read().split("\n")
+    blocks = [[]]
+    for line in lines:
+        match = re.match(r"from (\S+) import (\w+)(?: as (\w+))?(  # .*)?$", line)
+        if match:
+            blocks[-1].append((match.group(1), match.group(3) or match.group(2), line))
+        elif not line:
+            blocks.append([])
+    return blocks
+
+
+@pytest.mark.parametrize("path", [os.path.join(ROOT, "kexue_keras")] + ROOMS, ids=relative)
+def test_a_room_says_what_it_exports_one_name_a_line(path):
+    init = os.path.join(path, "__init__.py")
+    blocks = exports(init)
+    found = [export for block in blocks for export in block]
+    statements = [node for node in tree_of(init).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert len(found) == len(statements), "%s: write `from MODULE import NAME`, one name a line" % relative(init)
+    names = [name for _, name, _ in found]
+    assert len(set(names)) == len(names), "%s: a name stands twice" % relative(init)
+    for block in blocks:
+        # A line out of order says why.
+        lines = [export for export in block if "  # " not in export[2]]
+        assert lines == sorted(lines), "%s: not sorted by module and name" % relative(init)
+    modules = {os.path.splitext(name)[0] for name in os.listdir(path)}
+    mine = os.path.relpath(path, ROOT).replace(os.sep, ".")
+    clash = {name for module, name, _ in found if module != mine} & modules
+    assert not clash, "%s: %s is a module and something exported" % (relative(path), ", ".join(clash))
+
+
+@pytest.mark.parametrize("path", ROOMS, ids=relative)
+def test_a_room_has_no_more_than_twenty_files(path):
+    count = len(glob.glob(os.path.join(path, "[!_]*.py")) + glob.glob(os.path.join(path, "_[!_]*.py")))
+    most = LARGE.get(relative(path), 20)
+    assert count <= most, "%s has %d modules, more than %d: two rooms?" % (relative(path), count, most)
+
+
+@pytest.mark.parametrize("path", PUBLIC, ids=relative)
+def test_a_public_room_shows_public_names_only(path):
+    """`dir` of it has what its __init__.py exports, and the rooms in it."""
+    room = importlib.import_module(relative(path).replace(os.sep, "."))
+    exported = {name for block in exports(os.path.join(path, "__init__.py")) for _, name, _ in block}
+    inside = {os.path.basename(other) for other in ROOMS if os.path.dirname(other) == path}
+    shown = {name for name in dir(room) if not name.startswith("_")}
+    assert shown <= exported | inside, "%s shows %s" % (relative(path), ", ".join(sorted(shown - exported - inside)))

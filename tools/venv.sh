@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 extras=${EXTRAS:-cpu,demo,dev}
 stamp=.venv/.made-from
-want=$(cat constraints.txt setup.py tools/venv.sh | cksum | tr ' ' -)-$extras
+want=$(cat constraints.txt pyproject.toml tools/venv.sh | cksum | tr ' ' -)-$extras
 
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && [ -x .venv/bin/python ] && [ -x .venv/bin/kexue-keras ] &&
     .venv/bin/python -c '' 2>/dev/null; then

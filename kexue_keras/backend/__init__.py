@@ -3,108 +3,51 @@
 The rest of the package takes `keras`, `K` and `tf1` from here and never asks again which ones they are.
 """
 
-# First, since it checks the versions before TensorFlow is imported.
-from kexue_keras.backend import stack
-
-# isort: split
-
-from kexue_keras.backend.acceleration import (
-    environment_variable,
-    exchange_compilation,
-    exchange_environment,
-    exchange_mixed_precision,
-    half_precision_lists,
-    has_gpu,
-    is_mixed_precision_on,
-    keras_has_session,
-    nvidia_release,
-    rewritten_to_half,
-    sessions_created,
-)
+from kexue_keras.backend import stack  # (first: it checks the versions before TensorFlow is imported)
+from kexue_keras.backend.acceleration import environment_variable
+from kexue_keras.backend.acceleration import exchange_compilation
+from kexue_keras.backend.acceleration import exchange_environment
+from kexue_keras.backend.acceleration import exchange_mixed_precision
+from kexue_keras.backend.acceleration import half_precision_lists
+from kexue_keras.backend.acceleration import has_gpu
+from kexue_keras.backend.acceleration import is_mixed_precision_on
+from kexue_keras.backend.acceleration import keras_has_session
+from kexue_keras.backend.acceleration import nvidia_release
+from kexue_keras.backend.acceleration import rewritten_to_half
+from kexue_keras.backend.acceleration import sessions_created
 from kexue_keras.backend.dtypes import widen
 from kexue_keras.backend.finite import nonfinite_weight
-from kexue_keras.backend.graph.ops import (
-    control_flow_contexts,
-    copy_op,
-    gradient_function,
-    gradient_number,
-    identity_with_gradient,
-    op_definitions,
-    other_conditions,
-)
-from kexue_keras.backend.layer_calls import LayerCall, layer_calls, model_to_call
-from kexue_keras.backend.random_state import preserved_random_state, set_seed
-from kexue_keras.backend.sessions import ModelSession, initialize, scratch_graph
-from kexue_keras.backend.stack import (
-    FunctionLoss,
-    K,
-    get_session,
-    is_tf2,
-    is_tf_keras,
-    keras,
-    keras_version,
-    metric_objects_load,
-    quiet,
-    reduction_of,
-    register,
-    registered,
-    tf1,
-)
-from kexue_keras.backend.training_step import (
-    add_update,
-    call_again,
-    minimise_instead,
-    refuse_distribution,
-    train_function_options,
-    train_step_nodes,
-)
-
-__all__ = [
-    "FunctionLoss",
-    "K",
-    "LayerCall",
-    "ModelSession",
-    "add_update",
-    "call_again",
-    "control_flow_contexts",
-    "copy_op",
-    "environment_variable",
-    "exchange_compilation",
-    "exchange_environment",
-    "exchange_mixed_precision",
-    "get_session",
-    "gradient_function",
-    "gradient_number",
-    "half_precision_lists",
-    "has_gpu",
-    "identity_with_gradient",
-    "initialize",
-    "is_mixed_precision_on",
-    "is_tf2",
-    "is_tf_keras",
-    "keras",
-    "keras_has_session",
-    "keras_version",
-    "layer_calls",
-    "metric_objects_load",
-    "minimise_instead",
-    "model_to_call",
-    "nonfinite_weight",
-    "nvidia_release",
-    "op_definitions",
-    "other_conditions",
-    "preserved_random_state",
-    "quiet",
-    "reduction_of",
-    "refuse_distribution",
-    "register",
-    "registered",
-    "rewritten_to_half",
-    "scratch_graph",
-    "sessions_created",
-    "set_seed",
-    "tf1",
-    "train_function_options",
-    "train_step_nodes",
-    "widen",
-]
+from kexue_keras.backend.functional_model import LayerCall
+from kexue_keras.backend.functional_model import layer_calls
+from kexue_keras.backend.functional_model import model_to_call
+from kexue_keras.backend.graph.ops import control_flow_contexts
+from kexue_keras.backend.graph.ops import copy_op
+from kexue_keras.backend.graph.ops import gradient_function
+from kexue_keras.backend.graph.ops import gradient_number
+from kexue_keras.backend.graph.ops import identity_with_gradient
+from kexue_keras.backend.graph.ops import op_definitions
+from kexue_keras.backend.graph.ops import other_conditions
+from kexue_keras.backend.random_state import preserved_random_state
+from kexue_keras.backend.random_state import set_seed
+from kexue_keras.backend.sessions import ModelSession
+from kexue_keras.backend.sessions import initialize
+from kexue_keras.backend.sessions import scratch_graph
+from kexue_keras.backend.stack import FunctionLoss
+from kexue_keras.backend.stack import K
+from kexue_keras.backend.stack import get_session
+from kexue_keras.backend.stack import is_tf2
+from kexue_keras.backend.stack import is_tf_keras
+from kexue_keras.backend.stack import keras
+from kexue_keras.backend.stack import keras_version
+from kexue_keras.backend.stack import metric_objects_load
+from kexue_keras.backend.stack import quiet
+from kexue_keras.backend.stack import reduction_of
+from kexue_keras.backend.stack import register
+from kexue_keras.backend.stack import registered
+from kexue_keras.backend.stack import tf1
+from kexue_keras.backend.training_step import add_update
+from kexue_keras.backend.training_step import call_again
+from kexue_keras.backend.training_step import minimise_instead
+from kexue_keras.backend.training_step import refuse_distribution
+from kexue_keras.backend.training_step import train_function_options
+from kexue_keras.backend.training_step import train_step_nodes

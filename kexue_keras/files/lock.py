@@ -5,7 +5,7 @@ import os
 import filelock
 
 from kexue_keras.errors import UserError
-from kexue_keras.files.atomic import MARK
+from kexue_keras.files.atomic_files import MARK
 
 NAME = MARK + "lock"
 

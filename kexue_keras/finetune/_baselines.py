@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+from kexue_keras.errors import UserError
+
 
 def majority_accuracy(train, test):
     """Accuracy of always answering the most frequent training label.
@@ -28,10 +30,16 @@ def tfidf_accuracy(train, test, *, inverse_regularisation=10.0):
 
     Returns:
         float in [0, 1].
+
+    Raises:
+        UserError: scikit-learn is not installed.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
+    try:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+    except ImportError:
+        raise UserError("this baseline takes scikit-learn, which is not installed: pip install scikit-learn")
 
     model = make_pipeline(
         TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True),

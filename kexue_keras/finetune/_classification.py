@@ -168,9 +168,10 @@ def _finish(recipe, folder, loop, progress):
     report.write_predictions(folder.file("predictions.tsv"), examples, described)
     matrix = report.confusion_matrix(recipe.head, logits, targets, recipe.labels)
     report.write_confusion(folder.file("confusion.tsv"), matrix, recipe.labels)
-    if not report.draw_confusion(folder.file("confusion.png"), matrix, recipe.labels):
-        recipe.say("no font here can draw the labels; in confusion.png they are numbered as in confusion.tsv")
-    report.draw_curves(folder.file("curves.png"), progress.losses, progress.history, recipe.head.main_metric)
+    if report.can_draw(recipe.say):
+        if not report.draw_confusion(folder.file("confusion.png"), matrix, recipe.labels):
+            recipe.say("no font here can draw the labels; in confusion.png they are numbered as in confusion.tsv")
+        report.draw_curves(folder.file("curves.png"), progress.losses, progress.history, recipe.head.main_metric)
     write_json(folder.file("metrics.json"), metrics)
     loop.forget()
     shown = metrics[last]

@@ -1,5 +1,6 @@
 """What a finished run leaves: metrics, two pictures, the predictions."""
 
+import importlib.util
 import math
 import re
 
@@ -36,13 +37,11 @@ def measure(head, logits, targets, names):
         JSON-able dict: texts, loss, accuracy (all labels of a text right), its 95% interval, macro_f1, micro_f1, and
         classes: label -> precision, recall, f1, texts.
     """
-    from sklearn.metrics import precision_recall_fscore_support
-
     decided = head.decide(head.probabilities(logits))
     right = (decided == targets) if targets.ndim == 1 else (decided == targets).all(axis=-1)
-    indices = list(range(len(names)))
-    rows = precision_recall_fscore_support(targets, decided, labels=indices, zero_division=0)
-    micro = precision_recall_fscore_support(targets, decided, labels=indices, average="micro", zero_division=0)
+    counts = _class_counts(targets, decided, len(names))
+    rows = _precision_recall_f1(*counts) + (counts[2],)
+    micro = _precision_recall_f1(*(np.sum(count) for count in counts))
     return {
         "texts": len(targets),
         "loss": head.cross_entropy(logits, targets),
@@ -60,6 +59,29 @@ def measure(head, logits, targets, names):
             for i, name in enumerate(names)
         },
     }
+
+
+def _class_counts(targets, decided, classes):
+    """Three int arrays `[C]`: how often each class is predicted rightly, predicted, and true."""
+    if targets.ndim == 1:
+        targets, decided = (np.equal.outer(labels, np.arange(classes)) for labels in (targets, decided))
+    targets, decided = targets > 0, decided > 0
+    return tuple(np.sum(which, axis=0) for which in (targets & decided, decided, targets))
+
+
+def _precision_recall_f1(right, predicted, true):
+    """The three scores of each class; 0 where nothing is divided by nothing."""
+    precision, recall = right / np.maximum(predicted, 1), right / np.maximum(true, 1)
+    total = precision + recall
+    return precision, recall, 2 * precision * recall / np.where(total == 0, 1, total)
+
+
+def can_draw(say):
+    """Whether matplotlib is installed; if not, the user is told."""
+    if importlib.util.find_spec("matplotlib") is not None:
+        return True
+    say("no pictures are drawn, which takes matplotlib: pip install matplotlib")
+    return False
 
 
 def _new_figure(width, height):
@@ -107,12 +129,12 @@ def draw_curves(path, losses, history, metric):
 
 def confusion_matrix(head, logits, targets, names):
     """int `[C, C]` (rows: true) for single labels; float `[C, 3]` precision, recall, F1 for several labels."""
-    from sklearn import metrics
-
     decided = head.decide(head.probabilities(logits))
     if targets.ndim == 1:
-        return metrics.confusion_matrix(targets, decided, labels=list(range(len(names))))
-    return np.stack(metrics.precision_recall_fscore_support(targets, decided, zero_division=0)[:3], axis=1)
+        matrix = np.zeros([len(names)] * 2, "int64")
+        np.add.at(matrix, (targets, decided), 1)
+        return matrix
+    return np.stack(_precision_recall_f1(*_class_counts(targets, decided, len(names))), axis=1)
 
 
 def draw_confusion(path, matrix, names):

@@ -1,4 +1,4 @@
-"""The files of a run: JSON, and arrays from which a run goes on; each is whole or not there (`files.atomic`)."""
+"""The files of a run: JSON, and arrays from which a run goes on; each is whole or not there (`files.atomic_files`)."""
 
 import json
 import random

@@ -90,7 +90,8 @@ def finetune_similarity(recipe, folder):
         metrics[name] = measured(name, values)
     _write_predictions(folder.file("predictions.tsv"), parts[name], values)
     encoder.save(folder.cleared("encoder"))
-    report.draw_curves(folder.file("curves.png"), progress.losses, progress.history, recipe.head.main_metric)
+    if report.can_draw(recipe.say):
+        report.draw_curves(folder.file("curves.png"), progress.losses, progress.history, recipe.head.main_metric)
     write_json(folder.file("metrics.json"), metrics)
     loop.forget()
     recipe.say(

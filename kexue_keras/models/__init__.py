@@ -15,6 +15,6 @@ from kexue_keras.models._t5 import T5
 from kexue_keras.models._update_magnitude import UpdateMagnitude
 from kexue_keras.models._update_magnitude import update_magnitude
 
-# Last, since checkpoints build the models above: `models.load` is where users look for it.
+# `models.load` is where users look for it. A block of its own, since checkpoints build the models above.
 from kexue_keras.checkpoints._convert import save
 from kexue_keras.checkpoints._load import load

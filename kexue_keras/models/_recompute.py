@@ -23,7 +23,7 @@ _LAYERS = {
 }
 POLICIES = ("selective", "blocks") + tuple(sorted(_LAYERS))
 
-# What the policy "selective" keeps (`recompute.recompute.cost_per_byte`): in all blocks masks of dropout and products
+# What the policy "selective" keeps (`cost_per_byte` in training.recompute): in all blocks masks of dropout and products
 # over 1334 terms and more, in every second block the error function too. What is added to the residual stream is kept
 # anyway.
 SELECTIVE_COST = (8.0, 5.0)
@@ -44,10 +44,10 @@ def extend_with_recompute(base, policy="selective", *, segment=1, keep_cost=None
 
     Args:
         base: subclass of `bert4keras.models.Transformer`: BERT, RoFormer, T5, a class of yours.
-        policy: str, see the table; or what `recompute.recompute_for_budget` returns.
+        policy: str, see the table; or what `training.recompute.recompute_for_budget` returns.
         segment: int >= 1, blocks between two boundaries (first two policies).
-        keep_cost: for `"selective"`, the least cost a byte (`training.cost_per_byte`) of what is kept: a float, or a
-            tuple of floats that the segments take in turn.
+        keep_cost: for `"selective"`, the least cost a byte (`cost_per_byte` in training.recompute) of what is kept:
+            a float, or a tuple of floats that the segments take in turn.
 
     Returns:
         class, for `build_transformer_model(config, checkpoint, model=...)` or `models.load(..., model=...)`.

@@ -14,7 +14,6 @@ from kexue_keras.optimizers._momentum_accumulation import MomentumAccumulationAd
 from kexue_keras.optimizers._momentum_accumulation import MomentumAccumulationSGD
 from kexue_keras.optimizers._momentum_accumulation import accumulate_in_momentum
 from kexue_keras.optimizers._momentum_accumulation import beta_tilde
-from kexue_keras.optimizers._multitask import MultiTask
 from kexue_keras.optimizers._schedules import PiecewiseLinear
 from kexue_keras.optimizers._schedules import WarmupCosine
 from kexue_keras.optimizers._schedules import WarmupInverseSquareRoot
@@ -22,3 +21,4 @@ from kexue_keras.optimizers._schedules import linear_warmup
 from kexue_keras.optimizers._schedules import stretch_schedule
 from kexue_keras.optimizers._step_size import ExponentiatedStepSize
 from kexue_keras.optimizers._step_size import ExponentiatedStepSizeMomentum
+from kexue_keras.optimizers.multitask import MultiTask

@@ -30,7 +30,7 @@ _SIZES = {
 # class is built.
 BUILT = dict(
     _SIZES,
-    # Which there are is known where Keras is, see `models.activations`.
+    # Which there are is known where Keras is, see `models/_activations.py`.
     hidden_act=NAME,
     max_position=whole(1, POSITIONS),
     max_position_embeddings=whole(1, POSITIONS),

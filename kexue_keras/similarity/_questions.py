@@ -29,7 +29,7 @@ class SimilarQuestions(object):
         **arguments: of `models.load`.
 
     Attributes:
-        generator: `models.decoding.Generator`.
+        generator: `decoding.Generator`.
         encoder: `SentenceEncoder`.
 
     Raises:

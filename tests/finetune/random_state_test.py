@@ -41,7 +41,7 @@ def few_shot(folder):
 def test_the_callers_generators_go_on_where_they_were(train, tmp_path, monkeypatch):
     seeded = []
     module = {"classification": "classification", "few_shot": "prompting", "seq2seq": "seq2seq_training"}
-    name = "kexue_keras.finetune.%s.set_seed" % module.get(train.__name__, train.__name__)
+    name = "kexue_keras.finetune._%s.set_seed" % module.get(train.__name__, train.__name__)
     monkeypatch.setattr(name, lambda seed: seeded.append(seed) or set_seed(seed))
     graph = tf1.get_default_graph()
     random.seed(11), np.random.seed(12), tf1.set_random_seed(13)
@@ -61,7 +61,7 @@ def test_no_other_function_of_the_package_seeds():
             source = handle.read()
         if any(word in source for word in ("set_seed(", "random.seed(", "set_random_seed(")):
             found.add(os.path.relpath(path, os.path.join(ROOT, "kexue_keras")).replace(os.sep, "/"))
-    tasks = {"tasks/%s.py" % name for name in ("classification", "similarity", "seq2seq_training", "prompting")}
+    tasks = {"finetune/_%s.py" % name for name in ("classification", "similarity", "seq2seq_training", "prompting")}
     assert found == tasks | {"backend/random_state.py"}
 
 

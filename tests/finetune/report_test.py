@@ -38,6 +38,27 @@ def test_measure_multi(rng):
     assert report.confusion_matrix(HEADS["multi"], logits, targets, LABELS).shape == (3, 3)
 
 
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("head", ["single", "multi"])
+def test_the_scores_of_each_class_are_those_of_scikit_learn(head, seed):
+    """Also of classes that are never true or never predicted."""
+    from sklearn import metrics
+
+    rng = np.random.RandomState(seed)
+    logits = rng.standard_normal((12, 3)) - rng.randint(0, 3, 3)
+    targets = rng.randint(0, 3, 12) if head == "single" else rng.randint(0, 2, (12, 3)).astype("float32")
+    decided = HEADS[head].decide(HEADS[head].probabilities(logits))
+    expected = metrics.precision_recall_fscore_support(targets, decided, labels=[0, 1, 2], zero_division=0)
+    found = report.measure(HEADS[head], logits, targets, LABELS)["classes"]
+    for name, *scores in zip(LABELS, *expected):
+        np.testing.assert_array_max_ulp(np.array([*found[name].values()], float), np.array(scores, float), maxulp=2)
+    matrix = report.confusion_matrix(HEADS[head], logits, targets, LABELS)
+    if head == "single":
+        np.testing.assert_array_equal(matrix, metrics.confusion_matrix(targets, decided, labels=[0, 1, 2]))
+    else:
+        np.testing.assert_allclose(matrix, np.stack(expected[:3], axis=1), rtol=1e-15)
+
+
 @pytest.mark.parametrize("correct, total", [(0, 10), (10, 10), (7, 10), (830, 1000)])
 def test_wilson_interval_solves_its_equation(correct, total):
     share, z = correct / total, 1.959964

@@ -7,7 +7,14 @@ from collections import namedtuple
 
 import tensorflow as tf
 
-from kexue_keras.optimizers._loss_terms import depends_on_data, describe, loss_terms, named_term, reaches, same_value
+from kexue_keras.optimizers.multitask._loss_terms import (
+    depends_on_data,
+    describe,
+    loss_terms,
+    named_term,
+    reaches,
+    same_value,
+)
 
 # `config` is what stands for the task in a saved optimizer.
 Task = namedtuple("Task", "loss name config")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 
 from kexue_keras.backend import get_session, tf1
-from kexue_keras.optimizers import _conflict as conflict
+from kexue_keras.optimizers.multitask import _conflict as conflict
 
 with open(os.path.join(ROOT, "tests", "oracles.json"), encoding="utf-8") as handle:
     ORACLES = {case["name"]: case for case in json.load(handle)["mtl"]}

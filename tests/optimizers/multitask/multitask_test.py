@@ -21,7 +21,7 @@ from kexue_keras.optimizers import (
     Optimizer,
     PiecewiseLinear,
 )
-from kexue_keras.optimizers._loss_terms import loss_terms
+from kexue_keras.optimizers.multitask._loss_terms import loss_terms
 
 L = keras.layers
 

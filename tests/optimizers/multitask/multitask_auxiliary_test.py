@@ -10,7 +10,7 @@ from scipy.optimize import nnls
 
 from kexue_keras.backend import K, get_session, is_tf_keras, keras, tf1
 from kexue_keras.optimizers import AdamW, GradientAccumulation, MultiTask
-from kexue_keras.optimizers._loss_terms import ancestors, same_value
+from kexue_keras.optimizers.multitask._loss_terms import ancestors, same_value
 
 L = keras.layers
 X, Y = np.array([[1.0, 2], [0.5, -1], [2, 0.3]]), np.array([[9.0], [2], [8]])

@@ -8,13 +8,13 @@ Articles: 多任务学习漫谈（二）：行梯度之事 (kexue.fm/archives/88
 import tensorflow as tf
 
 from kexue_keras.backend import register, tf1
-from kexue_keras.optimizers import _conflict as conflict
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._adamw import as_patterns, constrained, matches
 from kexue_keras.optimizers._base import Wrapper, chain
-from kexue_keras.optimizers._loss_tasks import find_tasks
-from kexue_keras.optimizers._loss_terms import named_term
-from kexue_keras.optimizers._representation import gradients_at, layer_names, shared_tensors
+from kexue_keras.optimizers.multitask import _conflict as conflict
+from kexue_keras.optimizers.multitask._loss_tasks import find_tasks
+from kexue_keras.optimizers.multitask._loss_terms import named_term
+from kexue_keras.optimizers.multitask._representation import gradients_at, layer_names, shared_tensors
 
 METHODS = ("normalize", "mgda", "pcgrad", "main_auxiliary")
 

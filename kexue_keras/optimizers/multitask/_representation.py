@@ -11,7 +11,7 @@ import re
 import tensorflow as tf
 
 from kexue_keras.backend import tf1
-from kexue_keras.optimizers._loss_terms import ancestors, depends_on_data, scope_of
+from kexue_keras.optimizers.multitask._loss_terms import ancestors, depends_on_data, scope_of
 
 
 def shared_tensors(representation, losses):
