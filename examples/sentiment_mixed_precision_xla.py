@@ -1,7 +1,7 @@
 #! -*- coding: utf-8 -*-
 """在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059): both are switched on before the model is built.
 
-For a GPU with tensor cores; run with TF_KERAS=1 for mixed precision. On a CPU only XLA does anything, and little of it.
+For a GPU with tensor cores. On a CPU only XLA does anything, and little of it.
 """
 
 import time
@@ -10,12 +10,12 @@ import numpy as np
 from bert4keras.snippets import DataGenerator, sequence_padding
 
 from kexue_keras import models
-from kexue_keras.backend import is_tf_keras, keras, set_seed
+from kexue_keras.backend import keras, set_seed
 from kexue_keras.data import split_reviews
 from kexue_keras.optimizers import AdamW
 from kexue_keras.training.precision import enable_mixed_precision, enable_xla
 
-mixed_precision = is_tf_keras  # Keras 2.3.1 refuses it
+mixed_precision = True
 xla = False  # True: each new shape of a batch is compiled first, which takes a while
 maxlen = 64
 batch_size = 16

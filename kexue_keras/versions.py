@@ -45,6 +45,12 @@ def installed_tensorflow():
     return None, None
 
 
+def is_tensorflow_2():
+    """Whether the TensorFlow of this Python is version 2 or later."""
+    version = installed_tensorflow()[1]
+    return version is not None and not older(version, "2")
+
+
 def older(version, bound):
     """Whether one version comes before another."""
     return Version(version) < Version(bound)

@@ -8,6 +8,8 @@ import runpy
 import pytest
 from conftest import ROOT
 
+from kexue_keras.backend import K
+
 EXAMPLES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(ROOT, "examples", "*.py")))
 EXAMPLES.remove("demo.py")  # `.ci/run` runs it, in a process of its own
 FEW = {"train": 12, "valid": 8, "test": 12}
@@ -52,6 +54,7 @@ def test_example_runs(name, tmp_path, monkeypatch, plain_sessions, capsys):
         source = small(handle.read(), name)
     path = tmp_path / name
     path.write_text(source, encoding="utf-8")
+    K.clear_session()  # as a user starts it: nothing has a session yet
     runpy.run_path(str(path), run_name="__main__")
     assert re.search(r"\d", capsys.readouterr().out), "%s prints no number" % name
 

@@ -88,9 +88,9 @@ except ImportError as error:
 @pytest.mark.parametrize("command, code", [("doctor", 1), ("list", 2)])
 def test_the_command_explains_a_broken_environment(tmp_path, command, code):
     # A distribution that comes first on the path is the one that counts as installed.
-    broken = tmp_path / "h5py-3.1.0.dist-info"
+    broken = tmp_path / "bert4keras-0.10.0.dist-info"
     broken.mkdir()
-    (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: h5py\nVersion: 3.1.0\n")
+    (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: bert4keras\nVersion: 0.10.0\n")
     done = subprocess.run(
         [sys.executable, os.path.join(ROOT, "kexue_keras_launcher.py"), command],
         stdout=subprocess.PIPE,
@@ -99,7 +99,7 @@ def test_the_command_explains_a_broken_environment(tmp_path, command, code):
         env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(tmp_path), ROOT])),
     )
     assert done.returncode == code, done.stdout
-    assert "3.1.0" in done.stdout and "pip install 'h5py<3'" in done.stdout
+    assert "0.10.0" in done.stdout and "bert4keras==0.11.5" in done.stdout
     assert "Traceback" not in done.stdout
 
 

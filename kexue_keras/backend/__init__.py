@@ -44,6 +44,7 @@ from kexue_keras.backend.stack import quiet
 from kexue_keras.backend.stack import reduction_of
 from kexue_keras.backend.stack import register
 from kexue_keras.backend.stack import registered
+from kexue_keras.backend.stack import stack_name
 from kexue_keras.backend.stack import tf1
 from kexue_keras.backend.training_step import add_update
 from kexue_keras.backend.training_step import call_again

@@ -11,7 +11,7 @@ import os
 from kexue_keras import versions
 from kexue_keras.backend import tf2
 
-is_tf2 = tf2.installed()
+is_tf2 = versions.is_tensorflow_2()
 # bert4keras reads the same variable with the same words; the check must come first, since with a broken pair
 # of versions importing bert4keras dies with a message that does not name the cause.
 _tf_keras = os.environ.get("TF_KERAS", "1" if is_tf2 else "0").lower() in ("1", "true", "t", "yes", "y", "on")
@@ -77,6 +77,11 @@ def registered(base=None):
     if base is None:
         return dict(_registered)
     return {k: v for k, v in _registered.items() if isinstance(v, type) and issubclass(v, base)}
+
+
+def stack_name():
+    """ "keras", "tf.keras" or "tf2", as runs record it."""
+    return "tf2" if is_tf2 else "tf.keras" if is_tf_keras else "keras"
 
 
 def keras_version():

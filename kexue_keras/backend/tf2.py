@@ -16,12 +16,6 @@ import sys
 from kexue_keras import versions
 
 
-def installed():
-    """Whether the TensorFlow of this Python is version 2 (or later); found out without importing it."""
-    version = versions.installed_tensorflow()[1]
-    return version is not None and not versions.older(version, "2")
-
-
 def choose_keras():
     """Set the two variables by which bert4keras and TensorFlow choose their Keras, where the user has not.
 
@@ -52,7 +46,11 @@ def use_graphs():
     """Graphs, sessions, and control flow made of single ops, all of which this package reads and copies."""
     import tensorflow as tf
 
+    logging = tf.compat.v1.logging
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # two lines about what this turns off
     tf.compat.v1.disable_v2_behavior()
+    logging.set_verbosity(before)
 
 
 def use_legacy_optimizers():

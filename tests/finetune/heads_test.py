@@ -60,15 +60,12 @@ def test_the_head_starts_alike_whatever_else_is_in_the_graph():
 
 
 def test_single_label_head(rng):
-    from sklearn.metrics import log_loss
-
     head = HEADS["single"]
     logits, targets = rng.standard_normal((20, 4)) * 30, rng.randint(0, 4, 20)
     probabilities = head.probabilities(logits)
     assert np.allclose(probabilities.sum(axis=1), 1)
-    assert np.isclose(
-        head.cross_entropy(logits, targets), log_loss(targets, probabilities, labels=range(4), eps=1e-300)
-    )
+    expected = -np.log(probabilities[np.arange(20), targets]).mean()
+    assert np.isclose(head.cross_entropy(logits, targets), expected)
     assert np.isfinite(head.cross_entropy(logits * 1e30, targets))
     loss = K.eval(head.loss()(K.constant(targets[:, None], "int32"), K.constant(logits)))
     assert np.isclose(loss, head.cross_entropy(logits, targets), rtol=1e-5)
@@ -88,8 +85,6 @@ def test_several_labels_as_one_cross_entropy(rng):
 
 
 def test_a_sigmoid_for_each_label(rng):
-    from sklearn.metrics import log_loss
-
     head = HEADS["sigmoid"]
     logits, targets = rng.standard_normal((20, 4)) * 3, rng.randint(0, 2, (20, 4))
     expected = log_loss(targets.reshape(-1), head.probabilities(logits).reshape(-1))
