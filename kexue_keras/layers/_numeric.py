@@ -31,11 +31,6 @@ def require_count(value, name, layer, least=1):
     return int(value)
 
 
-def softplus_inverse(value):
-    """The r with log(1 + exp(r)) = value: where a positive parameter that is trained as softplus(r) starts."""
-    return value + math.log(-math.expm1(-value))
-
-
 def _is_number(value):
     if isinstance(value, str):
         return False

@@ -6,9 +6,9 @@ Reference: "用狄拉克函数来构造非光滑函数的光滑近似", kexue.fm
 from bert4keras.layers import Layer
 
 from kexue_keras.backend import keras, register, widen
-from kexue_keras.layers._numeric import require_positive, softplus_inverse
+from kexue_keras.layers._numeric import require_positive
 from kexue_keras.layers._smoothing import check_smooth, smooth_values
-from kexue_keras.numerics import softplus
+from kexue_keras.numerics import softplus, softplus_inverse
 
 
 @register

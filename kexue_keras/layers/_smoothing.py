@@ -11,8 +11,8 @@ from bert4keras.layers import Layer
 from kexue_keras.backend import keras, register, widen
 from kexue_keras.layers._kernels import KERNELS, scaled
 from kexue_keras.layers._masking import joined_mask
-from kexue_keras.layers._numeric import require_choice, require_count, require_positive, softplus_inverse
-from kexue_keras.numerics import softplus
+from kexue_keras.layers._numeric import require_choice, require_count, require_positive
+from kexue_keras.numerics import softplus, softplus_inverse
 
 
 def _floor(x, kernel, cells):

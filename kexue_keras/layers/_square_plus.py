@@ -7,8 +7,8 @@ import tensorflow as tf
 from bert4keras.layers import Layer
 
 from kexue_keras.backend import keras, register, widen
-from kexue_keras.layers._numeric import require_positive, softplus_inverse
-from kexue_keras.numerics import softplus
+from kexue_keras.layers._numeric import require_positive
+from kexue_keras.numerics import softplus, softplus_inverse
 
 # The b whose largest distance to SoftPlus is least, 0.0759314510 (recomputed; the article prints 1.52382103).
 CLOSEST_TO_SOFTPLUS = 1.5238210492

@@ -4,11 +4,11 @@ Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kex
 2001.07676 (pattern-exploiting training).
 """
 
-import numpy as np
 import tensorflow as tf
 
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_rank, require_same_shape, static_length, warn_if_probabilities
+from kexue_keras.numerics import log_probability
 
 _NORMALIZATIONS = ("batch", "sample", "sum")
 # The largest integer below which all integers can be represented.
@@ -59,7 +59,7 @@ def _token_losses(y_true, y_pred, mask, from_logits, ignore, loss):
     if from_logits:
         values = tf.reduce_logsumexp(rows, axis=-1) - picked
     else:
-        values = -tf.math.log(tf.maximum(picked, np.finfo(np.float32).tiny))
+        values = -log_probability(picked)
     shape = tf.shape(mask, out_type=tf.int64)
     return tf.scatter_nd(where, values, shape), tf.cast(mask, values.dtype)
 

@@ -5,13 +5,14 @@
 
 import warnings
 
-import numpy as np
 import tensorflow as tf
 
 from kexue_keras.backend import FunctionLoss, K, register, widen
+from kexue_keras.backend.graph import origin, reached
 from kexue_keras.checks import require, require_same_shape, warn_if_probabilities
 from kexue_keras.losses._labels import class_count, one_class_each
 from kexue_keras.losses._multilabel import multilabel_crossentropy, multilabel_kl
+from kexue_keras.numerics import log_probability
 
 _DIVERGENCES = ("kl", "mse", "multilabel")
 _CONVENTIONS = {"article": 0.25, "mean": 0.5}
@@ -53,7 +54,7 @@ def rdrop_divergence(first, second, *, divergence="kl", from_logits=True):
         return multilabel_kl(a, b)
     if not from_logits:
         p, q = a, b
-        a, b = _log(a), _log(b)
+        a, b = log_probability(a), log_probability(b)
     else:
         p, q = tf.nn.softmax(a), tf.nn.softmax(b)
     # A masked class has probability 0 on both sides; -inf minus -inf would be NaN.
@@ -231,9 +232,7 @@ def make_pair(first, second):
 
 def pair_of(tensor):
     """The two tensors given to `make_pair`, if `tensor` is what it returned (identities are looked through)."""
-    op = getattr(tensor, "op", None)
-    while op is not None and op.type == "Identity":
-        op = op.inputs[0].op
+    op = getattr(origin(tensor), "op", None)
     if op is not None and op.type == "IdentityN" and _PAIR_OP in op.name:
         return op.outputs[0], op.outputs[1]
     return None
@@ -241,13 +240,7 @@ def pair_of(tensor):
 
 def never_random(tensor):
     """Whether a model computes `tensor` without anything random (dropout, noise). False where that cannot be seen."""
-    seen, stack, types = set(), [op for op in [getattr(tensor, "op", None)] if op is not None], set()
-    while stack:
-        op = stack.pop()
-        if op.name not in seen:
-            seen.add(op.name)
-            types.add(op.type)
-            stack.extend(i.op for i in op.inputs)
+    types = {op.type for op in reached([tensor], controls=False)} if hasattr(tensor, "op") else set()
     # Functional control flow hides its ops in a function; a tensor without weights is no model's.
     hidden = types & {"If", "StatelessIf", "While", "StatelessWhile", "PartitionedCall", "StatefulPartitionedCall"}
     weights = types & {"VarHandleOp", "VariableV2", "Variable"}
@@ -294,20 +287,14 @@ def _like(rows, x):
     return tf.broadcast_to(rows, tf.shape(x))
 
 
-def _log(p):
-    return tf.math.log(tf.maximum(p, np.finfo(p.dtype.as_numpy_dtype).tiny))
-
-
 def _as_logits(y_pred, from_logits, divergence, name):
     if from_logits:
         if divergence != "mse":
             warn_if_probabilities(y_pred, name)
         return widen(y_pred)
-    op = y_pred.op if hasattr(y_pred, "op") else None
-    while op is not None and op.type == "Identity":
-        op = op.inputs[0].op
+    op = getattr(origin(y_pred), "op", None)
     # Logits are exact where probabilities have rounded to 0 or 1.
-    return widen(op.inputs[0]) if op is not None and op.type == "Softmax" else _log(widen(y_pred))
+    return widen(op.inputs[0]) if op is not None and op.type == "Softmax" else log_probability(widen(y_pred))
 
 
 def _supervised(y_true, logits, sparse, divergence, name):

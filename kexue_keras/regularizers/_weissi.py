@@ -7,12 +7,7 @@ import re
 
 import tensorflow as tf
 
-from kexue_keras.backend import K, is_tf_keras, keras, register
-
-
-def _wide(w):
-    w = tf.convert_to_tensor(w)
-    return w if w.dtype == tf.float64 else tf.cast(w, tf.float32)
+from kexue_keras.backend import K, is_tf_keras, keras, register, widen
 
 
 def _log_norm(w, epsilon):
@@ -65,7 +60,7 @@ class WEISSI(keras.regularizers.Regularizer):
         self.lambda1, self.lambda2, self.epsilon = float(lambda1), float(lambda2), float(epsilon)
 
     def __call__(self, x):
-        w = _wide(x)
+        w = widen(x)
         value = self.lambda1 * _log_norm(w, self.epsilon)
         return value + self.lambda2 * _shape_part(w, self.epsilon) if self.lambda2 else value
 
@@ -127,7 +122,7 @@ def add_weissi(
         )
 
     def penalty():
-        values = [_wide(w) for w in kernels]
+        values = [widen(w) for w in kernels]
         logs = [_log_norm(w, epsilon) for w in values]
         dtype = tf.float64 if any(x.dtype == tf.float64 for x in logs) else tf.float32
         first = tf.add_n([tf.cast(x, dtype) for x in logs])

@@ -6,9 +6,8 @@ kexue.fm/archives/7466. Paper: arXiv 1711.09404.
 
 import tensorflow as tf
 
-from kexue_keras.backend import gradient_function, widen
-from kexue_keras.backend.graph.loop_copy import loop_of
-from kexue_keras.backend.graph.second_pass import SecondPass, reached
+from kexue_keras.backend import widen
+from kexue_keras.backend.graph import SecondPass, gradient_function, loop_of, reached
 from kexue_keras.training._randomness import own_key
 from kexue_keras.training.adversarial._output_penalty import DIVERGENCES, rooted_outputs, signed_sums
 from kexue_keras.training.adversarial._perturbation import outputs_of

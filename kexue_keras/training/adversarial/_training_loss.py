@@ -4,13 +4,13 @@
 kexue.fm/archives/7466. Papers: arXiv 1412.6572, 1605.07725, 1711.09404, 1704.03976.
 
 How a model's training is led to another loss, which layer is perturbed, and a pass without dropout. What a perturbation
-is stands in `perturbation.py`, how the perturbed loss is computed in `second_pass.py`.
+is stands in `_perturbation.py`, how the perturbed loss is computed in `backend.graph.SecondPass`.
 """
 
 import tensorflow as tf
 
 from kexue_keras.backend import K, keras, minimise_instead
-from kexue_keras.backend.graph.second_pass import SecondPass
+from kexue_keras.backend.graph import SecondPass
 
 TARGETS = ("matrix", "output")
 

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from kexue_keras.backend import K, is_tf_keras, keras, refuse_distribution, widen
-from kexue_keras.backend.graph.second_pass import reached
+from kexue_keras.backend.graph import origin, reached
 from kexue_keras.losses import multilabel_kl
+from kexue_keras.numerics import log_probability
 from kexue_keras.training._randomness import fold_in, own_key
 from kexue_keras.training.adversarial._perturbation import make_place
 from kexue_keras.training.adversarial._training_loss import (
@@ -254,9 +255,7 @@ def signal_of(output, divergence, from_logits, owner):
             "%s: %s has one class, whose KL divergence is always 0; take divergence='multilabel' for "
             "a sigmoid, a squared one for a number" % (owner, output.name)
         )
-    op = output.op
-    while op.type == "Identity":
-        op = op.inputs[0].op
+    op = origin(output).op
     if from_logits is None and op.type in ("Merge", "IdentityN"):
         raise ValueError(
             "%s: it cannot be seen whether %s are logits or probabilities; give from_logits=True or "
@@ -265,8 +264,8 @@ def signal_of(output, divergence, from_logits, owner):
     if op.type == squashing and not from_logits:
         output = op.inputs[0]
     elif from_logits is not None and not from_logits:
-        p = tf.maximum(widen(output), np.finfo("float32").tiny)
-        output = tf.math.log(p)
+        p = widen(output)
+        output = log_probability(p)
         if divergence == "multilabel":
             output -= tf.math.log(tf.maximum(1.0 - p, np.finfo("float32").eps))
     return output, lambda a, b: function(widen(a), widen(b))

@@ -9,6 +9,7 @@ from collections import namedtuple
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras.backend.graph import depth_first
 from kexue_keras.training.precision._report import ancestors, layer_of, model_graph, source
 from kexue_keras.training.precision._simulated_rewrite import FLOAT, HALF, turned_half
 
@@ -170,15 +171,13 @@ def _users(nodes):
 
 def _follow(name, users):
     """(names of the nodes that only hand the constant on, itself included; nodes that use it)."""
-    carriers, consumers, waiting = {name}, {}, [name]
-    while waiting:
-        for node in users.get(waiting.pop(), ()):
-            if node.op not in CARRIERS:
-                consumers[node.name] = node
-            elif node.name not in carriers:
-                carriers.add(node.name)
-                waiting.append(node.name)
-    return carriers, [consumers[key] for key in sorted(consumers)]
+
+    def handed_to(name):
+        return [node.name for node in users.get(name, ()) if node.op in CARRIERS]
+
+    carriers = depth_first([name], handed_to)
+    consumers = {node.name: node for name in carriers for node in users.get(name, ()) if node.op not in CARRIERS}
+    return set(carriers), [consumers[key] for key in sorted(consumers)]
 
 
 def _mend(problem, layer, ops):

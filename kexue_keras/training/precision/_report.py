@@ -9,6 +9,7 @@ from collections import Counter, OrderedDict, namedtuple
 
 from kexue_keras import backend
 from kexue_keras.backend import tf1
+from kexue_keras.backend.graph import depth_first
 from kexue_keras.training.precision._simulated_rewrite import FLOAT, HALF, turned_half
 
 PRODUCTS = ("MatMul", "BatchMatMul", "BatchMatMulV2", "Conv1D", "Conv2D", "Conv3D", "Einsum")
@@ -60,13 +61,8 @@ def source(text):
 def ancestors(nodes, names):
     """Names of all nodes that the nodes `names` depend on, themselves included."""
     by_name = {node.name: node for node in nodes}
-    seen, waiting = set(), [name for name in names if name in by_name]
-    while waiting:
-        name = waiting.pop()
-        if name not in seen:
-            seen.add(name)
-            waiting.extend(source(text) for text in by_name[name].input)
-    return seen
+    starts = [name for name in names if name in by_name]
+    return set(depth_first(starts, lambda name: [source(text) for text in by_name[name].input]))
 
 
 def _layer_names(model):

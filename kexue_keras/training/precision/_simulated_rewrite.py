@@ -14,6 +14,7 @@ from collections import namedtuple
 import tensorflow as tf
 
 from kexue_keras import backend
+from kexue_keras.backend.graph import depth_first, op_definitions
 
 FLOAT = tf.float32.as_datatype_enum
 HALF = tf.float16.as_datatype_enum
@@ -78,7 +79,7 @@ class _Painter(object):
     def __init__(self, graph_def, fetches, has_kernel):
         self.nodes = list(graph_def.node)
         self.lists = _lists()
-        self.definitions = backend.op_definitions()
+        self.definitions = op_definitions()
         self.kept = {i for i, node in enumerate(self.nodes) if node.name in set(fetches)}
         self.has_kernel = has_kernel
         self.follow, self.precede, self.tensors, self.items = {}, {}, {}, set()
@@ -120,15 +121,11 @@ class _Painter(object):
     @staticmethod
     def _reach(roots, edges, enters):
         """The roots and all that is reached from them through items that `enters` lets in."""
-        seen, waiting = set(roots), list(roots)
-        while waiting:
-            item = waiting.pop()
-            for graph in edges:
-                for other in graph.get(item, ()):
-                    if other not in seen and enters(other):
-                        seen.add(other)
-                        waiting.append(other)
-        return seen
+
+        def beside(item):
+            return [other for graph in edges for other in graph.get(item, ()) if enters(other)]
+
+        return set(depth_first(roots, beside))
 
     def run(self):
         white = {item for item in self.items if self._in(item, "white") and item[0] not in self.kept}

@@ -307,6 +307,11 @@ class _Player(object):
 
 
 def _needed(fetched):
+    """The ops that are needed, in the reverse of the order in which they are met.
+
+    Not that of `reached`: among ops that are ready at the same time the first here runs first, and with this order the
+    predictions are those that were measured against TensorFlow's.
+    """
     seen, order, stack = set(), [], list(fetched)
     while stack:
         op = stack.pop()
