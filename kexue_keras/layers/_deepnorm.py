@@ -7,9 +7,9 @@ from collections import namedtuple
 
 from bert4keras.layers import Layer, MultiHeadAttention
 
+from kexue_keras import checks
 from kexue_keras.backend import keras, register
 from kexue_keras.layers._masking import joined_mask
-from kexue_keras.layers._numeric import require_choice, require_count, require_not_negative, require_positive
 
 DeepNormConstants = namedtuple("DeepNormConstants", "alpha beta")
 EncoderDecoderConstants = namedtuple("EncoderDecoderConstants", "encoder decoder")
@@ -57,11 +57,11 @@ def deepnorm_constants(num_layers, kind="encoder", decoder_layers=None, rule="pa
     [1.0, 0.0417]
     """
     name = "deepnorm_constants"
-    n = require_count(num_layers, "num_layers", name)
-    require_choice(kind, ("encoder", "decoder", "encdec"), "kind", name)
-    require_choice(rule, RULES, "rule", name)
-    require_choice(norm, NORMS, "norm", name)
-    stream = require_positive(stream, "stream", name)
+    n = checks.whole_number(num_layers, "num_layers", name, least=1)
+    checks.choice(kind, ("encoder", "decoder", "encdec"), "kind", name)
+    checks.choice(rule, RULES, "rule", name)
+    checks.choice(norm, NORMS, "norm", name)
+    stream = checks.number(stream, "stream", name, above=0)
     if norm == "post" and stream != 1:
         raise ValueError("%s: stream=%r is for norm='pre'; a post-norm model takes it out again" % (name, stream))
     if norm == "pre" and rule == "paper":
@@ -69,7 +69,7 @@ def deepnorm_constants(num_layers, kind="encoder", decoder_layers=None, rule="pa
     if kind == "encdec":
         if decoder_layers is None:
             raise ValueError("%s: kind='encdec' needs decoder_layers" % name)
-        m = require_count(decoder_layers, "decoder_layers", name)
+        m = checks.whole_number(decoder_layers, "decoder_layers", name, least=1)
         if norm == "pre":
             return EncoderDecoderConstants(_pre_norm(rule, 2.0 * n, stream), _pre_norm(rule, 3.0 * m, stream))
         if rule != "paper":
@@ -125,7 +125,7 @@ class DeepNormAdd(Layer):
 
     def __init__(self, alpha=1.0, **kwargs):
         super().__init__(**kwargs)
-        self.alpha = require_not_negative(alpha, "alpha", "DeepNormAdd")
+        self.alpha = checks.number(alpha, "alpha", "DeepNormAdd", least=0)
 
     def build(self, input_shape):
         if not isinstance(input_shape, list) or len(input_shape) != 2:
@@ -165,7 +165,7 @@ class GainInitializer(keras.initializers.Initializer):
     """
 
     def __init__(self, gain=1.0, *, base="glorot_normal"):
-        self.gain = require_not_negative(gain, "gain", "GainInitializer")
+        self.gain = checks.number(gain, "gain", "GainInitializer", least=0)
         self.base = keras.initializers.get(base)
 
     def __call__(self, shape, dtype=None, **kwargs):
@@ -217,7 +217,7 @@ class DeepNormAttention(MultiHeadAttention):
 
     def __init__(self, *args, gain=1.0, **kwargs):
         super().__init__(*args, **kwargs)
-        self.gain = require_not_negative(gain, "gain", "DeepNormAttention")
+        self.gain = checks.number(gain, "gain", "DeepNormAttention", least=0)
 
     def build(self, input_shape):
         super().build(input_shape)

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from bert4keras.layers import Layer
 
+from kexue_keras import checks
 from kexue_keras.backend import register, widen
-from kexue_keras.layers._numeric import require_choice, require_count
 
 KINDS = ("gaussian", "sign", "sparse")
 
@@ -35,7 +35,7 @@ def projection_matrix(rows, columns, kind="gaussian", seed=0):
     >>> kexue_keras.layers.projection_matrix(4, 3, "sign", seed=1).shape
     (4, 3)
     """
-    require_choice(kind, KINDS, "kind", "projection_matrix")
+    checks.choice(kind, KINDS, "kind", "projection_matrix")
     rng = np.random.RandomState(seed)
     if kind == "gaussian":
         matrix = rng.standard_normal((rows, columns))
@@ -77,9 +77,13 @@ class RandomProjection(Layer):
 
     def __init__(self, units, *, kind="gaussian", seed=None, **kwargs):
         super().__init__(**kwargs)
-        self.units = require_count(units, "units", type(self).__name__)
-        self.kind = require_choice(kind, KINDS, "kind", type(self).__name__)
-        self.seed = int(np.random.randint(2**31 - 1)) if seed is None else require_count(seed, "seed", "seed", 0)
+        self.units = checks.whole_number(units, "units", type(self).__name__, least=1)
+        self.kind = checks.choice(kind, KINDS, "kind", type(self).__name__)
+        self.seed = (
+            int(np.random.randint(2**31 - 1))
+            if seed is None
+            else checks.whole_number(seed, "seed", type(self).__name__, least=0)
+        )
 
     def build(self, input_shape):
         size = tf.compat.dimension_value(tf.TensorShape(input_shape)[-1])

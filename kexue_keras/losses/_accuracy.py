@@ -7,6 +7,7 @@ import math
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, K, keras, register, widen
 from kexue_keras.checks import require, require_same_shape, warn_if_probabilities
 from kexue_keras.losses._hermite import fixed_nodes, moved_nodes
@@ -308,15 +309,10 @@ def soft_accuracy(y_true, y_pred, *, from_logits=True, sparse=True):
 
 
 def _check(sigma, n_nodes, margin, name):
-    if isinstance(sigma, str) or not sigma > 0 or math.isinf(sigma):
-        raise ValueError(
-            "%s: sigma must be a finite float > 0, but it is %r; to learn it put an ExactScale layer before the loss"
-            % (name, sigma)
-        )
-    if int(n_nodes) != n_nodes or not 2 <= n_nodes <= 128:
-        raise ValueError("%s: n_nodes must be an int from 2 to 128, but it is %r" % (name, n_nodes))
-    if margin is not None and not margin > 0:
-        raise ValueError("%s: margin must be > 0 or None, but it is %r" % (name, margin))
+    checks.number(sigma, "sigma", name, above=0, remedy="to learn it put an ExactScale layer before the loss")
+    checks.whole_number(n_nodes, "n_nodes", name, least=2, most=128)
+    if margin is not None:
+        checks.number(margin, "margin", name, above=0, remedy="None cuts nothing")
 
 
 def _one_hot(y_true, logits, sparse, name):

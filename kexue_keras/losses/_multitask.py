@@ -10,6 +10,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import register, widen
 from kexue_keras.checks import require
 
@@ -19,8 +20,7 @@ ANY_SIGN = "'sum', 'initial' and 'prior'"
 
 def check_method(method, initial, prior, gamma, where, needed=True):
     """Raise a ValueError if the arguments of `method` do not fit; `needed`: `initial` may not be left out."""
-    if method not in _METHODS:
-        raise ValueError("%s: method must be one of %s, not %r" % (where, ", ".join(_METHODS), method))
+    checks.choice(method, _METHODS, "method", where)
     remedies = {
         "initial": "the losses of an untrained model (log K for cross-entropy over K classes)",
         "prior": "the losses of the best constant prediction (see kexue_keras.losses.prior_loss)",
@@ -38,8 +38,8 @@ def check_method(method, initial, prior, gamma, where, needed=True):
             )
         if value is None and method == owner and (needed or name != "initial"):
             raise ValueError("%s: method=%r needs %s=, %s" % (where, method, name, remedies[name]))
-    if gamma is not None and math.isnan(gamma):
-        raise ValueError("%s: gamma must be a number or +-inf, not nan" % where)
+    if gamma is not None and gamma not in (math.inf, -math.inf):
+        checks.number(gamma, "gamma", where, remedy="inf and -inf are the largest and the smallest loss")
 
 
 def _stack(losses, names):
@@ -196,8 +196,7 @@ def prior_loss(labels, kind="crossentropy"):
     1.0397
     """
     kinds = ("crossentropy", "binary_crossentropy", "squared_error", "mean_squared_error", "mean_absolute_error")
-    if kind not in kinds:
-        raise ValueError("prior_loss: kind must be one of %s, not %r" % (", ".join(kinds), kind))
+    checks.choice(kind, kinds, "kind", "prior_loss")
     labels = np.asarray(labels)
     if labels.size == 0 or not np.all(np.isfinite(labels)):
         raise ValueError("prior_loss: labels must be finite and not empty, shape %s" % (labels.shape,))

@@ -7,6 +7,7 @@ import warnings
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, K, register, widen
 from kexue_keras.backend.graph import origin, reached
 from kexue_keras.checks import require, require_same_shape, warn_if_probabilities
@@ -259,12 +260,9 @@ def warn_if_never_random(tensors, name):
 
 
 def _check(alpha, divergence, convention, from_logits, name):
-    if not alpha >= 0:
-        raise ValueError("%s: alpha must be >= 0, but it is %r" % (name, alpha))
-    if divergence not in _DIVERGENCES:
-        raise ValueError("%s: divergence must be one of %s, but it is %r" % (name, ", ".join(_DIVERGENCES), divergence))
-    if convention not in _CONVENTIONS:
-        raise ValueError("%s: convention must be one of %s, but it is %r" % (name, ", ".join(_CONVENTIONS), convention))
+    checks.number(alpha, "alpha", name, least=0)
+    checks.choice(divergence, _DIVERGENCES, "divergence", name)
+    checks.choice(convention, _CONVENTIONS, "convention", name)
 
 
 def _row_weights(weights, y_pred, name):

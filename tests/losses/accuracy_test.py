@@ -192,7 +192,10 @@ def test_margin_masks_and_half_precision(rng):
 def test_errors():
     s = tf.zeros([2, 3])
     for call, message in [
-        (lambda: losses.ExactAccuracy(sigma=0), "sigma must be a finite float > 0, but it is 0"),
+        (
+            lambda: losses.ExactAccuracy(sigma=0),
+            "ExactAccuracy: sigma must be a number > 0, but is 0; to learn it put an ExactScale",
+        ),
         (lambda: losses.ExactAccuracy(sigma="learned"), "put an ExactScale layer"),
         (lambda: losses.ExactAccuracy(n_nodes=1), "n_nodes"),
         (lambda: losses.ExactAccuracy(margin=-1.0), "margin"),

@@ -156,8 +156,14 @@ def test_errors():
     for call, message in [
         (lambda: losses.rdrop_crossentropy([0, 0, 1], s, from_logits=True), "rdrop_crossentropy.*must be even.* 3"),
         (lambda: losses.rdrop_crossentropy([0, 0, 3, 3], tf.zeros([4, 3])), "labels"),
-        (lambda: losses.RDropCrossentropy(divergence="js"), "kl, mse, multilabel, but it is 'js'"),
-        (lambda: losses.RDropCrossentropy(convention="sum"), "article, mean, but it is 'sum'"),
+        (
+            lambda: losses.RDropCrossentropy(divergence="js"),
+            "divergence must be one of 'kl', 'mse', 'multilabel', but is 'js'",
+        ),
+        (
+            lambda: losses.RDropCrossentropy(convention="sum"),
+            "convention must be one of 'article', 'mean', but is 'sum'",
+        ),
         (lambda: losses.RDropCrossentropy(alpha=-1.0), "alpha"),
         (lambda: losses.rdrop_divergence(s, tf.zeros([3, 2])), "same shape"),
         (lambda: losses.rdrop_crossentropy(tf.zeros([2, 2]), tf.zeros([2, 3]), divergence="mse"), "same shape"),

@@ -230,7 +230,7 @@ def test_build_has_to_be_importable(everything_there):
     for wrong in (lambda: None, not_importable(), 3, "build"):
         with pytest.raises(ValueError, match="a function defined at the top of a file"):
             find_fastest(wrong, cache=None)
-    with pytest.raises(ValueError, match="the loss scale is -1"):
+    with pytest.raises(ValueError, match="scale must be a number > 0, but is -1"):
         find_fastest(build, loss_scale=-1, cache=None)
     with pytest.raises(ValueError, match="a rung, a step and a warm-up step"):
         find_fastest(build, ladder=(), cache=None)

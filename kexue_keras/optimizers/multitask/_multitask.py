@@ -7,6 +7,7 @@ Articles: 多任务学习漫谈（二）：行梯度之事 (kexue.fm/archives/88
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import register, tf1
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._adamw import as_patterns, constrained, matches
@@ -94,10 +95,8 @@ class MultiTask(Wrapper):
         representation=None,
         name=None,
     ):
-        if method not in METHODS:
-            raise ValueError("method is %r; choose one of %s" % (method, ", ".join(METHODS)))
-        if inner_product not in ("global", "variable"):
-            raise ValueError("inner_product is %r; choose 'global' or 'variable'" % (inner_product,))
+        checks.choice(method, METHODS, "method", type(self).__name__)
+        checks.choice(inner_product, ("global", "variable"), "inner_product", type(self).__name__)
         if losses is not None and (not isinstance(losses, (list, tuple)) or len(losses) < 2):
             raise ValueError(
                 "losses is %r; give a list of two or more positions, names or scalar tensors, or None for all terms "

@@ -5,14 +5,9 @@
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.training.adversarial._perturbation import make_place
-from kexue_keras.training.adversarial._training_loss import (
-    TARGETS,
-    OtherLoss,
-    check_choice,
-    check_number,
-    without_dropout,
-)
+from kexue_keras.training.adversarial._training_loss import TARGETS, OtherLoss, without_dropout
 
 
 class FGM(OtherLoss):
@@ -75,10 +70,10 @@ class FGM(OtherLoss):
         adversarial_weight=1.0,
         attack_dropout=False,
     ):
-        self.epsilon = check_number("FGM", "epsilon", epsilon)
-        self.target = check_choice("FGM", "target", target, TARGETS)
-        self.clean_weight = check_number("FGM", "clean_weight", clean_weight)
-        self.adversarial_weight = check_number("FGM", "adversarial_weight", adversarial_weight)
+        self.epsilon = checks.number(epsilon, "epsilon", "FGM", least=0)
+        self.target = checks.choice(target, TARGETS, "target", "FGM")
+        self.clean_weight = checks.number(clean_weight, "clean_weight", "FGM", least=0)
+        self.adversarial_weight = checks.number(adversarial_weight, "adversarial_weight", "FGM", least=0)
         if not self.clean_weight + self.adversarial_weight:
             raise ValueError("FGM: clean_weight and adversarial_weight are both 0; nothing would be trained")
         self.attack_dropout = bool(attack_dropout)

@@ -65,20 +65,6 @@ class OtherLoss(object):
         self.disable()
 
 
-def check_number(owner, name, value, least=0.0):
-    """`value` as a float, or ValueError unless it is finite and at least `least`."""
-    if isinstance(value, (bool, str)) or not least <= value < float("inf"):
-        raise ValueError("%s: %s is %r; it has to be a number >= %g" % (owner, name, value, least))
-    return float(value)
-
-
-def check_choice(owner, name, value, choices):
-    """`value`, or ValueError unless it is one of `choices`."""
-    if value not in choices:
-        raise ValueError("%s: %s is %r; choose one of %s" % (owner, name, value, ", ".join(map(repr, choices))))
-    return value
-
-
 def layers_of(model):
     """All layers of a model, those of models and wrappers inside it too."""
     for layer in getattr(model, "layers", None) or [getattr(model, "layer", None)]:

@@ -8,20 +8,14 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, is_tf_keras, keras, refuse_distribution, widen
 from kexue_keras.backend.graph import origin, reached
 from kexue_keras.losses import multilabel_kl
 from kexue_keras.numerics import log_probability
 from kexue_keras.training._randomness import fold_in, own_key
 from kexue_keras.training.adversarial._perturbation import make_place
-from kexue_keras.training.adversarial._training_loss import (
-    TARGETS,
-    OtherLoss,
-    check_choice,
-    check_number,
-    learning_phase,
-    without_dropout,
-)
+from kexue_keras.training.adversarial._training_loss import TARGETS, OtherLoss, learning_phase, without_dropout
 
 DIVERGENCES = ("kl", "multilabel", "mse")
 
@@ -102,13 +96,11 @@ class VirtualAdversarial(OtherLoss):
         optimizer=None,
     ):
         owner = "VirtualAdversarial"
-        self.epsilon = check_number(owner, "epsilon", epsilon)
-        self.xi = check_number(owner, "xi", xi, least=1e-30)
-        if isinstance(iterations, (bool, str)) or iterations != int(iterations) or iterations < 0:
-            raise ValueError("%s: iterations is %r; it has to be a whole number >= 0" % (owner, iterations))
-        self.iterations = int(iterations)
-        self.target = check_choice(owner, "target", target, TARGETS)
-        self.weight = check_number(owner, "weight", weight)
+        self.epsilon = checks.number(epsilon, "epsilon", owner, least=0)
+        self.xi = checks.number(xi, "xi", owner, above=0)
+        self.iterations = checks.whole_number(iterations, "iterations", owner, least=0)
+        self.target = checks.choice(target, TARGETS, "target", owner)
+        self.weight = checks.number(weight, "weight", owner, least=0)
         self.from_logits = from_logits
         self.attack_dropout = bool(attack_dropout)
         self.optimizer = optimizer
@@ -239,7 +231,7 @@ def by_output(divergence, model, choices, owner, *, functions=False):
         raise ValueError("%s: the model has no output %s; it has %s" % (owner, ", ".join(unknown), model.output_names))
     for one in given.values():
         if not (functions and callable(one)):
-            check_choice(owner, "divergence", one, choices)
+            checks.choice(one, choices, "divergence", owner)
     return given
 
 

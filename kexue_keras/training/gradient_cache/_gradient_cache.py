@@ -12,10 +12,11 @@ import warnings
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, call_again, is_tf_keras, keras, register
 from kexue_keras.losses._rdrop import never_random
 from kexue_keras.training._randomness import fold_in, own_key, replayed_dropout
-from kexue_keras.training.gradient_cache._encoder_checks import check_encoder, check_randomness, whole_number
+from kexue_keras.training.gradient_cache._encoder_checks import check_encoder, check_randomness
 from kexue_keras.training.gradient_cache._micro_batches import in_chunks
 
 # Keras 2.3.1 does not export it.
@@ -60,8 +61,8 @@ class GradientCache(_Wrapper):
 
     def __init__(self, layer, *, chunk_size, views=1, **kwargs):
         check_encoder(layer)
-        self.chunk_size = whole_number("chunk_size", chunk_size)
-        self.views = whole_number("views", views)
+        self.chunk_size = checks.whole_number(chunk_size, "chunk_size", "GradientCache", least=1)
+        self.views = checks.whole_number(views, "views", "GradientCache", least=1)
         if self.views > 1 and never_random(layer.outputs[0]):
             warnings.warn(
                 "GradientCache: nothing random feeds the output of %r, so its %d views of a row are the same; let it "
@@ -183,7 +184,7 @@ def gradient_cache(encoder, *, chunk_size, views=1, name=None):
     towers = list(encoder) if isinstance(encoder, (list, tuple)) else [encoder]
     if not towers:
         raise ValueError("gradient_cache: the list of encoders is empty")
-    if len(towers) > 1 and whole_number("views", views) > 1:
+    if len(towers) > 1 and checks.whole_number(views, "views", "gradient_cache", least=1) > 1:
         raise ValueError(
             "gradient_cache: views=%d with %d towers; views are for one encoder and unpaired texts"
             % (views, len(towers))

@@ -315,8 +315,8 @@ def test_configuration_round_trip():
 
 def test_errors_in_the_constructor():
     for arguments, message in (
-        ({"method": "cagrad"}, "method is 'cagrad'; choose one of normalize, mgda"),
-        ({"inner_product": "layer"}, "inner_product is 'layer'"),
+        ({"method": "cagrad"}, "method must be one of 'normalize', 'mgda', .*but is 'cagrad'"),
+        ({"inner_product": "layer"}, "inner_product must be one of 'global', 'variable', but is 'layer'"),
         ({"losses": [0]}, "two or more positions, names or scalar tensors"),
         ({"losses": 3}, "two or more positions"),
         ({"variables": "("}, "no regular expression"),

@@ -352,10 +352,10 @@ def test_bad_encoders_are_refused(rng):
 
 def test_bad_arguments_are_refused():
     encoder = dense_encoder(0.1)
-    for size, error in ((0, ValueError), (-3, ValueError), (2.5, TypeError), ("8", TypeError), (True, TypeError)):
-        with pytest.raises(error, match="chunk_size must be .*but it is %r" % (size,)):
+    for size in (0, -3, 2.5, "8", True):
+        with pytest.raises(ValueError, match="chunk_size must be a whole number >= 1, but is %r" % (size,)):
             gradient_cache(encoder, chunk_size=size)
-    with pytest.raises(ValueError, match="views must be at least 1"):
+    with pytest.raises(ValueError, match="views must be a whole number >= 1, but is 0"):
         gradient_cache(encoder, chunk_size=2, views=0)
     with pytest.raises(ValueError, match="views=2 with 2 towers"):
         gradient_cache([encoder, encoder], chunk_size=2, views=2)
