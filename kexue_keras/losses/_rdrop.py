@@ -76,7 +76,7 @@ def rdrop_crossentropy(
     y_pred,
     *,
     alpha=4.0,
-    from_logits=False,
+    from_logits=True,
     sparse=True,
     divergence="kl",
     convention="article",
@@ -100,7 +100,8 @@ def rdrop_crossentropy(
             (then y_true is [B, ...] too).
         alpha: float >= 0, weight of the divergence.
         from_logits: bool. If False, y_pred are probabilities (kl only); where they come from a softmax op its
-            logits are used, otherwise logarithms clipped at the smallest float.
+            logits are used, otherwise logarithms clipped at the smallest float. All losses of this package take logits
+            unless told otherwise, unlike Keras: a softmax that is given as logits is seen and warned about.
         sparse: bool, y_true are class numbers (kl only).
         divergence: "kl" with cross-entropy; "mse" with the mean square error; "multilabel" with
             `multilabel_crossentropy` and `multilabel_kl`.
@@ -119,7 +120,7 @@ def rdrop_crossentropy(
     Reference: kexue.fm/archives/8496 (又是Dropout两次！这次它做到了有监督任务的SOTA); R-Drop, arXiv 2106.14448.
 
     >>> p = tf.constant([[.5, .2, .3], [.5, .3, .2], [.1, .7, .2], [.2, .6, .2]])
-    >>> print(K.eval(kexue_keras.losses.rdrop_crossentropy([0, 0, 1, 1], p, alpha=4.)).round(4))
+    >>> print(K.eval(kexue_keras.losses.rdrop_crossentropy([0, 0, 1, 1], p, alpha=4., from_logits=False)).round(4))
     [0.7742 0.7742 0.4414 0.5956]
     """
     name = "rdrop_crossentropy"
@@ -174,7 +175,7 @@ class RDropCrossentropy(FunctionLoss):
 
     Args:
         alpha: float >= 0; the article uses 4 with dropout_rate=0.3, the paper (its own convention) 1 to 5.
-        from_logits: bool; better True with a linear last layer.
+        from_logits: bool; False where the model ends with a softmax.
         sparse: bool, targets are class numbers.
         divergence: "kl", "mse" or "multilabel".
         convention: "article" or "mean" (alpha twice as strong).
@@ -187,7 +188,7 @@ class RDropCrossentropy(FunctionLoss):
 
     Reference: kexue.fm/archives/8496 (又是Dropout两次！这次它做到了有监督任务的SOTA); R-Drop, arXiv 2106.14448.
 
-    >>> loss = kexue_keras.losses.RDropCrossentropy(alpha=1., train_only=False)
+    >>> loss = kexue_keras.losses.RDropCrossentropy(alpha=1., from_logits=False, train_only=False)
     >>> p = tf.constant([[.5, .2, .3], [.5, .3, .2], [.1, .7, .2], [.2, .6, .2]])
     >>> round(float(K.eval(loss(tf.constant([0, 0, 1, 1]), p))), 4)
     0.5842
@@ -197,7 +198,7 @@ class RDropCrossentropy(FunctionLoss):
         self,
         *,
         alpha=4.0,
-        from_logits=False,
+        from_logits=True,
         sparse=True,
         divergence="kl",
         convention="article",

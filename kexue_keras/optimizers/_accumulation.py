@@ -34,7 +34,7 @@ class GradientAccumulation(Wrapper):
         name: default "GradientAccumulation".
 
     Raises:
-        TypeError: `optimizer` is a class, a tf.train optimizer, a TFOptimizer; `steps` is no whole number.
+        TypeError: `optimizer` is a class, a tf.train optimizer, a TFOptimizer.
         ValueError: `steps` < 1, unknown mode, 'weighted' without `micro_weight` or the other way round,
             accumulation inside accumulation.
 

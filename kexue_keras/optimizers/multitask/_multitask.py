@@ -140,7 +140,7 @@ class MultiTask(Wrapper):
         main = [named_term(tasks, m) if isinstance(m, str) else m for m in self.main]
         for m in main:
             if isinstance(m, bool) or not isinstance(m, int) or not 0 <= m < len(tasks):
-                raise ValueError("main is %r; it has to be a task's name or in 0 .. %d" % (m, len(tasks) - 1))
+                raise checks.invalid(type(self).__name__, "main", "a task's name or in 0 .. %d" % (len(tasks) - 1), m)
         return main
 
     # Their gradients

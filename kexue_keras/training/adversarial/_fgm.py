@@ -6,11 +6,11 @@
 import tensorflow as tf
 
 from kexue_keras import checks
-from kexue_keras.training.adversarial._perturbation import make_place
-from kexue_keras.training.adversarial._training_loss import TARGETS, OtherLoss, without_dropout
+from kexue_keras.training.adversarial._perturbation import perturbed_embeddings
+from kexue_keras.training.adversarial._training_loss import TARGETS, TrainingLoss, without_dropout
 
 
-class FGM(OtherLoss):
+class FGM(TrainingLoss):
     r"""Trains a model on embeddings moved against it: from now on `fit` minimises
 
     $$w_0\,L(E)+w_1\,L(E+\Delta),\qquad \Delta=\epsilon\,\frac{G}{\lVert G\rVert+10^{-8}},\quad
@@ -81,15 +81,15 @@ class FGM(OtherLoss):
         self.enable()
 
     def objective(self, loss):
-        place = make_place(self.layer, self.target, [loss], "FGM")
+        embeddings = perturbed_embeddings(self.layer, self.target, [loss], "FGM")
         clean = loss
         if not self.attack_dropout:
             attack = without_dropout("FGM_attack")
             clean = attack([loss])[0]
-            place.check_seen_by(attack)
+            embeddings.check_seen_by(attack)
         with tf.name_scope("FGM_direction"):
-            direction = [self.epsilon * d for d in place.unit(place.gradient(clean))]
-        attacked = place.moved(direction, "FGM")([loss])[0]
+            direction = [self.epsilon * d for d in embeddings.unit(embeddings.gradient(clean))]
+        attacked = embeddings.moved(direction, "FGM")([loss])[0]
         return weighted((self.clean_weight, loss), (self.adversarial_weight, attacked)), clean
 
 

@@ -12,13 +12,13 @@ from kexue_keras.backend.graph import SecondPass, gradient_function, loop_of, re
 from kexue_keras.training._randomness import own_key
 from kexue_keras.training.adversarial._output_penalty import DIVERGENCES, rooted_outputs, signed_sums
 from kexue_keras.training.adversarial._perturbation import outputs_of
-from kexue_keras.training.adversarial._training_loss import OtherLoss, without_dropout
+from kexue_keras.training.adversarial._training_loss import TrainingLoss, without_dropout
 
 REDUCTIONS = ("author", "per_sample")
 OF = ("loss", "outputs")
 
 
-class GradientPenalty(OtherLoss):
+class GradientPenalty(TrainingLoss):
     r"""Adds the squared norm of the loss's gradient for the embeddings: from now on `fit` minimises
 
     $$L+\frac{\epsilon}{2}\,c\sum_{i,t}\Big\lVert\frac{\partial L}{\partial x_{i,t}}\Big\rVert^2$$

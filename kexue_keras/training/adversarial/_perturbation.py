@@ -18,8 +18,8 @@ _HANDS_ON = ("Identity", "Switch", "RefSwitch", "Enter")
 _LOOKUPS = ("ResourceGather", "ResourceGatherNd", "Gather", "GatherV2", "GatherNd")
 
 
-def make_place(layer, target, tensors, owner):
-    """Where and how a layer's output is perturbed on the way to `tensors`: `EmbeddingMatrix` or `LayerOutputs`."""
+def perturbed_embeddings(layer, target, tensors, owner):
+    """What of a layer is perturbed on the way to `tensors`: its `EmbeddingMatrix`, or its `LayerOutputs`."""
     matrix = getattr(layer, "embeddings", None)
     if target == "matrix":
         if matrix is None:
@@ -109,7 +109,7 @@ class EmbeddingMatrix(object):
         self.rows = None
         if not reads:
             self.rows, _ = tf.unique(tf.concat([tf.reshape(_ids(op), [-1]) for op in gathers], 0))
-            self._place = tf.scatter_nd(self.rows[:, None], tf.range(tf.size(self.rows)), K.int_shape(matrix)[:1])
+            self._position = tf.scatter_nd(self.rows[:, None], tf.range(tf.size(self.rows)), K.int_shape(matrix)[:1])
 
     def gradient(self, scalar):
         """Direction of steepest ascent."""
@@ -120,8 +120,8 @@ class EmbeddingMatrix(object):
             return [widen(dense(found, self.matrix))]
         if not is_sparse(found):
             return [widen(tf.gather(found, self.rows))]
-        place = tf.gather(self._place, found.indices)
-        return [tf.math.unsorted_segment_sum(widen(found.values), place, tf.size(self.rows))]
+        position = tf.gather(self._position, found.indices)
+        return [tf.math.unsorted_segment_sum(widen(found.values), position, tf.size(self.rows))]
 
     def unit(self, direction):
         """The direction with norm 1; 0 stays 0."""
@@ -151,8 +151,8 @@ class EmbeddingMatrix(object):
             new = {}
             for op in gathers:
                 ids = _ids(op)
-                place = ids if self.rows is None else tf.gather(self._place, ids)
-                new[op.outputs[0].name] = _added(op.outputs[0], tf.gather(shift, place))
+                position = ids if self.rows is None else tf.gather(self._position, ids)
+                new[op.outputs[0].name] = _added(op.outputs[0], tf.gather(shift, position))
             for op in reads:
                 # A read that comes up only now (in a gradient) may want rows that are not perturbed: they get 0.
                 whole = (

@@ -1,10 +1,10 @@
-"""What adversarial training, the gradient penalty and virtual adversarial training have in common.
+"""A training loss in place of the compiled one: the base of FGM, gradient penalty, virtual adversarial training.
 
 对抗训练浅谈：意义、方法和思考（附Keras实现）, kexue.fm/archives/7234; 泛化性乱弹：从随机噪声、梯度惩罚到虚拟对抗训练,
 kexue.fm/archives/7466. Papers: arXiv 1412.6572, 1605.07725, 1711.09404, 1704.03976.
 
-How a model's training is led to another loss, which layer is perturbed, and a pass without dropout. What a perturbation
-is stands in `_perturbation.py`, how the perturbed loss is computed in `backend.graph.SecondPass`.
+How a model's training is led to it, which layer is perturbed, and a pass without dropout. What a perturbation is stands
+in `_perturbation.py`, how the perturbed loss is computed in `backend.graph.SecondPass`.
 """
 
 import tensorflow as tf
@@ -15,8 +15,8 @@ from kexue_keras.backend.graph import SecondPass
 TARGETS = ("matrix", "output")
 
 
-class OtherLoss(object):
-    """Base of the techniques: leads the training of a model to `objective(loss)`, until `disable()`.
+class TrainingLoss(object):
+    """What a model minimises while a technique is on: `objective(loss)` in the place of its loss, until `disable()`.
 
     Args:
         model: Keras model, compiled before or afterwards.

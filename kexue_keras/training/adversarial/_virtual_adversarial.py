@@ -14,13 +14,13 @@ from kexue_keras.backend.graph import origin, reached
 from kexue_keras.losses import multilabel_kl
 from kexue_keras.numerics import log_probability
 from kexue_keras.training._randomness import fold_in, own_key
-from kexue_keras.training.adversarial._perturbation import make_place
-from kexue_keras.training.adversarial._training_loss import TARGETS, OtherLoss, learning_phase, without_dropout
+from kexue_keras.training.adversarial._perturbation import perturbed_embeddings
+from kexue_keras.training.adversarial._training_loss import TARGETS, TrainingLoss, learning_phase, without_dropout
 
 DIVERGENCES = ("kl", "multilabel", "mse")
 
 
-class VirtualAdversarial(OtherLoss):
+class VirtualAdversarial(TrainingLoss):
     r"""Semi-supervised training: adds the largest divergence of answers near a text, which needs no label,
 
     $$w\,\frac1B\sum_i D\big(\mathrm{sg}[f(x_i)],\,f(x_i+\epsilon u_i)\big)$$
@@ -137,12 +137,12 @@ class VirtualAdversarial(OtherLoss):
             values = [d(a, b) for d, a, b in zip(divergences, clean, moved)]
             return tf.add_n([_mean(v, m) for v, m in zip(values, masks)])
 
-        place = make_place(self.layer, self.target, signals, "VirtualAdversarial")
+        embeddings = perturbed_embeddings(self.layer, self.target, signals, "VirtualAdversarial")
         attacked = signals
         if not self.attack_dropout:
             attack = without_dropout("VAT_clean")
             attacked = attack(signals)
-            place.check_seen_by(attack)
+            embeddings.check_seen_by(attack)
         clean = [tf.stop_gradient(s) for s in attacked]
         numbers = itertools.count()
 
@@ -150,11 +150,11 @@ class VirtualAdversarial(OtherLoss):
             dtype = tf.float64 if like.dtype.base_dtype == tf.float64 else tf.float32
             return tf.random.stateless_normal(shape, seed=fold_in(self._key, next(numbers)), dtype=dtype)
 
-        u = place.noise(draw)
+        u = embeddings.noise(draw)
         for i in range(self.iterations):
-            near = place.moved([self.xi * d for d in u], "VAT_iteration")(attacked)
-            u = place.unit(place.gradient(divergence(clean, near)))
-        return divergence(clean, place.moved([self.epsilon * d for d in u], "VAT")(signals))
+            near = embeddings.moved([self.xi * d for d in u], "VAT_iteration")(attacked)
+            u = embeddings.unit(embeddings.gradient(divergence(clean, near)))
+        return divergence(clean, embeddings.moved([self.epsilon * d for d in u], "VAT")(signals))
 
     def train_on_batch(self, x):
         """One step with unlabelled texts.

@@ -17,7 +17,7 @@ from kexue_keras.backend import K, call_again, is_tf_keras, keras, register
 from kexue_keras.losses._rdrop import never_random
 from kexue_keras.training._randomness import fold_in, own_key, replayed_dropout
 from kexue_keras.training.gradient_cache._encoder_checks import check_encoder, check_randomness
-from kexue_keras.training.gradient_cache._micro_batches import in_chunks
+from kexue_keras.training.gradient_cache._micro_batches import in_micro_batches
 
 # Keras 2.3.1 does not export it.
 _Wrapper = keras.layers.TimeDistributed.__bases__[0]
@@ -43,10 +43,10 @@ class GradientCache(_Wrapper):
     Input: what the encoder takes. Output: [batch, dimension], with `views` above 1 [batch, views, dimension].
 
     Raises:
-        TypeError: `layer` is no model, or `chunk_size` or `views` no whole number.
+        TypeError: `layer` is no model.
         ValueError: the encoder has several outputs, or another than [batch, dimension], BatchNormalization, a
             stateful layer, an activity regularizer or `add_loss`, a fixed batch size, random numbers that cannot be
-            repeated; a number is below 1.
+            repeated; `chunk_size` or `views` is no whole number from 1.
 
     Reference: 对比学习可以使用梯度累积吗？, kexue.fm/archives/8471; GradCache, arXiv 2101.06983.
 
@@ -105,8 +105,8 @@ class GradientCache(_Wrapper):
         if self.views > 1:
             views = K.in_train_phase(lambda: tf.constant(self.views), lambda: tf.constant(1), training=training)
             tensors = [None if t is None else _repeated(t, views) for t in tensors]
-        embeddings = in_chunks(
-            self._chunk_function(key, len(inputs), training),
+        embeddings = in_micro_batches(
+            self._micro_batch_function(key, len(inputs), training),
             tensors,
             size=self.chunk_size,
             dtype=self.encoder.outputs[0].dtype,
@@ -121,7 +121,7 @@ class GradientCache(_Wrapper):
         embeddings._uses_learning_phase = True
         return embeddings
 
-    def _chunk_function(self, key, inputs, training):
+    def _micro_batch_function(self, key, inputs, training):
         def function(tensors, number):
             mask = tensors[inputs:] if any(t is not None for t in tensors[inputs:]) else None
             with replayed_dropout(fold_in(key, number)):

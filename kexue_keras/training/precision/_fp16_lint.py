@@ -124,8 +124,8 @@ def fp16_lint(model, *, rewrite=True):
         layers = frozenset(graph.layers)
         forward = _forward(model, graph)
         nodes = [node for node in graph.graph_def.node if node.name in forward]
-        painting = turned_half(graph.graph_def, graph.fetches) if rewrite else None
-        half_names = painting.half | painting.cast_nodes if rewrite else None
+        rewritten = turned_half(graph.graph_def, graph.fetches) if rewrite else None
+        half_names = rewritten.half | rewritten.cast_nodes if rewrite else None
     users = _users(nodes)
     found = []
     for node in nodes:

@@ -1,7 +1,7 @@
 """Loss scaling: gradients are computed from the loss times a constant, so that small ones survive half precision.
 
 Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059). Paper: Mixed Precision Training
-(arXiv 1710.03740). Turning half precision on is `precision.py`.
+(arXiv 1710.03740). Turning half precision on is `_mixed_precision.py`.
 """
 
 import tensorflow as tf

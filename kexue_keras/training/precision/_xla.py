@@ -1,4 +1,4 @@
-"""XLA: TensorFlow compiles what it can of the graph, with the rungs of the article's ladder as modes.
+"""XLA: TensorFlow compiles what it can of the graph, in the modes that the article tries.
 
 Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059). The switches are environment variables that
 TensorFlow reads once in a process, when its first session is made.
