@@ -28,7 +28,6 @@ class Lookahead(Wrapper):
 
     Raises:
         ValueError: a value outside its range.
-        TypeError: `steps` is no whole number.
 
     Reference: Lookahead Optimizer: k steps forward, 1 step back (arXiv 1907.08610).
 

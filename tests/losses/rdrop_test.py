@@ -77,7 +77,9 @@ def test_no_clipped_logarithm():
     assert abs(gradient).max() > 1
     # A softmax op is seen through, so probabilities that have rounded to 0 do no harm.
     seen = evaluator(
-        lambda y, s: losses.rdrop_crossentropy(y, tf.nn.softmax(s)), ("int32", [None]), ("float32", [None, 3])
+        lambda y, s: losses.rdrop_crossentropy(y, tf.nn.softmax(s), from_logits=False),
+        ("int32", [None]),
+        ("float32", [None, 3]),
     )
     np.testing.assert_allclose(seen([0, 0], [[100.0, 0.0, 0.0], [-100.0, 0.0, 0.0]]), wanted, rtol=1e-6)
     blind = runner(from_logits=False)([0, 0], [[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
