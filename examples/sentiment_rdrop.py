@@ -60,7 +60,8 @@ output = keras.layers.GlobalAveragePooling1D()(encoder.model.output)
 output = keras.layers.Dense(len(labels), activation="softmax")(output)
 model = keras.models.Model(encoder.model.inputs, output)
 train_model = rdrop(model)  # <- the same weights; repeats the batch inside the graph while it trains
-train_model.compile(loss=RDropCrossentropy(alpha=alpha), optimizer=AdamW(learning_rate), metrics=["accuracy"])  # <-
+loss = RDropCrossentropy(alpha=alpha, from_logits=False)  # <-
+train_model.compile(loss=loss, optimizer=AdamW(learning_rate), metrics=["accuracy"])
 model.compile(loss="sparse_categorical_crossentropy", optimizer="sgd")  # for predicting
 
 

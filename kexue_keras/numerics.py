@@ -1,5 +1,7 @@
 """Elementary functions that keep their digits in float32, values and gradients, also far out and under masks."""
 
+import math
+
 import numpy as np
 import tensorflow as tf
 
@@ -22,6 +24,15 @@ def softplus(x):
     """
     above, over, under = _halves(x)
     return tf.where(above, over + tf.math.log1p(tf.exp(-over)), tf.math.log1p(tf.exp(under)))
+
+
+def softplus_inverse(value):
+    """The r with log(1 + exp(r)) = value: where a positive parameter that is trained as softplus(r) starts.
+
+    >>> round(kexue_keras.numerics.softplus_inverse(1.0), 6)
+    0.541325
+    """
+    return value + math.log(-math.expm1(-value))
 
 
 def sigmoid(x):
@@ -60,6 +71,56 @@ def sigmoid_difference(x, y):
     ahead = -sigmoid(x) * sigmoid(-y) * tf.math.expm1(-over)
     behind = sigmoid(y) * sigmoid(-x) * tf.math.expm1(under)
     return tf.where(up, ahead, behind)
+
+
+def normal_cdf(x):
+    """Distribution function of the standard normal; erfc keeps the digits of the left tail, which 1 + erf loses.
+
+    >>> print(K.eval(kexue_keras.numerics.normal_cdf(tf.constant([-10.0, 0.0]))))
+    [7.619855e-24 5.000000e-01]
+    """
+    return 0.5 * tf.math.erfc(-math.sqrt(0.5) * x)
+
+
+def log_normal_cdf(x):
+    """Logarithm of the standard normal distribution function, accurate in both tails, and its gradient too.
+
+    Args:
+        x: float32 or float64 tensor. Below about -1e19 the square overflows float32: clip before.
+
+    Returns:
+        the same shape and dtype.
+
+    >>> print(K.eval(kexue_keras.numerics.log_normal_cdf(tf.constant([-20.0, 0.0]))).round(4))
+    [-203.9172   -0.6931]
+    """
+    lower, upper = (-10.0, 1.0) if x.dtype == tf.float32 else (-20.0, 1.0)
+    # Each branch gets arguments it can handle, since the gradient of tf.where visits all branches.
+    low = tf.minimum(x, lower)
+    middle = tf.clip_by_value(x, lower, upper)
+    high = tf.maximum(x, upper)
+    inverse_square = 1.0 / tf.square(low)
+    series = tf.ones_like(x)
+    for k in range(10, 0, -1):  # 1 - 1/x^2 + 3/x^4 - 15/x^6 + ..., ten terms: 1e-11 at -10
+        series = 1.0 - (2 * k - 1) * inverse_square * series
+    tail = -0.5 * tf.square(low) - tf.math.log(-low) - 0.5 * math.log(2 * math.pi) + tf.math.log(series)
+    head = tf.math.log1p(-normal_cdf(-high))
+    return tf.where(x < lower, tail, tf.where(x < upper, tf.math.log(normal_cdf(middle)), head))
+
+
+def log_probability(p):
+    """log(p), finite also where a probability has rounded to 0: that counts as the smallest normal number.
+
+    Args:
+        p: float32 or float64 tensor, >= 0.
+
+    Returns:
+        the same shape and dtype.
+
+    >>> print(K.eval(kexue_keras.numerics.log_probability(tf.constant([0.0, 1.0]))))
+    [-87.33655   0.     ]
+    """
+    return tf.math.log(tf.maximum(p, np.finfo(p.dtype.as_numpy_dtype).tiny))
 
 
 def masked_logsumexp(x, keep, axis, *, keepdims=False):

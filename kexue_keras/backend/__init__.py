@@ -20,13 +20,6 @@ from kexue_keras.backend.finite import nonfinite_weight
 from kexue_keras.backend.functional_model import LayerCall
 from kexue_keras.backend.functional_model import layer_calls
 from kexue_keras.backend.functional_model import model_to_call
-from kexue_keras.backend.graph.ops import control_flow_contexts
-from kexue_keras.backend.graph.ops import copy_op
-from kexue_keras.backend.graph.ops import gradient_function
-from kexue_keras.backend.graph.ops import gradient_number
-from kexue_keras.backend.graph.ops import identity_with_gradient
-from kexue_keras.backend.graph.ops import op_definitions
-from kexue_keras.backend.graph.ops import other_conditions
 from kexue_keras.backend.random_state import preserved_random_state
 from kexue_keras.backend.random_state import set_seed
 from kexue_keras.backend.sessions import ModelSession

@@ -45,7 +45,7 @@ class EntropySampler(AutoRegressiveDecoder):
         super(EntropySampler, self).__init__(start_id, end_id, maxlen, minlen)
         if (target is None) == (ratio is None):
             raise ValueError("give either target (nats) or ratio; got target=%r and ratio=%r" % (target, ratio))
-        check_target(target, ratio)
+        check_target(target, ratio, type(self).__name__)
         self.target, self.ratio, self.cap_only = target, ratio, cap_only
 
     def normalize(self, probabilities):

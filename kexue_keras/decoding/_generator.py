@@ -5,6 +5,7 @@ from collections import namedtuple
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import ModelSession, get_session, keras, tf1
 from kexue_keras.decoding import _sampling as sampling
 from kexue_keras.decoding import _search as search
@@ -114,9 +115,12 @@ class Generator(object):
         Returns:
             `Generated`; scores are those of the model, without temperature and cut.
         """
-        _check_positive(n=n, top_k=top_k, temperature=temperature)
-        if top_p is not None and not 0 < top_p <= 1:
-            raise ValueError("top_p=%r; a probability in (0, 1] is needed" % (top_p,))
+        checks.whole_number(n, "n", "Generator.sample", least=1)
+        checks.number(temperature, "temperature", "Generator.sample", above=0)
+        if top_k is not None:
+            checks.whole_number(top_k, "top_k", "Generator.sample", least=1)
+        if top_p is not None:
+            checks.number(top_p, "top_p", "Generator.sample", above=0, most=1)
         kind = "sample" + ("-k" if top_k is not None else "") + ("-p" if top_p is not None else "")
         options = dict(width=n, temperature=temperature, top_k=top_k or 1, top_p=top_p or 1.0, seed=seed % 2**31)
         return self.run(kind, inputs, max_length, batch_size, minimum=min_length, **options)
@@ -149,9 +153,11 @@ class Generator(object):
         Returns:
             `Generated`.
         """
-        _check_positive(beams=beams, n=n, temperature=temperature)
-        if finished not in ("keep", "drop"):
-            raise ValueError("finished=%r; it is 'keep' or 'drop'" % (finished,))
+        owner = "Generator.beam_search"
+        checks.whole_number(beams, "beams", owner, least=1)
+        checks.whole_number(n, "n", owner, least=1)
+        checks.number(temperature, "temperature", owner, above=0)
+        checks.choice(finished, ("keep", "drop"), "finished", owner)
         if n > (beams if finished == "keep" else 1):
             raise ValueError(
                 "n=%d; a beam search with beams=%d and finished=%r has %d result(s)"
@@ -199,7 +205,9 @@ class Generator(object):
         Returns:
             `Generated`.
         """
-        _check_positive(max_length=max_length, batch_size=batch_size)
+        checks.whole_number(max_length, "max_length", "Generator", least=1)
+        if batch_size is not None:
+            checks.whole_number(batch_size, "batch_size", "Generator", least=1)
         inputs, lengths = padded_inputs(self.structure, inputs)
         options.update(time=max_length, ends=ends, counts_from=counts_from)
         parts, order = [], batches_of(lengths, batch_size)
@@ -303,9 +311,3 @@ def _chooser(kind, value):
         return sampling.draw(*cut, seed=tf.stack([value["seed"], value["stream"] * 100003 + t]))
 
     return choose
-
-
-def _check_positive(**values):
-    for name, value in values.items():
-        if value is not None and not value > 0:
-            raise ValueError("%s=%r; a positive number is needed" % (name, value))

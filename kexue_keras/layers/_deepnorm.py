@@ -7,9 +7,9 @@ from collections import namedtuple
 
 from bert4keras.layers import Layer, MultiHeadAttention
 
+from kexue_keras import checks
 from kexue_keras.backend import keras, register
 from kexue_keras.layers._masking import joined_mask
-from kexue_keras.layers._numeric import require_choice, require_count, require_not_negative, require_positive
 
 DeepNormConstants = namedtuple("DeepNormConstants", "alpha beta")
 EncoderDecoderConstants = namedtuple("EncoderDecoderConstants", "encoder decoder")
@@ -17,7 +17,7 @@ RULES = ("paper", "sgd", "adam", "lamb")
 NORMS = ("post", "pre")
 
 
-def deepnorm_constants(num_layers, kind="encoder", decoder_layers=None, rule="paper", norm="post", stream=1.0):
+def deepnorm_constants(num_layers, architecture="encoder", decoder_layers=None, rule="paper", norm="post", stream=1.0):
     """The two constants of DeepNorm: alpha scales the residual stream, beta the initial V, O and FFN kernels.
 
     With N layers (2N residual branches), "paper" alpha = (2N)^1/4, beta = (8N)^-1/4. The article's own derivation
@@ -32,7 +32,7 @@ def deepnorm_constants(num_layers, kind="encoder", decoder_layers=None, rule="pa
 
     Args:
         num_layers: int, N; with shared weights (ALBERT) the number of applications.
-        kind: "encoder", "decoder" (without cross-attention: the same as an encoder), or "encdec".
+        architecture: "encoder", "decoder" (without cross-attention: the same as an encoder), or "encdec".
         decoder_layers: int, M, for "encdec".
         rule: "paper", "sgd", "adam" or "lamb". In post-norm models only the paper treats "encdec".
         norm: "post" or "pre".
@@ -44,8 +44,9 @@ def deepnorm_constants(num_layers, kind="encoder", decoder_layers=None, rule="pa
         the encoder and the 3M of the decoder, each for itself.
 
     Raises:
-        ValueError: numbers of layers not > 0, unknown kind, rule or norm, "encdec" of post-norm with another rule than
-            "paper", that rule for pre-norm, `stream` for post-norm, or `decoder_layers` missing or superfluous.
+        ValueError: numbers of layers not > 0, unknown architecture, rule or norm, "encdec" of post-norm with another
+            rule than "paper", that rule for pre-norm, `stream` for post-norm, or `decoder_layers` missing or
+            superfluous.
 
     Reference: kexue.fm/archives/8978; arXiv 2203.00555.
 
@@ -57,29 +58,31 @@ def deepnorm_constants(num_layers, kind="encoder", decoder_layers=None, rule="pa
     [1.0, 0.0417]
     """
     name = "deepnorm_constants"
-    n = require_count(num_layers, "num_layers", name)
-    require_choice(kind, ("encoder", "decoder", "encdec"), "kind", name)
-    require_choice(rule, RULES, "rule", name)
-    require_choice(norm, NORMS, "norm", name)
-    stream = require_positive(stream, "stream", name)
+    n = checks.whole_number(num_layers, "num_layers", name, least=1)
+    checks.choice(architecture, ("encoder", "decoder", "encdec"), "architecture", name)
+    checks.choice(rule, RULES, "rule", name)
+    checks.choice(norm, NORMS, "norm", name)
+    stream = checks.number(stream, "stream", name, above=0)
     if norm == "post" and stream != 1:
         raise ValueError("%s: stream=%r is for norm='pre'; a post-norm model takes it out again" % (name, stream))
     if norm == "pre" and rule == "paper":
         raise ValueError("%s: rule='paper' is for post-norm models; give rule='adam', 'sgd' or 'lamb'" % name)
-    if kind == "encdec":
+    if architecture == "encdec":
         if decoder_layers is None:
-            raise ValueError("%s: kind='encdec' needs decoder_layers" % name)
-        m = require_count(decoder_layers, "decoder_layers", name)
+            raise ValueError("%s: architecture='encdec' needs decoder_layers" % name)
+        m = checks.whole_number(decoder_layers, "decoder_layers", name, least=1)
         if norm == "pre":
             return EncoderDecoderConstants(_pre_norm(rule, 2.0 * n, stream), _pre_norm(rule, 3.0 * m, stream))
         if rule != "paper":
-            raise ValueError("%s: only rule='paper' knows kind='encdec', not rule=%r" % (name, rule))
+            raise ValueError("%s: only rule='paper' knows architecture='encdec', not rule=%r" % (name, rule))
         size = (n**4 * m) ** (1 / 16)
         return EncoderDecoderConstants(
             DeepNormConstants(0.81 * size, 0.87 / size), DeepNormConstants((3 * m) ** 0.25, (12 * m) ** -0.25)
         )
     if decoder_layers is not None:
-        raise ValueError("%s: decoder_layers=%r is for kind='encdec', not %r" % (name, decoder_layers, kind))
+        raise ValueError(
+            "%s: decoder_layers=%r is for architecture='encdec', not %r" % (name, decoder_layers, architecture)
+        )
     branches = 2.0 * n
     return _pre_norm(rule, branches, stream) if norm == "pre" else _post_norm(rule, branches)
 
@@ -125,7 +128,7 @@ class DeepNormAdd(Layer):
 
     def __init__(self, alpha=1.0, **kwargs):
         super().__init__(**kwargs)
-        self.alpha = require_not_negative(alpha, "alpha", "DeepNormAdd")
+        self.alpha = checks.number(alpha, "alpha", "DeepNormAdd", least=0)
 
     def build(self, input_shape):
         if not isinstance(input_shape, list) or len(input_shape) != 2:
@@ -165,7 +168,7 @@ class GainInitializer(keras.initializers.Initializer):
     """
 
     def __init__(self, gain=1.0, *, base="glorot_normal"):
-        self.gain = require_not_negative(gain, "gain", "GainInitializer")
+        self.gain = checks.number(gain, "gain", "GainInitializer", least=0)
         self.base = keras.initializers.get(base)
 
     def __call__(self, shape, dtype=None, **kwargs):
@@ -217,7 +220,7 @@ class DeepNormAttention(MultiHeadAttention):
 
     def __init__(self, *args, gain=1.0, **kwargs):
         super().__init__(*args, **kwargs)
-        self.gain = require_not_negative(gain, "gain", "DeepNormAttention")
+        self.gain = checks.number(gain, "gain", "DeepNormAttention", least=0)
 
     def build(self, input_shape):
         super().build(input_shape)

@@ -9,15 +9,14 @@ import math
 import tensorflow as tf
 from bert4keras.layers import MultiHeadAttention, apply_rotary_position_embeddings
 
+from kexue_keras import checks
 from kexue_keras.backend import K, keras, register, widen
 from kexue_keras.layers._masking import attend, bias_visibility, four_axes, visible_keys
 
 
-def _check(base, min_len):
-    if not base > 1:
-        raise ValueError("base is %r; it is the length at which the scale is the usual one, a number > 1" % (base,))
-    if not min_len >= 2:
-        raise ValueError("min_len is %r; below 2 the scale log(min_len) would be 0; give a number >= 2" % (min_len,))
+def _check(base, min_len, owner):
+    checks.number(base, "base", owner, above=1, remedy="it is the length at which the scale is the usual one")
+    checks.number(min_len, "min_len", owner, least=2, remedy="below 2 the scale log(min_len) would be 0")
 
 
 def _scale(lengths, log_base, min_len):
@@ -47,7 +46,7 @@ def entropy_invariant_scale(mask, *, base=512, min_len=16):
     >>> [round(float(x), 4) for x in K.eval(kexue_keras.layers.entropy_invariant_scale(mask))[:, 0]]
     [0.4444, 0.6667, 1.0, 1.1111]
     """
-    _check(base, min_len)
+    _check(base, min_len, "entropy_invariant_scale")
     visible = bias_visibility(tf.convert_to_tensor(mask), "entropy_invariant_scale")
     return _scale(tf.reduce_sum(tf.cast(visible, tf.float32), axis=-1, keepdims=True), math.log(base), min_len)
 
@@ -81,10 +80,10 @@ class EntropyInvariantAttention(MultiHeadAttention):
     """
 
     def __init__(self, heads, head_size, *, kappa=None, base=512, min_len=16, **kwargs):
-        _check(base, min_len)
+        _check(base, min_len, type(self).__name__)
         super(EntropyInvariantAttention, self).__init__(heads, head_size, **kwargs)
-        if kappa is not None and not kappa > 0:
-            raise ValueError("kappa is %r; it has to be > 0" % (kappa,))
+        if kappa is not None:
+            checks.number(kappa, "kappa", type(self).__name__, above=0)
         if kappa is not None and not self.attention_scale:
             raise ValueError("kappa=%r is the whole scale, so it cannot go with attention_scale=False" % (kappa,))
         if self.normalization != "softmax":

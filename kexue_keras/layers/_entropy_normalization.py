@@ -7,8 +7,8 @@ Newton fails on about one random peaked distribution in six.
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, keras, register, widen
-from kexue_keras.layers._numeric import require_count
 
 # exp of this is 0 in float32 and float64, and it times 0 is 0.
 _LOW = -1e4
@@ -16,14 +16,16 @@ _LOW = -1e4
 _TIE = 1e-30
 
 
-def check_target(target, ratio):
+def check_target(target, ratio, owner):
     """Raise a ValueError unless at most one of them is given, and in its range."""
     if target is not None and ratio is not None:
-        raise ValueError("target=%r and ratio=%r are two ways to say the same; give one of them" % (target, ratio))
-    if target is not None and not (np.isscalar(target) and 0 <= target < np.inf):
-        raise ValueError("target is %r; it has to be a finite number >= 0, in nats" % (target,))
-    if ratio is not None and not 0 <= ratio <= 1:
-        raise ValueError("ratio is %r; it is a part of the largest possible entropy, 0 to 1" % (ratio,))
+        raise ValueError(
+            "%s: target=%r and ratio=%r are two ways to say the same; give one of them" % (owner, target, ratio)
+        )
+    if target is not None:
+        checks.number(target, "target", owner, least=0, remedy="it is an entropy in nats")
+    if ratio is not None:
+        checks.number(ratio, "ratio", owner, least=0, most=1, remedy="it is a part of the largest possible entropy")
 
 
 def _bracket(np_like, support, ties, gap, spread, target):
@@ -73,7 +75,7 @@ def entropy_normalize_np(p, target, *, axis=-1, tol=1e-10, max_iter=50, return_g
         )
     target = np.asarray(target, dtype=np.float64)
     if not (np.isfinite(target).all() and (target >= 0).all()):
-        raise ValueError("target is %r; it has to be finite and >= 0, in nats" % (target,))
+        raise checks.invalid("entropy_normalize_np", "target", "numbers >= 0", target, "it is an entropy in nats")
     if target.ndim and target.shape != p.shape[:-1]:
         raise ValueError(
             "target has the shape %s, p without its axis %s; they must be equal" % (target.shape, p.shape[:-1])
@@ -161,8 +163,8 @@ class EntropyNormalization(keras.layers.Layer):
         self, target=None, *, ratio=None, iters=30, from_logits=True, implicit_grad=True, return_gamma=False, **kwargs
     ):
         super(EntropyNormalization, self).__init__(**kwargs)
-        check_target(target, ratio)
-        self.target, self.ratio, self.iters = target, ratio, require_count(iters, "iters", self.name)
+        check_target(target, ratio, type(self).__name__)
+        self.target, self.ratio, self.iters = target, ratio, checks.whole_number(iters, "iters", self.name, least=1)
         self.from_logits, self.implicit_grad, self.return_gamma = from_logits, implicit_grad, return_gamma
         self.supports_masking = True
 

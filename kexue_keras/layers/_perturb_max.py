@@ -7,18 +7,18 @@ import numpy as np
 import tensorflow as tf
 from bert4keras.layers import Layer
 
+from kexue_keras import checks
 from kexue_keras.backend import register, widen
 from kexue_keras.layers._noise import NOISES, draw
-from kexue_keras.layers._numeric import require_choice, require_count, require_positive
 
 NODES = ("midpoint", "article")
 
 
 def _check(noise, num_points, nodes, scale, name):
-    require_choice(noise, NOISES, "noise", name)
-    require_count(num_points, "num_points", name)
-    require_choice(nodes, NODES, "nodes", name)
-    require_positive(scale, "scale", name)
+    checks.choice(noise, NOISES, "noise", name)
+    checks.whole_number(num_points, "num_points", name, least=1)
+    checks.choice(nodes, NODES, "nodes", name)
+    checks.number(scale, "scale", name, above=0)
 
 
 def _quantiles(noise, num_points, nodes):
@@ -81,7 +81,7 @@ def perturb_max(mu, noise="normal", *, num_points=100, nodes="midpoint", scale=1
     [0.479, 0.176, 0.107, 0.238]
     """
     _check(noise, num_points, nodes, scale, "perturb_max")
-    require_count(chunk, "chunk", "perturb_max")
+    checks.whole_number(chunk, "chunk", "perturb_max", least=1)
     mu = tf.convert_to_tensor(mu)
     if mu.shape.rank == 0:
         raise ValueError("perturb_max: mu must have an axis of classes, [..., n], but it is a scalar")
@@ -168,7 +168,7 @@ class PerturbMax(Layer):
         _check(noise, num_points, nodes, scale, "PerturbMax")
         self.noise, self.num_points, self.nodes = noise, int(num_points), nodes
         self.scale, self.renormalize = float(scale), bool(renormalize)
-        self.chunk = require_count(chunk, "chunk", "PerturbMax")
+        self.chunk = checks.whole_number(chunk, "chunk", "PerturbMax", least=1)
 
     def call(self, inputs):
         parameters = {key: getattr(self, key) for key in ("num_points", "nodes", "scale", "renormalize", "chunk")}

@@ -5,6 +5,7 @@ Reference: "无监督语义相似度哪家强？我们做了个比较全面的�
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import keras, register
 
 POOLINGS = ("mean", "cls", "max")
@@ -28,9 +29,7 @@ class SequencePooling(keras.layers.Layer):
 
     def __init__(self, mode="mean", **kwargs):
         super(SequencePooling, self).__init__(**kwargs)
-        if mode not in POOLINGS:
-            raise ValueError("mode=%r; it is one of %s" % (mode, ", ".join(POOLINGS)))
-        self.mode = mode
+        self.mode = checks.choice(mode, POOLINGS, "mode", "SequencePooling")
         self.supports_masking = True
 
     def call(self, inputs, mask=None):

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from scipy.integrate import quad
 
-from kexue_keras.layers._numeric import require_choice, require_positive
+from kexue_keras import checks
 
 # In unit width; a logistic kernel beyond 700 is 0, and its cosh overflows.
 DENSITIES = {
@@ -42,8 +42,8 @@ def smooth_by_quadrature(f, kernel="gauss", width=1.0, *, breaks=(), reach=None)
     >>> smooth_relu(np.array([-1.0, 0.0])).round(7).tolist()
     [0.0833155, 0.3989423]
     """
-    require_choice(kernel, DENSITIES, "kernel", "smooth_by_quadrature")
-    width = require_positive(width, "width", "smooth_by_quadrature")
+    checks.choice(kernel, DENSITIES, "kernel", "smooth_by_quadrature")
+    width = checks.number(width, "width", "smooth_by_quadrature", above=0)
     density = DENSITIES[kernel]
 
     def value(x):

@@ -10,36 +10,36 @@ import numpy as np
 import tensorflow as tf
 from bert4keras.layers import Layer
 
+from kexue_keras import checks
 from kexue_keras.backend import register, widen
-from kexue_keras.layers._numeric import require_choice, require_count
 
-KINDS = ("gaussian", "sign", "sparse")
+DISTRIBUTIONS = ("gaussian", "sign", "sparse")
 
 
-def projection_matrix(rows, columns, kind="gaussian", seed=0):
+def projection_matrix(rows, columns, distribution="gaussian", seed=0):
     """A random [rows, columns] matrix A with E |v A|^2 = |v|^2; numpy, the same for the same seed everywhere.
 
     Args:
         rows: int, the dimension that is projected.
         columns: int, the dimension that it is projected to.
-        kind: "gaussian" N(0, 1/columns); "sign" +-1/sqrt(columns); "sparse" +-sqrt(3/columns) with probability 1/6
-            each, else 0.
+        distribution: "gaussian" N(0, 1/columns); "sign" +-1/sqrt(columns); "sparse" +-sqrt(3/columns) with probability
+            1/6 each, else 0.
         seed: int.
 
     Returns:
         float32 array.
 
     Raises:
-        ValueError: unknown kind.
+        ValueError: unknown distribution.
 
     >>> kexue_keras.layers.projection_matrix(4, 3, "sign", seed=1).shape
     (4, 3)
     """
-    require_choice(kind, KINDS, "kind", "projection_matrix")
+    checks.choice(distribution, DISTRIBUTIONS, "distribution", "projection_matrix")
     rng = np.random.RandomState(seed)
-    if kind == "gaussian":
+    if distribution == "gaussian":
         matrix = rng.standard_normal((rows, columns))
-    elif kind == "sign":
+    elif distribution == "sign":
         matrix = rng.randint(0, 2, (rows, columns)) * 2.0 - 1
     else:
         matrix = math.sqrt(3) * rng.choice([-1.0, 0.0, 1.0], (rows, columns), p=[1 / 6, 2 / 3, 1 / 6])
@@ -55,7 +55,7 @@ class RandomProjection(Layer):
 
     Args:
         units: int, the dimension to project to.
-        kind: "gaussian", "sign" or "sparse", see `projection_matrix`.
+        distribution: "gaussian", "sign" or "sparse", see `projection_matrix`.
         seed: int, or None for one drawn now; either way `get_config` has it, and it decides the matrix.
 
     Call arguments:
@@ -65,7 +65,7 @@ class RandomProjection(Layer):
         tensor [..., units]; the mask is passed on.
 
     Raises:
-        ValueError: units not a whole number > 0, unknown kind, unknown last axis.
+        ValueError: units not a whole number > 0, unknown distribution, unknown last axis.
 
     Reference: kexue.fm/archives/8679, 8706.
 
@@ -75,17 +75,21 @@ class RandomProjection(Layer):
     True
     """
 
-    def __init__(self, units, *, kind="gaussian", seed=None, **kwargs):
+    def __init__(self, units, *, distribution="gaussian", seed=None, **kwargs):
         super().__init__(**kwargs)
-        self.units = require_count(units, "units", type(self).__name__)
-        self.kind = require_choice(kind, KINDS, "kind", type(self).__name__)
-        self.seed = int(np.random.randint(2**31 - 1)) if seed is None else require_count(seed, "seed", "seed", 0)
+        self.units = checks.whole_number(units, "units", type(self).__name__, least=1)
+        self.distribution = checks.choice(distribution, DISTRIBUTIONS, "distribution", type(self).__name__)
+        self.seed = (
+            int(np.random.randint(2**31 - 1))
+            if seed is None
+            else checks.whole_number(seed, "seed", type(self).__name__, least=0)
+        )
 
     def build(self, input_shape):
         size = tf.compat.dimension_value(tf.TensorShape(input_shape)[-1])
         if size is None:
             raise ValueError("%s: the last axis must be known, but the shape is %s" % (self.name, input_shape))
-        matrix = projection_matrix(size, self.units, self.kind, self.seed)
+        matrix = projection_matrix(size, self.units, self.distribution, self.seed)
         self.matrix = self.add_weight(
             name="matrix",
             shape=matrix.shape,
@@ -106,7 +110,7 @@ class RandomProjection(Layer):
         return tuple(input_shape)[:-1] + (self.units,)
 
     def get_config(self):
-        return dict(super().get_config(), units=self.units, kind=self.kind, seed=self.seed)
+        return dict(super().get_config(), units=self.units, distribution=self.distribution, seed=self.seed)
 
 
 @register
@@ -118,7 +122,7 @@ class SimHash(RandomProjection):
 
     Args:
         bits: int; the error of theta is about pi sqrt(p (1 - p) / bits), p = theta / pi. May exceed the dimension.
-        kind, seed: as in `RandomProjection`.
+        distribution, seed: as in `RandomProjection`.
 
     Call arguments:
         float tensor [..., m] with known m.
@@ -136,8 +140,8 @@ class SimHash(RandomProjection):
     True
     """
 
-    def __init__(self, bits, *, kind="gaussian", seed=None, **kwargs):
-        super().__init__(bits, kind=kind, seed=seed, **kwargs)
+    def __init__(self, bits, *, distribution="gaussian", seed=None, **kwargs):
+        super().__init__(bits, distribution=distribution, seed=seed, **kwargs)
 
     def call(self, inputs):
         positive = self.project(inputs) >= 0

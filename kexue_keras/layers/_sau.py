@@ -5,10 +5,10 @@ Reference: "用狄拉克函数来构造非光滑函数的光滑近似", kexue.fm
 
 from bert4keras.layers import Layer
 
+from kexue_keras import checks
 from kexue_keras.backend import keras, register, widen
-from kexue_keras.layers._numeric import require_positive, softplus_inverse
 from kexue_keras.layers._smoothing import check_smooth, smooth_values
-from kexue_keras.numerics import softplus
+from kexue_keras.numerics import softplus, softplus_inverse
 
 
 @register
@@ -39,7 +39,7 @@ class SAU(Layer):
 
     def __init__(self, alpha=0.25, sigma=0.5, *, trainable_alpha=False, trainable_sigma=False, **kwargs):
         super().__init__(**kwargs)
-        self.alpha, self.sigma = float(alpha), require_positive(sigma, "sigma", "SAU")
+        self.alpha, self.sigma = float(alpha), checks.number(sigma, "sigma", "SAU", above=0)
         check_smooth("leaky_relu", "gauss", self.sigma, self.alpha, -1.0, 1.0, 1, "SAU")
         self.trainable_alpha, self.trainable_sigma = bool(trainable_alpha), bool(trainable_sigma)
 

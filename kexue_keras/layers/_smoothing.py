@@ -8,11 +8,11 @@ import math
 import tensorflow as tf
 from bert4keras.layers import Layer
 
+from kexue_keras import checks
 from kexue_keras.backend import keras, register, widen
 from kexue_keras.layers._kernels import KERNELS, scaled
 from kexue_keras.layers._masking import joined_mask
-from kexue_keras.layers._numeric import require_choice, require_count, require_positive, softplus_inverse
-from kexue_keras.numerics import softplus
+from kexue_keras.numerics import softplus, softplus_inverse
 
 
 def _floor(x, kernel, cells):
@@ -52,20 +52,19 @@ NEEDS_CONVERGENCE = ("relu", "leaky_relu", "abs", "max")
 
 def check_smooth(fn, kernel, width, slope, low, high, cells, layer="smooth"):
     """Raise ValueError, naming what to do, if the parameters of `smooth` do not make a function."""
-    require_choice(fn, FUNCTIONS, "fn", layer)
-    require_choice(kernel, KERNELS, "kernel", layer)
+    checks.choice(fn, FUNCTIONS, "fn", layer)
+    checks.choice(kernel, KERNELS, "kernel", layer)
     if not KERNELS[kernel].ramp_converges and fn in NEEDS_CONVERGENCE:
         raise ValueError(
             "%s: the convolution of %r with the %r kernel diverges; use 'gauss', 'logistic' or 'square'"
             % (layer, fn, kernel)
         )
     if not tf.is_tensor(width):
-        require_positive(width, "width", layer)
-    if not tf.is_tensor(slope) and not math.isfinite(slope):
-        raise ValueError("%s: slope must be a finite number, but is %r" % (layer, slope))
-    if not low < high or math.isinf(low) or math.isinf(high):
-        raise ValueError("%s: low must be less than high, both finite, but they are %r and %r" % (layer, low, high))
-    require_count(cells, "cells", layer)
+        checks.number(width, "width", layer, above=0)
+    if not tf.is_tensor(slope):
+        checks.number(slope, "slope", layer)
+    checks.number(high, "high", layer, above=checks.number(low, "low", layer))
+    checks.whole_number(cells, "cells", layer, least=1)
 
 
 def smooth_values(x, fn="relu", *, kernel="gauss", width=1.0, slope=0.25, low=-1.0, high=1.0, cells=5):

@@ -6,9 +6,9 @@ Reference: "SquarePlus：可能是运算最简单的ReLU光滑近似", kexue.fm/
 import tensorflow as tf
 from bert4keras.layers import Layer
 
+from kexue_keras import checks
 from kexue_keras.backend import keras, register, widen
-from kexue_keras.layers._numeric import require_positive, softplus_inverse
-from kexue_keras.numerics import softplus
+from kexue_keras.numerics import softplus, softplus_inverse
 
 # The b whose largest distance to SoftPlus is least, 0.0759314510 (recomputed; the article prints 1.52382103).
 CLOSEST_TO_SOFTPLUS = 1.5238210492
@@ -43,7 +43,7 @@ def squareplus(x, b=CLOSEST_TO_SOFTPLUS):
     if tf.is_tensor(b):
         b = tf.cast(b, wide.dtype)
     else:
-        b = tf.constant(require_positive(b, "b", "squareplus"), wide.dtype)
+        b = tf.constant(checks.number(b, "b", "squareplus", above=0), wide.dtype)
     root = tf.sqrt(tf.square(wide) + b)
     # For x < 0 the two terms cancel: (x + root) / 2 is 0 for x = -1e4 in float32. The minimum keeps the branch that
     # is not taken away from 0 / 0, whose gradient would be NaN.
@@ -78,7 +78,7 @@ class SquarePlus(Layer):
 
     def __init__(self, b=CLOSEST_TO_SOFTPLUS, *, trainable_b=False, per_channel=False, **kwargs):
         super().__init__(**kwargs)
-        self.b = require_positive(b, "b", "SquarePlus")
+        self.b = checks.number(b, "b", "SquarePlus", above=0)
         if per_channel and not trainable_b:
             raise ValueError("SquarePlus: per_channel=True needs trainable_b=True; one fixed b is the same everywhere")
         self.trainable_b, self.per_channel = bool(trainable_b), bool(per_channel)

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 from bert4keras.layers import MultiHeadAttention, apply_rotary_position_embeddings
 
+from kexue_keras import checks
 from kexue_keras.backend import K, keras, register, widen
-from kexue_keras.layers._masking import attend, four_axes, last_dimension, require_length, visible_keys
-from kexue_keras.layers._numeric import require_choice, require_count
+from kexue_keras.layers._masking import attend, four_axes, last_dimension, visible_keys
 
 KINDS = ("dense", "random", "fixed_random", "factorized_dense", "factorized_random", "vanilla")
 
@@ -64,16 +64,16 @@ class SynthesizerAttention(MultiHeadAttention):
                 "%s: kinds is %r; give one or more of %s, each once" % (self.name, kinds, ", ".join(KINDS))
             )
         for kind in kinds:
-            require_choice(kind, KINDS, "a kind", self.name)
+            checks.choice(kind, KINDS, "a kind", self.name)
         if self.normalization != "softmax":
             raise ValueError("%s: normalization is %r; only softmax is known here" % (self.name, self.normalization))
         self.kinds = kinds
-        self.max_len = require_count(max_len, "max_len", self.name)
-        self.rank = require_count(rank, "rank", self.name)
+        self.max_len = checks.whole_number(max_len, "max_len", self.name, least=1)
+        self.rank = checks.whole_number(rank, "rank", self.name, least=1)
         if factors is None:
             a = int(math.ceil(math.sqrt(self.max_len)))
             factors = (a, int(math.ceil(self.max_len / float(a))))
-        self.factors = tuple(require_count(f, "each of the factors", self.name) for f in factors)
+        self.factors = tuple(checks.whole_number(f, "each of the factors", self.name, least=1) for f in factors)
         if len(self.factors) != 2 or self.factors[0] * self.factors[1] < self.max_len:
             raise ValueError(
                 "%s: factors=%r; give two whose product is at least max_len=%d" % (self.name, factors, self.max_len)
@@ -128,9 +128,9 @@ class SynthesizerAttention(MultiHeadAttention):
                 "%s: p_bias=%r acts on products of queries and keys; kinds=%r has none, leave it out or add 'vanilla'"
                 % (self.name, kwargs["p_bias"], self.kinds)
             )
-        q = require_length(q, self.max_len, self.name)
+        q = checks.require_length(q, self.max_len, self.name)
         if k is not inputs[0]:
-            k = require_length(k, self.max_len, self.name)
+            k = checks.require_length(k, self.max_len, self.name)
         masks = [None, None] if mask is None else [mask[0], mask[2]]
 
         def split(x, size):

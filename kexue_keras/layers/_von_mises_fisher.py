@@ -8,8 +8,8 @@ import tensorflow as tf
 from bert4keras.layers import Layer
 from scipy import special
 
+from kexue_keras import checks
 from kexue_keras.backend import K, register, widen
-from kexue_keras.layers._numeric import require_count, require_not_negative
 
 
 def _log_0f1(v, kappa):
@@ -39,8 +39,8 @@ def vmf_mean_resultant(d, kappa):
     >>> round(kexue_keras.layers.vmf_mean_resultant(16, 32.0), 6)
     0.789895
     """
-    d, kappa = require_count(d, "d", "vmf_mean_resultant", 2), require_not_negative(
-        kappa, "kappa", "vmf_mean_resultant"
+    d, kappa = checks.whole_number(d, "d", "vmf_mean_resultant", least=2), checks.number(
+        kappa, "kappa", "vmf_mean_resultant", least=0
     )
     bessel = special.ive([d / 2, d / 2 - 1], kappa)
     if bessel.min() > 1e-290:
@@ -68,7 +68,7 @@ def vmf_kl(d, kappa):
     >>> round(kexue_keras.layers.vmf_kl(16, 32.0), 6)
     7.582144
     """
-    d, kappa = require_count(d, "d", "vmf_kl", 2), require_not_negative(kappa, "kappa", "vmf_kl")
+    d, kappa = checks.whole_number(d, "d", "vmf_kl", least=2), checks.number(kappa, "kappa", "vmf_kl", least=0)
     # Rounding may leave -1e-17 for kappa near 0.
     return max(0.0, float(kappa * vmf_mean_resultant(d, kappa) - _log_0f1(d / 2, kappa)))
 
@@ -133,8 +133,8 @@ class VonMisesFisherSampling(Layer):
 
     def __init__(self, kappa, *, num_caches=10**5, training_only=False, seed=None, **kwargs):
         super().__init__(**kwargs)
-        self.kappa = require_not_negative(kappa, "kappa", "VonMisesFisherSampling")
-        self.num_caches = require_count(num_caches, "num_caches", "VonMisesFisherSampling")
+        self.kappa = checks.number(kappa, "kappa", "VonMisesFisherSampling", least=0)
+        self.num_caches = checks.whole_number(num_caches, "num_caches", "VonMisesFisherSampling", least=1)
         self.training_only, self.seed = bool(training_only), seed
 
     def build(self, input_shape):

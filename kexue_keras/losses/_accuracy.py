@@ -7,35 +7,12 @@ import math
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, K, keras, register, widen
 from kexue_keras.checks import require, require_same_shape, warn_if_probabilities
 from kexue_keras.losses._hermite import fixed_nodes, moved_nodes
 from kexue_keras.losses._labels import class_count, one_class_each
-from kexue_keras.numerics import masked_logsumexp
-
-
-def log_ndtr(x):
-    """Logarithm of the standard normal distribution function, accurate in both tails, and its gradient too.
-
-    Args:
-        x: float32 or float64 tensor. Below about -1e19 the square overflows float32: clip before.
-
-    Returns:
-        the same shape and dtype.
-    """
-    lower, upper = (-10.0, 1.0) if x.dtype == tf.float32 else (-20.0, 1.0)
-    # Each branch gets arguments it can handle, since the gradient of tf.where visits all branches.
-    low = tf.minimum(x, lower)
-    middle = tf.clip_by_value(x, lower, upper)
-    high = tf.maximum(x, upper)
-    inverse_square = 1.0 / tf.square(low)
-    series = tf.ones_like(x)
-    for k in range(10, 0, -1):  # 1 - 1/x^2 + 3/x^4 - 15/x^6 + ..., ten terms: 1e-11 at -10
-        series = 1.0 - (2 * k - 1) * inverse_square * series
-    tail = -0.5 * tf.square(low) - tf.math.log(-low) - 0.5 * math.log(2 * math.pi) + tf.math.log(series)
-    centre = tf.math.log(0.5 * tf.math.erfc(-middle * math.sqrt(0.5)))
-    head = tf.math.log1p(-0.5 * tf.math.erfc(high * math.sqrt(0.5)))
-    return tf.where(x < lower, tail, tf.where(x < upper, centre, head))
+from kexue_keras.numerics import log_normal_cdf, masked_logsumexp
 
 
 @register
@@ -136,7 +113,7 @@ def _log_expected_accuracy(y_true, y_pred, sigma, n_nodes, margin, sparse, name,
         nodes, log_weights = moved_nodes(n_nodes, difference, rivals)
     else:
         nodes, log_weights = fixed_nodes(n_nodes, logits.dtype)
-    factors = log_ndtr(difference[..., None] + (nodes[..., None, :] if relative else nodes))
+    factors = log_normal_cdf(difference[..., None] + (nodes[..., None, :] if relative else nodes))
     rivals = tf.logical_and(rivals[..., None], tf.ones_like(factors, tf.bool))
     exponents = log_weights + tf.reduce_sum(tf.where(rivals, factors, tf.zeros_like(factors)), -2)
     return tf.reduce_logsumexp(exponents, -1), possible
@@ -332,15 +309,10 @@ def soft_accuracy(y_true, y_pred, *, from_logits=True, sparse=True):
 
 
 def _check(sigma, n_nodes, margin, name):
-    if isinstance(sigma, str) or not sigma > 0 or math.isinf(sigma):
-        raise ValueError(
-            "%s: sigma must be a finite float > 0, but it is %r; to learn it put an ExactScale layer before the loss"
-            % (name, sigma)
-        )
-    if int(n_nodes) != n_nodes or not 2 <= n_nodes <= 128:
-        raise ValueError("%s: n_nodes must be an int from 2 to 128, but it is %r" % (name, n_nodes))
-    if margin is not None and not margin > 0:
-        raise ValueError("%s: margin must be > 0 or None, but it is %r" % (name, margin))
+    checks.number(sigma, "sigma", name, above=0, remedy="to learn it put an ExactScale layer before the loss")
+    checks.whole_number(n_nodes, "n_nodes", name, least=2, most=128)
+    if margin is not None:
+        checks.number(margin, "margin", name, above=0, remedy="None cuts nothing")
 
 
 def _one_hot(y_true, logits, sparse, name):

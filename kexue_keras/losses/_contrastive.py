@@ -13,6 +13,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_rank, require_same_shape, static_length
 from kexue_keras.numerics import masked_logsumexp, softplus
@@ -117,8 +118,7 @@ def flat_nce(scores, positive_mask=None, *, report="flat"):
     >>> np.round(K.eval(loss), 4)
     array([-1.2986, -0.1741, -1.3731], dtype=float32)
     """
-    if report not in _REPORTS:
-        raise ValueError("flat_nce: report must be one of %s, not %r" % (", ".join(_REPORTS), report))
+    checks.choice(report, _REPORTS, "report", "flat_nce")
     values, pair = _flat_values(scores, positive_mask, "flat_nce")
     if report != "flat":
         # Not exp(L - stop(L)): the difference has the same gradient and cannot overflow.
@@ -169,10 +169,8 @@ def _pair_scores(vectors, temperature, loss):
 
 
 def _check(name, temperature, layout, symmetric):
-    if layout not in _LAYOUTS:
-        raise ValueError("%s: layout must be one of %s, not %r" % (name, ", ".join(_LAYOUTS), layout))
-    if not temperature > 0:
-        raise ValueError("%s: temperature must be positive, not %r" % (name, temperature))
+    checks.choice(layout, _LAYOUTS, "layout", name)
+    checks.number(temperature, "temperature", name, above=0)
     if symmetric and layout == "two_view":
         raise ValueError(
             "%s: layout='two_view' is symmetric already (each view is an anchor in its turn); "
@@ -262,8 +260,7 @@ class FlatNCE(FunctionLoss):
     """
 
     def __init__(self, temperature=0.05, *, layout="pairs", symmetric=False, report="flat", name="flat_nce", **kwargs):
-        if report not in _REPORTS:
-            raise ValueError("FlatNCE: report must be one of %s, not %r" % (", ".join(_REPORTS), report))
+        checks.choice(report, _REPORTS, "report", "FlatNCE")
         _check("FlatNCE", temperature, layout, symmetric)
         super().__init__(
             _flat_nce_of_embeddings,

@@ -6,6 +6,7 @@ RoFormer-Sim模型", kexue.fm/archives/8454 (second stage of training).
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register
 from kexue_keras.checks import require, require_rank, static_length
 from kexue_keras.losses._contrastive import unit_vectors
@@ -83,6 +84,5 @@ class SimilarityDistillation(FunctionLoss):
     """
 
     def __init__(self, weight=100.0, *, name="similarity_distillation", **kwargs):
-        if not weight >= 0:
-            raise ValueError("SimilarityDistillation: weight must not be negative, but is %r" % (weight,))
-        super().__init__(similarity_distillation, name=name, weight=float(weight), **kwargs)
+        weight = checks.number(weight, "weight", "SimilarityDistillation", least=0)
+        super().__init__(similarity_distillation, name=name, weight=weight, **kwargs)

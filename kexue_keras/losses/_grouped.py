@@ -6,16 +6,17 @@ Reference: "用开源的人工标注数据来增强RoFormer-Sim", kexue.fm/archi
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_rank
 from kexue_keras.numerics import masked_logsumexp
 
 
 def _check(groups, name):
-    groups = tuple(groups)
-    if not groups or not all(isinstance(n, (int, np.integer)) and n >= 2 for n in groups):
-        raise ValueError("%s: groups are the numbers of classes, each at least 2, e.g. (2, 3), not %r" % (name, groups))
-    return tuple(int(n) for n in groups)
+    groups, remedy = tuple(groups), "groups are the numbers of classes, for instance (2, 3)"
+    if not groups:
+        raise checks.invalid(name, "groups", "one or more whole numbers >= 2", groups, remedy)
+    return tuple(checks.whole_number(n, "each of groups", name, least=2, remedy=remedy) for n in groups)
 
 
 @register

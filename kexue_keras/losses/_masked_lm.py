@@ -4,11 +4,12 @@ Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kex
 2001.07676 (pattern-exploiting training).
 """
 
-import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_rank, require_same_shape, static_length, warn_if_probabilities
+from kexue_keras.numerics import log_probability
 
 _NORMALIZATIONS = ("batch", "sample", "sum")
 # The largest integer below which all integers can be represented.
@@ -59,7 +60,7 @@ def _token_losses(y_true, y_pred, mask, from_logits, ignore, loss):
     if from_logits:
         values = tf.reduce_logsumexp(rows, axis=-1) - picked
     else:
-        values = -tf.math.log(tf.maximum(picked, np.finfo(np.float32).tiny))
+        values = -log_probability(picked)
     shape = tf.shape(mask, out_type=tf.int64)
     return tf.scatter_nd(where, values, shape), tf.cast(mask, values.dtype)
 
@@ -71,13 +72,6 @@ def _scales(mask, normalization):
     if normalization == "batch":
         return tf.cast(tf.shape(mask)[0], mask.dtype) / tf.maximum(tf.reduce_sum(mask), 1.0)
     return tf.ones([], mask.dtype)
-
-
-def _check(normalization, loss):
-    if normalization not in _NORMALIZATIONS:
-        raise ValueError(
-            "%s: normalization must be one of %s, not %r" % (loss, ", ".join(_NORMALIZATIONS), normalization)
-        )
 
 
 @register
@@ -111,7 +105,7 @@ def masked_crossentropy(y_true, y_pred, *, mask=None, from_logits=True, ignore=0
     >>> round(float(K.eval(K.mean(loss))), 4)  # -log 0.7
     0.3567
     """
-    _check(normalization, "masked_crossentropy")
+    checks.choice(normalization, _NORMALIZATIONS, "normalization", "masked_crossentropy")
     if from_logits:
         warn_if_probabilities(y_pred, "masked_crossentropy")
     values, mask = _token_losses(y_true, y_pred, mask, from_logits, ignore, "masked_crossentropy")
@@ -155,7 +149,7 @@ class MaskedCrossentropy(FunctionLoss):
     """
 
     def __init__(self, from_logits=True, *, ignore=0, normalization="batch", name="masked_crossentropy", **kwargs):
-        _check(normalization, "MaskedCrossentropy")
+        checks.choice(normalization, _NORMALIZATIONS, "normalization", "MaskedCrossentropy")
         super().__init__(
             _token_values,
             name=name,

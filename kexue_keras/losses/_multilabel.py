@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import expit
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_same_shape, warn_if_probabilities
 from kexue_keras.losses._labels import as_classes, class_count, multi_hot, row_and_column
@@ -85,7 +86,7 @@ def multilabel_crossentropy(
         )
     if mask_zero:
         raise ValueError("%s: mask_zero=True is for class numbers; pass from_sparse=True too" % name)
-    _check_smoothing(label_smoothing, name)
+    checks.number(label_smoothing, "label_smoothing", name, least=0, below=1)
     check_scale(gamma, margin, name)
     y_pred = tf.convert_to_tensor(y_pred)
     warn_if_probabilities(y_pred, name)
@@ -137,7 +138,7 @@ def sparse_multilabel_crossentropy(
     [1.5638]
     """
     name = "sparse_multilabel_crossentropy"
-    _check_smoothing(label_smoothing, name)
+    checks.number(label_smoothing, "label_smoothing", name, least=0, below=1)
     check_scale(gamma, margin, name)
     y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
     warn_if_probabilities(y_pred, name)
@@ -215,7 +216,7 @@ class MultilabelCrossentropy(FunctionLoss):
         name="multilabel_crossentropy",
         reduction="sum_over_batch_size",
     ):
-        _check_smoothing(label_smoothing, "MultilabelCrossentropy")
+        checks.number(label_smoothing, "label_smoothing", "MultilabelCrossentropy", least=0, below=1)
         check_scale(gamma, margin, "MultilabelCrossentropy")
         if mask_zero and not from_sparse:
             raise ValueError("MultilabelCrossentropy: mask_zero=True is for class numbers; pass from_sparse=True")
@@ -292,11 +293,6 @@ def multilabel_probabilities(logits, *, gamma=1.0, learned_threshold=False):
     return expit(2.0 * gamma * (logits[..., 1:] - logits[..., :1] if learned_threshold else logits))
 
 
-def _check_smoothing(label_smoothing, name):
-    if not 0.0 <= label_smoothing < 1.0:
-        raise ValueError("%s: label_smoothing must be in [0, 1), but it is %r" % (name, label_smoothing))
-
-
 def in_unit_interval(targets, name):
     """`targets`, which must be in [0, 1]: a ValueError where they are known beforehand, else an assertion op."""
     message = "%s: labels must be in [0, 1] (for class numbers pass from_sparse=True). Smallest and largest:" % name
@@ -334,10 +330,8 @@ def masked_logits(logits, mask, name):
 
 def check_scale(gamma, margin, name):
     """Raise ValueError unless gamma is a finite number > 0 and margin a finite number."""
-    if isinstance(gamma, (bool, str)) or not 0 < gamma < _INF:
-        raise ValueError("%s: gamma must be a finite number > 0, but it is %r" % (name, gamma))
-    if isinstance(margin, (bool, str)) or not -_INF < margin < _INF:
-        raise ValueError("%s: margin must be a finite number, but it is %r" % (name, margin))
+    checks.number(gamma, "gamma", name, above=0)
+    checks.number(margin, "margin", name)
 
 
 def over_threshold(logits, learned_threshold, mask_below, name):

@@ -6,6 +6,7 @@
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, is_tf_keras, keras, register
 from kexue_keras.checks import require_same_shape
 from kexue_keras.losses._labels import as_classes, class_count, multi_hot
@@ -60,15 +61,13 @@ class MultilabelF1(keras.metrics.Metric):
         name=None,
         dtype=None,
     ):
-        if average not in ("micro", "macro"):
-            raise ValueError('MultilabelF1: average must be "micro" or "macro", but it is %r' % (average,))
+        checks.choice(average, ("micro", "macro"), "average", "MultilabelF1")
         if average == "macro" and not num_classes:
             raise ValueError('MultilabelF1: average="macro" counts class by class; pass num_classes')
-        if k is not None and (isinstance(k, bool) or int(k) != k or k < 1 or threshold != 0.0):
-            raise ValueError(
-                "MultilabelF1: k is %r and threshold %r; k is a whole number >= 1, and no threshold goes with it"
-                % (k, threshold)
-            )
+        if k is not None:
+            checks.whole_number(k, "k", "MultilabelF1", least=1)
+            if threshold != 0.0:
+                raise ValueError("MultilabelF1: k=%r and threshold=%r; no threshold goes with k" % (k, threshold))
         super().__init__(name=name or average + "_f1", dtype=dtype)
         self.average, self.num_classes, self.threshold = average, num_classes, threshold
         self.k, self.learned_threshold = k, learned_threshold

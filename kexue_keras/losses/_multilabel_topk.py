@@ -7,6 +7,7 @@ of Circle loss, arXiv 2002.10857.
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_same_shape, warn_if_probabilities
 from kexue_keras.losses._labels import as_classes, class_count, multi_hot
@@ -147,8 +148,9 @@ def combination_crossentropy(y_true, y_pred, *, k, padding_first=False):
         tf.cast(tf.stop_gradient(y_true), logits.dtype), logits[..., 1:] if padding_first else logits, name
     )
     classes = class_count(logits)
-    if not isinstance(classes, int) or isinstance(k, bool) or int(k) != k or not 1 <= k <= classes:
-        raise ValueError("%s: k is %r, and y_pred has %s classes; 1 <= k <= classes, both known" % (name, k, classes))
+    if not isinstance(classes, int):
+        raise ValueError("%s: the number of classes must be known, but y_pred has the shape %s" % (name, y_pred.shape))
+    k = checks.whole_number(k, "k", name, least=1, most=classes, remedy="y_pred has %d classes" % classes)
     counts = tf.reduce_sum(targets, -1) if known is None else known.sum(-1)
     good = counts <= k if padding_first else abs(counts - k) < 0.5
     message = "%s: each row needs %s k right classes, marked by 1. k and counts:" % (

@@ -5,6 +5,7 @@
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_rank, require_same_shape, warn_if_probabilities
 from kexue_keras.numerics import masked_logsumexp, softplus
@@ -44,7 +45,7 @@ def multi_softmax_crossentropy(y_true, y_pred, *, mask=None, form="analogy"):
     [1.0863]
     """
     name = "multi_softmax_crossentropy"
-    _check_form(form, name)
+    checks.choice(form, _FORMS, "form", name)
     y_pred = require_rank(y_pred, 3, name, "y_pred [batch, n, m]")
     warn_if_probabilities(y_pred, name)
     logits = widen(y_pred)
@@ -82,13 +83,8 @@ class MultiSoftmaxCrossentropy(FunctionLoss):
     """
 
     def __init__(self, *, form="analogy", name="multi_softmax_crossentropy", reduction="sum_over_batch_size"):
-        _check_form(form, "MultiSoftmaxCrossentropy")
+        checks.choice(form, _FORMS, "form", "MultiSoftmaxCrossentropy")
         super().__init__(multi_softmax_crossentropy, name=name, reduction=reduction, form=form)
-
-
-def _check_form(form, name):
-    if form not in _FORMS:
-        raise ValueError("%s: form must be one of %s, but it is %r" % (name, ", ".join(_FORMS), form))
 
 
 def _distributions(targets, mask, name):

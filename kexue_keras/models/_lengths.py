@@ -4,6 +4,8 @@ import numbers
 
 from bert4keras.layers import PositionEmbedding
 
+from kexue_keras import checks
+
 
 def checked_length(length, positions=None, *, name="length", least=2, source="the model", rows=None):
     """`length` as an int.
@@ -26,11 +28,9 @@ def checked_length(length, positions=None, *, name="length", least=2, source="th
     ...
     ValueError: length is 128, but tiny has 64 positions
     """
-    if isinstance(length, bool) or not isinstance(length, numbers.Integral):
-        raise ValueError("%s is %r; a whole number of tokens is needed" % (name, length))
-    length = int(length)
-    if length < least:
-        raise ValueError("%s is %d tokens; it has to be at least %d, special tokens included" % (name, length, least))
+    if not isinstance(length, numbers.Integral):
+        raise checks.invalid(source, name, "an int", length)
+    length = checks.whole_number(length, name, source, least=least, remedy="special tokens are included")
     longest = length if rows is None else rows(length)
     if positions is not None and longest > positions:
         message = "%s is %d, but %s has %d positions" % (name, length, source, positions)

@@ -7,8 +7,8 @@ import re
 
 from bert4keras.layers import MultiHeadAttention
 
+from kexue_keras import checks
 from kexue_keras.backend import register
-from kexue_keras.layers._numeric import require_choice
 from kexue_keras.layers.mixing import MIXERS, make_mixer
 from kexue_keras.layers.mixing._block import WITHOUT_FEED_FORWARD
 from kexue_keras.models._partial_weights import extended_bases
@@ -52,7 +52,7 @@ def extend_with_mixer(BaseModel, mixer="gmlp", *, max_len=None, feed_forward=Non
     (None, None, 16)
     """
     bases = extended_bases(BaseModel, "extend_with_mixer")
-    require_choice(mixer, tuple(sorted(MIXERS)), "mixer", "extend_with_mixer")
+    checks.choice(mixer, tuple(sorted(MIXERS)), "mixer", "extend_with_mixer")
     feed_forward = mixer not in WITHOUT_FEED_FORWARD if feed_forward is None else bool(feed_forward)
     allowed = bool(allow_pretrained)
 

@@ -6,20 +6,12 @@ Article: 用时间换取效果：Keras梯度累积优化器 (kexue.fm/archives/6
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, get_session, keras, register
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._averaging import own_weights_in
 from kexue_keras.optimizers._base import Wrapper, chain
 from kexue_keras.optimizers._windows import WindowOwner
-
-
-def check_steps(steps):
-    """`steps` as an int >= 1, or ValueError / TypeError."""
-    if isinstance(steps, (bool, str)) or int(steps) != steps:
-        raise TypeError("steps is %r; it has to be a whole number of micro batches" % (steps,))
-    if steps < 1:
-        raise ValueError("steps is %r; it has to be at least 1 (1 means no accumulation)" % (steps,))
-    return int(steps)
 
 
 @register
@@ -42,7 +34,7 @@ class GradientAccumulation(Wrapper):
         name: default "GradientAccumulation".
 
     Raises:
-        TypeError: `optimizer` is a class, a tf.train optimizer, a TFOptimizer; `steps` is no whole number.
+        TypeError: `optimizer` is a class, a tf.train optimizer, a TFOptimizer.
         ValueError: `steps` < 1, unknown mode, 'weighted' without `micro_weight` or the other way round,
             accumulation inside accumulation.
 
@@ -65,9 +57,9 @@ class GradientAccumulation(Wrapper):
     takes_gradients_early = True
 
     def __init__(self, optimizer, steps, *, mode="mean", micro_weight=None, skip_nonfinite=False, name=None):
-        self.steps = check_steps(steps)
-        if mode not in ("mean", "sum", "weighted"):
-            raise ValueError("mode is %r; choose 'mean', 'sum' or 'weighted'" % (mode,))
+        owner = type(self).__name__
+        self.steps = checks.whole_number(steps, "steps", owner, least=1, remedy="1 means no accumulation")
+        checks.choice(mode, ("mean", "sum", "weighted"), "mode", owner)
         if micro_weight is not None and mode != "weighted":
             raise ValueError("micro_weight is given, but mode is %r; use mode='weighted'" % (mode,))
         super().__init__(optimizer, name=name)
@@ -215,9 +207,7 @@ class FlushAccumulation(keras.callbacks.Callback):
 
     def __init__(self, when="epoch"):
         super().__init__()
-        if when not in ("epoch", "train"):
-            raise ValueError("when is %r; choose 'epoch' or 'train'" % (when,))
-        self.when = when
+        self.when = checks.choice(when, ("epoch", "train"), "when", type(self).__name__)
         self.flushed = 0
         self._training = self._stopped_in_batch = False
 

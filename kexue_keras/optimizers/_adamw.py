@@ -9,6 +9,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import register
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._base import Optimizer, adapter
@@ -31,13 +32,6 @@ def as_patterns(patterns, argument):
 def matches(variable, patterns):
     """True if one of the patterns is found in the name of the variable."""
     return any(re.search(pattern, variable.name) for pattern in patterns)
-
-
-def check_fraction(**values):
-    """ValueError unless each value lies in [0, 1)."""
-    for name, value in values.items():
-        if not 0 <= value < 1:
-            raise ValueError("%s is %r; it has to lie in [0, 1)" % (name, value))
 
 
 def complement(beta):
@@ -126,17 +120,15 @@ class AdamW(Optimizer):
         clipvalue=None,
         name=None,
     ):
-        check_fraction(beta_1=beta_1, beta_2=beta_2)
-        if not epsilon > 0:
-            raise ValueError("epsilon is %r; it has to be > 0, e.g. 1e-6" % (epsilon,))
-        if not weight_decay >= 0:
-            raise ValueError("weight_decay is %r; it has to be >= 0" % (weight_decay,))
+        owner = type(self).__name__
+        self.beta_1 = checks.number(beta_1, "beta_1", owner, least=0, below=1)
+        self.beta_2 = checks.number(beta_2, "beta_2", owner, least=0, below=1)
+        self.epsilon = checks.number(epsilon, "epsilon", owner, above=0, remedy="1e-6 is usual")
+        self.weight_decay = checks.number(weight_decay, "weight_decay", owner, least=0)
         for label, limit in (("clipnorm", clipnorm), ("global_clipnorm", global_clipnorm), ("clipvalue", clipvalue)):
-            if limit is not None and not limit > 0:
-                raise ValueError("%s is %r; it has to be > 0, or None for no clipping" % (label, limit))
+            if limit is not None:
+                checks.number(limit, label, owner, above=0, remedy="None is no clipping")
         super().__init__(learning_rate, name=name)
-        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
-        self.weight_decay = float(weight_decay)
         self.exclude_from_weight_decay = as_patterns(exclude_from_weight_decay, "exclude_from_weight_decay")
         self.bias_correction = bool(bias_correction)
         self.layer_adaptation = bool(layer_adaptation)

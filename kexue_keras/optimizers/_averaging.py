@@ -8,6 +8,7 @@ import contextlib
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, keras, register, tf1
 from kexue_keras.optimizers._adamw import bias_corrections
 from kexue_keras.optimizers._base import Wrapper, chain
@@ -45,10 +46,9 @@ class ExponentialMovingAverage(Wrapper):
     """
 
     def __init__(self, optimizer, decay=0.999, *, name=None):
-        if isinstance(decay, bool) or not 0 <= decay < 1:
-            raise ValueError("decay is %r; it has to lie in [0, 1), e.g. 0.999" % (decay,))
+        decay = checks.number(decay, "decay", type(self).__name__, least=0, below=1, remedy="0.999 is usual")
         super().__init__(optimizer, name=name)
-        self.decay = float(decay)
+        self.decay = decay
         self._kept = self._applied = None
         self._guard = None
 

@@ -43,9 +43,12 @@ zero then, whatever the counter says. A rule for which that makes a difference c
 `create_state` and goes by `self.arrivals.ages(params, count)`, the updates that each parameter has seen.
 """
 
+import numbers
+
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, is_tf_keras, keras
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._arrivals import Arrivals, same
@@ -82,8 +85,8 @@ class Optimizer(adapter.StackOptimizer):
         self.arrivals = None
         self._built = False
         if learning_rate is not None:
-            if isinstance(learning_rate, (int, float)) and not learning_rate >= 0:
-                raise ValueError("learning_rate is %r; it has to be a number >= 0" % (learning_rate,))
+            if isinstance(learning_rate, numbers.Real):
+                checks.number(learning_rate, "learning_rate", type(self).__name__, least=0)
             self.make_learning_rate(learning_rate)
 
     # State

@@ -6,16 +6,10 @@ Article: 指数梯度下降 + 元学习 = 自适应学习率 (kexue.fm/archives/
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import register, tf1
 from kexue_keras.optimizers._adamw import as_patterns, constrained, matches
 from kexue_keras.optimizers._base import Optimizer
-
-
-def positive_exponent(value, argument):
-    """`value` as a float > 0, or ValueError."""
-    if isinstance(value, bool) or not value > 0:
-        raise ValueError("%s is %r; it has to be > 0" % (argument, value))
-    return float(value)
 
 
 @register
@@ -48,7 +42,7 @@ class ExponentiatedGradient(Optimizer):
     """
 
     def __init__(self, learning_rate=0.01, *, variables=None, max_exponent=10.0, name=None):
-        self.max_exponent = positive_exponent(max_exponent, "max_exponent")
+        self.max_exponent = checks.number(max_exponent, "max_exponent", type(self).__name__, above=0)
         super().__init__(learning_rate, name=name)
         self.multiplied = None if variables is None else as_patterns(variables, "variables")
 

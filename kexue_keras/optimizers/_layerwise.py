@@ -8,6 +8,7 @@ import re
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import register
 from kexue_keras.optimizers._adamw import as_patterns
 from kexue_keras.optimizers._base import Wrapper
@@ -15,13 +16,6 @@ from kexue_keras.optimizers._base import Wrapper
 # The names of bert4keras: Transformer-3-FeedForward, Encoder-Transformer-3-..., Embedding-Token.
 _BLOCK = re.compile(r"Transformer-(\d+)-")
 _EMBEDDING = re.compile(r"Embedding-")
-
-
-def check_factor(value, what):
-    """`value` as a finite float >= 0, or ValueError."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-        raise ValueError("%s is %r; it has to be a number >= 0 (0 freezes)" % (what, value))
-    return float(value)
 
 
 @register
@@ -57,19 +51,22 @@ class LayerwiseLearningRate(Wrapper):
     """
 
     def __init__(self, optimizer, *, multipliers=None, decay=None, num_layers=None, name=None):
+        owner = type(self).__name__
         if not multipliers and decay is None:
             raise ValueError("give multipliers={'classifier': 10}, or decay=0.9, or both; with neither nothing is done")
         if not isinstance(multipliers or {}, dict):
-            raise ValueError("multipliers is %r; it has to be a dict such as {'classifier': 10}" % (multipliers,))
+            raise checks.invalid(owner, "multipliers", "a dict such as {'classifier': 10}", multipliers)
         as_patterns(list(multipliers or {}), "multipliers")
-        self.multipliers = {k: check_factor(v, "multipliers[%r]" % k) for k, v in (multipliers or {}).items()}
-        if decay is not None and not check_factor(decay, "decay"):
-            raise ValueError("decay is %r; it has to be > 0, e.g. 0.9" % (decay,))
-        if num_layers is not None and (isinstance(num_layers, bool) or int(num_layers) != num_layers or num_layers < 1):
-            raise ValueError("num_layers is %r; it has to be a whole number >= 1" % (num_layers,))
+        self.multipliers = {
+            pattern: checks.number(factor, "multipliers[%r]" % pattern, owner, least=0, remedy="0 freezes")
+            for pattern, factor in (multipliers or {}).items()
+        }
+        if decay is not None:
+            decay = checks.number(decay, "decay", owner, above=0, remedy="0.9 is usual")
+        if num_layers is not None:
+            num_layers = checks.whole_number(num_layers, "num_layers", owner, least=1)
         super().__init__(optimizer, name=name)
-        self.decay = None if decay is None else float(decay)
-        self.num_layers = None if num_layers is None else int(num_layers)
+        self.decay, self.num_layers = decay, num_layers
 
     def factor(self, variable_name, *, num_layers=None):
         """The factor of the variable of this name.

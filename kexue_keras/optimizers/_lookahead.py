@@ -6,8 +6,8 @@ weights begin at zero, so that the first exchange pulls all weights towards zero
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, register
-from kexue_keras.optimizers._accumulation import check_steps
 from kexue_keras.optimizers._base import Wrapper
 
 
@@ -28,7 +28,6 @@ class Lookahead(Wrapper):
 
     Raises:
         ValueError: a value outside its range.
-        TypeError: `steps` is no whole number.
 
     Reference: Lookahead Optimizer: k steps forward, 1 step back (arXiv 1907.08610).
 
@@ -39,11 +38,10 @@ class Lookahead(Wrapper):
     """
 
     def __init__(self, optimizer, *, steps=5, slow_step=0.5, name=None):
-        self.steps = check_steps(steps)
-        if isinstance(slow_step, bool) or not 0 < slow_step <= 1:
-            raise ValueError("slow_step is %r; it has to lie in (0, 1]" % (slow_step,))
+        self.steps = checks.whole_number(steps, "steps", type(self).__name__, least=1)
+        slow_step = checks.number(slow_step, "slow_step", type(self).__name__, above=0, most=1)
         super().__init__(optimizer, name=name)
-        self.slow_step = float(slow_step)
+        self.slow_step = slow_step
 
     def create_state(self, params):
         self.add_state("count", dtype="int64")

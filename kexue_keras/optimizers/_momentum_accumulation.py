@@ -6,14 +6,13 @@ Zero-shot Transfer Learning (arXiv 2111.10050).
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, keras, register
 from kexue_keras.optimizers import _gradients as grads
-from kexue_keras.optimizers._accumulation import check_steps
 from kexue_keras.optimizers._adamw import (
     AdamW,
     as_patterns,
     bias_corrections,
-    check_fraction,
     complement,
     constrained,
     layer_ratio,
@@ -49,8 +48,8 @@ def beta_tilde(beta, steps):
     >>> round(kexue_keras.optimizers.beta_tilde(0.9, 2), 6)
     0.95
     """
-    check_fraction(beta=beta)
-    return 1.0 - (1.0 - beta) / check_steps(steps)
+    beta = checks.number(beta, "beta", "beta_tilde", least=0, below=1)
+    return 1.0 - (1.0 - beta) / checks.whole_number(steps, "steps", "beta_tilde", least=1)
 
 
 class _MomentumAccumulation(Optimizer):
@@ -66,14 +65,12 @@ class _MomentumAccumulation(Optimizer):
     slots = {}
 
     def __init__(self, learning_rate, steps, weight_decay, exclude_from_weight_decay, name, moments="window"):
-        self.steps = check_steps(steps)
-        if moments not in MOMENTS:
-            raise ValueError("moments is %r; it is one of %s" % (moments, ", ".join(map(repr, MOMENTS))))
-        self.moments = moments
-        if not weight_decay >= 0:
-            raise ValueError("weight_decay is %r; it has to be >= 0" % (weight_decay,))
+        owner = type(self).__name__
+        self.steps = checks.whole_number(steps, "steps", owner, least=1, remedy="1 means no accumulation")
+        self.moments = checks.choice(moments, MOMENTS, "moments", owner)
+        weight_decay = checks.number(weight_decay, "weight_decay", owner, least=0)
         super().__init__(learning_rate, name=name)
-        self.weight_decay = float(weight_decay)
+        self.weight_decay = weight_decay
         self.exclude_from_weight_decay = as_patterns(exclude_from_weight_decay, "exclude_from_weight_decay")
         self._window = WindowOwner(type(self).__name__)
 
@@ -205,9 +202,9 @@ class MomentumAccumulationSGD(_MomentumAccumulation):
     ):
         if nesterov:
             raise ValueError("nesterov=True cannot be accumulated in the momentum: " + _NESTEROV)
-        check_fraction(momentum=momentum)
+        momentum = checks.number(momentum, "momentum", type(self).__name__, least=0, below=1)
         super().__init__(learning_rate, steps, weight_decay, exclude_from_weight_decay, name, moments)
-        self.momentum = float(momentum)
+        self.momentum = momentum
 
     def steps_of(self, params):
         lr = self.read_learning_rate()
@@ -282,11 +279,12 @@ class MomentumAccumulationAdamW(_MomentumAccumulation):
         for label, limit in (("clipnorm", clipnorm), ("global_clipnorm", global_clipnorm), ("clipvalue", clipvalue)):
             if limit is not None:
                 raise ValueError("%s=%r: %s" % (label, limit, _CLIPPING))
-        check_fraction(beta_1=beta_1, beta_2=beta_2)
-        if not epsilon >= 0:
-            raise ValueError("epsilon is %r; it has to be >= 0" % (epsilon,))
+        owner = type(self).__name__
+        beta_1 = checks.number(beta_1, "beta_1", owner, least=0, below=1)
+        beta_2 = checks.number(beta_2, "beta_2", owner, least=0, below=1)
+        epsilon = checks.number(epsilon, "epsilon", owner, least=0)
         super().__init__(learning_rate, steps, weight_decay, exclude_from_weight_decay, name, moments)
-        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
         self.eps_inside = bool(eps_inside)
         self.bias_correction = bool(bias_correction)
         self.layer_adaptation = bool(layer_adaptation)

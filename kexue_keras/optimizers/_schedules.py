@@ -9,6 +9,7 @@ import math
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, register
 from kexue_keras.optimizers._base import Wrapper
 
@@ -23,9 +24,9 @@ def as_points(schedule):
     try:
         points = sorted((int(t), float(factor)) for t, factor in pairs)
     except (TypeError, ValueError):
-        raise ValueError("schedule is %r; it has to look like {1000: 1, 2000: 0.1}" % (schedule,))
+        points = []
     if not points:
-        raise ValueError("schedule is empty; it has to look like {1000: 1, 2000: 0.1}")
+        raise checks.invalid("PiecewiseLinear", "schedule", "a dict such as {1000: 1, 2000: 0.1}", schedule)
     for t, factor in points:
         if t < 0 or not (0 <= factor < math.inf):
             raise ValueError("schedule holds %r: %r; updates and factors have to be >= 0" % (t, factor))
@@ -53,8 +54,7 @@ def stretch_schedule(schedule, steps):
     >>> kexue_keras.optimizers.stretch_schedule({1000: 1, 2000: 0.1}, 4)
     {4000: 1.0, 8000: 0.1}
     """
-    if not steps > 0:
-        raise ValueError("steps is %r; it has to be > 0" % (steps,))
+    checks.number(steps, "steps", "stretch_schedule", above=0)
     points = [(int(round(t * steps)), factor) for t, factor in as_points(schedule)]
     return dict(as_points(points))
 
@@ -76,8 +76,8 @@ def linear_warmup(warmup, total=None, *, end=0.0):
     >>> kexue_keras.optimizers.linear_warmup(100, 1000)
     {100: 1.0, 1000: 0.0}
     """
-    if total is not None and not total > warmup:
-        raise ValueError("total is %r and warmup %r; total has to be larger" % (total, warmup))
+    if total is not None:
+        checks.number(total, "total", "linear_warmup", above=warmup, remedy="it ends after the warmup")
     return dict(as_points({warmup: 1.0} if total is None else {warmup: 1.0, total: end}))
 
 
@@ -190,12 +190,17 @@ class WarmupCosine(Schedule):
     """
 
     def __init__(self, optimizer, *, warmup, total, end=0.0, learning_rate=None, name=None):
-        if not 0 <= warmup < total:
-            raise ValueError("warmup is %r and total %r; 0 <= warmup < total has to hold" % (warmup, total))
-        if not 0 <= end <= 1:
-            raise ValueError("end is %r; it has to lie in [0, 1]" % (end,))
+        owner = type(self).__name__
+        checks.number(
+            total,
+            "total",
+            owner,
+            above=checks.number(warmup, "warmup", owner, least=0),
+            remedy="it ends after the warmup",
+        )
+        end = checks.number(end, "end", owner, least=0, most=1)
         super().__init__(optimizer, learning_rate=learning_rate, name=name)
-        self.warmup, self.total, self.end = int(warmup), int(total), float(end)
+        self.warmup, self.total, self.end = int(warmup), int(total), end
 
     def factor(self, step):
         share = tf.clip_by_value((step - self.warmup) / (self.total - self.warmup), 0.0, 1.0)
@@ -225,8 +230,7 @@ class WarmupInverseSquareRoot(Schedule):
     """
 
     def __init__(self, optimizer, *, warmup, learning_rate=None, name=None):
-        if not warmup >= 1:
-            raise ValueError("warmup is %r; it has to be at least 1" % (warmup,))
+        checks.number(warmup, "warmup", type(self).__name__, least=1)
         super().__init__(optimizer, learning_rate=learning_rate, name=name)
         self.warmup = int(warmup)
 

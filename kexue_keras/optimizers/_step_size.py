@@ -7,30 +7,23 @@ import math
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import register
-from kexue_keras.optimizers._adamw import check_fraction, constrained
+from kexue_keras.optimizers._adamw import constrained
 from kexue_keras.optimizers._base import Optimizer, Wrapper
-from kexue_keras.optimizers._exponentiated_gradient import positive_exponent
 
 
-def check_bounds(bounds):
+def checked_bounds(bounds, owner):
     """(low, high) as floats with 0 < low <= 1 <= high, or ValueError."""
     try:
-        low, high = (float(b) for b in bounds)
+        low, high = bounds
     except (TypeError, ValueError):
-        raise ValueError("bounds is %r; it has to be a pair such as (0.1, 10.0)" % (bounds,))
-    if not 0 < low <= 1 <= high < math.inf:
-        raise ValueError(
-            "bounds is %r; 0 < low <= 1 <= high < infinity has to hold, every gain begins at 1" % (bounds,)
-        )
-    return low, high
-
-
-def check_rate(value, argument):
-    """`value` as a float >= 0, or ValueError."""
-    if isinstance(value, bool) or not value >= 0:
-        raise ValueError("%s is %r; it has to be a number >= 0 (0: gains stay 1)" % (argument, value))
-    return float(value)
+        raise checks.invalid(owner, "bounds", "a pair such as (0.1, 10.0)", bounds)
+    begins = "every gain begins at 1"
+    return (
+        checks.number(low, "the lower of bounds", owner, above=0, most=1, remedy=begins),
+        checks.number(high, "the upper of bounds", owner, least=1, remedy=begins),
+    )
 
 
 def _mean_square(x):
@@ -96,13 +89,12 @@ class ExponentiatedStepSize(_Gains, Wrapper):
     """
 
     def __init__(self, optimizer, *, gamma=1e-3, bounds=(0.1, 10.0), max_exponent=1.0, alignment="raw", name=None):
-        self.gamma = check_rate(gamma, "gamma")
-        self.bounds = check_bounds(bounds)
-        self.max_exponent = positive_exponent(max_exponent, "max_exponent")
-        if alignment not in ("raw", "sign", "cosine"):
-            raise ValueError("alignment is %r; choose 'raw', 'sign' or 'cosine'" % (alignment,))
+        owner = type(self).__name__
+        self.gamma = checks.number(gamma, "gamma", owner, least=0, remedy="with 0 gains stay 1")
+        self.bounds = checked_bounds(bounds, owner)
+        self.max_exponent = checks.number(max_exponent, "max_exponent", owner, above=0)
+        self.alignment = checks.choice(alignment, ("raw", "sign", "cosine"), "alignment", owner)
         super().__init__(optimizer, name=name)
-        self.alignment = alignment
         if not self.always_updates:
             raise ValueError(
                 "%s round %s, which does not update at every step, would compare gradients of micro batches; use "
@@ -184,12 +176,14 @@ class ExponentiatedStepSizeMomentum(_Gains, Optimizer):
         max_exponent=1.0,
         name=None,
     ):
-        check_fraction(momentum=momentum, beta_1=beta_1)
-        self.gamma_p, self.gamma_s = check_rate(gamma_p, "gamma_p"), check_rate(gamma_s, "gamma_s")
-        self.bounds = check_bounds(bounds)
-        self.max_exponent = positive_exponent(max_exponent, "max_exponent")
+        owner = type(self).__name__
+        self.momentum = checks.number(momentum, "momentum", owner, least=0, below=1)
+        self.beta_1 = checks.number(beta_1, "beta_1", owner, least=0, below=1)
+        self.gamma_p = checks.number(gamma_p, "gamma_p", owner, least=0, remedy="with 0 gains stay 1")
+        self.gamma_s = checks.number(gamma_s, "gamma_s", owner, least=0, remedy="with 0 gains stay 1")
+        self.bounds = checked_bounds(bounds, owner)
+        self.max_exponent = checks.number(max_exponent, "max_exponent", owner, above=0)
         super().__init__(learning_rate, name=name)
-        self.momentum, self.beta_1 = float(momentum), float(beta_1)
 
     def create_state(self, params):
         self.add_state("log_scale")

@@ -9,6 +9,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from kexue_keras import checks
 from kexue_keras.backend import ModelSession
 from kexue_keras.checkpoints._convert import save_into
 from kexue_keras.checkpoints._load import load
@@ -20,7 +21,7 @@ from kexue_keras.files.paths import is_path
 from kexue_keras.models._lengths import checked_length, positions_of
 from kexue_keras.schemas import read_settings, sentence_encoder_settings
 from kexue_keras.similarity._index import VectorIndex, unit_rows
-from kexue_keras.similarity._pooling import POOLINGS, check_pooling, sentence_vector
+from kexue_keras.similarity._pooling import POOLINGS, sentence_vector
 from kexue_keras.similarity._whitening import Whitening
 
 SETTINGS = "sentence_encoder.json"
@@ -60,7 +61,7 @@ class SentenceEncoder(object):
     """
 
     def __init__(self, pretrained, *, pooling="mean", length=64, **arguments):
-        check_pooling(pooling)
+        checks.choice(pooling, POOLINGS, "pooling", "SentenceEncoder")
         if is_path(pretrained):
             if POOLINGS[pooling]:
                 arguments.setdefault("with_pool", POOLINGS[pooling])

@@ -4,6 +4,8 @@ import importlib.util
 
 import numpy as np
 
+from kexue_keras import checks
+
 METHODS = ("exact", "hnsw")
 # Scores that are held at once: 256 MB of float32.
 BLOCK = 1 << 26
@@ -42,8 +44,7 @@ class VectorIndex(object):
     """
 
     def __init__(self, vectors, *, method="exact"):
-        if method not in METHODS:
-            raise ValueError("method=%r; it is one of %s" % (method, ", ".join(map(repr, METHODS))))
+        checks.choice(method, METHODS, "method", "VectorIndex")
         self.vectors = unit_rows(vectors)
         if self.vectors.ndim != 2 or not len(self.vectors):
             raise ValueError("vectors of shape %s; at least one [N, d] is needed" % (self.vectors.shape,))
@@ -71,9 +72,7 @@ class VectorIndex(object):
         queries = unit_rows(queries)
         if queries.ndim != 2 or queries.shape[1] != self.vectors.shape[1]:
             raise ValueError("queries of shape %s; [Q, %d] is needed" % (queries.shape, self.vectors.shape[1]))
-        if k < 1:
-            raise ValueError("k=%r; it has to be 1 or more" % (k,))
-        k = min(k, len(self))
+        k = min(checks.whole_number(k, "k", "VectorIndex.search", least=1), len(self))
         if self._graph is not None:
             self._graph.hnsw.efSearch = max(128, 2 * k)
             cosines, places = self._graph.search(np.ascontiguousarray(queries), k)

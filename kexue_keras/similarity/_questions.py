@@ -6,6 +6,7 @@ kexue.fm/archives/8454.
 
 from collections import namedtuple
 
+from kexue_keras import checks
 from kexue_keras.checkpoints._load import load
 from kexue_keras.data._texts import checked_texts
 from kexue_keras.decoding import Generator
@@ -92,8 +93,7 @@ class SimilarQuestions(object):
         if len(positions) != len(texts):
             raise ValueError("%d lists of mask_positions for %d texts" % (len(positions), len(texts)))
         for name, value in (("n", n), ("k", k)):
-            if value < 1:
-                raise ValueError("%s=%r; it has to be 1 or more" % (name, value))
+            checks.whole_number(value, name, type(self).__name__, least=1)
         if not texts:
             return []
         ids = [self._source(*pair) for pair in zip(texts, positions)]

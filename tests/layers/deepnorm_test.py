@@ -65,11 +65,14 @@ def test_the_conditions_of_the_article_hold(n):
     [
         ({"num_layers": 0}, "num_layers must be a whole number >= 1, but is 0"),
         ({"num_layers": 2.5}, "num_layers must be a whole number >= 1, but is 2.5"),
-        ({"num_layers": 2, "kind": "both"}, "kind must be one of 'encoder', 'decoder', 'encdec', but is 'both'"),
+        (
+            {"num_layers": 2, "architecture": "both"},
+            "architecture must be one of 'encoder', 'decoder', 'encdec', but is 'both'",
+        ),
         ({"num_layers": 2, "rule": "lion"}, "rule must be one of .* but is 'lion'"),
-        ({"num_layers": 2, "kind": "encdec"}, "needs decoder_layers"),
-        ({"num_layers": 2, "kind": "encdec", "decoder_layers": 2, "rule": "adam"}, "only rule='paper' knows"),
-        ({"num_layers": 2, "decoder_layers": 2}, "decoder_layers=2 is for kind='encdec'"),
+        ({"num_layers": 2, "architecture": "encdec"}, "needs decoder_layers"),
+        ({"num_layers": 2, "architecture": "encdec", "decoder_layers": 2, "rule": "adam"}, "only rule='paper' knows"),
+        ({"num_layers": 2, "decoder_layers": 2}, "decoder_layers=2 is for architecture='encdec'"),
         ({"num_layers": 2, "norm": "pre"}, "rule='paper' is for post-norm models; give rule='adam'"),
         ({"num_layers": 2, "norm": "sandwich"}, "norm must be one of 'post', 'pre', but is 'sandwich'"),
         ({"num_layers": 2, "stream": 0.5}, "stream=0.5 is for norm='pre'"),

@@ -317,10 +317,13 @@ def test_the_configuration_goes_round(name):
         (lambda: mixing.TokenMixingMLP(4, 0), "max_len must be a whole number >= 1, but is 0"),
         (lambda: mixing.TokenMixingMLP(4, 8, rescale="sum"), "rescale must be one of"),
         (lambda: mixing.ExternalAttention(0), "memory must be a whole number >= 1, but is 0"),
-        (lambda: mixing.AFT(8, limit=50), "limit is 50; above 40"),
-        (lambda: mixing.MixerBlock("gmlp", 8, max_len=4, dropout=1), "dropout is 1"),
+        (lambda: mixing.AFT(8, limit=50), r"limit must be a number in \(0, 40\], but is 50; above 40"),
+        (lambda: mixing.MixerBlock("gmlp", 8, max_len=4, dropout=1), r"dropout must be a number in \[0, 1\), but is 1"),
         (lambda: mixing.SpatialGatingUnit(8)(K.zeros((1, 4, 3))), "split in two halves, but there are 3"),
-        (lambda: make("mlp")(K.zeros((1, LONGEST + 1, 4))), "longer than max_len=10.*it has 11 tokens"),
+        (
+            lambda: make("mlp")(K.zeros((1, LONGEST + 1, 4))),
+            "must have at most max_len=10 tokens; build it with a larger max_len .* Its length: 11",
+        ),
         (lambda: mixing.FNet()([K.zeros((1, 4, 4)), K.ones((4, 4))]), "mixes all tokens with all"),
         (
             lambda: make("resmlp")(K.zeros((1, 4, 4)), mask=K.ones((1, 4, 4))),
@@ -337,6 +340,6 @@ def test_errors(build_it, message):
 
 def test_a_sequence_that_turns_out_too_long():
     run, _ = build(make("resmlp"), WIDTH, "x")
-    with pytest.raises(Exception, match="longer than max_len=10"):
+    with pytest.raises(Exception, match="must have at most max_len=10 tokens"):
         run(np.zeros((1, 11, WIDTH)))
     assert keras.utils.get_custom_objects()["MixerBlock"] is mixing.MixerBlock

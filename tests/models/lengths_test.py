@@ -1,5 +1,6 @@
 """A length that the model has no positions for is refused where it is given, by the name of the argument."""
 
+import re
 import types
 import warnings
 
@@ -24,7 +25,7 @@ NONE = [0, -3, 1, 2.5, 64.0, "64", None, True, float("nan"), float("inf")]
 
 @pytest.mark.parametrize("length", NONE, ids=repr)
 def test_what_is_no_length(length):
-    with pytest.raises(ValueError, match="^maxlen is "):
+    with pytest.raises(ValueError, match="^the model: maxlen must be an? .*, but is %s" % re.escape(repr(length))):
         checked_length(length, 64, name="maxlen")
     assert checked_length(np.int64(5), 64) == 5
 
@@ -48,8 +49,18 @@ def test_every_constructor_names_its_argument(tiny):
             ("maxlen is 65, but tiny has 64", lambda n: PromptClassifier(mlm, PATTERN, WORDS, maxlen=n), 65, 64),
             ("length is 65, but", lambda n: MaskedLanguageModel(tiny, length=n, load={"num_hidden_layers": 1}), 65, 64),
             ("length is 33, but .*; give at most 32", lambda n: SimBERT(tiny, length=n, num_hidden_layers=1), 33, 32),
-            ("source_length is '9'", lambda n: Seq2Seq(pretrained, source_length=n, target_length=8), "9", 9),
-            ("target_length is 0", lambda n: Seq2Seq(pretrained, source_length=8, target_length=n), 0, 1),
+            (
+                "source_length must be an int, but is '9'",
+                lambda n: Seq2Seq(pretrained, source_length=n, target_length=8),
+                "9",
+                9,
+            ),
+            (
+                "target_length must be a whole number >= 1, but is 0",
+                lambda n: Seq2Seq(pretrained, source_length=8, target_length=n),
+                0,
+                1,
+            ),
         ]
         for message, make, wrong, right in makers:
             with pytest.raises(ValueError, match=message):

@@ -318,21 +318,21 @@ def test_flush_callback_names_what_it_needs(rng):
     model.compile(AdamW(), "mse")
     with pytest.raises(TypeError, match="compiled with GradientAccumulation, not with AdamW"):
         model.fit(np.zeros((2, 3)), np.zeros((2, 1)), verbose=0, callbacks=[FlushAccumulation("train")])
-    with pytest.raises(ValueError, match="when is 'batch'"):
+    with pytest.raises(ValueError, match="when must be one of 'epoch', 'train', but is 'batch'"):
         FlushAccumulation("batch")
 
 
 @pytest.mark.parametrize(
-    "arguments, error, text",
+    "arguments, text",
     [
-        (dict(steps=0), ValueError, "steps is 0; it has to be at least 1"),
-        (dict(steps=2.5), TypeError, "steps is 2.5"),
-        (dict(steps=2, mode="median"), ValueError, "mode is 'median'; choose 'mean'"),
-        (dict(steps=2, micro_weight=1.0), ValueError, "use mode='weighted'"),
+        (dict(steps=0), "GradientAccumulation: steps must be a whole number >= 1, but is 0; 1 means no accumulation"),
+        (dict(steps=2.5), "steps must be a whole number >= 1, but is 2.5"),
+        (dict(steps=2, mode="median"), "mode must be one of 'mean', 'sum', 'weighted', but is 'median'"),
+        (dict(steps=2, micro_weight=1.0), "use mode='weighted'"),
     ],
 )
-def test_bad_arguments(arguments, error, text):
-    with pytest.raises(error, match=text):
+def test_bad_arguments(arguments, text):
+    with pytest.raises(ValueError, match=text):
         GradientAccumulation(optimizers.SGD(0.1), **arguments)
 
 

@@ -323,12 +323,18 @@ class Lion(type(keras.optimizers.SGD(0.1))):
         (lambda: accumulate_in_momentum(AdamW(clipvalue=1.0), 2), "AdamW clips"),
         (lambda: accumulate_in_momentum(keras.optimizers.SGD(0.1), 2), "momentum > 0"),
         (lambda: accumulate_in_momentum(keras.optimizers.RMSprop(0.1), 2), "RMSprop cannot be accumulated"),
-        (lambda: MomentumAccumulationAdamW(steps=0), "steps is 0"),
+        (
+            lambda: MomentumAccumulationAdamW(steps=0),
+            "MomentumAccumulationAdamW: steps must be a whole number >= 1, but is 0",
+        ),
         (
             lambda: MomentumAccumulationSGD(steps=2, moments="each"),
-            "moments is 'each'; it is one of 'window', 'micro_step'",
+            "moments must be one of 'window', 'micro_step', but is 'each'",
         ),
-        (lambda: MomentumAccumulationSGD(0.1, steps=2, momentum=1.0), "momentum is 1.0"),
+        (
+            lambda: MomentumAccumulationSGD(0.1, steps=2, momentum=1.0),
+            r"momentum must be a number in \[0, 1\), but is 1.0",
+        ),
     ],
 )
 def test_refusals_say_why(make, text):

@@ -5,8 +5,8 @@ Paper: arXiv 2105.14103 (not in the article 也来盘点一些最近的非Transf
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, keras, register
-from kexue_keras.layers._numeric import require_count, require_positive
 from kexue_keras.layers.mixing._base import TokenMixer, project
 
 
@@ -41,10 +41,9 @@ class AFT(TokenMixer):
 
     def __init__(self, max_len, *, units=None, limit=30.0, **kwargs):
         super(AFT, self).__init__(max_len, **kwargs)
-        self.units = None if units is None else require_count(units, "units", self.name)
-        self.limit = require_positive(limit, "limit", self.name)
-        if self.limit > 40:
-            raise ValueError("%s: limit is %r; above 40 the exponentials overflow in float32" % (self.name, limit))
+        self.units = None if units is None else checks.whole_number(units, "units", self.name, least=1)
+        overflow = "above 40 the exponentials overflow in float32"
+        self.limit = checks.number(limit, "limit", self.name, above=0, most=40, remedy=overflow)
 
     def build(self, input_shape):
         size = self.size(input_shape)

@@ -6,9 +6,9 @@ second input, the boolean matrix that bert4keras makes for language models and U
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, keras, widen
-from kexue_keras.layers._masking import bias_visibility, first_shape, last_dimension, padding_mask, require_length
-from kexue_keras.layers._numeric import require_choice, require_count
+from kexue_keras.layers._masking import bias_visibility, first_shape, last_dimension, padding_mask
 
 
 class Tokens(object):
@@ -72,7 +72,7 @@ class TokenMixer(keras.layers.Layer):
     def __init__(self, max_len=None, *, causal=False, **kwargs):
         super(TokenMixer, self).__init__(**kwargs)
         self.supports_masking = True
-        self.max_len = max_len if max_len is None else require_count(max_len, "max_len", self.name)
+        self.max_len = max_len if max_len is None else checks.whole_number(max_len, "max_len", self.name, least=1)
         self.causal = bool(causal)
         if causal and not self.directed:
             raise ValueError("%s: there is no causal form, every output holds every token" % self.name)
@@ -86,7 +86,7 @@ class TokenMixer(keras.layers.Layer):
         mask = padding_mask(mask, self.name)
         dtype = inputs.dtype
         if self.max_len is not None:
-            inputs = require_length(inputs, self.max_len, self.name)
+            inputs = checks.require_length(inputs, self.max_len, self.name)
         if allowed is not None:
             if not self.directed:
                 raise ValueError(
@@ -147,7 +147,7 @@ class MatrixMixer(TokenMixer):
 
     def __init__(self, max_len, *, causal=False, rescale="none", **kwargs):
         super(MatrixMixer, self).__init__(max_len, causal=causal, **kwargs)
-        self.rescale = require_choice(rescale, ("none", "mean"), "rescale", self.name)
+        self.rescale = checks.choice(rescale, ("none", "mean"), "rescale", self.name)
 
     def token_sum(self, tokens, matrix, y):
         """`Tokens.sum` with `matrix [max_len, max_len]` cut to the length and, if asked for, rescaled."""

@@ -6,9 +6,9 @@ Article: 也来盘点一些最近的非Transformer工作 (kexue.fm/archives/8431
 import tensorflow as tf
 from bert4keras.layers import FeedForward, LayerNormalization
 
+from kexue_keras import checks
 from kexue_keras.backend import keras, register
 from kexue_keras.layers._masking import first_shape, last_dimension
-from kexue_keras.layers._numeric import require_choice, require_count
 from kexue_keras.layers.mixing._aft import AFT
 from kexue_keras.layers.mixing._external import ExternalAttention
 from kexue_keras.layers.mixing._fnet import FNet
@@ -36,7 +36,7 @@ def make_mixer(mixer, *, max_len, ffn_units, name=None, **options):
     Raises:
         ValueError: unknown name.
     """
-    cls = MIXERS[require_choice(mixer, tuple(sorted(MIXERS)), "mixer", name or "make_mixer")]
+    cls = MIXERS[checks.choice(mixer, tuple(sorted(MIXERS)), "mixer", name or "make_mixer")]
     if mixer not in ("external", "fnet"):
         if max_len is None:
             raise ValueError("the mixer %r has weights for each position; give max_len" % mixer)
@@ -88,11 +88,9 @@ class MixerBlock(keras.layers.Layer):
         super(MixerBlock, self).__init__(**kwargs)
         self.supports_masking = True
         self.mixer, self.max_len, self.scale = mixer, max_len, scale
-        self.ffn_units = require_count(ffn_units, "ffn_units", self.name)
+        self.ffn_units = checks.whole_number(ffn_units, "ffn_units", self.name, least=1)
         self.activation = keras.activations.get(activation)
-        if not 0 <= dropout < 1:
-            raise ValueError("%s: dropout is %r; it has to be in [0, 1)" % (self.name, dropout))
-        self.dropout = dropout
+        self.dropout = checks.number(dropout, "dropout", self.name, least=0, below=1)
         self.options = dict(options or {})
         # Made here, so that a wrong name or option is told at once.
         self.mixing = self._mixer()

@@ -5,9 +5,9 @@ Article: 也来盘点一些最近的非Transformer工作 (kexue.fm/archives/8431
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, register
 from kexue_keras.layers._masking import HIDDEN
-from kexue_keras.layers._numeric import require_count
 from kexue_keras.layers.mixing._base import TokenMixer, project
 
 
@@ -54,7 +54,7 @@ class ExternalAttention(TokenMixer):
     def __init__(self, memory=64, *, causal=False, **kwargs):
         kwargs.pop("max_len", None)
         super(ExternalAttention, self).__init__(causal=causal, **kwargs)
-        self.memory = require_count(memory, "memory", self.name)
+        self.memory = checks.whole_number(memory, "memory", self.name, least=1)
 
     def build(self, input_shape):
         size = self.size(input_shape)

@@ -8,8 +8,8 @@ import math
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, register
-from kexue_keras.layers._numeric import require_choice
 from kexue_keras.layers.mixing._base import TokenMixer
 
 
@@ -50,8 +50,8 @@ class FNet(TokenMixer):
     def __init__(self, *, mode="masked_dft", method="auto", **kwargs):
         kwargs.pop("max_len", None)
         super(FNet, self).__init__(**kwargs)
-        self.mode = require_choice(mode, ("padded", "masked_dft"), "mode", self.name)
-        self.method = require_choice(method, ("auto", "matmul", "fft"), "method", self.name)
+        self.mode = checks.choice(mode, ("padded", "masked_dft"), "mode", self.name)
+        self.method = checks.choice(method, ("auto", "matmul", "fft"), "method", self.name)
 
     def call(self, inputs, mask=None):
         tokens = self.tokens(inputs, mask)

@@ -5,9 +5,9 @@ Article: 也来盘点一些最近的非Transformer工作 (kexue.fm/archives/8431
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import keras, register
 from kexue_keras.layers._masking import HIDDEN, first_shape
-from kexue_keras.layers._numeric import require_count
 from kexue_keras.layers.mixing._base import MatrixMixer, normalize, project
 
 
@@ -16,9 +16,7 @@ class _Gate(MatrixMixer):
 
     def __init__(self, max_len, *, epsilon=1e-6, spatial_initializer="zeros", **kwargs):
         super(_Gate, self).__init__(max_len, **kwargs)
-        if not epsilon >= 0:
-            raise ValueError("%s: epsilon is %r; it has to be >= 0" % (self.name, epsilon))
-        self.epsilon = epsilon
+        self.epsilon = checks.number(epsilon, "epsilon", self.name, least=0)
         self.spatial_initializer = keras.initializers.get(spatial_initializer)
 
     def build_gate(self, size):
@@ -111,7 +109,7 @@ class GMLP(_Gate):
 
     def __init__(self, ffn_units, max_len, *, activation="gelu", **kwargs):
         super(GMLP, self).__init__(max_len, **kwargs)
-        self.ffn_units = require_count(ffn_units, "ffn_units", self.name)
+        self.ffn_units = checks.whole_number(ffn_units, "ffn_units", self.name, least=1)
         if ffn_units % 2:
             raise ValueError(
                 "%s: ffn_units are split in two halves, so they must be even; got %r" % (self.name, ffn_units)
@@ -166,7 +164,7 @@ class AMLP(GMLP):
 
     def __init__(self, ffn_units, max_len, *, head_size=64, **kwargs):
         super(AMLP, self).__init__(ffn_units, max_len, **kwargs)
-        self.head_size = require_count(head_size, "head_size", self.name)
+        self.head_size = checks.whole_number(head_size, "head_size", self.name, least=1)
 
     def build(self, input_shape):
         self.weight("attention_in_kernel", (self.size(input_shape), 3 * self.head_size))

@@ -6,8 +6,8 @@ Article: 也来盘点一些最近的非Transformer工作 (kexue.fm/archives/8431
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, keras, register
-from kexue_keras.layers._numeric import require_count
 from kexue_keras.layers.mixing._base import MatrixMixer
 
 
@@ -41,7 +41,7 @@ class TokenMixingMLP(MatrixMixer):
 
     def __init__(self, token_units, max_len, *, activation="gelu", **kwargs):
         super(TokenMixingMLP, self).__init__(max_len, **kwargs)
-        self.token_units = require_count(token_units, "token_units", self.name)
+        self.token_units = checks.whole_number(token_units, "token_units", self.name, least=1)
         self.activation = keras.activations.get(activation)
 
     def build(self, input_shape):
@@ -110,8 +110,10 @@ class FFStack(TokenMixingMLP):
     """
 
     def __init__(self, max_len, *, expansion=4, **kwargs):
-        self.expansion = require_count(expansion, "expansion", "FFStack")
-        super(FFStack, self).__init__(self.expansion * require_count(max_len, "max_len", "FFStack"), max_len, **kwargs)
+        self.expansion = checks.whole_number(expansion, "expansion", "FFStack", least=1)
+        super(FFStack, self).__init__(
+            self.expansion * checks.whole_number(max_len, "max_len", "FFStack", least=1), max_len, **kwargs
+        )
 
     def get_config(self):
         config = dict(super(FFStack, self).get_config(), expansion=self.expansion)

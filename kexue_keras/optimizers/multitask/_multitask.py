@@ -7,6 +7,7 @@ Articles: 多任务学习漫谈（二）：行梯度之事 (kexue.fm/archives/88
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import register, tf1
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._adamw import as_patterns, constrained, matches
@@ -94,10 +95,8 @@ class MultiTask(Wrapper):
         representation=None,
         name=None,
     ):
-        if method not in METHODS:
-            raise ValueError("method is %r; choose one of %s" % (method, ", ".join(METHODS)))
-        if inner_product not in ("global", "variable"):
-            raise ValueError("inner_product is %r; choose 'global' or 'variable'" % (inner_product,))
+        checks.choice(method, METHODS, "method", type(self).__name__)
+        checks.choice(inner_product, ("global", "variable"), "inner_product", type(self).__name__)
         if losses is not None and (not isinstance(losses, (list, tuple)) or len(losses) < 2):
             raise ValueError(
                 "losses is %r; give a list of two or more positions, names or scalar tensors, or None for all terms "
@@ -141,7 +140,7 @@ class MultiTask(Wrapper):
         main = [named_term(tasks, m) if isinstance(m, str) else m for m in self.main]
         for m in main:
             if isinstance(m, bool) or not isinstance(m, int) or not 0 <= m < len(tasks):
-                raise ValueError("main is %r; it has to be a task's name or in 0 .. %d" % (m, len(tasks) - 1))
+                raise checks.invalid(type(self).__name__, "main", "a task's name or in 0 .. %d" % (len(tasks) - 1), m)
         return main
 
     # Their gradients

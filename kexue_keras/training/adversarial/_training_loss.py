@@ -1,22 +1,22 @@
-"""What adversarial training, the gradient penalty and virtual adversarial training have in common.
+"""A training loss in place of the compiled one: the base of FGM, gradient penalty, virtual adversarial training.
 
 对抗训练浅谈：意义、方法和思考（附Keras实现）, kexue.fm/archives/7234; 泛化性乱弹：从随机噪声、梯度惩罚到虚拟对抗训练,
 kexue.fm/archives/7466. Papers: arXiv 1412.6572, 1605.07725, 1711.09404, 1704.03976.
 
-How a model's training is led to another loss, which layer is perturbed, and a pass without dropout. What a perturbation
-is stands in `perturbation.py`, how the perturbed loss is computed in `second_pass.py`.
+How a model's training is led to it, which layer is perturbed, and a pass without dropout. What a perturbation is stands
+in `_perturbation.py`, how the perturbed loss is computed in `backend.graph.SecondPass`.
 """
 
 import tensorflow as tf
 
 from kexue_keras.backend import K, keras, minimise_instead
-from kexue_keras.backend.graph.second_pass import SecondPass
+from kexue_keras.backend.graph import SecondPass
 
 TARGETS = ("matrix", "output")
 
 
-class OtherLoss(object):
-    """Base of the techniques: leads the training of a model to `objective(loss)`, until `disable()`.
+class TrainingLoss(object):
+    """What a model minimises while a technique is on: `objective(loss)` in the place of its loss, until `disable()`.
 
     Args:
         model: Keras model, compiled before or afterwards.
@@ -63,20 +63,6 @@ class OtherLoss(object):
 
     def __exit__(self, *_):
         self.disable()
-
-
-def check_number(owner, name, value, least=0.0):
-    """`value` as a float, or ValueError unless it is finite and at least `least`."""
-    if isinstance(value, (bool, str)) or not least <= value < float("inf"):
-        raise ValueError("%s: %s is %r; it has to be a number >= %g" % (owner, name, value, least))
-    return float(value)
-
-
-def check_choice(owner, name, value, choices):
-    """`value`, or ValueError unless it is one of `choices`."""
-    if value not in choices:
-        raise ValueError("%s: %s is %r; choose one of %s" % (owner, name, value, ", ".join(map(repr, choices))))
-    return value
 
 
 def layers_of(model):

@@ -8,24 +8,19 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, is_tf_keras, keras, refuse_distribution, widen
-from kexue_keras.backend.graph.second_pass import reached
+from kexue_keras.backend.graph import origin, reached
 from kexue_keras.losses import multilabel_kl
+from kexue_keras.numerics import log_probability
 from kexue_keras.training._randomness import fold_in, own_key
-from kexue_keras.training.adversarial._perturbation import make_place
-from kexue_keras.training.adversarial._training_loss import (
-    TARGETS,
-    OtherLoss,
-    check_choice,
-    check_number,
-    learning_phase,
-    without_dropout,
-)
+from kexue_keras.training.adversarial._perturbation import perturbed_embeddings
+from kexue_keras.training.adversarial._training_loss import TARGETS, TrainingLoss, learning_phase, without_dropout
 
 DIVERGENCES = ("kl", "multilabel", "mse")
 
 
-class VirtualAdversarial(OtherLoss):
+class VirtualAdversarial(TrainingLoss):
     r"""Semi-supervised training: adds the largest divergence of answers near a text, which needs no label,
 
     $$w\,\frac1B\sum_i D\big(\mathrm{sg}[f(x_i)],\,f(x_i+\epsilon u_i)\big)$$
@@ -101,13 +96,11 @@ class VirtualAdversarial(OtherLoss):
         optimizer=None,
     ):
         owner = "VirtualAdversarial"
-        self.epsilon = check_number(owner, "epsilon", epsilon)
-        self.xi = check_number(owner, "xi", xi, least=1e-30)
-        if isinstance(iterations, (bool, str)) or iterations != int(iterations) or iterations < 0:
-            raise ValueError("%s: iterations is %r; it has to be a whole number >= 0" % (owner, iterations))
-        self.iterations = int(iterations)
-        self.target = check_choice(owner, "target", target, TARGETS)
-        self.weight = check_number(owner, "weight", weight)
+        self.epsilon = checks.number(epsilon, "epsilon", owner, least=0)
+        self.xi = checks.number(xi, "xi", owner, above=0)
+        self.iterations = checks.whole_number(iterations, "iterations", owner, least=0)
+        self.target = checks.choice(target, TARGETS, "target", owner)
+        self.weight = checks.number(weight, "weight", owner, least=0)
         self.from_logits = from_logits
         self.attack_dropout = bool(attack_dropout)
         self.optimizer = optimizer
@@ -144,12 +137,12 @@ class VirtualAdversarial(OtherLoss):
             values = [d(a, b) for d, a, b in zip(divergences, clean, moved)]
             return tf.add_n([_mean(v, m) for v, m in zip(values, masks)])
 
-        place = make_place(self.layer, self.target, signals, "VirtualAdversarial")
+        embeddings = perturbed_embeddings(self.layer, self.target, signals, "VirtualAdversarial")
         attacked = signals
         if not self.attack_dropout:
             attack = without_dropout("VAT_clean")
             attacked = attack(signals)
-            place.check_seen_by(attack)
+            embeddings.check_seen_by(attack)
         clean = [tf.stop_gradient(s) for s in attacked]
         numbers = itertools.count()
 
@@ -157,11 +150,11 @@ class VirtualAdversarial(OtherLoss):
             dtype = tf.float64 if like.dtype.base_dtype == tf.float64 else tf.float32
             return tf.random.stateless_normal(shape, seed=fold_in(self._key, next(numbers)), dtype=dtype)
 
-        u = place.noise(draw)
+        u = embeddings.noise(draw)
         for i in range(self.iterations):
-            near = place.moved([self.xi * d for d in u], "VAT_iteration")(attacked)
-            u = place.unit(place.gradient(divergence(clean, near)))
-        return divergence(clean, place.moved([self.epsilon * d for d in u], "VAT")(signals))
+            near = embeddings.moved([self.xi * d for d in u], "VAT_iteration")(attacked)
+            u = embeddings.unit(embeddings.gradient(divergence(clean, near)))
+        return divergence(clean, embeddings.moved([self.epsilon * d for d in u], "VAT")(signals))
 
     def train_on_batch(self, x):
         """One step with unlabelled texts.
@@ -238,7 +231,7 @@ def by_output(divergence, model, choices, owner, *, functions=False):
         raise ValueError("%s: the model has no output %s; it has %s" % (owner, ", ".join(unknown), model.output_names))
     for one in given.values():
         if not (functions and callable(one)):
-            check_choice(owner, "divergence", one, choices)
+            checks.choice(one, choices, "divergence", owner)
     return given
 
 
@@ -254,9 +247,7 @@ def signal_of(output, divergence, from_logits, owner):
             "%s: %s has one class, whose KL divergence is always 0; take divergence='multilabel' for "
             "a sigmoid, a squared one for a number" % (owner, output.name)
         )
-    op = output.op
-    while op.type == "Identity":
-        op = op.inputs[0].op
+    op = origin(output).op
     if from_logits is None and op.type in ("Merge", "IdentityN"):
         raise ValueError(
             "%s: it cannot be seen whether %s are logits or probabilities; give from_logits=True or "
@@ -265,8 +256,8 @@ def signal_of(output, divergence, from_logits, owner):
     if op.type == squashing and not from_logits:
         output = op.inputs[0]
     elif from_logits is not None and not from_logits:
-        p = tf.maximum(widen(output), np.finfo("float32").tiny)
-        output = tf.math.log(p)
+        p = widen(output)
+        output = log_probability(p)
         if divergence == "multilabel":
             output -= tf.math.log(tf.maximum(1.0 - p, np.finfo("float32").eps))
     return output, lambda a, b: function(widen(a), widen(b))

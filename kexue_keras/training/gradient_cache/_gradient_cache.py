@@ -12,11 +12,12 @@ import warnings
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, call_again, is_tf_keras, keras, register
 from kexue_keras.losses._rdrop import never_random
 from kexue_keras.training._randomness import fold_in, own_key, replayed_dropout
-from kexue_keras.training.gradient_cache._encoder_checks import check_encoder, check_randomness, whole_number
-from kexue_keras.training.gradient_cache._micro_batches import in_chunks
+from kexue_keras.training.gradient_cache._encoder_checks import check_encoder, check_randomness
+from kexue_keras.training.gradient_cache._micro_batches import in_micro_batches
 
 # Keras 2.3.1 does not export it.
 _Wrapper = keras.layers.TimeDistributed.__bases__[0]
@@ -42,10 +43,10 @@ class GradientCache(_Wrapper):
     Input: what the encoder takes. Output: [batch, dimension], with `views` above 1 [batch, views, dimension].
 
     Raises:
-        TypeError: `layer` is no model, or `chunk_size` or `views` no whole number.
+        TypeError: `layer` is no model.
         ValueError: the encoder has several outputs, or another than [batch, dimension], BatchNormalization, a
             stateful layer, an activity regularizer or `add_loss`, a fixed batch size, random numbers that cannot be
-            repeated; a number is below 1.
+            repeated; `chunk_size` or `views` is no whole number from 1.
 
     Reference: 对比学习可以使用梯度累积吗？, kexue.fm/archives/8471; GradCache, arXiv 2101.06983.
 
@@ -60,8 +61,8 @@ class GradientCache(_Wrapper):
 
     def __init__(self, layer, *, chunk_size, views=1, **kwargs):
         check_encoder(layer)
-        self.chunk_size = whole_number("chunk_size", chunk_size)
-        self.views = whole_number("views", views)
+        self.chunk_size = checks.whole_number(chunk_size, "chunk_size", "GradientCache", least=1)
+        self.views = checks.whole_number(views, "views", "GradientCache", least=1)
         if self.views > 1 and never_random(layer.outputs[0]):
             warnings.warn(
                 "GradientCache: nothing random feeds the output of %r, so its %d views of a row are the same; let it "
@@ -104,8 +105,8 @@ class GradientCache(_Wrapper):
         if self.views > 1:
             views = K.in_train_phase(lambda: tf.constant(self.views), lambda: tf.constant(1), training=training)
             tensors = [None if t is None else _repeated(t, views) for t in tensors]
-        embeddings = in_chunks(
-            self._chunk_function(key, len(inputs), training),
+        embeddings = in_micro_batches(
+            self._micro_batch_function(key, len(inputs), training),
             tensors,
             size=self.chunk_size,
             dtype=self.encoder.outputs[0].dtype,
@@ -120,7 +121,7 @@ class GradientCache(_Wrapper):
         embeddings._uses_learning_phase = True
         return embeddings
 
-    def _chunk_function(self, key, inputs, training):
+    def _micro_batch_function(self, key, inputs, training):
         def function(tensors, number):
             mask = tensors[inputs:] if any(t is not None for t in tensors[inputs:]) else None
             with replayed_dropout(fold_in(key, number)):
@@ -183,7 +184,7 @@ def gradient_cache(encoder, *, chunk_size, views=1, name=None):
     towers = list(encoder) if isinstance(encoder, (list, tuple)) else [encoder]
     if not towers:
         raise ValueError("gradient_cache: the list of encoders is empty")
-    if len(towers) > 1 and whole_number("views", views) > 1:
+    if len(towers) > 1 and checks.whole_number(views, "views", "gradient_cache", least=1) > 1:
         raise ValueError(
             "gradient_cache: views=%d with %d towers; views are for one encoder and unpaired texts"
             % (views, len(towers))

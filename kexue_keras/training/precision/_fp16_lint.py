@@ -9,6 +9,7 @@ from collections import namedtuple
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras.backend.graph import depth_first
 from kexue_keras.training.precision._report import ancestors, layer_of, model_graph, source
 from kexue_keras.training.precision._simulated_rewrite import FLOAT, HALF, turned_half
 
@@ -123,8 +124,8 @@ def fp16_lint(model, *, rewrite=True):
         layers = frozenset(graph.layers)
         forward = _forward(model, graph)
         nodes = [node for node in graph.graph_def.node if node.name in forward]
-        painting = turned_half(graph.graph_def, graph.fetches) if rewrite else None
-        half_names = painting.half | painting.cast_nodes if rewrite else None
+        rewritten = turned_half(graph.graph_def, graph.fetches) if rewrite else None
+        half_names = rewritten.half | rewritten.cast_nodes if rewrite else None
     users = _users(nodes)
     found = []
     for node in nodes:
@@ -170,15 +171,13 @@ def _users(nodes):
 
 def _follow(name, users):
     """(names of the nodes that only hand the constant on, itself included; nodes that use it)."""
-    carriers, consumers, waiting = {name}, {}, [name]
-    while waiting:
-        for node in users.get(waiting.pop(), ()):
-            if node.op not in CARRIERS:
-                consumers[node.name] = node
-            elif node.name not in carriers:
-                carriers.add(node.name)
-                waiting.append(node.name)
-    return carriers, [consumers[key] for key in sorted(consumers)]
+
+    def handed_to(name):
+        return [node.name for node in users.get(name, ()) if node.op in CARRIERS]
+
+    carriers = depth_first([name], handed_to)
+    consumers = {node.name: node for name in carriers for node in users.get(name, ()) if node.op not in CARRIERS}
+    return set(carriers), [consumers[key] for key in sorted(consumers)]
 
 
 def _mend(problem, layer, ops):

@@ -1,11 +1,12 @@
 """Loss scaling: gradients are computed from the loss times a constant, so that small ones survive half precision.
 
 Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059). Paper: Mixed Precision Training
-(arXiv 1710.03740). Turning half precision on is `precision.py`.
+(arXiv 1710.03740). Turning half precision on is `_mixed_precision.py`.
 """
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, is_tf_keras, keras, reduction_of, register, tf1
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._base import Optimizer, Wrapper, chain, check_instance, repaired
@@ -27,9 +28,7 @@ def check_loss_scale(scale):
     """
     if scale == "dynamic":
         return scale
-    if isinstance(scale, (bool, str)) or not 0 < scale < float("inf"):
-        raise ValueError("the loss scale is %r; it has to be 'dynamic' or a number above 0, e.g. 1000" % (scale,))
-    return float(scale)
+    return checks.number(scale, "scale", "LossScale", above=0, remedy="the article's is 1000; 'dynamic' adapts itself")
 
 
 @register
@@ -79,9 +78,8 @@ class LossScale(Wrapper):
 
     def __init__(self, optimizer, scale=1000.0, *, growth_steps=2000, patience=100, name=None):
         self.scale = check_loss_scale(scale)
-        for argument, value in (("growth_steps", growth_steps), ("patience", patience)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError("%s is %r; it has to be a whole number of steps from 1" % (argument, value))
+        self.growth_steps = checks.whole_number(growth_steps, "growth_steps", type(self).__name__, least=1)
+        self.patience = checks.whole_number(patience, "patience", type(self).__name__, least=1)
         check_instance(optimizer, type(self).__name__)
         _check_inside(optimizer)
         # Not the constructor of Wrapper: it lets nothing stand round an accumulation, and this is what may.
@@ -89,8 +87,6 @@ class LossScale(Wrapper):
         self.optimizer = repaired(optimizer)
         if is_tf_keras:
             self._track_trackable(optimizer, "optimizer")
-        self.growth_steps = growth_steps
-        self.patience = patience
         self._scaled = False
 
     @property

@@ -2,7 +2,7 @@
 
 Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059). Paper: Mixed Precision Training
 (arXiv 1710.03740). TensorFlow rewrites the graph itself when a session runs it; what is here turns that on in time, and
-off again. Loss scaling is `loss_scale.py`, what the rewriting does to a model `precision_report.py`.
+off again. Loss scaling is `_loss_scale.py`, what the rewriting does to a model `_report.py`.
 """
 
 import contextlib

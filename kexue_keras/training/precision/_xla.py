@@ -1,4 +1,4 @@
-"""XLA: TensorFlow compiles what it can of the graph, with the rungs of the article's ladder as modes.
+"""XLA: TensorFlow compiles what it can of the graph, in the modes that the article tries.
 
 Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059). The switches are environment variables that
 TensorFlow reads once in a process, when its first session is made.
@@ -9,7 +9,7 @@ import sys
 
 import tensorflow as tf
 
-from kexue_keras import backend
+from kexue_keras import backend, checks
 from kexue_keras.training.precision._mixed_precision import Acceleration
 
 VARIABLE = "TF_XLA_FLAGS"
@@ -49,8 +49,7 @@ def xla_flags(mode="auto", *, on_cpu=None):
     >>> xla_flags('lite', on_cpu=False)
     '--tf_xla_auto_jit=fusible'
     """
-    if mode not in FLAGS:
-        raise ValueError("mode is %r; choose one of %s" % (mode, ", ".join(map(repr, FLAGS))))
+    checks.choice(mode, FLAGS, "mode", "enable_xla")
     if on_cpu is None:
         on_cpu = not backend.has_gpu()
     # Of a flag that is given twice the last one counts.

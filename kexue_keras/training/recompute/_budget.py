@@ -7,6 +7,7 @@ from collections import deque
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import tf1
 from kexue_keras.training._randomness import replayed_dropout
 from kexue_keras.training.recompute._memory import training_memory
@@ -121,10 +122,11 @@ class RecomputeBudget(object):
     )
 
     def __init__(self, memory, batch_size, length, say=print):
-        for name, value in (("memory", memory), ("batch_size", batch_size), ("length", length)):
-            if not value > 0:
-                raise ValueError("%s is %r; it has to be above 0" % (name, value))
-        self.memory, self.batch_size, self.length, self.say = memory, batch_size, length, say
+        owner = "recompute_for_budget"
+        self.memory = checks.number(memory, "memory", owner, above=0)
+        self.batch_size = checks.whole_number(batch_size, "batch_size", owner, least=1)
+        self.length = checks.whole_number(length, "length", owner, least=1)
+        self.say = say
         self.plan = self.predicted = None
 
     def choose(self, build, blocks):
@@ -307,6 +309,11 @@ class _Player(object):
 
 
 def _needed(fetched):
+    """The ops that are needed, in the reverse of the order in which they are met.
+
+    Not that of `reached`: among ops that are ready at the same time the first here runs first, and with this order the
+    predictions are those that were measured against TensorFlow's.
+    """
     seen, order, stack = set(), [], list(fetched)
     while stack:
         op = stack.pop()

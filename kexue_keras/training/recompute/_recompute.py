@@ -10,6 +10,7 @@ import tensorflow as tf
 from bert4keras import backend
 
 from kexue_keras.backend import keras, register, tf1
+from kexue_keras.backend.graph import origin
 from kexue_keras.training._randomness import dropout_is_repeatable, own_key, replayed_dropout
 from kexue_keras.training.recompute._segments import checkpoint
 
@@ -136,7 +137,8 @@ def cost_per_byte(op):
         terms = tf1.dimension_value(op.inputs[1].shape[1 if op.get_attr("transpose_b") else 0])
         return 0.006 * (terms or 0)
     if op.type == "GreaterEqual":
-        return 9.0 if _is_drawn(op.inputs[0].op) else 0.0
+        drawn = origin(op.inputs[0], through=("Add", "AddV2", "Mul", "Identity"))
+        return 9.0 if drawn.op.type in ("StatelessRandomUniform", "StatelessRandomUniformV2") else 0.0
     if op.type == "Erf" and any(map(_is_cumulative, _second_users(op))):
         return 0.0
     if _is_cumulative(op):
@@ -154,12 +156,6 @@ def _is_cumulative(op):
 
 def _second_users(op):
     return [second for first in op.outputs[0].consumers() for second in first.outputs[0].consumers()]
-
-
-def _is_drawn(op):
-    while op.type in ("Add", "AddV2", "Mul", "Identity"):
-        op = op.inputs[0].op
-    return op.type in ("StatelessRandomUniform", "StatelessRandomUniformV2")
 
 
 @register

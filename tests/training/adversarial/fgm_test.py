@@ -379,9 +379,9 @@ def test_half_precision_arrays_and_large_ids(rng):
 def test_what_is_wrong_is_said():
     model = classifier()
     for arguments, message in [
-        ({"epsilon": -1}, "epsilon is -1; it has to be a number >= 0"),
-        ({"epsilon": float("nan")}, "epsilon is nan"),
-        ({"target": "rows"}, "target is 'rows'; choose one of 'matrix', 'output'"),
+        ({"epsilon": -1}, "epsilon must be a number >= 0, but is -1"),
+        ({"epsilon": float("nan")}, "epsilon must be a number >= 0, but is nan"),
+        ({"target": "rows"}, "target must be one of 'matrix', 'output', but is 'rows'"),
         ({"adversarial_weight": 0}, "both 0"),
         ({"layer": "Embedding-Tokens"}, "no layer 'Embedding-Tokens'; its Embedding layers: 'Embedding-Token'"),
     ]:

@@ -55,7 +55,7 @@ def test_nothing_is_left_behind_after_an_exception(quiet):
             assert backend.is_mixed_precision_on()
             raise KeyError("anything")
     assert not backend.is_mixed_precision_on()
-    with pytest.raises(ValueError, match="the loss scale is 0"):
+    with pytest.raises(ValueError, match="scale must be a number > 0, but is 0; .*'dynamic'"):
         enable_mixed_precision(0)
     assert not backend.is_mixed_precision_on()
     # Nested, the inner one leaves it as it found it.
@@ -214,7 +214,7 @@ def test_finetune_goes_on_where_it_stopped_and_leaves_nothing_on(files, tmp_path
     get_session()
     with pytest.raises(UserError, match="--mixed-precision: too late"):
         run(files, tmp_path / "late", mixed_precision=1000.0)
-    with pytest.raises(UserError, match="--mixed-precision: the loss scale is -1"):
+    with pytest.raises(UserError, match="--mixed-precision: .*scale must be a number > 0, but is -1"):
         run(files, tmp_path / "late", mixed_precision=-1)
 
 

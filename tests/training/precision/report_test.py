@@ -13,7 +13,7 @@ from kexue_keras.backend import K, is_tf2, is_tf_keras, keras, tf1
 from kexue_keras.optimizers import AdamW, GradientAccumulation
 from kexue_keras.training.precision import LossScale, precision_report
 from kexue_keras.training.precision._report import layer_of, model_graph
-from kexue_keras.training.precision._simulated_rewrite import HALF, allowed, paint, turned_half
+from kexue_keras.training.precision._simulated_rewrite import HALF, allowed, simulated_rewrite, turned_half
 
 
 def tiny_bert(**options):
@@ -49,7 +49,7 @@ def test_all_matrix_products_of_bert_turn_half_and_nothing_delicate():
     if not tf.test.is_built_with_cuda():
         assert counts["Reshape"] == (90 if is_tf_keras else 106) and counts["BiasAdd"] == counts["Mul"] == 0
     # Our rule is TensorFlow's: with the kernels of this build it turns the very same nodes half, with as many casts.
-    assert paint(graph.graph_def, graph.fetches, has_kernel=registered) == own
+    assert simulated_rewrite(graph.graph_def, graph.fetches, has_kernel=registered) == own
     report = precision_report(model)
     assert report.trains and report.half["MatMul"] == 39 and report.half["BatchMatMulV2"] == 12
     # With all kernels the biases and the GELU between the products turn half as well: 4 + 1 biases a layer, ...
@@ -138,8 +138,8 @@ def half_between(function, **options):
         x, w = tf1.placeholder("float32", (None, 4)), tf1.placeholder("float32", (4, 4))
         tf.identity(tf.matmul(function(tf.matmul(x, w)), w), name="y")
     ops = {node.name: node.op for node in graph.as_graph_def().node}
-    painting = turned_half(graph.as_graph_def(), ["y"], **options)
-    return sorted({ops[name] for name in painting.half} - {"MatMul"}), painting.casts, painting.casts_back
+    rewritten = turned_half(graph.as_graph_def(), ["y"], **options)
+    return sorted({ops[name] for name in rewritten.half} - {"MatMul"}), rewritten.casts, rewritten.casts_back
 
 
 def test_the_rule_on_small_graphs():

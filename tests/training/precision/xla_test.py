@@ -102,7 +102,7 @@ def test_flags_are_put_back(early, monkeypatch):
 def test_flags_of_the_modes(no_flags):
     assert xla_flags("auto", on_cpu=False) == "--tf_xla_auto_jit=1"
     assert xla_flags("lite", on_cpu=True) == "--tf_xla_auto_jit=fusible --tf_xla_cpu_global_jit"
-    with pytest.raises(ValueError, match="mode is 'fusible'; choose one of 'auto', 'full', 'lite'"):
+    with pytest.raises(ValueError, match="mode must be one of 'auto', 'full', 'lite', but is 'fusible'"):
         enable_xla("fusible")
 
 

@@ -79,9 +79,9 @@ def test_a_model_is_built_with_the_plan_and_measured(monkeypatch):
 
 
 def test_bad_budgets():
-    with pytest.raises(ValueError, match="memory is 0"):
+    with pytest.raises(ValueError, match="memory must be a number > 0, but is 0"):
         recompute_for_budget(0, batch_size=1, length=1)
-    with pytest.raises(ValueError, match="length is -1"):
+    with pytest.raises(ValueError, match="length must be a whole number >= 1, but is -1"):
         recompute_for_budget(1, batch_size=1, length=-1)
     budget = recompute_for_budget(1, batch_size=1, length=1)
     with pytest.raises(ValueError, match="chooses segment"):

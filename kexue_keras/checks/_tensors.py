@@ -1,14 +1,15 @@
-"""Checks that all losses share: dtypes, ranks, shapes, and probabilities where logits are meant.
+"""Checks of tensors: ranks, shapes, lengths, values, and probabilities where logits are meant.
 
 What is known when the graph is built is checked then, with a ValueError; what is only known when data
-arrives is checked by an assertion op whose message names the loss. None of this is public.
+arrives is checked by an assertion op whose message names the loss or layer.
 """
 
 import warnings
 
 import tensorflow as tf
 
-from kexue_keras.backend import tf1
+from kexue_keras.backend import K, tf1
+from kexue_keras.backend.graph import origin
 
 # Ops that hand on the values they get (or some of them), so that what feeds them decides what they are.
 _TRANSPARENT = (
@@ -31,20 +32,18 @@ def static_length(x, axis):
     return tf.compat.dimension_value(x.shape[axis])
 
 
-def warn_if_probabilities(y_pred, loss):
-    """Warn if `y_pred` comes out of a softmax or a sigmoid, because `loss` takes logits.
+def warn_if_probabilities(y_pred, owner):
+    """Warn if `y_pred` comes out of a softmax or a sigmoid, because `owner` takes logits.
 
     Args:
         y_pred: tensor; identities, casts, reshapes and slices after the activation are looked through.
-        loss: str, the name of the loss, for the message.
+        owner: str, the name of the loss or layer, for the message.
     """
-    op = getattr(y_pred, "op", None)
-    while op is not None and op.type in _TRANSPARENT and len(op.inputs):
-        op = op.inputs[0].op
+    op = getattr(origin(y_pred, _TRANSPARENT), "op", None)
     if op is not None and op.type in _PROBABILITIES:
         warnings.warn(
             "%s takes logits, but y_pred is the output of the %s op %r, that is probabilities; "
-            "remove the activation from the last layer (activation='linear')" % (loss, op.type.lower(), op.name),
+            "remove the activation from the last layer (activation='linear')" % (owner, op.type.lower(), op.name),
             stacklevel=3,
         )
 
@@ -56,7 +55,7 @@ def require(condition, message, data=(), *, then):
         condition: bool or boolean tensor of any shape (all its elements are meant). If its value is known
             when the graph is built, a failure is a ValueError now; otherwise it is an InvalidArgumentError of
             an assertion op when `then` is computed.
-        message: str; it begins with the name of the loss and says what to do.
+        message: str; it begins with the name of the loss or layer and says what to do.
         data: tensors that are printed after the message.
         then: a tensor, or a list or tuple of tensors, to be used in what follows.
 
@@ -81,13 +80,13 @@ def require(condition, message, data=(), *, then):
         return tf.identity(then)
 
 
-def require_rank(x, rank, loss, name):
+def require_rank(x, rank, owner, name):
     """`x`, whose number of axes must be `rank`.
 
     Args:
         x: tensor.
         rank: int, or a tuple of the ints that are allowed.
-        loss: str, the name of the loss, for the message.
+        owner: str, the name of the loss or layer, for the message.
         name: str, what `x` is and which shape is wanted, for the message, such as "y_pred [batch, classes]".
 
     Returns:
@@ -102,12 +101,12 @@ def require_rank(x, rank, loss, name):
     if x.shape.rank is not None:
         if x.shape.rank not in allowed:
             raise ValueError(
-                "%s: %s must have %s axes, but it has %d: shape %s" % (loss, name, wanted, x.shape.rank, x.shape)
+                "%s: %s must have %s axes, but it has %d: shape %s" % (owner, name, wanted, x.shape.rank, x.shape)
             )
         return x
     x = require(
         tf.reduce_any(tf.equal(tf.rank(x), list(allowed))),
-        "%s: %s must have %s axes, but its shape is" % (loss, name, wanted),
+        "%s: %s must have %s axes, but its shape is" % (owner, name, wanted),
         [tf.shape(x)],
         then=x,
     )
@@ -116,13 +115,13 @@ def require_rank(x, rank, loss, name):
     return x
 
 
-def require_same_shape(a, b, loss, names=("y_true", "y_pred")):
+def require_same_shape(a, b, owner, names=("y_true", "y_pred")):
     """`(a, b)`, whose shapes must be equal; nothing is broadcast.
 
     Args:
         a: tensor.
         b: tensor.
-        loss: str, the name of the loss, for the message.
+        owner: str, the name of the loss or layer, for the message.
         names: two str, what `a` and `b` are, for the message.
 
     Returns:
@@ -132,7 +131,7 @@ def require_same_shape(a, b, loss, names=("y_true", "y_pred")):
         ValueError: the shapes are known to differ.
     """
     a, b = tf.convert_to_tensor(a), tf.convert_to_tensor(b)
-    message = "%s: %s and %s must have the same shape, but they have" % (loss, names[0], names[1])
+    message = "%s: %s and %s must have the same shape, but they have" % (owner, names[0], names[1])
     if not a.shape.is_compatible_with(b.shape):
         raise ValueError("%s %s and %s" % (message, a.shape, b.shape))
     if a.shape.is_fully_defined() and b.shape.is_fully_defined():
@@ -147,3 +146,30 @@ def require_same_shape(a, b, loss, names=("y_true", "y_pred")):
     else:
         same = tf.equal(*shapes)
     return require(same, message, shapes, then=(a, b))
+
+
+def require_length(x, max_len, owner, axis=1):
+    """`x`, whose axis must not be longer than `max_len`, the argument of a layer.
+
+    Args:
+        x: tensor.
+        max_len: int.
+        owner: str, the name of the layer, for the message.
+        axis: int.
+
+    Returns:
+        `x`.
+
+    Raises:
+        ValueError: the length is known and larger.
+    """
+    length = K.int_shape(x)[axis]
+    message = (
+        "%s: a sequence must have at most max_len=%d tokens; build it with a larger max_len or cut it. Its length:"
+    )
+    return require(
+        tf.shape(x)[axis] <= max_len if length is None else length <= max_len,
+        message % (owner, max_len),
+        [tf.shape(x)[axis] if length is None else length],
+        then=x,
+    )
