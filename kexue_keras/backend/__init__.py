@@ -35,6 +35,7 @@ from kexue_keras.backend.stack import keras_version
 from kexue_keras.backend.stack import metric_objects_load
 from kexue_keras.backend.stack import quiet
 from kexue_keras.backend.stack import reduction_of
+from kexue_keras.backend.stack import refuse_eager
 from kexue_keras.backend.stack import register
 from kexue_keras.backend.stack import registered
 from kexue_keras.backend.stack import stack_name

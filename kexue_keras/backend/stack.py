@@ -95,6 +95,29 @@ def keras_backend():
     return importlib.import_module(tf1.keras.Model.__module__.split(".engine.")[0] + ".backend")
 
 
+def is_eager():
+    """Whether TensorFlow runs eagerly, also where it is tracing a function just now."""
+    from tensorflow.python.framework import ops
+
+    return ops.executing_eagerly_outside_functions()
+
+
+def refuse_eager(owner):
+    """Raise where TensorFlow runs eagerly, so that there is no graph to read, copy or differentiate.
+
+    Args:
+        owner: who refuses, for the message.
+
+    Raises:
+        RuntimeError: eager execution, with what to do.
+    """
+    if is_eager():
+        raise RuntimeError(
+            "%s works on graphs, and TensorFlow runs eagerly here; call tf.compat.v1.disable_eager_execution() before "
+            "anything else (on TensorFlow 2 `import kexue_keras` does so; nothing may turn it on again)" % owner
+        )
+
+
 def get_session():
     """The session in which Keras runs, with all Keras variables initialised."""
     if is_tf_keras:
@@ -150,16 +173,17 @@ class FunctionLoss(keras.losses.MeanSquaredError.__bases__[0]):
         self.parameters = parameters
         self.own_weights = own_weights
         self._reduction = self.reduction
-        if own_weights or _MEANS_ARE_OVER_THE_MASK:
+        self._weighs = own_weights or _MEANS_ARE_OVER_THE_MASK
+        if self._weighs and not (is_tf2 and is_eager()):
             # Keras calls `call` and weighs the result itself if there is a `reduction`; without one it passes the
-            # sample weights to __call__.
+            # sample weights to __call__, as TensorFlow 2 does in any case where it is eager.
             del self.reduction
 
     def call(self, y_true, y_pred):
         return self.fn(y_true, y_pred, **self.parameters)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        if hasattr(self, "reduction"):
+        if not self._weighs:
             return super().__call__(y_true, y_pred, sample_weight=sample_weight)
         # tf-keras forgets the mask of an output that also has sample weights; on the others it is in them already.
         mask = getattr(y_pred, "_keras_mask", None)

@@ -10,6 +10,7 @@ import re
 
 from bert4keras.models import build_transformer_model
 
+from kexue_keras.backend import refuse_eager
 from kexue_keras.checkpoints._assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.checkpoints._bundled import ASSETS, BUNDLED, bundled_config, bundled_variables
 from kexue_keras.checkpoints._shapes import check_ranks
@@ -106,6 +107,7 @@ def load(name_or_path, *, kind=None, model=None, tokenizer=None, missing="error"
     >>> encoder.model.predict([np.array([token_ids]), np.array([segment_ids])]).shape
     (1, 8, 384)
     """
+    refuse_eager("models.load")
     name_or_path = path_text(name_or_path)
     if missing not in ("error", "initialise"):
         raise ValueError("missing=%r; it is 'error' or 'initialise'" % (missing,))

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from kexue_keras import checks
-from kexue_keras.backend import ModelSession, get_session, keras, tf1
+from kexue_keras.backend import ModelSession, get_session, keras, refuse_eager, tf1
 from kexue_keras.decoding import _sampling as sampling
 from kexue_keras.decoding import _search as search
 from kexue_keras.decoding._inputs import batches_of, padded_inputs
@@ -62,6 +62,7 @@ class Generator(object):
     """
 
     def __init__(self, model, *, end_id, start_id=None, segment=None, pad_id=0, positionwise=()):
+        refuse_eager("Generator")
         if not isinstance(model, keras.models.Model):
             model = getattr(model, "model", model)
         if not isinstance(model, keras.models.Model):

@@ -5,7 +5,7 @@
 
 import tensorflow as tf
 
-from kexue_keras.backend import K, keras, model_to_call, register
+from kexue_keras.backend import K, keras, model_to_call, refuse_eager, register
 from kexue_keras.losses._rdrop import make_pair, warn_if_never_random
 
 
@@ -91,6 +91,7 @@ def rdrop(model, *, name=None):
     >>> bool(np.allclose(trained.predict(np.ones([5, 4])), model.predict(np.ones([5, 4]))))
     True
     """
+    refuse_eager("training.rdrop")
     if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
         raise ValueError(
             "training.rdrop needs a model with symbolic inputs and outputs, but %r has none; build it with "

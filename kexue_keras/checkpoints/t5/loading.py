@@ -8,6 +8,7 @@ import os
 
 from bert4keras.models import build_transformer_model
 
+from kexue_keras.backend import refuse_eager
 from kexue_keras.checkpoints._assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.checkpoints._shapes import check_ranks, check_shapes
 from kexue_keras.checkpoints._tokenizers import sentencepiece_settings, vocabulary_tokenizer
@@ -102,6 +103,7 @@ def load_t5(path, *, config=None, keep_tokens=None, tokenizer=None, model=T5, mi
     ...
     kexue_keras.errors.WeightsError: no model 'no-such-folder': it is not a folder
     """
+    refuse_eager("load_t5")
     if build.pop("application", "encoder") != "encoder":
         raise ValueError("T5 is an encoder and a decoder; there is no application='lm' or 'unilm' of it")
     path = path_text(path)

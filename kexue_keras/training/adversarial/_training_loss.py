@@ -9,7 +9,7 @@ in `_perturbation.py`, how the perturbed loss is computed in `backend.graph.Seco
 
 import tensorflow as tf
 
-from kexue_keras.backend import K, keras, minimise_instead
+from kexue_keras.backend import K, keras, minimise_instead, refuse_eager
 from kexue_keras.backend.graph import SecondPass
 
 TARGETS = ("matrix", "output")
@@ -25,6 +25,7 @@ class TrainingLoss(object):
     """
 
     def __init__(self, model, layer):
+        refuse_eager(type(self).__name__)
         if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
             raise ValueError(
                 "%s needs a model with symbolic inputs and outputs, but %r has none; build it with "

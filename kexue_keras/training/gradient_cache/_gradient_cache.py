@@ -13,7 +13,7 @@ import warnings
 import tensorflow as tf
 
 from kexue_keras import checks
-from kexue_keras.backend import K, call_again, is_tf_keras, keras, register
+from kexue_keras.backend import K, call_again, is_tf_keras, keras, refuse_eager, register
 from kexue_keras.losses._rdrop import never_random
 from kexue_keras.training._randomness import fold_in, own_key, replayed_dropout
 from kexue_keras.training.gradient_cache._encoder_checks import check_encoder, check_randomness
@@ -60,6 +60,7 @@ class GradientCache(_Wrapper):
     """
 
     def __init__(self, layer, *, chunk_size, views=1, **kwargs):
+        refuse_eager("GradientCache")
         check_encoder(layer)
         self.chunk_size = checks.whole_number(chunk_size, "chunk_size", "GradientCache", least=1)
         self.views = checks.whole_number(views, "views", "GradientCache", least=1)

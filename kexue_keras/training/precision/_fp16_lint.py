@@ -9,6 +9,7 @@ from collections import namedtuple
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras.backend import refuse_eager
 from kexue_keras.backend.graph import depth_first
 from kexue_keras.training.precision._report import ancestors, layer_of, model_graph, source
 from kexue_keras.training.precision._simulated_rewrite import FLOAT, HALF, turned_half
@@ -120,6 +121,7 @@ def fp16_lint(model, *, rewrite=True):
     if isinstance(model, tf.Graph):
         nodes, layers, half_names = list(model.as_graph_def().node), (), None
     else:
+        refuse_eager("fp16_lint")
         graph = model_graph(model)
         layers = frozenset(graph.layers)
         forward = _forward(model, graph)

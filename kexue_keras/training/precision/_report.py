@@ -8,7 +8,7 @@ import re
 from collections import Counter, OrderedDict, namedtuple
 
 from kexue_keras import backend
-from kexue_keras.backend import tf1
+from kexue_keras.backend import refuse_eager, tf1
 from kexue_keras.backend.graph import depth_first
 from kexue_keras.training.precision._simulated_rewrite import FLOAT, HALF, turned_half
 
@@ -199,5 +199,6 @@ def precision_report(model, *, as_built=None):
     >>> report.half['MatMul'], report.half_products
     (2, 1.0)
     """
+    refuse_eager("precision_report")
     graph = model_graph(model)
     return PrecisionReport(graph, turned_half(graph.graph_def, graph.fetches, as_built=as_built))

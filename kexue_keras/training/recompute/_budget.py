@@ -8,7 +8,7 @@ from collections import deque
 import tensorflow as tf
 
 from kexue_keras import checks
-from kexue_keras.backend import tf1
+from kexue_keras.backend import refuse_eager, tf1
 from kexue_keras.training._randomness import replayed_dropout
 from kexue_keras.training.recompute._memory import training_memory
 
@@ -123,6 +123,7 @@ class RecomputeBudget(object):
 
     def __init__(self, memory, batch_size, length, say=print):
         owner = "recompute_for_budget"
+        refuse_eager(owner)
         self.memory = checks.number(memory, "memory", owner, above=0)
         self.batch_size = checks.whole_number(batch_size, "batch_size", owner, least=1)
         self.length = checks.whole_number(length, "length", owner, least=1)

@@ -9,7 +9,7 @@ counted.
 
 from collections import Counter, namedtuple
 
-from kexue_keras.backend import get_session, tf1, train_function_options
+from kexue_keras.backend import get_session, refuse_eager, tf1, train_function_options
 
 MemoryTrace = namedtuple("MemoryTrace", "peak total live")
 MemoryTrace.__doc__ = """What `trace_memory` returns.
@@ -106,6 +106,7 @@ def training_memory(model, inputs, targets, *, sample_weight=None):
     >>> trace.peak > 100 * 64 * 4
     True
     """
+    refuse_eager("training_memory")
     if getattr(model, "optimizer", None) is None:
         raise ValueError("the model is not compiled; call model.compile(optimizer, loss) first")
     metadata = tf1.RunMetadata()

@@ -9,7 +9,7 @@ import inspect
 import tensorflow as tf
 from bert4keras import backend
 
-from kexue_keras.backend import keras, register, tf1
+from kexue_keras.backend import keras, refuse_eager, register, tf1
 from kexue_keras.backend.graph import origin
 from kexue_keras.training._randomness import dropout_is_repeatable, own_key, replayed_dropout
 from kexue_keras.training.recompute._segments import checkpoint
@@ -48,6 +48,7 @@ def recompute(target):
     >>> model.compile('sgd', 'mse')
     >>> history = model.fit(np.ones([2, 4]), np.ones([2, 8]), verbose=0)
     """
+    refuse_eager("recompute")
     refuse_bert4keras_recompute()
     if isinstance(target, type) and issubclass(target, keras.layers.Layer):
         package = target.__module__.split(".")[0]
@@ -182,6 +183,7 @@ class RecomputeBoundary(keras.layers.Layer):
     """
 
     def __init__(self, keep_cost=None, level=0, **kwargs):
+        refuse_eager("RecomputeBoundary")
         super().__init__(**kwargs)
         self.supports_masking = True
         self.keep_cost, self.level = keep_cost, level

@@ -11,6 +11,7 @@ and closures are seen as what they are, and what happens once (updates, losses, 
 
 import tensorflow as tf
 
+from kexue_keras.backend import refuse_eager
 from kexue_keras.backend.graph import (
     STATEFUL_RANDOM,
     control_flow_contexts,
@@ -91,6 +92,7 @@ def checkpoint(tensors, *, inside=None, keep=None, level=0):
     Returns:
         list of tensors, with the values of `tensors`.
     """
+    refuse_eager("recompute")
     floating = [t for t in tensors if t.dtype.is_floating]
     if not floating:
         return list(tensors)
