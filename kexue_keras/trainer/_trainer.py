@@ -117,7 +117,7 @@ class Trainer(object):
                 another run or cannot be; another process is at work there.
         """
         with self._held():
-            self._restore()
+            self.restore()
             first = self.progress.step
             self._train()
         self.losses = self.progress.losses[first:]
@@ -290,11 +290,15 @@ class Trainer(object):
             losses = np.array(self.progress.losses, "float64")
             save_point(self._path(POINT), self.model, meta, losses=losses)
 
-    def _restore(self):
-        """Go back to the saved point, if there is one."""
+    def restore(self):
+        """Go back to the saved point; False if there is none.
+
+        Raises:
+            UserError: the point, or the best weights that belong to it, cannot be of this run; nothing is set then.
+        """
         path, p = self._path(POINT), self.progress
         if not os.path.exists(path):
-            return
+            return False
         arrays, meta = load_arrays(path)
         if not isinstance(meta, dict) or set(meta) != {"facts", "progress", "random", "learning_rate"}:
             raise no_point(path, "it has no facts, progress, state of random numbers and learning rate")
@@ -319,6 +323,7 @@ class Trainer(object):
         self.say(
             "going on after epoch %d, batch %d (step %d of %d)" % (there.epoch, there.batch, there.step, there.steps)
         )
+        return True
 
     def _keep_best(self):
         weights = self.model.get_weights()

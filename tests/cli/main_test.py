@@ -96,7 +96,7 @@ def failure(capsys, *args):
 
 
 def test_a_run_leaves_everything(run):
-    assert set(FILES + ["tokenizer.json"]) <= set(os.listdir(str(run)))
+    assert set(FILES + ["tokenizer_settings.json"]) <= set(os.listdir(str(run)))
     assert not [name for name in os.listdir(str(run)) if "checkpoint" in name or "best" in name or "tmp" in name]
     metrics = metrics_of(run)
     assert metrics["test"]["texts"] == 30

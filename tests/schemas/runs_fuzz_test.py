@@ -22,7 +22,7 @@ from kexue_keras.finetune._options import add_table_arguments, make_options
 from kexue_keras.finetune._run_folder import RunFolder, surroundings
 from kexue_keras.finetune._saved_tokenizer import load_tokenizer, save_tokenizer
 from kexue_keras.finetune._seq2seq_training import _described, finetune_seq2seq
-from kexue_keras.finetune.techniques._class_weights import read_weights
+from kexue_keras.finetune._class_weights import read_weights
 from kexue_keras.models import load
 from kexue_keras.prompting import PromptClassifier
 from kexue_keras.similarity import SentenceEncoder
@@ -155,13 +155,13 @@ def test_options_of_a_run_repeated_and_resumed(run, tmp_path, capsys):
 @pytest.mark.one_stack
 def test_saved_tokenizers(tmp_path):
     save_tokenizer(prompt_tokenizer(), str(tmp_path))
-    path = tmp_path / "tokenizer.json"
+    path = tmp_path / "tokenizer_settings.json"
     said = dict(json.loads(path.read_text()), token_translate={"好": "坏"})
     dump(path, said)
     for what, ids in refusals(path, said, lambda: load_tokenizer(str(tmp_path)).encode("好书")[0], seed=5):
         assert 3 <= len(ids) <= 4, what
     dump(path, dict(said, vocabulary="../../etc/passwd"))
-    with pytest.raises(UserError, match="tokenizer.json: vocabulary is '../../etc/passwd'; it is one of vocab.txt"):
+    with pytest.raises(UserError, match="vocabulary is '../../etc/passwd'; it is one of vocab.txt"):
         load_tokenizer(str(tmp_path))
 
 
