@@ -4,16 +4,16 @@ import os
 import signal
 import warnings
 
-from helpers import CHARACTERS, tiny_bert_folder
+from helpers import CHARACTERS, plain_session, tiny_bert_folder
 from prompts import PATTERN, WORDS, tiny_mlm
 from reviews import reviews, write_rows
 
-from kexue_keras.backend import set_seed
+from kexue_keras.backend import K, set_seed, tf1
 from kexue_keras.finetune import MaskedLanguageModel, PairSet, SimBERT, finetune, finetune_seq2seq, train_sentence_bert
 from kexue_keras.models import load
 from kexue_keras.prompting import PromptClassifier
 from kexue_keras.similarity import SentenceEncoder
-from kexue_keras.trainer import Techniques, Trainer
+from kexue_keras.trainer import Techniques, Trainer, accelerated
 
 TEXTS = ["今天电影很好", "书店服务好", "我们看电影", "我喜欢书店", "今天我们看书"] * 4
 GROUPS = [["我喜欢电影", "电影很好看"], ["书店服务差", "书店的服务很差"], ["上国人来", "国人来上"], ["我讨厌书", "书很坏"]]
@@ -27,12 +27,22 @@ def make_files(place):
     write_rows(os.path.join(place, "train.tsv"), reviews(36))
     write_rows(os.path.join(place, "valid.tsv"), reviews(8, 5))
     for name, count in (("pairs", 36), ("valid_pairs", 8)):
-        rows = [(CHARACTERS[i % 9 : i % 9 + 5], CHARACTERS[i % 7 : i % 7 + 4 + i % 3], str(i % 3)) for i in range(count)]
+        rows = [
+            (CHARACTERS[i % 9 : i % 9 + 5], CHARACTERS[i % 7 : i % 7 + 4 + i % 3], str(i % 3)) for i in range(count)
+        ]
         write_rows(os.path.join(place, name + ".tsv"), rows)
 
 
-def run_task(task, place, out, techniques=None, resume=False):
-    """Train once.
+def fresh_graph(plain):
+    """An empty graph with the same start of all random weights, and a `plain` session, without graph rewriting."""
+    K.clear_session()
+    if plain:
+        tf1.keras.backend.set_session(tf1.Session(config=plain_session()))
+    set_seed(7)
+
+
+def run_task(task, place, out, techniques=None, resume=False, plain=True):
+    """Train once, in a graph of its own.
 
     Args:
         task: a key of `TASKS`.
@@ -40,6 +50,7 @@ def run_task(task, place, out, techniques=None, resume=False):
         out: folder of the run.
         techniques: dict of settings, or None.
         resume: whether to go on with the run that is there.
+        plain: False leaves it to Keras to open a session.
 
     Returns:
         the `Trainer` at its end; the model that was trained is its `model`.
@@ -50,7 +61,7 @@ def run_task(task, place, out, techniques=None, resume=False):
         seen.append(trainer)
         train(trainer)
 
-    set_seed(7)
+    fresh_graph(plain)
     Trainer._train = kept
     try:
         with warnings.catch_warnings():
@@ -100,27 +111,34 @@ def _seq2seq(kind):
 
 
 def _simbert(path, out, techniques, resume):
-    sim = SimBERT(path("tiny"), length=10, techniques=Techniques(**techniques))
-    sim.train(GROUPS, steps=7, batch_size=3, learning_rate=1e-3, folder=out, save_every=2)
+    techniques = Techniques(**techniques)
+    with accelerated(techniques):
+        sim = SimBERT(path("tiny"), length=10, techniques=techniques)
+        sim.train(GROUPS, steps=7, batch_size=3, learning_rate=1e-3, folder=out, save_every=2)
 
 
 def _sentence_bert(path, out, techniques, resume):
-    encoder = SentenceEncoder(load(path("tiny")), length=10)
+    techniques = Techniques(**techniques)
     sets = [PairSet([tuple(group) for group in GROUPS], [1, 1, 0, 0])]
     options = dict(steps=7, batch_size=3, learning_rate=1e-3, folder=out, save_every=2)
-    train_sentence_bert(encoder, sets, techniques=Techniques(**techniques), **options)
+    with accelerated(techniques):
+        train_sentence_bert(SentenceEncoder(load(path("tiny")), length=10), sets, techniques=techniques, **options)
 
 
 def _prompts(path, out, techniques, resume):
-    classifier = PromptClassifier(tiny_mlm(), PATTERN, WORDS, maxlen=32, allow_untrained_head=True)
+    techniques = Techniques(**techniques)
     options = dict(epochs=2, batch_size=4, learning_rate=1e-3, valid=reviews(4, 3), folder=out, save_every=2)
-    classifier.fit(reviews(14), TEXTS[:4], techniques=Techniques(**techniques), **options)
+    with accelerated(techniques):
+        classifier = PromptClassifier(tiny_mlm(), PATTERN, WORDS, maxlen=32, allow_untrained_head=True)
+        classifier.fit(reviews(14), TEXTS[:4], techniques=techniques, **options)
 
 
 def _masked_lm(path, out, techniques, resume):
-    mlm = MaskedLanguageModel(path("tiny"), length=10, load={"dropout_rate": 0.1}, techniques=Techniques(**techniques))
+    techniques = Techniques(**techniques)
     options = dict(steps=7, batch_size=6, learning_rate=1e-3, folder=out, save_every=2)
-    mlm.train(TEXTS, valid=TEXTS, valid_every=4, **options)
+    with accelerated(techniques):
+        mlm = MaskedLanguageModel(path("tiny"), length=10, load={"dropout_rate": 0.1}, techniques=techniques)
+        mlm.train(TEXTS, valid=TEXTS, valid_every=4, **options)
 
 
 TASKS = {

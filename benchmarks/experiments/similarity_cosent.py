@@ -123,7 +123,11 @@ def trained(options, files, method, seed, out):
 
 def settings_of(options, method):
     """What a row depends on besides set, model, method and seed; without training it is less."""
-    names = {"zero-shot": ENCODING, "cosent": ENCODING + TRAINING, "sbert": ENCODING + TRAINING + ("head_lr_multiplier",)}[method]
+    names = {
+        "zero-shot": ENCODING,
+        "cosent": ENCODING + TRAINING,
+        "sbert": ENCODING + TRAINING + ("head_lr_multiplier",),
+    }[method]
     return {name: getattr(options, name) for name in names}
 
 

@@ -22,7 +22,6 @@ from kexue_keras.models._masked_lm import HEAD, mask_batch, masked_accuracy
 from kexue_keras.optimizers import AdamW, WarmupCosine
 from kexue_keras.trainer import Techniques, train_model
 from kexue_keras.trainer._techniques import NOT_FOR_TOKENS
-from kexue_keras.trainer._wrapping import kept_on
 
 
 class MaskedLanguageModel(object):
@@ -36,8 +35,8 @@ class MaskedLanguageModel(object):
         frozen: number of lowest layers that are not trained; with more than 0 the embeddings are not either.
         rate: share of the tokens that are predicted.
         load: dict of further arguments of `models.load`.
-        techniques: `trainer.Techniques` for building and training; mixed precision and XLA are on from here until this
-            object is gone. R-Drop and the penalty per sample do not go with a loss of tokens.
+        techniques: `trainer.Techniques` for building and training; R-Drop and the penalty per sample do not go with a
+            loss of tokens.
 
     Raises:
         UserError: techniques that do not go with it.
@@ -55,7 +54,6 @@ class MaskedLanguageModel(object):
     def __init__(self, model, *, length=128, frozen=0, rate=0.15, load=None, techniques=None):
         self.techniques = techniques or Techniques()
         self.techniques.refuse("a masked language model", **NOT_FOR_TOKENS)
-        kept_on(self, self.techniques)
         # The layers' Dropout is off: a run over a text that is read once or twice has nothing to overfit.
         arguments = dict({"dropout_rate": 0.0, "missing": "initialise"}, **recomputed(model, self.techniques))
         arguments.update(load or {})

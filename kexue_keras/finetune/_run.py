@@ -69,7 +69,7 @@ class Run(object):
             metrics=head.metrics(),
             random_step=random_step,
             say=self.say,
-            **length
+            **length,
         ) as ready:
             folder.begin(lambda: config_of(options, facts))
             if options.resume and not os.path.exists(folder.file(POINT)):
@@ -85,7 +85,7 @@ class Run(object):
                 remedy="a lower --learning-rate (now %g) or a longer --warmup usually helps" % options.learning_rate,
                 quiet=options.quiet,
                 say=self.say,
-                **length
+                **length,
             )
             trainer.callbacks.append(ScalarLogger(folder.file("logs"), lambda: trainer.progress.step))
             trainer.run()

@@ -67,12 +67,13 @@ class PairSampler(object):
         length: longest text in tokens.
         batch_size: pairs a batch.
         seed: int, with the step what a batch depends on.
+        rounding: int, lengths are rounded up to a multiple of it.
 
     Raises:
         UserError: a label that its group does not have, or a group without a set.
     """
 
-    def __init__(self, tokenizer, sets, *, groups, length, batch_size, seed=0):
+    def __init__(self, tokenizer, sets, *, groups, length, batch_size, seed=0, rounding=ROUNDING):
         first = np.concatenate([[0], np.cumsum(groups)])
         self.sets = [[] for _ in groups]
         for number, one in enumerate(sets):
@@ -89,7 +90,7 @@ class PairSampler(object):
         empty = [group for group, members in enumerate(self.sets) if not members]
         if empty:
             raise UserError("group %d has no set; give groups for what there is" % empty[0])
-        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.length, self.batch_size, self.seed, self.rounding = length, batch_size, seed, rounding
 
     def __call__(self, step):
         """The batch of a step: ([token ids, segment ids] of 2P rows, labels `[2P]`)."""
@@ -104,7 +105,9 @@ class PairSampler(object):
             rows.extend(pair[:: 1 - 2 * random.randint(2)])
             labels.extend([known[i]] * 2)
         longest = max(len(token_ids) for token_ids, _ in rows)
-        return list(pad(rows, min(-(-longest // ROUNDING) * ROUNDING, self.length))), np.array(labels, "int32")
+        return list(pad(rows, min(-(-longest // self.rounding) * self.rounding, self.length))), np.array(
+            labels, "int32"
+        )
 
 
 def train_sentence_bert(
@@ -139,7 +142,7 @@ def train_sentence_bert(
         warmup: share of the updates over which the rate rises.
         optimizer: Keras optimizer instance in place of AdamW with that schedule; `head_lr_multiplier` is laid over it
             too.
-        techniques: `trainer.Techniques`; R-Drop does not go with pairs of rows, recompute and XLA are chosen when the
+        techniques: `trainer.Techniques`; R-Drop does not go with pairs of rows, and recompute is chosen when the
             encoder is loaded.
         seed: int.
 
@@ -154,9 +157,8 @@ def train_sentence_bert(
     techniques = techniques or Techniques()
     techniques.refuse("Sentence-BERT", rdrop="it repeats the rows of a batch, of which two and two are a pair")
     techniques.refuse_built("Sentence-BERT")
-    sampler = PairSampler(
-        encoder.tokenizer, sets, groups=groups, length=encoder.length, batch_size=batch_size, seed=seed
-    )
+    drawn = {"batch_size": batch_size, "seed": seed, "rounding": techniques.rounding}
+    sampler = PairSampler(encoder.tokenizer, sets, groups=groups, length=encoder.length, **drawn)
     model = pair_classifier(encoder.model, sum(groups), seed=seed)
     facts = {"batch_size": batch_size, "seed": seed, "pairs": [len(one) for one in sets], "groups": list(groups)}
     facts.update(learning_rate=learning_rate, head_lr_multiplier=head_lr_multiplier)

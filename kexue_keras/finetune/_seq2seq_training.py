@@ -180,7 +180,7 @@ def _train(model, parts, out, config, build, options, say):
         techniques=build["techniques"],
         random_step=random_step,
         say=say,
-        **length
+        **length,
     ) as ready:
         out.begin(config)
         trainer = Trainer(
@@ -194,7 +194,7 @@ def _train(model, parts, out, config, build, options, say):
             remedy="a lower learning_rate (now %g) usually helps" % rate,
             quiet=options.quiet,
             say=say,
-            **length
+            **length,
         )
         trainer.run()
     metrics = metrics_of(trainer, learning_rate=rate, beams=options.beams)

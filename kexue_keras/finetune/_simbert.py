@@ -22,7 +22,6 @@ from kexue_keras.models._lengths import checked_length, positions_of
 from kexue_keras.similarity import SentenceEncoder
 from kexue_keras.trainer import Techniques, train_model
 from kexue_keras.trainer._techniques import NOT_FOR_A_CONTRAST
-from kexue_keras.trainer._wrapping import kept_on
 
 
 class SimBERT(object):
@@ -34,8 +33,8 @@ class SimBERT(object):
         length: longest single text in tokens; a row has up to twice as many.
         words: function of a text to its words, whose noise hides whole words (`data.word_cutter()` is jieba); `list`
             hides characters.
-        techniques: `trainer.Techniques` for building and training; mixed precision and XLA are on from here until this
-            object is gone. R-Drop and the penalty per sample do not go with a contrast within the batch.
+        techniques: `trainer.Techniques` for building and training; R-Drop and the penalty per sample do not go with a
+            contrast within the batch.
         **arguments: of `models.load`, for instance dropout_rate=0.2 as in the article.
 
     Attributes:
@@ -53,7 +52,6 @@ class SimBERT(object):
     def __init__(self, model, *, length=64, words=list, techniques=None, **arguments):
         self.techniques = techniques or Techniques()
         self.techniques.refuse("SimBERT", **NOT_FOR_A_CONTRAST)
-        kept_on(self, self.techniques)
         arguments = dict({"missing": "initialise"}, **dict(recomputed(model, self.techniques), **arguments))
         self.pretrained = load(model, application="unilm", with_pool="linear", with_mlm="linear", **arguments)
         positions, name = positions_of(self.pretrained.transformer), self.pretrained.name
@@ -154,6 +152,7 @@ class SimBERT(object):
                 "a batch of one group has nothing to contrast; at least 2 groups and batch_size 2 are needed"
             )
         first = InfoNCE(1 / scale, layout="two_view") if teacher is None else SimilarityDistillation(distillation)
+
         def make_batch(step):
             inputs, following, sources = self.batch(
                 groups, step, batch_size=batch_size, noise=noise, rate=rate, seed=seed

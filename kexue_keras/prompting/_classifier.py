@@ -259,8 +259,8 @@ class PromptClassifier(object):
             mask_rate: share of the tokens that are hidden at random, or asked for left to right; 0 for none.
             mask_pattern: whether tokens of the pattern may be hidden (the author's code does so).
             valid: list of (text, label); the weights of the epoch with the best accuracy on it are kept.
-            techniques: `trainer.Techniques`; R-Drop does not go with a loss of tokens, recompute and XLA are chosen
-                when the model is loaded.
+            techniques: `trainer.Techniques`; R-Drop does not go with a loss of tokens, and recompute is chosen when
+                the model is loaded.
             seed: int, order and masks.
             folder: where a point is saved at the end of each epoch; training goes on from one that is there. Or None.
             save_every: int, steps between two further points.
@@ -300,6 +300,7 @@ class PromptClassifier(object):
             repeats=repeats,
             mask_rate=mask_rate,
             mask_pattern=mask_pattern,
+            rounding=techniques.rounding,
             **causal,
         )
         self._label_indices(valid or ())

@@ -38,8 +38,8 @@ class Techniques(object):
         gradient_penalty: float, weight of the penalty on the gradient for the embeddings; 0 is off.
         penalty_reduction: 'author' or 'per_sample', see `training.adversarial.GradientPenalty`.
         recompute: policy of `models.extend_with_recompute`, for tasks that load the model themselves; None is off.
-        mixed_precision: loss scale, a number or 'dynamic'; None is off.
-        xla: 'auto', 'full' or 'lite', see `training.precision.enable_xla`; None is off.
+        mixed_precision: loss scale, a number or 'dynamic'; None is off. On tf.keras, within `accelerated`.
+        xla: 'auto', 'full' or 'lite', see `training.precision.enable_xla`; None is off. Within `accelerated`.
         spelling: function from the name of a setting to what the user calls it, for messages; None: the name.
 
     Raises:
@@ -125,7 +125,7 @@ class Techniques(object):
                 raise UserError("%s does not go with %s: %s" % (self.spelling(name), task, reason))
 
     def refuse_built(self, task):
-        """Refuse what has to be known before a model is built, for a task that is given one.
+        """Refuse what a model is built with, for a task that is given one.
 
         Raises:
             UserError: with what to do.
@@ -133,8 +133,6 @@ class Techniques(object):
         self.refuse(
             task,
             recompute="its model is built already; load it with model=kexue_keras.models.extend_with_recompute(BERT)",
-            xla="its model is loaded already; load it within `with kexue_keras.trainer.accelerated(techniques):` and "
-            "leave this out here",
         )
 
     def check_can_begin(self):

@@ -20,7 +20,7 @@ def train_model(
     seed=0,
     facts=None,
     say=None,
-    **how
+    **how,
 ):
     """Train a model that stays in memory, going on from the point in a folder if there is one.
 
@@ -55,7 +55,7 @@ def train_model(
         num_layers=num_layers,
         seed=seed,
         say=say,
-        **length
+        **length,
     ) as ready:
         how.update(length, random_step=ready.random_step, facts=facts, say=say, quiet=say is None)
         trainer = Trainer(ready.model, ready.make_batch, **how)

@@ -20,8 +20,15 @@ from kexue_keras.errors import UserError
 from kexue_keras.files import FolderLock, remove_leftovers
 from kexue_keras.optimizers import SwapAveragedWeights
 from kexue_keras.optimizers._averaging import average_of, own_weights_in
-from kexue_keras.trainer._checkpoint import load_arrays, model_weights, no_point, numbered
-from kexue_keras.trainer._checkpoint import restore_point, save_arrays, save_point
+from kexue_keras.trainer._checkpoint import (
+    load_arrays,
+    model_weights,
+    no_point,
+    numbered,
+    restore_point,
+    save_arrays,
+    save_point,
+)
 from kexue_keras.trainer._progress import Progress, is_best
 
 POINT, BEST = "checkpoint.npz", "best.npz"

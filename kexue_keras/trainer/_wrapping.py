@@ -6,7 +6,6 @@ To add a technique: a setting in `Techniques`, a line here, and for the command 
 
 import contextlib
 import warnings
-import weakref
 from collections import namedtuple
 
 import numpy as np
@@ -25,6 +24,7 @@ from kexue_keras.optimizers import (
 from kexue_keras.trainer._repeatable import repeatable, unrepeatable_ops
 from kexue_keras.training.adversarial import FGM, GradientPenalty
 from kexue_keras.training.precision import LossScale, enable_mixed_precision, enable_xla, fp16_lint
+from kexue_keras.training.precision._xla import FLAGS, VARIABLE
 
 Wrapped = namedtuple("Wrapped", "model make_batch random_step")
 
@@ -67,7 +67,7 @@ def wrapped(
         (model to train, make_batch, random_step), for `Trainer`.
 
     Raises:
-        UserError: techniques that do not go with the loss; mixed precision that is not on.
+        UserError: techniques that do not go with the loss; mixed precision or XLA that is not on.
         ValueError: what a technique finds wrong with the model.
 
     >>> from kexue_keras.optimizers import AdamW
@@ -80,6 +80,7 @@ def wrapped(
     3
     """
     t, say = techniques, say or (lambda line: None)
+    check_accelerated(t)
     if random_step is None:
         model, random_step = repeatable(model, seed)
     if t.rdrop:
@@ -96,7 +97,8 @@ def wrapped(
     if t.accumulates_in("buffers"):
         optimizer = GradientAccumulation(optimizer, t.accumulate)
     if t.mixed_precision is not None:
-        optimizer = loss_scale(optimizer, model, t, say)
+        say_half(model, say)
+        optimizer = LossScale(optimizer, t.mixed_precision)
     model.compile(optimizer, loss, metrics=metrics)
     with contextlib.ExitStack() as stack:
         if t.fgm:
@@ -112,6 +114,9 @@ def wrapped(
 @contextlib.contextmanager
 def accelerated(techniques, say=None):
     """Mixed precision and XLA on, if `techniques` say so; to be opened before a model is built, closed after training.
+
+    `finetune` and `finetune_seq2seq` open it themselves. Round the other tasks, whose models live on, it is yours:
+    `with accelerated(techniques): simbert = SimBERT(folder, techniques=techniques); simbert.train(...)`.
 
     Args:
         techniques: `Techniques`.
@@ -141,13 +146,6 @@ def accelerated(techniques, say=None):
         if t.xla is not None:
             say("XLA compiles the model for each length of a batch; the first batches take longer")
         yield
-
-
-def kept_on(owner, techniques):
-    """Turn mixed precision and XLA on, if techniques say so, until `owner` is gone."""
-    stack = contextlib.ExitStack()
-    stack.enter_context(accelerated(techniques))
-    weakref.finalize(owner, stack.close)
 
 
 def rdrop_loss(loss, techniques):
@@ -180,20 +178,28 @@ def _twice(part):
     return [_twice(x) for x in part] if isinstance(part, (list, tuple)) else np.repeat(part, 2, axis=0)
 
 
-def loss_scale(optimizer, model, techniques, say):
-    """The optimizer with the loss scale round it; it stands outermost.
+def check_accelerated(techniques):
+    """Refuse mixed precision or XLA that is not on, for nothing can turn it on once a model is built.
 
     Raises:
-        UserError: mixed precision is not on.
+        UserError: with what to do.
     """
-    if not backend.is_mixed_precision_on():
+    t, off = techniques, None
+    if t.mixed_precision is not None and not backend.is_mixed_precision_on():
+        off = "mixed_precision"
+    if t.xla is not None and FLAGS[t.xla].split()[0] not in backend.environment_variable(VARIABLE).split():
+        off = "xla"
+    if off is not None:
         raise UserError(
-            "%s: it is not on; build or load the model within `with kexue_keras.trainer.accelerated(techniques):`, at "
-            "the beginning of a fresh process" % techniques.spelling("mixed_precision")
+            "%s is not on; load the model and train within `with kexue_keras.trainer.accelerated(techniques):`, at the "
+            "beginning of a fresh process" % t.spelling(off)
         )
+
+
+def say_half(model, say):
+    """Tell which constants of a model half precision cannot hold."""
     for finding in [finding for finding in fp16_lint(model) if finding.half][:3]:
         say("note: half precision cannot hold a constant of the model: %s" % finding)
-    return LossScale(optimizer, techniques.mixed_precision)
 
 
 def say_skipped(optimizer, steps, say):

@@ -139,25 +139,16 @@ def test_a_run_predicts_on_the_other_stack(run, capsys):
 def test_kill_and_resume_end_with_the_same_metrics(run, place, fresh_python, capsys):
     # The 13th step is in the second epoch, one after a saved point (11 batches an epoch, a point every 4 steps).
     source = """if True:
-        import os, signal, sys
-        from kexue_keras.finetune import Technique, technique
-
-        @technique
-        class Kill(Technique):
-            name = "kill"
-
-            def batch(self, recipe, batch):
-                if recipe.step == 13:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return batch
-
+        import sys
         from kexue_keras.cli.main import main as cli
         from kexue_keras.backend import tf1
         # The same session as here: graph rewriting rounds differently.
         sys.path.insert(0, sys.argv.pop(1))
         from helpers import plain_session
+        from tasks import killed_at
+        killed_at(13)
         tf1.keras.backend.set_session(tf1.Session(config=plain_session()))
-        cli.main(sys.argv[1:])
+        cli(sys.argv[1:])
     """
     args = [os.path.join(ROOT, "tests"), "finetune"] + paths(place, "killed") + SMALL
     fresh_python(source, *args, expect=-9)

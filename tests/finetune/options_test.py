@@ -9,7 +9,8 @@ import pytest
 from kexue_keras.cli.main import main as cli
 from kexue_keras.errors import UserError
 from kexue_keras.finetune._options import _parser, make_options
-from kexue_keras.finetune._recipe import Recipe
+from kexue_keras.finetune._run import Run
+from kexue_keras.finetune._similarity import check_similarity
 
 pytestmark = pytest.mark.one_stack  # parsing only
 REQUIRED = {
@@ -30,7 +31,9 @@ def commands(monkeypatch):
     seen, parsers = [], {}
 
     def finetune(say, **options):
-        Recipe(make_options(**options), say)
+        checked = Run(make_options(**options), None, say)
+        if checked.options.task == "similarity":
+            check_similarity(checked)
         seen.append(options)
 
     monkeypatch.setattr("kexue_keras.finetune._classification.finetune", finetune)
