@@ -1,4 +1,4 @@
-"""All tasks that the trainer trains, each in one small run on a tiny model: for the tests, and for processes of theirs."""
+"""All tasks that the trainer trains, each in one small run on a tiny model, for tests and processes of theirs."""
 
 import os
 import signal

@@ -1,8 +1,8 @@
 """Token ids, and batches of about equal length padded to the batch instead of to the maximum.
 
-Lengths are rounded up to a multiple of 8 (of more for XLA), so that few distinct shapes occur; an epoch is shuffled, cut into pools
-of 50 batches, sorted by length within a pool, and the batches are shuffled again. What an epoch looks like depends
-on (seed, epoch) alone, so a run that was stopped finds its place again.
+Lengths are rounded up to a multiple of 8 (of more for XLA), so that few distinct shapes occur; an epoch is shuffled,
+cut into pools of 50 batches, sorted by length within a pool, and the batches are shuffled again. What an epoch looks
+like depends on (seed, epoch) alone, so a run that was stopped finds its place again.
 """
 
 import numbers

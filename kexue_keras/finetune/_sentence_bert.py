@@ -137,7 +137,8 @@ def train_sentence_bert(
         steps, folder, save_every, say: see `Trainer`; with `say` there is a progress bar, too.
         batch_size: pairs a step (the article: 96).
         learning_rate: highest rate of AdamW; it falls to 0.
-        head_lr_multiplier: factor of the rate for the head, which starts from noise; the article's 1 wants many more steps.
+        head_lr_multiplier: factor of the rate for the head, which starts from noise; the article's 1 wants many more
+            steps.
         weight_decay: decoupled.
         warmup: share of the updates over which the rate rises.
         optimizer: Keras optimizer instance in place of AdamW with that schedule; `head_lr_multiplier` is laid over it

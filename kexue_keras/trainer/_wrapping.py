@@ -1,7 +1,7 @@
 """How techniques are laid round loss, optimizer and model, in their order: `wrapped`, to be read from top to bottom.
 
 To add a technique: a setting in `Techniques`, a line here, and for the command an option of the same name in
-`finetune/_options.py`. What needs a model to be built otherwise stands where the tasks load it (`finetune/_encoder.py`).
+`finetune/_options.py`. What a model has to be built with stands where it is loaded (`finetune/_encoder.py`).
 """
 
 import contextlib

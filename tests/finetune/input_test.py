@@ -8,7 +8,7 @@ import sys
 import pytest
 from reviews import reviews
 
-from kexue_keras.cli.main import main as cli
+from kexue_keras.cli import main as cli
 from kexue_keras.data import read_table
 from kexue_keras.errors import UserError
 from kexue_keras.finetune import Classifier, finetune

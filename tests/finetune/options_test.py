@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from kexue_keras.cli.main import main as cli
+from kexue_keras.cli import main as cli
 from kexue_keras.errors import UserError
 from kexue_keras.finetune._options import _parser, make_options
 from kexue_keras.finetune._run import Run
@@ -37,8 +37,8 @@ def commands(monkeypatch):
         seen.append(options)
 
     monkeypatch.setattr("kexue_keras.finetune._classification.finetune", finetune)
-    for name in ("prediction.predict_file", "conversion.convert_folder", "similar.similar"):
-        monkeypatch.setattr("kexue_keras.finetune." + name, lambda options, **_: seen.append(vars(options)) or 0)
+    for name in ("predict.predict_file", "convert.convert_folder"):
+        monkeypatch.setattr("kexue_keras.cli." + name, lambda options, **_: seen.append(vars(options)) or 0)
     monkeypatch.setattr("kexue_keras.cli.similar.similar", lambda options: seen.append(vars(options)) or [])
     with monkeypatch.context() as patch:
         patch.setattr(cli.Parser, "print_help", lambda self, file=None: parsers.setdefault(self.prog.split()[-1], self))

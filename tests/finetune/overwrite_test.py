@@ -9,7 +9,7 @@ from helpers import tiny_bert_folder
 from reviews import reviews, write_rows
 
 from kexue_keras.backend import K
-from kexue_keras.cli.main import main as cli
+from kexue_keras.cli import main as cli
 from kexue_keras.trainer import Trainer
 
 SMALL = "--epochs 1 --batch-size 16 --length 24 --learning-rate 3e-3 --quiet --layers 1".split()

@@ -87,8 +87,8 @@ def test_trained_saved_and_used(place, loss, capsys, run_python, plain_sessions)
     encoder = open_encoder(str(place / loss))
     assert (encoder.pooling, encoder.length) == ("mean", 12)
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("similar", "similarity"):
-            patch.setattr("kexue_keras.finetune.%s.SentenceEncoder.load" % module, lambda path: encoder)
+        for module in ("cli.similar", "finetune._similarity"):
+            patch.setattr("kexue_keras.%s.SentenceEncoder.load" % module, lambda path: encoder)
         capsys.readouterr()
         assert cli.main(["predict", "--run", str(place / loss), "--data", str(place / "test.data"), "--no-text"]) == 0
         printed = capsys.readouterr().out.split()
