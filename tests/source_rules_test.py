@@ -100,7 +100,7 @@ def test_dependencies_point_one_way(path):
         "data": foundation | {"data"},
         "training": parts | {"training"},
         "models": parts | {"data", "models", "training"},
-        "tasks": parts | {"data", "training", "models", "tasks"},
+        "trainer": parts | {"data", "training", "trainer"},
     }.get(name)
     if allowed is None:
         return

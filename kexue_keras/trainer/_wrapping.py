@@ -1,7 +1,7 @@
 """How techniques are laid round loss, optimizer and model, in their order: `wrapped`, to be read from top to bottom.
 
 To add a technique: a setting in `Techniques`, a line here, and for the command an option of the same name in
-`finetune/_options.py`. What a model has to be built with stands where it is loaded (`finetune/_encoder.py`).
+`finetune/_technique_options.py`. What a model has to be built with stands where it is loaded (`finetune/_encoder.py`).
 """
 
 import contextlib
@@ -125,6 +125,7 @@ def accelerated(techniques, say=None):
     Raises:
         UserError: too late, or not on this Keras.
 
+    >>> from kexue_keras.trainer import Techniques, accelerated
     >>> with accelerated(Techniques()):
     ...     model = keras.models.Sequential([keras.layers.Dense(1, input_shape=(3,))])
     """

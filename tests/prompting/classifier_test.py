@@ -120,7 +120,7 @@ def test_p_tuning_moves_the_soft_tokens_alone_and_is_saved_as_an_ordinary_model(
             changed = np.flatnonzero((old != new).reshape(len(old), -1).any(axis=1))
             assert list(changed) == (soft if name == "Embedding-Token" else []), name
     out = run_python(
-        "import sys, json; from kexue_keras.models import PromptClassifier; c = PromptClassifier.load(sys.argv[1], "
+        "import sys, json; from kexue_keras.prompting import PromptClassifier; c = PromptClassifier.load(sys.argv[1], "
         "allow_untrained_head=True); print(json.dumps([c.labels, c.predict_proba(sys.argv[2:]).tolist()]))",
         tmp_path / "saved",
         *TEXTS,

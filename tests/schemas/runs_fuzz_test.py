@@ -12,8 +12,8 @@ from prompts import tokenizer as prompt_tokenizer
 from reviews import reviews, write_rows
 from settings_edits import edits, is_clear, refusals
 
-from kexue_keras.cli.main import main as cli
-from kexue_keras.cli.main import predict as prediction
+from kexue_keras.cli import main as cli
+from kexue_keras.cli import predict as prediction
 from kexue_keras.cli.predict import predict_file
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.finetune import Classifier, finetune
@@ -221,7 +221,7 @@ def test_runs_that_make_one_text_of_another(tmp_path):
     pairs = [("看电影", "好"), ("书", "店")]
     given = dict(model="none", train=pairs, valid=pairs, epochs=1, seed=1, source=None, target=None, beams=1)
     given.update(batch_size=2, source_length=12, target_length=5, learning_rate=0.1, dropout=None, test=None)
-    said = dict(given, train=_described(pairs), valid=_described(pairs))
+    said = dict(given, train=_described(pairs), valid=_described(pairs), techniques={})
     (tmp_path / "run").mkdir()
     dump(tmp_path / "run" / "metrics.json", METRICS)
     dump(tmp_path / "run" / "config.json", said)
