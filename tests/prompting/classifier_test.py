@@ -9,6 +9,7 @@ from reviews import reviews
 
 from kexue_keras.backend import K, keras
 from kexue_keras.errors import UserError, WeightsError
+from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.prompting import Pattern, PromptClassifier, UntrainedHeadWarning, Verbalizer
 from kexue_keras.prompting._rows import TrainingRows
 from kexue_keras.trainer import Trainer
@@ -63,6 +64,7 @@ def test_probabilities_and_losses_are_those_of_the_whole_model():
     for old, new in zip(before, K.batch_get_value(classifier.model.trainable_weights)):
         np.testing.assert_array_equal(old, new)
     # ... and change nothing beside others.
+    classifier.model.compile("sgd", MaskedCrossentropy())
     for unlabelled in ([], TEXTS[3:]):
         rows = TrainingRows(
             classifier._compiled,
