@@ -56,7 +56,7 @@ if __name__ == "__main__":
         steps=steps,
         batch_size=batch_size,
         learning_rate=learning_rate,
-        head_lr=20,
+        head_lr_multiplier=20,
         say=print,
     )
     print("test Spearman: %.4f" % evaluate())

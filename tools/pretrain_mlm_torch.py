@@ -41,7 +41,9 @@ def parse(argv):
     parser.add_argument("--frozen", type=int, default=4, help="lowest layers that stay as they are (%(default)s)")
     parser.add_argument("--rate", type=float, default=0.2, help="share of the tokens to predict (%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=3e-4)
-    parser.add_argument("--head-factor", type=float, default=3.0, help="the head's rate over the others' (%(default)s)")
+    parser.add_argument(
+        "--head-lr-multiplier", type=float, default=3.0, help="the head's rate over the others' (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args(argv)
 
@@ -123,7 +125,7 @@ def train(options):
     model.cls.predictions.bias.requires_grad_(True)
     head = [p for n, p in model.named_parameters() if p.requires_grad and n.startswith("cls")]
     body = [p for n, p in model.named_parameters() if p.requires_grad and not n.startswith("cls")]
-    groups = [{"params": body, "factor": 1.0}, {"params": head, "factor": options.head_factor}]
+    groups = [{"params": body, "factor": 1.0}, {"params": head, "factor": options.head_lr_multiplier}]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01)
     with np.load(os.path.join(options.work, "rows.npz")) as rows:
         tokens, lengths = rows["tokens"], rows["lengths"]

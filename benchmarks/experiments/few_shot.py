@@ -12,10 +12,10 @@ import os
 import sys
 
 from comparison import add_row, find_row, side_by_side
+from few_shot_methods import METHODS, FewShot, read_labelled, read_unlabelled
 
 from kexue_keras.backend import quiet
 from kexue_keras.errors import UserError
-from kexue_keras.finetune._prompting import METHODS, FewShot, read_labelled, read_unlabelled
 
 SOFT = "[unused1][unused2][unused3][unused4]%s[unused5][unused6][unused7][unused8]{text}"
 TASKS = {

@@ -31,7 +31,9 @@ def parse(argv):
     parser.add_argument("--frozen", type=int, default=6, help="lowest layers that stay as they are (%(default)s)")
     parser.add_argument("--rate", type=float, default=0.15, help="share of the tokens to predict (%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=2e-4)
-    parser.add_argument("--head-factor", type=float, default=5.0, help="the head's rate over the others' (%(default)s)")
+    parser.add_argument(
+        "--head-lr-multiplier", type=float, default=5.0, help="the head's rate over the others' (%(default)s)"
+    )
     parser.add_argument("--held-out", type=int, default=1000, help="texts to measure on (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--save-every", type=int, default=200, help="steps (%(default)s)")
@@ -83,7 +85,7 @@ def main(argv=None):
         steps=options.steps,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
-        head_factor=options.head_factor,
+        head_lr_multiplier=options.head_lr_multiplier,
         seed=options.seed,
         folder=options.out,
         save_every=options.save_every,

@@ -18,6 +18,7 @@ from kexue_keras.data import read_inference_pairs, read_scored_pairs, word_cutte
 from kexue_keras.errors import UserError
 from kexue_keras.finetune import PairSet, SimBERT, train_sentence_bert
 from kexue_keras.similarity import SentenceEncoder, SimilarQuestions
+from kexue_keras.trainer import Techniques
 
 
 def parse(argv):
@@ -78,12 +79,13 @@ def main(argv=None):
     groups, sets, classes = read(options)
     tiny = {"num_hidden_layers": 1} if options.quick else {}
     common = dict(batch_size=options.batch_size, learning_rate=options.learning_rate, say=print)
-    common["accumulate"] = options.accumulate
+    techniques = Techniques(accumulate=options.accumulate)
     sim = SimBERT(
         options.model,
         length=options.length,
         words=word_cutter() if options.words else list,
         dropout_rate=options.dropout,
+        techniques=techniques,
         **tiny,
     )
     first, second, third = (os.path.join(options.out, stage) for stage in ("synonyms", "pairs", "distilled"))
@@ -96,7 +98,8 @@ def main(argv=None):
         teacher = SentenceEncoder(target, pooling="linear-pooler", length=options.length, **tiny)
         folder = None if options.quick else second
         steps = options.steps[1]
-        losses, _ = train_sentence_bert(teacher, sets, groups=classes, steps=steps, folder=folder, **common)
+        how = dict(common, techniques=techniques)
+        losses, _ = train_sentence_bert(teacher, sets, groups=classes, steps=steps, folder=folder, **how)
         print("pairs: loss %s" % losses[-1:])
         folder = None if options.quick else third
         losses = sim.train(groups, steps=options.steps[2], teacher=teacher, folder=folder, **common)

@@ -43,7 +43,10 @@ def parse(argv):
     parser.add_argument("--length", type=int, default=40, help="tokens a text (%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=5e-5)
     parser.add_argument(
-        "--head-lr", type=float, default=HEADS["sbert"].head_lr, help="factor of sbert's head's rate (%(default)s)"
+        "--head-lr-multiplier",
+        type=float,
+        default=HEADS["sbert"].head_lr_multiplier,
+        help="factor of sbert's head's rate (%(default)s)",
     )
     parser.add_argument("--train-layers", type=int, default=6, help="highest layers to train (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a tiny budget, to see that it runs")
@@ -110,7 +113,7 @@ def trained(options, files, method, seed, out):
         length=options.length,
         learning_rate=options.learning_rate,
         train_layers=options.train_layers,
-        head_lr=options.head_lr if method == "sbert" else None,
+        head_lr_multiplier=options.head_lr_multiplier if method == "sbert" else None,
         layers=1 if options.quick else None,
         save_every=50,
         resume=True,
@@ -120,7 +123,11 @@ def trained(options, files, method, seed, out):
 
 def settings_of(options, method):
     """What a row depends on besides set, model, method and seed; without training it is less."""
-    names = {"zero-shot": ENCODING, "cosent": ENCODING + TRAINING, "sbert": ENCODING + TRAINING + ("head_lr",)}[method]
+    names = {
+        "zero-shot": ENCODING,
+        "cosent": ENCODING + TRAINING,
+        "sbert": ENCODING + TRAINING + ("head_lr_multiplier",),
+    }[method]
     return {name: getattr(options, name) for name in names}
 
 

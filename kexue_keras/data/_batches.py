@@ -1,8 +1,8 @@
 """Token ids, and batches of about equal length padded to the batch instead of to the maximum.
 
-Lengths are rounded up to a multiple of 8, so that few distinct shapes occur; an epoch is shuffled, cut into pools
-of 50 batches, sorted by length within a pool, and the batches are shuffled again. What an epoch looks like depends
-on (seed, epoch) alone, so a run that was stopped finds its place again.
+Lengths are rounded up to a multiple of 8 (of more for XLA), so that few distinct shapes occur; an epoch is shuffled,
+cut into pools of 50 batches, sorted by length within a pool, and the batches are shuffled again. What an epoch looks
+like depends on (seed, epoch) alone, so a run that was stopped finds its place again.
 """
 
 import numbers
@@ -61,6 +61,7 @@ class BucketedBatches(object):
         maxlen: no batch is longer than this.
         seed: int, with the epoch number what the order depends on.
         bucketing: False pads everything to `maxlen` and only shuffles.
+        rounding: int, lengths are rounded up to a multiple of it.
 
     Raises:
         ValueError: a batch size below 1, which would leave all rows out.
@@ -70,14 +71,14 @@ class BucketedBatches(object):
     [(2, 8), (2, 32)]
     """
 
-    def __init__(self, encoded, *, batch_size, maxlen, seed=0, bucketing=True):
+    def __init__(self, encoded, *, batch_size, maxlen, seed=0, bucketing=True, rounding=ROUNDING):
         if isinstance(batch_size, bool) or not isinstance(batch_size, numbers.Integral) or batch_size < 1:
             raise ValueError("batch_size is %r; a whole number from 1 is needed" % (batch_size,))
         self.encoded = encoded
         self.batch_size = batch_size
         self.maxlen = maxlen
         self.seed = seed
-        self.bucketing = bucketing
+        self.bucketing, self.rounding = bucketing, rounding
         self.lengths = np.array([len(token_ids) for token_ids, _ in encoded], "int64")
 
     def __len__(self):
@@ -104,8 +105,30 @@ class BucketedBatches(object):
         """[token ids, segment ids] of the rows `indices`, padded to this batch."""
         length = self.maxlen
         if self.bucketing:
-            length = min(-(-int(self.lengths[indices].max()) // ROUNDING) * ROUNDING, self.maxlen)
+            length = min(-(-int(self.lengths[indices].max()) // self.rounding) * self.rounding, self.maxlen)
         return list(pad([self.encoded[i] for i in indices], length))
 
     def _cut(self, order):
         return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+
+
+def rows_by_step(batches):
+    """Function from the number of a step to the rows of its batch, epoch after epoch.
+
+    Args:
+        batches: `BucketedBatches` or `PairBatches`.
+
+    >>> rows = rows_by_step(BucketedBatches([([1], [0])] * 4, batch_size=2, maxlen=8))
+    >>> [sorted(int(i) for step in steps for i in rows(step)) for steps in ([0, 1], [2, 3])]
+    [[0, 1, 2, 3], [0, 1, 2, 3]]
+    """
+    orders = {}
+
+    def rows(step):
+        epoch, number = divmod(step, len(batches))
+        if epoch not in orders:
+            orders.clear()
+            orders[epoch] = batches.epoch(epoch)
+        return orders[epoch][number]
+
+    return rows

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from kexue_keras.data._batches import BucketedBatches
+from kexue_keras.data._batches import ROUNDING, BucketedBatches
 from kexue_keras.data._columns import SAMPLE, Columns, choose_columns, is_index, refuse_index, resolve
 from kexue_keras.data._examples import cell, read_examples
 from kexue_keras.data._tables import MAX_LINE, read_table
@@ -243,15 +243,15 @@ class PairBatches(object):
     Args:
         encoded: list of 2P (token ids, segment ids).
         batch_size: pairs a batch.
-        maxlen, seed, bucketing: as for `BucketedBatches`.
+        maxlen, seed, bucketing, rounding: as for `BucketedBatches`.
 
     >>> batches = PairBatches([([1] * n, [0] * n) for n in (3, 30, 4, 5)], batch_size=1, maxlen=32)
     >>> sorted(indices.tolist() for indices in batches.epoch(0))
     [[0, 1], [2, 3]]
     """
 
-    def __init__(self, encoded, *, batch_size, maxlen, seed=0, bucketing=True):
-        arguments = dict(maxlen=maxlen, seed=seed, bucketing=bucketing)
+    def __init__(self, encoded, *, batch_size, maxlen, seed=0, bucketing=True, rounding=ROUNDING):
+        arguments = dict(maxlen=maxlen, seed=seed, bucketing=bucketing, rounding=rounding)
         longer = [max(pair, key=lambda row: len(row[0])) for pair in zip(encoded[::2], encoded[1::2])]
         self._pairs = BucketedBatches(longer, batch_size=batch_size, **arguments)
         self._rows = BucketedBatches(encoded, batch_size=2 * batch_size, **arguments)

@@ -4,9 +4,9 @@ import numpy as np
 
 from kexue_keras.backend import K, keras
 from kexue_keras.errors import UserError
-from kexue_keras.finetune._saved_files import load_arrays, save_arrays
 from kexue_keras.layers import SequencePooling
 from kexue_keras.losses import MultilabelCrossentropy, multilabel_probabilities
+from kexue_keras.trainer._checkpoint import load_arrays, save_arrays
 
 HEADS = {}
 

@@ -11,14 +11,17 @@ import numpy as np
 from kexue_keras.backend import ModelSession
 from kexue_keras.checkpoints._convert import save
 from kexue_keras.data import BucketedBatches, encode
+from kexue_keras.data._batches import rows_by_step
 from kexue_keras.errors import UserError
-from kexue_keras.finetune._steps import train_steps
+from kexue_keras.finetune._encoder import recomputed
 from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.models import load, predict_at
 from kexue_keras.models._freezing import freeze_below
 from kexue_keras.models._lengths import checked_length, positions_of
 from kexue_keras.models._masked_lm import HEAD, mask_batch, masked_accuracy
-from kexue_keras.optimizers import AdamW, LayerwiseLearningRate, WarmupCosine
+from kexue_keras.optimizers import AdamW, WarmupCosine
+from kexue_keras.trainer import Techniques, train_model
+from kexue_keras.trainer._techniques import NOT_FOR_TOKENS
 
 
 class MaskedLanguageModel(object):
@@ -32,8 +35,11 @@ class MaskedLanguageModel(object):
         frozen: number of lowest layers that are not trained; with more than 0 the embeddings are not either.
         rate: share of the tokens that are predicted.
         load: dict of further arguments of `models.load`.
+        techniques: `trainer.Techniques` for building and training; R-Drop and the penalty per sample do not go with a
+            loss of tokens.
 
     Raises:
+        UserError: techniques that do not go with it.
         ValueError: `frozen` outside 0 to the number of layers; a length that the model has no positions for.
         WeightsError: see `models.load`.
 
@@ -45,9 +51,12 @@ class MaskedLanguageModel(object):
     True
     """
 
-    def __init__(self, model, *, length=128, frozen=0, rate=0.15, load=None):
+    def __init__(self, model, *, length=128, frozen=0, rate=0.15, load=None, techniques=None):
+        self.techniques = techniques or Techniques()
+        self.techniques.refuse("a masked language model", **NOT_FOR_TOKENS)
         # The layers' Dropout is off: a run over a text that is read once or twice has nothing to overfit.
-        arguments = dict({"dropout_rate": 0.0, "missing": "initialise"}, **(load or {}))
+        arguments = dict({"dropout_rate": 0.0, "missing": "initialise"}, **recomputed(model, self.techniques))
+        arguments.update(load or {})
         self.pretrained = _load(model, arguments)
         layers = self.pretrained.bert.num_hidden_layers
         if not 0 <= frozen <= layers:
@@ -70,7 +79,7 @@ class MaskedLanguageModel(object):
         steps,
         batch_size=32,
         learning_rate=2e-4,
-        head_factor=5.0,
+        head_lr_multiplier=5.0,
         warmup=0.05,
         seed=0,
         folder=None,
@@ -86,13 +95,13 @@ class MaskedLanguageModel(object):
             steps: int, steps of the whole run (the learning rate falls to 0 over them).
             batch_size: rows a step.
             learning_rate: highest rate of AdamW.
-            head_factor: how much faster the head learns.
+            head_lr_multiplier: how much faster the head learns.
             warmup: share of the steps over which the rate rises.
             seed: int, order of the texts and what is masked.
             folder: where the point is saved every `save_every` steps, or None.
             save_every, valid_every: steps.
-            valid: texts for `evaluate`, which is said every `valid_every` steps.
-            say: function that takes a line.
+            valid: texts for `evaluate`, every `valid_every` steps; the weights with the best accuracy are kept.
+            say: function that takes a line; with it there is a progress bar, too.
 
         Returns:
             list of float, the loss of each step done here.
@@ -105,28 +114,40 @@ class MaskedLanguageModel(object):
         say = say or (lambda line: None)
         encoded, cut = encode(self.tokenizer, texts, self.length)
         say("%d texts, %d tokens; %d cut to %d" % (len(texts), sum(len(t) for t, _ in encoded), cut, self.length))
-        batches = BucketedBatches(encoded, batch_size=batch_size, maxlen=self.length, seed=seed)
-        rate = WarmupCosine(AdamW(learning_rate), warmup=int(warmup * steps), total=steps)
-        optimizer = LayerwiseLearningRate(rate, multipliers={"MLM-": head_factor})
-        self.model.compile(optimizer, MaskedCrossentropy())
-        orders = {}
+        options = {"batch_size": batch_size, "maxlen": self.length, "seed": seed}
+        batches = BucketedBatches(encoded, rounding=self.techniques.rounding, **options)
+        rows_of = rows_by_step(batches)
 
         def make_batch(step):
-            epoch = step // len(batches)
-            if epoch not in orders:
-                orders.clear()
-                orders[epoch] = batches.epoch(epoch)
-            indices = orders[epoch][step % len(batches)]
-            return self._batch(batches, indices, np.random.RandomState([seed % 2**32, step]))
+            return self._batch(batches, rows_of(step), np.random.RandomState([seed % 2**32, step]))
 
-        def after_step(step):
-            if len(valid) and (step % valid_every == 0 or step == steps):
-                say("held out: %s" % self.evaluate(valid))
+        def evaluate():
+            scores = self.evaluate(valid)
+            return dict(scores, score=scores["accuracy"])
 
-        run = {"batch_size": batch_size, "seed": seed, "texts": len(texts), "rate": self.rate, "length": self.length}
-        run.update(frozen=self.frozen, learning_rate=learning_rate, head_factor=head_factor, warmup=warmup)
-        options = dict(folder=folder, facts=run, save_every=save_every, after_step=after_step, say=say)
-        return train_steps(self.model, make_batch, steps=steps, **options)
+        def scheduled(optimizer, updates):
+            return WarmupCosine(optimizer, warmup=int(warmup * updates), total=updates)
+
+        facts = {"batch_size": batch_size, "seed": seed, "texts": len(texts), "rate": self.rate, "length": self.length}
+        facts.update(frozen=self.frozen, learning_rate=learning_rate, warmup=warmup)
+        facts.update(head_lr_multiplier=head_lr_multiplier)
+        return train_model(
+            self.model,
+            make_batch,
+            loss=MaskedCrossentropy(),
+            default=(AdamW(learning_rate), scheduled),
+            multipliers={"MLM-": head_lr_multiplier} if head_lr_multiplier != 1 else None,
+            num_layers=self.pretrained.bert.num_hidden_layers,
+            techniques=self.techniques,
+            steps=steps,
+            epoch_steps=min(valid_every, steps) if len(valid) else None,
+            evaluate=evaluate if len(valid) else None,
+            seed=seed,
+            folder=folder,
+            facts=facts,
+            save_every=save_every,
+            say=say,
+        ).losses
 
     def evaluate(self, texts, *, batch_size=32, seed=12345):
         """How well hidden tokens of `texts` are predicted; see `masked_accuracy`.

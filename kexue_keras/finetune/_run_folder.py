@@ -53,8 +53,8 @@ class RunFolder(object):
     """
 
     contents = (
-        "config.json metrics.json curves.png confusion.png confusion.tsv predictions.tsv head.npz tokenizer.json "
-        "vocab.txt spiece.model encoder checkpoint.npz best.npz logs"
+        "config.json metrics.json curves.png confusion.png confusion.tsv predictions.tsv head.npz "
+        "tokenizer_settings.json vocab.txt spiece.model encoder checkpoint.npz best.npz logs"
     ).split()
     keys = ("options", "fingerprints")
     dashes = "--"

@@ -12,11 +12,10 @@ from kexue_keras.data import checked_texts, encode, inference_classes
 from kexue_keras.data._batches import ROUNDING, pad
 from kexue_keras.errors import UserError
 from kexue_keras.finetune._similarity_heads import SbertHead
-from kexue_keras.finetune._steps import accumulated, further_facts, number_of_updates, train_steps
+from kexue_keras.finetune._steps import warmed_up
 from kexue_keras.losses import GroupedCrossentropy
-from kexue_keras.optimizers import AdamW, LayerwiseLearningRate, PiecewiseLinear
-from kexue_keras.optimizers._schedules import linear_warmup
 from kexue_keras.similarity import pair_classifier
+from kexue_keras.trainer import Techniques, train_model
 
 
 class PairSet(object):
@@ -68,12 +67,13 @@ class PairSampler(object):
         length: longest text in tokens.
         batch_size: pairs a batch.
         seed: int, with the step what a batch depends on.
+        rounding: int, lengths are rounded up to a multiple of it.
 
     Raises:
         UserError: a label that its group does not have, or a group without a set.
     """
 
-    def __init__(self, tokenizer, sets, *, groups, length, batch_size, seed=0):
+    def __init__(self, tokenizer, sets, *, groups, length, batch_size, seed=0, rounding=ROUNDING):
         first = np.concatenate([[0], np.cumsum(groups)])
         self.sets = [[] for _ in groups]
         for number, one in enumerate(sets):
@@ -90,7 +90,7 @@ class PairSampler(object):
         empty = [group for group, members in enumerate(self.sets) if not members]
         if empty:
             raise UserError("group %d has no set; give groups for what there is" % empty[0])
-        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.length, self.batch_size, self.seed, self.rounding = length, batch_size, seed, rounding
 
     def __call__(self, step):
         """The batch of a step: ([token ids, segment ids] of 2P rows, labels `[2P]`)."""
@@ -105,7 +105,9 @@ class PairSampler(object):
             rows.extend(pair[:: 1 - 2 * random.randint(2)])
             labels.extend([known[i]] * 2)
         longest = max(len(token_ids) for token_ids, _ in rows)
-        return list(pad(rows, min(-(-longest // ROUNDING) * ROUNDING, self.length))), np.array(labels, "int32")
+        return list(pad(rows, min(-(-longest // self.rounding) * self.rounding, self.length))), np.array(
+            labels, "int32"
+        )
 
 
 def train_sentence_bert(
@@ -116,11 +118,11 @@ def train_sentence_bert(
     steps,
     batch_size=32,
     learning_rate=2e-5,
-    head_lr=SbertHead.head_lr,
+    head_lr_multiplier=SbertHead.head_lr_multiplier,
     weight_decay=0.01,
     warmup=0.1,
     optimizer=None,
-    accumulate=1,
+    techniques=None,
     seed=0,
     folder=None,
     save_every=200,
@@ -132,39 +134,48 @@ def train_sentence_bert(
         encoder: `SentenceEncoder`; its model is trained in place.
         sets: list of `PairSet`.
         groups: classes of each group, (2, 3) for binary and inference sets as in the article.
-        steps, folder, save_every, say: see `train_steps`.
+        steps, folder, save_every, say: see `Trainer`; with `say` there is a progress bar, too.
         batch_size: pairs a step (the article: 96).
         learning_rate: highest rate of AdamW; it falls to 0.
-        head_lr: factor of the rate for the head, which starts from noise; the article's 1 wants many more steps.
+        head_lr_multiplier: factor of the rate for the head, which starts from noise; the article's 1 wants many more
+            steps.
         weight_decay: decoupled.
         warmup: share of the updates over which the rate rises.
-        optimizer: Keras optimizer instance in place of AdamW with that schedule; `head_lr` is laid over it too.
-        accumulate: batches (steps) that make one update.
+        optimizer: Keras optimizer instance in place of AdamW with that schedule; `head_lr_multiplier` is laid over it
+            too.
+        techniques: `trainer.Techniques`; R-Drop does not go with pairs of rows, and recompute is chosen when the
+            encoder is loaded.
         seed: int.
 
     Returns:
-        (list of float: the losses, Keras model with the head).
+        (list of float: the losses of the steps done here, Keras model with the head).
 
     Raises:
-        UserError: see `PairSampler`, `train_steps`.
+        UserError: see `PairSampler`, `Trainer.run`; techniques that do not go with it.
 
     Reference: kexue.fm/archives/8541.
     """
-    sampler = PairSampler(
-        encoder.tokenizer, sets, groups=groups, length=encoder.length, batch_size=batch_size, seed=seed
-    )
+    techniques = techniques or Techniques()
+    techniques.refuse("Sentence-BERT", rdrop="it repeats the rows of a batch, of which two and two are a pair")
+    techniques.refuse_built("Sentence-BERT")
+    drawn = {"batch_size": batch_size, "seed": seed, "rounding": techniques.rounding}
+    sampler = PairSampler(encoder.tokenizer, sets, groups=groups, length=encoder.length, **drawn)
     model = pair_classifier(encoder.model, sum(groups), seed=seed)
-    updates = number_of_updates(steps, accumulate)
-    trained_by = optimizer or warmed_up(learning_rate, updates, warmup, weight_decay)
-    trained_by = LayerwiseLearningRate(trained_by, multipliers={"pair_logits": head_lr})
-    model.compile(accumulated(trained_by, accumulate), GroupedCrossentropy(groups))
     facts = {"batch_size": batch_size, "seed": seed, "pairs": [len(one) for one in sets], "groups": list(groups)}
-    facts.update(further_facts(optimizer, accumulate))
-    losses = train_steps(model, sampler, steps=steps, folder=folder, facts=facts, save_every=save_every, say=say)
+    facts.update(learning_rate=learning_rate, head_lr_multiplier=head_lr_multiplier)
+    losses = train_model(
+        model,
+        sampler,
+        loss=GroupedCrossentropy(groups),
+        optimizer=optimizer,
+        default=warmed_up(learning_rate, warmup, weight_decay),
+        multipliers={"pair_logits": head_lr_multiplier} if head_lr_multiplier != 1 else None,
+        techniques=techniques,
+        steps=steps,
+        seed=seed,
+        folder=folder,
+        facts=facts,
+        save_every=save_every,
+        say=say,
+    ).losses
     return losses, model
-
-
-def warmed_up(learning_rate, steps, warmup=0.1, weight_decay=0.01):
-    """AdamW whose rate rises over a share `warmup` of the steps, then falls to 0."""
-    first = min(max(1, int(warmup * steps)), max(1, steps - 1))
-    return PiecewiseLinear(AdamW(learning_rate, weight_decay=weight_decay), linear_warmup(first, max(steps, first + 1)))

@@ -22,7 +22,9 @@ from kexue_keras.data import checked_texts
 from kexue_keras.decoding import Generator
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.files.paths import path_text
+from kexue_keras.finetune._encoder import recomputed, recomputed_class
 from kexue_keras.models._lengths import checked_length
+from kexue_keras.trainer import Techniques
 
 SMALL_T5 = "small-t5"
 # For mT5 the article says ten times BERT's rate and more, of the order of 1e-4.
@@ -117,7 +119,9 @@ class Seq2Seq(object):
         return [self.tokenizer.decode(rows[0]) for rows in found.lists(end_id=self.tokenizer._token_end_id)]
 
 
-def load_seq2seq(model, *, source_length=256, target_length=32, keep_tokens=None, dropout=None, **build):
+def load_seq2seq(
+    model, *, source_length=256, target_length=32, keep_tokens=None, dropout=None, techniques=None, **build
+):
     """Load or make a model for making one text of another.
 
     Args:
@@ -127,6 +131,7 @@ def load_seq2seq(model, *, source_length=256, target_length=32, keep_tokens=None
         source_length, target_length: see `Seq2Seq`.
         keep_tokens: see `checkpoints.load_t5`.
         dropout: float, of the whole model; None: the model's own.
+        techniques: `trainer.Techniques`, whose `recompute` is how the model is built; or None.
         **build: further arguments of the loaders, or the sizes of `small_t5`.
 
     Returns:
@@ -137,12 +142,15 @@ def load_seq2seq(model, *, source_length=256, target_length=32, keep_tokens=None
     """
     if dropout is not None:
         build.update(dropout_rate=dropout, attention_dropout_rate=dropout)
+    techniques = techniques or Techniques()
+    t5 = recomputed_class(models.T5, techniques)
     try:
         if model == SMALL_T5:
-            pretrained = small_t5(**build)
+            pretrained = small_t5(t5=t5, **build)
         elif model not in BUNDLED and os.path.isdir(model) and is_t5(model):
-            pretrained = checkpoints.load_t5(model, keep_tokens=keep_tokens, with_lm="linear", **build)
+            pretrained = checkpoints.load_t5(model, keep_tokens=keep_tokens, with_lm="linear", model=t5, **build)
         else:
+            build.update(recomputed(model, techniques))
             build.update(application="unilm", with_mlm="linear", missing="initialise")
             pretrained = models.load(model, **build)
     except WeightsError as error:
@@ -150,13 +158,23 @@ def load_seq2seq(model, *, source_length=256, target_length=32, keep_tokens=None
     return Seq2Seq(pretrained, source_length=source_length, target_length=target_length)
 
 
-def small_t5(*, vocabulary=None, hidden_size=256, layers=4, heads=4, dropout_rate=0.1, attention_dropout_rate=0.1):
+def small_t5(
+    *,
+    vocabulary=None,
+    hidden_size=256,
+    layers=4,
+    heads=4,
+    dropout_rate=0.1,
+    attention_dropout_rate=0.1,
+    t5=models.T5,
+):
     """An untrained T5 1.1 with a vocabulary of Chinese characters, for trying out what mT5 is for.
 
     Args:
         vocabulary: path of a vocab.txt; None: the bundled one, 14001 tokens.
         hidden_size, layers, heads: sizes; the feed-forward layers have 2 hidden_size units.
         dropout_rate, attention_dropout_rate: floats.
+        t5: `models.T5` or a subclass of it.
 
     Returns:
         `checkpoints.PretrainedT5`.
@@ -187,5 +205,5 @@ def small_t5(*, vocabulary=None, hidden_size=256, layers=4, heads=4, dropout_rat
     }
     build = {k: v for k, v in config.items() if k not in ("tie_word_embeddings", "model_type", "norm_name")}
     build.update(dropout_rate=dropout_rate, attention_dropout_rate=attention_dropout_rate, with_lm="linear")
-    t5 = build_transformer_model(None, model=models.T5, version="t5.1.1", return_keras_model=False, **build)
-    return checkpoints.PretrainedT5(SMALL_T5, "t5.1.1", t5, tokenizer, config)
+    made = build_transformer_model(None, model=t5, version="t5.1.1", return_keras_model=False, **build)
+    return checkpoints.PretrainedT5(SMALL_T5, "t5.1.1", made, tokenizer, config)

@@ -7,8 +7,6 @@ Reference: "鱼与熊掌兼得：融合检索和生成的SimBERT模型", kexue.f
 kexue.fm/archives/8454; "用开源的人工标注数据来增强RoFormer-Sim", kexue.fm/archives/8541; UniLM, arXiv 1905.03197.
 """
 
-import warnings
-
 import numpy as np
 
 from kexue_keras.checkpoints._convert import save
@@ -16,12 +14,14 @@ from kexue_keras.data import checked_texts, encode
 from kexue_keras.data._batches import pad
 from kexue_keras.data._word_masking import token_words, whole_word_masking
 from kexue_keras.errors import UserError
-from kexue_keras.finetune._sentence_bert import warmed_up
-from kexue_keras.finetune._steps import accumulated, further_facts, number_of_updates, train_steps
+from kexue_keras.finetune._encoder import recomputed
+from kexue_keras.finetune._steps import warmed_up
 from kexue_keras.losses import InfoNCE, MaskedCrossentropy, SimilarityDistillation
 from kexue_keras.models import load
 from kexue_keras.models._lengths import checked_length, positions_of
 from kexue_keras.similarity import SentenceEncoder
+from kexue_keras.trainer import Techniques, train_model
+from kexue_keras.trainer._techniques import NOT_FOR_A_CONTRAST
 
 
 class SimBERT(object):
@@ -33,6 +33,8 @@ class SimBERT(object):
         length: longest single text in tokens; a row has up to twice as many.
         words: function of a text to its words, whose noise hides whole words (`data.word_cutter()` is jieba); `list`
             hides characters.
+        techniques: `trainer.Techniques` for building and training; R-Drop and the penalty per sample do not go with a
+            contrast within the batch.
         **arguments: of `models.load`, for instance dropout_rate=0.2 as in the article.
 
     Attributes:
@@ -41,14 +43,16 @@ class SimBERT(object):
 
     Raises:
         WeightsError: see `models.load`.
-        UserError: a vocabulary without [MASK].
+        UserError: a vocabulary without [MASK]; techniques that do not go with it.
         ValueError: a length that the model has no positions for; a row has up to 2 length - 1 tokens.
 
     Reference: kexue.fm/archives/7427, 8454.
     """
 
-    def __init__(self, model, *, length=64, words=list, **arguments):
-        arguments = dict({"missing": "initialise"}, **arguments)
+    def __init__(self, model, *, length=64, words=list, techniques=None, **arguments):
+        self.techniques = techniques or Techniques()
+        self.techniques.refuse("SimBERT", **NOT_FOR_A_CONTRAST)
+        arguments = dict({"missing": "initialise"}, **dict(recomputed(model, self.techniques), **arguments))
         self.pretrained = load(model, application="unilm", with_pool="linear", with_mlm="linear", **arguments)
         positions, name = positions_of(self.pretrained.transformer), self.pretrained.name
         self.length = checked_length(length, positions, least=3, source=name, rows=lambda n: 2 * n - 1)
@@ -84,7 +88,9 @@ class SimBERT(object):
             for source, target in ((a, b), (b, a)):
                 rows.append(self.row(source, target, random if random.random_sample() < noise else None, rate))
                 sources.append(source)
-        tokens, segments = pad(rows, max(len(ids) for ids, _ in rows))
+        rounding = 1 if self.techniques.xla is None else self.techniques.rounding
+        longest = max(len(ids) for ids, _ in rows)
+        tokens, segments = pad(rows, -(-longest // rounding) * rounding)
         following = np.zeros_like(tokens)
         following[:, :-1] = np.where(segments[:, 1:] == 1, tokens[:, 1:], 0)
         return [tokens, segments], following[..., None], sources
@@ -104,7 +110,6 @@ class SimBERT(object):
         teacher=None,
         distillation=100.0,
         optimizer=None,
-        accumulate=1,
         seed=0,
         folder=None,
         save_every=200,
@@ -114,7 +119,7 @@ class SimBERT(object):
 
         Args:
             groups: list of lists of texts that mean the same, at least 2 each.
-            steps, folder, save_every, say: see `train_steps`.
+            steps, folder, save_every, say: see `Trainer`; with `say` there is a progress bar, too.
             batch_size: groups a step; two rows each.
             learning_rate: highest rate of AdamW; it falls to 0.
             weight_decay: decoupled.
@@ -125,14 +130,13 @@ class SimBERT(object):
             teacher: `SentenceEncoder` that sees the undamaged texts, or None.
             distillation: weight of the teacher's loss, lambda of the article.
             optimizer: Keras optimizer instance in place of AdamW with that schedule.
-            accumulate: batches (steps) that make one update; the contrast stays within each batch.
             seed: int.
 
         Returns:
-            list of float, the losses.
+            list of float, the losses of the steps done here. With accumulation the contrast stays within each batch.
 
         Raises:
-            UserError: a group with fewer than two different texts, fewer than 2 groups, or as in `train_steps`.
+            UserError: a group with fewer than two different texts, fewer than 2 groups, or as in `Trainer.run`.
 
         Reference: kexue.fm/archives/7427, 8454, 8541.
         """
@@ -148,12 +152,6 @@ class SimBERT(object):
                 "a batch of one group has nothing to contrast; at least 2 groups and batch_size 2 are needed"
             )
         first = InfoNCE(1 / scale, layout="two_view") if teacher is None else SimilarityDistillation(distillation)
-        model = self.pretrained.model
-        updates = number_of_updates(steps, accumulate)
-        trained_by = accumulated(optimizer or warmed_up(learning_rate, updates, warmup, weight_decay), accumulate)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model.compile(trained_by, [first, MaskedCrossentropy()])
 
         def make_batch(step):
             inputs, following, sources = self.batch(
@@ -164,8 +162,20 @@ class SimBERT(object):
 
         facts = {"batch_size": batch_size, "seed": seed, "groups": len(groups), "teacher": teacher is not None}
         facts.update(learning_rate=learning_rate, noise=noise, rate=rate, scale=scale)
-        facts.update(further_facts(optimizer, accumulate))
-        return train_steps(model, make_batch, steps=steps, folder=folder, facts=facts, save_every=save_every, say=say)
+        return train_model(
+            self.pretrained.model,
+            make_batch,
+            loss=[first, MaskedCrossentropy()],
+            optimizer=optimizer,
+            default=warmed_up(learning_rate, warmup, weight_decay),
+            techniques=self.techniques,
+            steps=steps,
+            seed=seed,
+            folder=folder,
+            facts=facts,
+            save_every=save_every,
+            say=say,
+        ).losses
 
     def save(self, path, *, overwrite=False):
         """Write a folder for `models.load(path, application='unilm', with_pool='linear', with_mlm=True)`."""

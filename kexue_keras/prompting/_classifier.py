@@ -10,6 +10,7 @@ import numpy as np
 
 from kexue_keras.backend import ModelSession
 from kexue_keras.data import BucketedBatches, checked_texts
+from kexue_keras.data._batches import rows_by_step
 from kexue_keras.errors import WeightsError
 from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.models._causal_lm import predict_next_at, reading_of
@@ -23,9 +24,10 @@ from kexue_keras.prompting._pattern import Pattern
 from kexue_keras.prompting._rows import TrainingRows
 from kexue_keras.prompting._soft_tokens import with_soft_tokens, write_back
 from kexue_keras.prompting._tokens import token_ids
-from kexue_keras.prompting._training import train
 from kexue_keras.prompting._verbalizer import Verbalizer
 from kexue_keras.schemas.prompt import VERBALIZER_WORDS
+from kexue_keras.trainer import Techniques, train_model
+from kexue_keras.trainer._techniques import NOT_FOR_TOKENS
 
 TRAINED = ("all", "soft_tokens")
 CHECKED_TEXTS = 64
@@ -235,7 +237,10 @@ class PromptClassifier(object):
         mask_rate=0.15,
         mask_pattern=False,
         valid=None,
+        techniques=None,
         seed=0,
+        folder=None,
+        save_every=None,
         say=None,
     ):
         """Train on labelled texts in the pattern, with random masking, and on unlabelled texts as they are.
@@ -254,16 +259,24 @@ class PromptClassifier(object):
             mask_rate: share of the tokens that are hidden at random, or asked for left to right; 0 for none.
             mask_pattern: whether tokens of the pattern may be hidden (the author's code does so).
             valid: list of (text, label); the weights of the epoch with the best accuracy on it are kept.
+            techniques: `trainer.Techniques`; R-Drop does not go with a loss of tokens, and recompute is chosen when
+                the model is loaded.
             seed: int, order and masks.
-            say: function that takes a line.
+            folder: where a point is saved at the end of each epoch; training goes on from one that is there. Or None.
+            save_every: int, steps between two further points.
+            say: function that takes a line; with it there is a progress bar, too.
 
         Returns:
             list of dict, one an epoch: epoch, loss, and valid if there is such.
 
         Raises:
-            ValueError: an unknown label, a loss that is not finite, or unlabelled texts for a UniLM, which sees all of
-                a text at once.
+            ValueError: an unknown label, or unlabelled texts for a UniLM, which sees all of a text at once.
+            UserError: a loss that is not finite, techniques that do not go with it, or a point of another run in
+                `folder`.
         """
+        techniques = techniques or Techniques()
+        techniques.refuse("prompts", **NOT_FOR_TOKENS)
+        techniques.refuse_built("prompts")
         labelled, unlabelled = list(labelled), checked_texts(unlabelled or (), name="unlabelled")
         checked_texts([text for text, _ in labelled], name="labelled")
         if not labelled and not unlabelled:
@@ -287,13 +300,38 @@ class PromptClassifier(object):
             repeats=repeats,
             mask_rate=mask_rate,
             mask_pattern=mask_pattern,
+            rounding=techniques.rounding,
             **causal,
         )
         self._label_indices(valid or ())
         self._check_once([text for text, _ in labelled] + unlabelled)
-        self.model.compile(optimizer or AdamW(learning_rate, weight_decay=0.0), MaskedCrossentropy())
-        evaluate = (lambda: self.accuracy(valid)) if valid else None
-        return train(self.model, rows, epochs=epochs, evaluate=evaluate, say=say)
+        rows_of, epoch_steps = rows_by_step(rows.batches), len(rows.batches)
+        facts = {"batch_size": batch_size, "seed": seed, "labelled": len(labelled), "unlabelled": len(unlabelled)}
+        facts.update(learning_rate=learning_rate, repeats=repeats, mask_rate=mask_rate, mask_pattern=mask_pattern)
+        progress = train_model(
+            self.model,
+            lambda step: rows.batch(rows_of(step), step),
+            loss=MaskedCrossentropy(),
+            optimizer=optimizer,
+            default=(AdamW(learning_rate, weight_decay=0.0), None),
+            techniques=techniques,
+            steps=epochs * epoch_steps,
+            epoch_steps=epoch_steps,
+            evaluate=(lambda: {"score": self.accuracy(valid)}) if valid else None,
+            num_layers=self._bert.num_hidden_layers,
+            seed=seed,
+            folder=folder,
+            facts=facts,
+            save_every=save_every,
+            say=say,
+        ).progress
+        history = []
+        for epoch, row in enumerate(progress.history):
+            losses = progress.losses[epoch * epoch_steps : (epoch + 1) * epoch_steps]
+            history.append({"epoch": epoch + 1, "loss": float(np.mean(losses))})
+            if "valid_score" in row:
+                history[-1]["valid"] = row["valid_score"]
+        return history
 
     def save(self, folder, *, overwrite=False):
         """Write model, patterns and verbalizer; `PromptClassifier.load` reads them.

@@ -8,6 +8,7 @@ Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kex
 import numpy as np
 
 from kexue_keras.data import BucketedBatches, encode, gather_places, random_masking
+from kexue_keras.data._batches import ROUNDING
 from kexue_keras.models._masked_lm import special_ids
 from kexue_keras.prompting._tokens import mask_id
 
@@ -27,6 +28,7 @@ class TrainingRows(object):
         repeats: how often each labelled text stands in an epoch.
         mask_rate: share of the tokens that are hidden at random.
         mask_pattern: whether those of the pattern may be hidden, too.
+        rounding: see `BucketedBatches`.
 
     Attributes:
         batches: `BucketedBatches`.
@@ -45,6 +47,7 @@ class TrainingRows(object):
         repeats=1,
         mask_rate=0.15,
         mask_pattern=False,
+        rounding=ROUNDING,
     ):
         self.tokenizer = next(iter(patterns[0].values())).tokenizer
         self.verbalizer, self.seed, self.mask_rate = verbalizer, seed, mask_rate
@@ -63,7 +66,8 @@ class TrainingRows(object):
         encoded.extend(plain)
         self._asked.extend([None] * len(plain))
         self._fixed.extend([None] * len(plain))
-        self.batches = BucketedBatches(encoded, batch_size=batch_size, maxlen=maxlen, seed=seed)
+        order = {"batch_size": batch_size, "maxlen": maxlen, "seed": seed}
+        self.batches = BucketedBatches(encoded, rounding=rounding, **order)
 
     def protected(self, indices, shape):
         """Which tokens belong to the pattern and are never asked for; bool array of `shape`."""

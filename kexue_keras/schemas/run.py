@@ -91,6 +91,7 @@ _SEQ2SEQ = {
     "beams": whole(1, 10**4),
     "dropout": nullable(SHARE),
     "seed": whole(),
+    "techniques": {"type": "object"},
 }
 SEQ2SEQ_RUN = Settings(keys(_SEQ2SEQ, list(_SEQ2SEQ)), remedy=REMEDY)
 

@@ -181,8 +181,9 @@ def test_p_tuning_of_a_gpt2_is_saved_and_loaded_in_a_fresh_process(tmp_path, run
     unilm.save(str(tmp_path / "unilm"))
     for folder, reading, wanted in (("saved", "lm", expected), ("unilm", "unilm", unilm.predict_proba(TEXTS))):
         out = run_python(
-            "import sys, json; from kexue_keras.prompting import PromptClassifier as P; c = P.load(sys.argv[1], "
-            "allow_untrained_head=True); print(json.dumps([c.reading, c.predict_proba(sys.argv[2:]).tolist()]))",
+            "import sys, json; from kexue_keras.prompting import PromptClassifier; "
+            "c = PromptClassifier.load(sys.argv[1], allow_untrained_head=True); "
+            "print(json.dumps([c.reading, c.predict_proba(sys.argv[2:]).tolist()]))",
             tmp_path / folder,
             *TEXTS,
         )

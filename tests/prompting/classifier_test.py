@@ -1,19 +1,18 @@
 """The prompt classifier on a tiny model: probabilities, training, P-tuning, the check of the head, files."""
 
 import json
-import types
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from prompts import PATTERN, VOCABULARY, WORDS, tiny_mlm, tokenizer
 from reviews import reviews
 
 from kexue_keras.backend import K, keras
-from kexue_keras.errors import WeightsError
+from kexue_keras.errors import UserError, WeightsError
+from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.prompting import Pattern, PromptClassifier, UntrainedHeadWarning, Verbalizer
-from kexue_keras.prompting import _training as training
 from kexue_keras.prompting._rows import TrainingRows
+from kexue_keras.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("plain_sessions")
 TEXTS = [text for text, _ in reviews(7)]
@@ -65,6 +64,7 @@ def test_probabilities_and_losses_are_those_of_the_whole_model():
     for old, new in zip(before, K.batch_get_value(classifier.model.trainable_weights)):
         np.testing.assert_array_equal(old, new)
     # ... and change nothing beside others.
+    classifier.model.compile("sgd", MaskedCrossentropy())
     for unlabelled in ([], TEXTS[3:]):
         rows = TrainingRows(
             classifier._compiled,
@@ -164,32 +164,38 @@ def test_the_head_is_measured_and_what_does_not_fit_is_refused():
         make(pretrained, allow_untrained_head=False)
 
 
+@pytest.mark.stacks("all")
 def test_the_best_epoch_is_kept(monkeypatch):
-    class Model:
-        weights = trainable_weights = [types.SimpleNamespace(name="w", dtype=tf.float32)]
-        value = 0.0
+    classifier, seen, scores = make(), [], iter([0.5, 0.9, 0.9, 0.1])
 
-        def train_on_batch(self, inputs, labels):
-            self.value += 1
-            return self.value
+    def accuracy(labelled):
+        seen.append(K.batch_get_value(classifier.model.trainable_weights))
+        return next(scores)
 
-    class Rows:
-        class batches:  # noqa: N801
-            epoch = staticmethod(lambda epoch: [[0], [1]])
+    monkeypatch.setattr(classifier, "accuracy", accuracy)
+    said = []
+    options = dict(epochs=4, batch_size=8, learning_rate=1e-2, valid=reviews(2), say=said.append)
+    history = classifier.fit(reviews(16), **options)
+    assert [row["valid"] for row in history] == [0.5, 0.9, 0.9, 0.1] and [row["epoch"] for row in history][-1] == 4
+    for kept, best in zip(K.batch_get_value(classifier.model.trainable_weights), seen[1]):
+        np.testing.assert_array_equal(kept, best)
+    assert "valid score" not in said[1] and said[1].endswith("(best so far)") and "best" not in said[2]
+    with pytest.raises(UserError, match="the loss became nan at step 1; a lower learning_rate usually helps"):
+        monkeypatch.setattr(Trainer, "_train_on_batch", lambda *_: [float("nan")])
+        classifier.fit(reviews(16), epochs=1)
 
-        def batch(self, indices, step):
-            return indices, step
 
-    model, scores, said = Model(), iter([0.5, 0.9, 0.9, 0.1]), []
-    monkeypatch.setattr(training.K, "get_value", lambda weight: model.value)
-    monkeypatch.setattr(training.K, "batch_get_value", lambda weights: [model.value])
-    monkeypatch.setattr(training.K, "batch_set_value", lambda pairs: setattr(model, "value", pairs[0][1]))
-    history = training.train(model, Rows(), epochs=4, evaluate=lambda: next(scores), say=said.append)
-    assert [row["valid"] for row in history] == [0.5, 0.9, 0.9, 0.1] and [row["loss"] for row in history][:2] == [
-        1.5,
-        3.5,
-    ]
-    assert model.value == 4 and said[1] == "epoch 2, loss 3.5, valid 0.9"
-    model.value = float("nan")
-    with pytest.raises(ValueError, match="the loss became nan at step 1; lower the learning_rate"):
-        training.train(model, Rows(), epochs=1)
+@pytest.mark.stacks("one")
+def test_a_run_that_diverges_keeps_the_best_epoch_and_is_an_error(monkeypatch):
+    classifier, seen, own = make(), [], Trainer._train_on_batch
+
+    def accuracy(labelled):
+        seen.append(K.batch_get_value(classifier.model.trainable_weights))
+        return 0.5
+
+    monkeypatch.setattr(classifier, "accuracy", accuracy)
+    monkeypatch.setattr(Trainer, "_train_on_batch", lambda t, i, made: [float("inf")] if i == 3 else own(t, i, made))
+    with pytest.raises(UserError, match="at step 4; a lower.*the model has the weights of epoch 1, the best before"):
+        classifier.fit(reviews(16), epochs=3, batch_size=8, learning_rate=1e-2, valid=reviews(2))
+    for kept, best in zip(K.batch_get_value(classifier.model.trainable_weights), seen[0]):
+        np.testing.assert_array_equal(kept, best)

@@ -17,12 +17,12 @@ from kexue_keras.cli import predict as prediction
 from kexue_keras.cli.predict import predict_file
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.finetune import Classifier, finetune
+from kexue_keras.finetune._class_weights import read_weights
 from kexue_keras.finetune._heads import build_classifier, save_head
 from kexue_keras.finetune._options import add_table_arguments, make_options
 from kexue_keras.finetune._run_folder import RunFolder, surroundings
 from kexue_keras.finetune._saved_tokenizer import load_tokenizer, save_tokenizer
 from kexue_keras.finetune._seq2seq_training import _described, finetune_seq2seq
-from kexue_keras.finetune.techniques._class_weights import read_weights
 from kexue_keras.models import load
 from kexue_keras.prompting import PromptClassifier
 from kexue_keras.similarity import SentenceEncoder
@@ -152,13 +152,13 @@ def test_options_of_a_run_repeated_and_resumed(run, tmp_path, capsys):
 
 def test_saved_tokenizers(tmp_path):
     save_tokenizer(prompt_tokenizer(), str(tmp_path))
-    path = tmp_path / "tokenizer.json"
+    path = tmp_path / "tokenizer_settings.json"
     said = dict(json.loads(path.read_text()), token_translate={"好": "坏"})
     dump(path, said)
     for what, ids in refusals(path, said, lambda: load_tokenizer(str(tmp_path)).encode("好书")[0], seed=5):
         assert 3 <= len(ids) <= 4, what
     dump(path, dict(said, vocabulary="../../etc/passwd"))
-    with pytest.raises(UserError, match="tokenizer.json: vocabulary is '../../etc/passwd'; it is one of vocab.txt"):
+    with pytest.raises(UserError, match="vocabulary is '../../etc/passwd'; it is one of vocab.txt"):
         load_tokenizer(str(tmp_path))
 
 
@@ -215,7 +215,7 @@ def test_runs_that_make_one_text_of_another(tmp_path):
     pairs = [("看电影", "好"), ("书", "店")]
     given = dict(model="none", train=pairs, valid=pairs, epochs=1, seed=1, source=None, target=None, beams=1)
     given.update(batch_size=2, source_length=12, target_length=5, learning_rate=0.1, dropout=None, test=None)
-    said = dict(given, train=_described(pairs), valid=_described(pairs))
+    said = dict(given, train=_described(pairs), valid=_described(pairs), techniques={})
     (tmp_path / "run").mkdir()
     dump(tmp_path / "run" / "metrics.json", METRICS)
     dump(tmp_path / "run" / "config.json", said)

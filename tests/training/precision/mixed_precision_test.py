@@ -11,10 +11,9 @@ from kexue_keras.backend import K, get_session, keras, tf1
 from kexue_keras.errors import UserError
 from kexue_keras.finetune import _report as report
 from kexue_keras.finetune import finetune
-from kexue_keras.finetune._recipe import TECHNIQUES
-from kexue_keras.finetune.techniques import _precision as technique_module
 from kexue_keras.optimizers import AdamW
 from kexue_keras.optimizers._base import chain
+from kexue_keras.trainer import Trainer
 from kexue_keras.training.precision import LossScale
 from kexue_keras.training.precision import _mixed_precision as precision
 from kexue_keras.training.precision import enable_mixed_precision, layer_norm_epsilon, mask_value
@@ -183,21 +182,19 @@ def test_finetune_goes_on_where_it_stopped_and_leaves_nothing_on(files, tmp_path
     class Killed(Exception):
         pass
 
-    recipes, stop = [], [3]
+    optimizers, stop, step_of = [], [3], Trainer._train_on_batch
 
-    def batch(self, recipe, batch):
-        recipes.append(recipe)
-        if recipe.step in stop:
+    def train_on_batch(trainer, step, made):
+        optimizers.append(trainer.model.optimizer)
+        if step in stop:
             raise Killed
-        return batch
+        return step_of(trainer, step, made)
 
-    monkeypatch.setattr(technique_module.MixedPrecision, "batch", batch)
+    monkeypatch.setattr(Trainer, "_train_on_batch", train_on_batch)
     with pytest.raises(Killed):
         run(files, tmp_path / "run", **options)
-    names = [type(o).__name__ for o in chain(recipes[0].optimizer)]
+    names = [type(o).__name__ for o in chain(optimizers[0])]
     assert names[:2] == ["LossScale", "GradientAccumulation"]
-    # A run that is thrown away takes with it what it has turned on; here it stays in the traceback of its error.
-    recipes[0].mixed_precision.disable()
     assert not backend.is_mixed_precision_on()
     K.clear_session()
     said = []
@@ -206,7 +203,7 @@ def test_finetune_goes_on_where_it_stopped_and_leaves_nothing_on(files, tmp_path
     assert any("going on after epoch 0, batch 3" in line for line in said)
     assert any("no GPU" in line for line in said)
     # Three steps before and one after it, all of them good.
-    optimizer = recipes[-1].optimizer
+    optimizer = optimizers[-1]
     assert K.get_value(optimizer.state("good_in_a_row")) == 4 and K.get_value(optimizer.skipped) == 0
     assert K.get_value(optimizer.iterations) == 2 and np.isfinite(metrics["valid"]["loss"])
     assert not backend.is_mixed_precision_on()
@@ -216,8 +213,3 @@ def test_finetune_goes_on_where_it_stopped_and_leaves_nothing_on(files, tmp_path
         run(files, tmp_path / "late", mixed_precision=1000.0)
     with pytest.raises(UserError, match="--mixed-precision: .*scale must be a number > 0, but is -1"):
         run(files, tmp_path / "late", mixed_precision=-1)
-
-
-def test_order_of_the_loss_scale():
-    order = {t.name: t.order for t in TECHNIQUES}
-    assert order["mixed-precision"] > max(v for k, v in order.items() if k != "mixed-precision")

@@ -3,16 +3,16 @@
 import json
 
 import few_shot
+import few_shot_methods
 import pytest
 from comparison import read_rows
+from few_shot_methods import FewShot, read_labelled, read_unlabelled
 from prompts import PATTERN, WORDS, tiny_lm, tiny_mlm
 from reviews import reviews
 
 from kexue_keras.backend import K
 from kexue_keras.errors import UserError
-from kexue_keras.finetune import _prompting as prompting
 from kexue_keras.finetune._options import make_options
-from kexue_keras.finetune._prompting import FewShot, read_labelled, read_unlabelled
 from kexue_keras.models import save
 
 
@@ -68,8 +68,8 @@ def test_methods(tiny, tmp_path, monkeypatch, method):
         tuned.append(make_options(**options))
         return {"test": {"accuracy": 0.75}, "valid": {"accuracy": 0.5}}
 
-    monkeypatch.setattr(prompting.PromptClassifier, "fit", fit)
-    monkeypatch.setattr(prompting, "finetune", finetune)
+    monkeypatch.setattr(few_shot_methods.PromptClassifier, "fit", fit)
+    monkeypatch.setattr(few_shot_methods, "finetune", finetune)
     few = FewShot(
         reviews(16),
         reviews(4, 1),

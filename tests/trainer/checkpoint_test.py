@@ -13,7 +13,7 @@ from files.kills import killed_everywhere
 from kexue_keras.backend import keras
 from kexue_keras.errors import UserError
 from kexue_keras.files import remove_leftovers
-from kexue_keras.finetune import _saved_files as checkpoint
+from kexue_keras.trainer import _checkpoint as checkpoint
 
 
 def test_arrays_and_meta_come_back(tmp_path):
