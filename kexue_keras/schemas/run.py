@@ -51,7 +51,7 @@ def run_config(options):
         "texts": dict_of(whole(0, COUNT)),
         "labels": nullable(dict(list_of(TEXT, 1), uniqueItems=True)),
         "head": NAME,
-        "stack": one_of("keras", "tf.keras"),
+        "stack": one_of("keras", "tf.keras", "tf2"),
         "versions": dict_of(TEXT),
         "header": FLAG,
     }

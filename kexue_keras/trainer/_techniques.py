@@ -38,7 +38,7 @@ class Techniques(object):
         gradient_penalty: float, weight of the penalty on the gradient for the embeddings; 0 is off.
         penalty_reduction: 'author' or 'per_sample', see `training.adversarial.GradientPenalty`.
         recompute: policy of `models.extend_with_recompute`, for tasks that load the model themselves; None is off.
-        mixed_precision: loss scale, a number or 'dynamic'; None is off. On tf.keras, within `accelerated`.
+        mixed_precision: loss scale, a number or 'dynamic'; None is off. Within `accelerated`.
         xla: 'auto', 'full' or 'lite', see `training.precision.enable_xla`; None is off. Within `accelerated`.
         spelling: function from the name of a setting to what the user calls it, for messages; None: the name.
 

@@ -9,7 +9,6 @@ import warnings
 from collections import namedtuple
 
 import numpy as np
-import tensorflow as tf
 
 from kexue_keras import backend
 from kexue_keras.backend import K, keras
@@ -141,7 +140,7 @@ def accelerated(techniques, say=None):
                     stack.enter_context(enable_xla(t.xla))
         except RuntimeError as error:
             raise UserError(error)
-        if t.mixed_precision is not None and not tf.config.experimental.list_physical_devices("GPU"):
+        if t.mixed_precision is not None and not backend.has_gpu():
             name = t.spelling("mixed_precision")
             say("note: %s does nothing here but scale the loss, for there is no GPU" % name)
         if t.xla is not None:

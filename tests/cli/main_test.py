@@ -14,7 +14,7 @@ from conftest import ROOT
 from helpers import plain_session, tiny_bert_folder
 from reviews import reviews, write_rows
 
-from kexue_keras.backend import K, is_tf_keras, tf1
+from kexue_keras.backend import K, stack_name, tf1
 from kexue_keras.cli import main as cli
 from kexue_keras.finetune import Classifier
 
@@ -22,11 +22,11 @@ SMALL = "--epochs 2 --batch-size 8 --length 24 --learning-rate 3e-3 --dropout 0.
 FILES = "config.json confusion.png confusion.tsv curves.png encoder head.npz logs metrics.json predictions.tsv".split()
 
 
-def kexue_keras(*args, stdin=None, **variables):
+def kexue_keras(*args, stdin=None, python=sys.executable, **variables):
     """Run the command in a fresh process, with further environment variables; returns (stdout, stderr)."""
     environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", PYTHONWARNINGS="ignore", PYTHONPATH=ROOT, **variables)
     done = subprocess.run(
-        [sys.executable, "-m", "kexue_keras_launcher"] + [str(a) for a in args],
+        [python, "-m", "kexue_keras_launcher"] + [str(a) for a in args],
         input=None if stdin is None else stdin.encode("utf-8"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -125,12 +125,26 @@ def test_predict_in_a_fresh_process_from_standard_input(run, place):
     assert np.allclose([float(row[1]) for row in rows[1:]], [float(row[3]) for row in expected], atol=2e-4)
 
 
-@pytest.mark.stacks("one")
-def test_a_run_predicts_on_the_other_stack(run, capsys):
+def stacks_of_this_checkout():
+    """Name of a stack -> (Python, environment) for those of `make test`."""
+    found = {"keras": (".venv", "0"), "tf.keras": (".venv", "1"), "tf2": (".venv-tf2", "1")}
+    if not os.path.exists(os.path.join(ROOT, ".venv-tf2")):
+        found["tf2"] = (".venv-tf2.16", "1")
+    pythons = {
+        name: (os.path.join(ROOT, folder, "bin", "python"), {"TF_KERAS": flag, "TF_USE_LEGACY_KERAS": "1"})
+        for name, (folder, flag) in found.items()
+    }
+    return {name: made for name, made in pythons.items() if os.path.exists(made[0])}
+
+
+@pytest.mark.parametrize("other", ["keras", "tf.keras", "tf2"])
+def test_a_run_predicts_on_the_other_stacks(run, other, capsys):
     """And no file of a Keras model is read, which may hold code (a Lambda) of whoever wrote it."""
+    if other == stack_name() or other not in stacks_of_this_checkout():
+        pytest.skip("this stack itself, or one that is not here")
+    python, variables = stacks_of_this_checkout()[other]
     texts = ["书很好", "很差的书，退货了"]
-    other = {"TF_KERAS": "0" if is_tf_keras else "1"}
-    out, _ = kexue_keras("predict", "--run", run, "--data", "-", stdin="\n".join(texts), **other)
+    out, _ = kexue_keras("predict", "--run", run, "--data", "-", stdin="\n".join(texts), python=python, **variables)
     here = Classifier.load(str(run)).predict(texts)
     rows = [line.split("\t") for line in out.splitlines()[1:]]
     assert [row[0] for row in rows] == [label for label, _ in here]

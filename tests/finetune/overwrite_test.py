@@ -111,7 +111,7 @@ def test_resuming_on_another_stack_is_refused(place, capsys):
     path = place / "run" / "config.json"
     before = path.read_text(encoding="utf-8")
     config = json.loads(before)
-    config["stack"] = {"keras": "tf.keras", "tf.keras": "keras"}[config["stack"]]
+    config["stack"] = "keras" if config["stack"] == "tf.keras" else "tf.keras"
     try:
         path.write_text(json.dumps(config), encoding="utf-8")
         assert "the run was made on the stack" in failure(capsys, "finetune", "--resume", "--out", place / "run")

@@ -10,7 +10,7 @@ from conftest import ROOT
 from tasks import TASKS, make_files, run_task
 
 from kexue_keras import backend
-from kexue_keras.backend import K, is_tf_keras
+from kexue_keras.backend import K
 from kexue_keras.errors import UserError
 from kexue_keras.optimizers import MomentumAccumulationAdamW
 from kexue_keras.optimizers._averaging import average_of
@@ -115,7 +115,6 @@ def test_further_techniques_reach_the_task(task, train):
     assert row["train_loss"] > row["train_clean_loss"]
 
 
-@pytest.mark.skipif(not is_tf_keras, reason="mixed precision needs tf.keras")
 @pytest.mark.parametrize("task", ["unilm", "simbert", "sentence_bert", "prompts", "masked_lm"])
 def test_mixed_precision_reaches_the_task_and_is_off_afterwards(task, train):
     trainer = train(task, techniques={"mixed_precision": 64.0, "accumulate": 2}, plain=False)
