@@ -8,6 +8,7 @@ import runpy
 import pytest
 from conftest import ROOT
 
+from kexue_keras import backend
 from kexue_keras.backend import K
 
 EXAMPLES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(ROOT, "examples", "*.py")))
@@ -55,7 +56,10 @@ def test_example_runs(name, tmp_path, monkeypatch, plain_sessions, capsys):
     path = tmp_path / name
     path.write_text(source, encoding="utf-8")
     K.clear_session()  # as a user starts it: nothing has a session yet
-    runpy.run_path(str(path), run_name="__main__")
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    finally:
+        backend.exchange_mixed_precision(False)  # a script leaves it on
     assert re.search(r"\d", capsys.readouterr().out), "%s prints no number" % name
 
 

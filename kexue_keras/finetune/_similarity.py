@@ -100,8 +100,8 @@ def finetune_similarity(run):
             metrics[name] = measured(name, values)
         _write_predictions(folder.file("predictions.tsv"), parts[name], values)
         encoder.save(folder.cleared("encoder"))
+    p = trainer.progress
     if report.can_draw(run.say):
-        p = trainer.progress
         report.draw_curves(folder.file("curves.png"), p.losses, p.history, head.main_metric)
     write_json(folder.file("metrics.json"), metrics)
     trainer.forget()

@@ -1,4 +1,4 @@
-"""The one file of arrays that training writes: saved points, best weights, heads; whole or not there (`files.atomic_files`).
+"""The one file of arrays that training writes: points, best weights, heads; whole or not there (`files.atomic_files`).
 
 Such a file may have been changed or cut by anybody, so what is read is compared with what the run can have written
 before any of it is used.
