@@ -90,6 +90,9 @@ def apply(optimizer, gradients, params):
     (variable, value), which Keras assigns whenever it likes, after all that reads the variable. Called again
     for the same parameters (flush), it gets the variables of the first call instead of new ones.
     """
+    if getattr(optimizer, "clipvalue", None):
+        # Keras would clip a row that is named twice as two entries of the gradient.
+        gradients = [grads.unique(g) if grads.is_sparse(g) else g for g in gradients]
     bumps, made = [], []
     recorded = optimizer.__dict__.setdefault("_variables_by_params", {})
     key = tuple(id(p) for p in params)
