@@ -14,7 +14,7 @@ from kexue_keras.backend import set_seed
 from kexue_keras.data import split_reviews
 from kexue_keras.decoding import CachedDecoder
 
-maxlen = 32  # tokens to write
+max_length = 32  # tokens to write
 topk = 3
 texts_to_write = 8
 layers = 6  # the lowest 6 of 12, for time
@@ -45,9 +45,9 @@ def writer(base):
     return Writer
 
 
-before = writer(AutoRegressiveDecoder)(start_id=None, end_id=tokenizer._token_end_id, maxlen=maxlen)
+before = writer(AutoRegressiveDecoder)(start_id=None, end_id=tokenizer._token_end_id, maxlen=max_length)
 after = writer(CachedDecoder)(
-    start_id=None, end_id=tokenizer._token_end_id, maxlen=maxlen, model=model
+    start_id=None, end_id=tokenizer._token_end_id, maxlen=max_length, model=model
 )  # <- base, model
 
 if __name__ == "__main__":

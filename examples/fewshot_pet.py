@@ -9,7 +9,7 @@ from kexue_keras.backend import set_seed
 from kexue_keras.data import split_reviews
 
 soft = False
-maxlen = 64
+max_length = 64
 batch_size = 16
 epochs = 6
 rows = dict(train=32, valid=32, test=1000)
@@ -31,7 +31,7 @@ else:
     pattern = prompting.Pattern("{mask}满意。{text}")  # <- what the model reads
 words = prompting.Verbalizer({"负面": "不", "正面": "很"})  # <- what it may answer
 classifier = prompting.PromptClassifier(
-    encoder, pattern, words, maxlen=maxlen, trained="soft_tokens" if soft else "all"
+    encoder, pattern, words, max_length=max_length, trained="soft_tokens" if soft else "all"
 )
 
 

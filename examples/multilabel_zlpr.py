@@ -16,7 +16,7 @@ from kexue_keras.data import split_reviews
 from kexue_keras.losses import MultilabelCrossentropy, decode_multilabel
 from kexue_keras.optimizers import AdamW
 
-maxlen = 96
+max_length = 96
 batch_size = 16
 epochs = 4
 learning_rate = 5e-4
@@ -61,7 +61,7 @@ class data_generator(DataGenerator):
     def __iter__(self, random=False):
         batch_token_ids, batch_segment_ids, batch_labels = [], [], []
         for is_end, (text, found) in self.sample(random):
-            token_ids, segment_ids = tokenizer.encode(text, maxlen=maxlen)
+            token_ids, segment_ids = tokenizer.encode(text, maxlen=max_length)
             batch_token_ids.append(token_ids)
             batch_segment_ids.append(segment_ids)
             batch_labels.append([float(label in found) for label in labels])

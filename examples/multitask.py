@@ -14,7 +14,7 @@ from kexue_keras.data import split_reviews
 from kexue_keras.optimizers import AdamW, MultiTask
 
 method = "main_auxiliary"  # or "normalize", "mgda", "pcgrad", None
-maxlen = 64
+max_length = 64
 batch_size = 16
 epochs = 3
 learning_rate = 2e-4
@@ -54,7 +54,7 @@ class data_generator(DataGenerator):
     def __iter__(self, random=False):
         batch_token_ids, batch_segment_ids, batch_labels, batch_words = [], [], [], []
         for is_end, (text, label, word) in self.sample(random):
-            token_ids, segment_ids = tokenizer.encode(text, maxlen=maxlen)
+            token_ids, segment_ids = tokenizer.encode(text, maxlen=max_length)
             batch_token_ids.append(token_ids)
             batch_segment_ids.append(segment_ids)
             batch_labels.append([label])

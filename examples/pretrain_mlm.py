@@ -14,7 +14,7 @@ from kexue_keras.data import gather_places, random_masking, split_reviews
 from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.optimizers import AdamW, LayerwiseLearningRate
 
-maxlen = 64
+max_length = 64
 batch_size = 32
 epochs = 1
 learning_rate = 2e-4
@@ -45,7 +45,7 @@ class data_generator(DataGenerator):
     def __iter__(self, random=False):
         batch_token_ids, state = [], np.random if random else np.random.RandomState(0)
         for is_end, text in self.sample(random):
-            batch_token_ids.append(tokenizer.encode(text, maxlen=maxlen)[0])
+            batch_token_ids.append(tokenizer.encode(text, maxlen=max_length)[0])
             if len(batch_token_ids) == self.batch_size or is_end:
                 token_ids = sequence_padding(batch_token_ids)
                 seen, labels = random_masking(

@@ -14,7 +14,7 @@ from kexue_keras.optimizers import AdamW, FlushAccumulation, GradientAccumulatio
 
 method = "buffers"  # or "momentum", or None for updates after every batch of 4
 steps = 8  # batches an update
-maxlen = 64
+max_length = 64
 batch_size = 4
 epochs = 3
 learning_rate = 2e-4
@@ -40,7 +40,7 @@ class data_generator(DataGenerator):
     def __iter__(self, random=False):
         batch_token_ids, batch_segment_ids, batch_labels = [], [], []
         for is_end, (text, label) in self.sample(random):
-            token_ids, segment_ids = tokenizer.encode(text, maxlen=maxlen)
+            token_ids, segment_ids = tokenizer.encode(text, maxlen=max_length)
             batch_token_ids.append(token_ids)
             batch_segment_ids.append(segment_ids)
             batch_labels.append([labels.index(label)])

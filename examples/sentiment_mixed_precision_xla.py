@@ -17,7 +17,7 @@ from kexue_keras.training.precision import enable_mixed_precision, enable_xla
 
 mixed_precision = True
 xla = False  # True: each new shape of a batch is compiled first, which takes a while
-maxlen = 64
+max_length = 64
 batch_size = 16
 epochs = 3
 learning_rate = 2e-4
@@ -50,12 +50,12 @@ class data_generator(DataGenerator):
     def __iter__(self, random=False):
         batch_token_ids, batch_segment_ids, batch_labels = [], [], []
         for is_end, (text, label) in self.sample(random):
-            token_ids, segment_ids = tokenizer.encode(text, maxlen=maxlen)
+            token_ids, segment_ids = tokenizer.encode(text, maxlen=max_length)
             batch_token_ids.append(token_ids)
             batch_segment_ids.append(segment_ids)
             batch_labels.append([labels.index(label)])
             if len(batch_token_ids) == self.batch_size or is_end:
-                batch = [sequence_padding(batch_token_ids, maxlen), sequence_padding(batch_segment_ids, maxlen)]
+                batch = [sequence_padding(batch_token_ids, max_length), sequence_padding(batch_segment_ids, max_length)]
                 yield batch, np.array(batch_labels)
                 batch_token_ids, batch_segment_ids, batch_labels = [], [], []
 

@@ -16,7 +16,7 @@ from kexue_keras.training import rdrop
 
 alpha = 4.0
 dropout = 0.3
-maxlen = 64
+max_length = 64
 batch_size = 16
 epochs = 3
 learning_rate = 2e-4
@@ -42,7 +42,7 @@ class data_generator(DataGenerator):
     def __iter__(self, random=False):
         batch_token_ids, batch_segment_ids, batch_labels = [], [], []
         for is_end, (text, label) in self.sample(random):
-            token_ids, segment_ids = tokenizer.encode(text, maxlen=maxlen)
+            token_ids, segment_ids = tokenizer.encode(text, maxlen=max_length)
             batch_token_ids.append(token_ids)
             batch_segment_ids.append(segment_ids)
             batch_labels.append([labels.index(label)])

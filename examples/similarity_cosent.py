@@ -16,7 +16,7 @@ from kexue_keras.data import read_scored_pairs, split_reviews
 from kexue_keras.losses import CoSENT
 from kexue_keras.optimizers import AdamW
 
-maxlen = 40
+max_length = 40
 batch_size = 32  # pairs
 epochs = 2
 learning_rate = 5e-5
@@ -59,7 +59,7 @@ class data_generator(DataGenerator):
         batch_token_ids, batch_scores = [], []
         for is_end, (a, b, score) in self.sample(random):
             for text in (a, b):
-                batch_token_ids.append(tokenizer.encode(text, maxlen=maxlen)[0])
+                batch_token_ids.append(tokenizer.encode(text, maxlen=max_length)[0])
                 batch_scores.append([score])
             if len(batch_token_ids) == 2 * self.batch_size or is_end:
                 token_ids = sequence_padding(batch_token_ids)

@@ -14,7 +14,7 @@ from kexue_keras.data import split_reviews
 from kexue_keras.finetune import PairSet, train_sentence_bert
 from kexue_keras.similarity import SentenceEncoder
 
-maxlen = 40
+max_length = 40
 batch_size = 32  # pairs
 steps = 100
 learning_rate = 5e-5
@@ -38,7 +38,7 @@ def load_data(reviews):
 
 set_seed(2021)
 train_data, _, test_data = [load_data(part) for part in split_reviews(**rows, seed=2021)]
-encoder = SentenceEncoder(model_path, pooling="mean", length=maxlen, num_hidden_layers=layers, dropout_rate=0.1)
+encoder = SentenceEncoder(model_path, pooling="mean", max_length=max_length, num_hidden_layers=layers, dropout_rate=0.1)
 
 
 def evaluate():

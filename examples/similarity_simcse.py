@@ -14,7 +14,7 @@ from kexue_keras.data import split_reviews
 from kexue_keras.optimizers import AdamW
 from kexue_keras.training.gradient_cache import gradient_cache
 
-maxlen = 32
+max_length = 32
 batch_size = 256
 chunk_size = 32  # texts in memory at a time
 epochs = 1
@@ -42,7 +42,7 @@ class data_generator(DataGenerator):
     def __iter__(self, random=False):
         batch_token_ids = []
         for is_end, text in self.sample(random):
-            batch_token_ids.append(tokenizer.encode(text, maxlen=maxlen)[0])
+            batch_token_ids.append(tokenizer.encode(text, maxlen=max_length)[0])
             if len(batch_token_ids) == self.batch_size or is_end:
                 token_ids = sequence_padding(batch_token_ids)
                 yield [token_ids, np.zeros_like(token_ids)], np.zeros((len(token_ids), 1, 1))

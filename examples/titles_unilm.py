@@ -17,8 +17,8 @@ from kexue_keras.decoding import Generator
 from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.optimizers import AdamW
 
-maxlen = 64  # of the source
-max_target = 16
+max_source_length = 64
+max_target_length = 16
 batch_size = 16
 epochs = 2
 learning_rate = 2e-4
@@ -50,8 +50,8 @@ class data_generator(DataGenerator):
     def __iter__(self, random=False):
         batch_token_ids, batch_segment_ids = [], []
         for is_end, (source, target) in self.sample(random):
-            source_ids = tokenizer.encode(source, maxlen=maxlen)[0]
-            target_ids = tokenizer.encode(target, maxlen=max_target)[0][1:]
+            source_ids = tokenizer.encode(source, maxlen=max_source_length)[0]
+            target_ids = tokenizer.encode(target, maxlen=max_target_length)[0][1:]
             batch_token_ids.append(source_ids + target_ids)
             batch_segment_ids.append([0] * len(source_ids) + [1] * len(target_ids))
             if len(batch_token_ids) == self.batch_size or is_end:
@@ -69,8 +69,8 @@ generator = Generator(model, end_id=tokenizer._token_end_id)  # <- keys and valu
 
 def write(sources):
     """A target for each source."""
-    ids = [tokenizer.encode(source, maxlen=maxlen)[0] for source in sources]
-    found = generator.beam_search([ids], max_length=max_target, beams=3, batch_size=32)
+    ids = [tokenizer.encode(source, maxlen=max_source_length)[0] for source in sources]
+    found = generator.beam_search([ids], max_length=max_target_length, beams=3, batch_size=32)
     return [tokenizer.decode(best[0]) for best in found.lists(end_id=tokenizer._token_end_id)]
 
 

@@ -59,7 +59,7 @@ def main(argv=None):
         valid=valid,
         test=test,
         epochs=options.epochs,
-        length=64,
+        max_length=64,
         learning_rate=options.learning_rate,
     )
     print(table(rows))

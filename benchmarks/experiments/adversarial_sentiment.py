@@ -78,7 +78,7 @@ def main(argv=None):
         test=test,
         epochs=options.epochs,
         batch_size=16,
-        length=64,
+        max_length=64,
         learning_rate=options.learning_rate,
     )
     print(table(rows))

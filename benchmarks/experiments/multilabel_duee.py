@@ -31,7 +31,7 @@ def parse(argv):
     parser.add_argument("--rows", type=int, default=2000, help="training rows (%(default)s)")
     parser.add_argument("--layers", type=int, default=12, help="lowest layers of the encoder to use (%(default)s)")
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--length", type=int, default=96)
+    parser.add_argument("--max-length", type=int, default=96)
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--quick", action="store_true", help="a tiny budget on made-up rows, to see that it runs")
@@ -72,7 +72,7 @@ def main(argv=None):
     quiet()
     os.makedirs(options.out, exist_ok=True)
     if options.quick:
-        options.layers, options.epochs, options.seeds, options.length = 1, 1, [1], 24
+        options.layers, options.epochs, options.seeds, options.max_length = 1, 1, [1], 24
         train, test = made_up(60, 1), made_up(30, 2)
     else:
         files = [os.path.join(options.data, name) for name in ("train.csv", "train.csv.gz", "test.csv")]
@@ -96,7 +96,7 @@ def main(argv=None):
         label_separator="|",
         epochs=options.epochs,
         batch_size=16,
-        length=options.length,
+        max_length=options.max_length,
         learning_rate=options.learning_rate,
     )
     print(table(rows, ("micro_f1", "macro_f1", "accuracy")))

@@ -83,7 +83,7 @@ def predict_file(options, *, note=print):
     if sum(truncated) and not options.quiet:
         note(
             "%d of %d texts are longer than %d tokens and were truncated"
-            % (sum(truncated), len(predicted), classifier.length)
+            % (sum(truncated), len(predicted), classifier.max_length)
         )
     with _output(options.out) as handle:
         names = ["text", "text_b"][: 1 + examples.is_pairs] if options.text else []

@@ -243,15 +243,15 @@ class PairBatches(object):
     Args:
         encoded: list of 2P (token ids, segment ids).
         batch_size: pairs a batch.
-        maxlen, seed, bucketing, rounding: as for `BucketedBatches`.
+        max_length, seed, bucketing, rounding: as for `BucketedBatches`.
 
-    >>> batches = PairBatches([([1] * n, [0] * n) for n in (3, 30, 4, 5)], batch_size=1, maxlen=32)
+    >>> batches = PairBatches([([1] * n, [0] * n) for n in (3, 30, 4, 5)], batch_size=1, max_length=32)
     >>> sorted(indices.tolist() for indices in batches.epoch(0))
     [[0, 1], [2, 3]]
     """
 
-    def __init__(self, encoded, *, batch_size, maxlen, seed=0, bucketing=True, rounding=ROUNDING):
-        arguments = dict(maxlen=maxlen, seed=seed, bucketing=bucketing, rounding=rounding)
+    def __init__(self, encoded, *, batch_size, max_length, seed=0, bucketing=True, rounding=ROUNDING):
+        arguments = dict(max_length=max_length, seed=seed, bucketing=bucketing, rounding=rounding)
         longer = [max(pair, key=lambda row: len(row[0])) for pair in zip(encoded[::2], encoded[1::2])]
         self._pairs = BucketedBatches(longer, batch_size=batch_size, **arguments)
         self._rows = BucketedBatches(encoded, batch_size=2 * batch_size, **arguments)

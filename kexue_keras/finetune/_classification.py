@@ -41,7 +41,7 @@ def finetune(model=None, data=None, out=None, *, say=print, **options):
         out: folder for the results.
         say: function that prints a line; quiet=True silences it.
         **options: every option of `kexue-keras finetune` under its name with underscores: valid, test, epochs,
-            batch_size, length, learning_rate, warmup, pooling, class_weights, train_layers, seed, resume, ...
+            batch_size, max_length, learning_rate, warmup, pooling, class_weights, train_layers, seed, resume, ...
 
     Returns:
         dict, the contents of metrics.json.
@@ -102,7 +102,7 @@ def _classify(run):
         batches = BucketedBatches(
             encode_texts(pretrained, train.texts, options, "training", say),
             batch_size=options.batch_size,
-            maxlen=options.length,
+            max_length=options.max_length,
             seed=options.seed,
             bucketing=options.bucketing,
             rounding=run.techniques.rounding,

@@ -42,11 +42,11 @@ def load_encoder(options, techniques, special=3, **arguments):
         raise UserError(error)
     if pretrained.tokenizer is None:
         raise UserError("the folder has no vocabulary (vocab.txt)", path=options.model)
-    most, length = pretrained.max_positions, options.length
-    if most and length > most:
-        raise UserError("--length is %d, but %s has %d positions" % (length, pretrained.name, most))
-    if length < special:
-        raise UserError("--length is %d; with its special tokens a text has at least %d" % (length, special))
+    most, max_length = pretrained.max_positions, options.max_length
+    if most and max_length > most:
+        raise UserError("--max-length is %d, but %s has %d positions" % (max_length, pretrained.name, most))
+    if max_length < special:
+        raise UserError("--max-length is %d; with its special tokens a text has at least %d" % (max_length, special))
     return pretrained
 
 
@@ -133,10 +133,10 @@ def encode_texts(pretrained, texts, options, what, say):
     def bar(texts):
         return tqdm(texts, desc="tokens", unit="text", leave=False, disable=options.quiet or len(texts) < 2000)
 
-    encoded, truncated = encode(pretrained.tokenizer, texts, options.length, bar)
+    encoded, truncated = encode(pretrained.tokenizer, texts, options.max_length, bar)
     if truncated:
         say(
-            "%d of %d %s texts are longer than %d tokens and were truncated (--length)"
-            % (truncated, len(encoded), what, options.length)
+            "%d of %d %s texts are longer than %d tokens and were truncated (--max-length)"
+            % (truncated, len(encoded), what, options.max_length)
         )
     return encoded

@@ -108,7 +108,7 @@ def add_finetune_arguments(parser):
     training = parser.add_argument_group("training")
     training.add_argument("--epochs", type=positive, default=3, metavar="N", help="(%(default)s)")
     training.add_argument("--batch-size", type=positive, default=32, metavar="N", help="(%(default)s)")
-    training.add_argument("--length", type=tokens, default=128, metavar="N", help="tokens a text (%(default)s)")
+    training.add_argument("--max-length", type=tokens, default=128, metavar="N", help="tokens a text (%(default)s)")
     training.add_argument(
         "--learning-rate", type=positive_float, default=1e-4, metavar="LR", help="(%(default)s); base models: 2e-5"
     )
@@ -137,7 +137,7 @@ def add_finetune_arguments(parser):
         "--no-bucketing",
         dest="bucketing",
         action="store_false",
-        help="pad all batches to --length (for comparison; slower)",
+        help="pad all batches to --max-length (for comparison; slower)",
     )
     similarity = parser.add_argument_group("--task similarity (two texts and a number a line)")
     similarity.add_argument(

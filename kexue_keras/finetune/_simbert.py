@@ -18,7 +18,7 @@ from kexue_keras.finetune._encoder import recomputed
 from kexue_keras.finetune._steps import warmed_up
 from kexue_keras.losses import InfoNCE, MaskedCrossentropy, SimilarityDistillation
 from kexue_keras.models import load
-from kexue_keras.models._lengths import checked_length, positions_of
+from kexue_keras.models._lengths import checked_max_length, positions_of
 from kexue_keras.similarity import SentenceEncoder
 from kexue_keras.trainer import Techniques, train_model
 from kexue_keras.trainer._techniques import NOT_FOR_A_CONTRAST
@@ -30,7 +30,7 @@ class SimBERT(object):
     Args:
         model: folder of a BERT, RoFormer, SimBERT or RoFormer-Sim as for `models.load`. Pooler and head that the
             checkpoint lacks start from random weights, which is said.
-        length: longest single text in tokens; a row has up to twice as many.
+        max_length: longest single text in tokens; a row has up to twice as many.
         words: function of a text to its words, whose noise hides whole words (`data.word_cutter()` is jieba); `list`
             hides characters.
         techniques: `trainer.Techniques` for building and training; R-Drop and the penalty per sample do not go with a
@@ -44,27 +44,27 @@ class SimBERT(object):
     Raises:
         WeightsError: see `models.load`.
         UserError: a vocabulary without [MASK]; techniques that do not go with it.
-        ValueError: a length that the model has no positions for; a row has up to 2 length - 1 tokens.
+        ValueError: a length that the model has no positions for; a row has up to 2 max_length - 1 tokens.
 
     Reference: kexue.fm/archives/7427, 8454.
     """
 
-    def __init__(self, model, *, length=64, words=list, techniques=None, **arguments):
+    def __init__(self, model, *, max_length=64, words=list, techniques=None, **arguments):
         self.techniques = techniques or Techniques()
         self.techniques.refuse("SimBERT", **NOT_FOR_A_CONTRAST)
         arguments = dict({"missing": "initialise"}, **dict(recomputed(model, self.techniques), **arguments))
         self.pretrained = load(model, application="unilm", with_pool="linear", with_mlm="linear", **arguments)
         positions, name = positions_of(self.pretrained.transformer), self.pretrained.name
-        self.length = checked_length(length, positions, least=3, source=name, rows=lambda n: 2 * n - 1)
+        self.max_length = checked_max_length(max_length, positions, least=3, source=name, rows=lambda n: 2 * n - 1)
         self.tokenizer, self.words = self.pretrained.tokenizer, words
         self.mask_id = getattr(self.tokenizer, "_token_mask_id", None)
         if self.mask_id is None:
             raise UserError("the vocabulary has no [MASK], which the noise needs", path=self.pretrained.name)
-        self.encoder = SentenceEncoder(self.pretrained, pooling="linear-pooler", length=length)
+        self.encoder = SentenceEncoder(self.pretrained, pooling="linear-pooler", max_length=max_length)
 
     def row(self, source, target, random=None, rate=0.15):
         """Token ids and segment ids of `[CLS] source [SEP] target [SEP]`; with `random` the source is damaged."""
-        ids = [list(map(int, encode(self.tokenizer, [text], self.length)[0][0][0])) for text in (source, target)]
+        ids = [list(map(int, encode(self.tokenizer, [text], self.max_length)[0][0][0])) for text in (source, target)]
         if random is not None:
             noisy = whole_word_masking(
                 token_words(self.tokenizer, source, self.words),
@@ -73,7 +73,7 @@ class SimBERT(object):
                 vocab_size=self.tokenizer._vocab_size,
                 rate=rate,
             )
-            ids[0] = [ids[0][0]] + noisy[: self.length - 2] + [ids[0][-1]]
+            ids[0] = [ids[0][0]] + noisy[: self.max_length - 2] + [ids[0][-1]]
         return ids[0] + ids[1][1:], [0] * len(ids[0]) + [1] * (len(ids[1]) - 1)
 
     def batch(self, groups, step, *, batch_size, noise, rate, seed):

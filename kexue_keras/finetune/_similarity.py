@@ -220,12 +220,12 @@ def _build(run, head, train):
     pool = POOLINGS[options.pooling]
     with repeatable_dropout(options.seed) as random_step:
         pretrained = load_encoder(options, run.techniques, **({"with_pool": pool} if pool else {}))
-        encoder = SentenceEncoder(pretrained, pooling=options.pooling, length=options.length)
+        encoder = SentenceEncoder(pretrained, pooling=options.pooling, max_length=options.max_length)
         model = head.build(encoder.model, options.seed)
     batches = PairBatches(
         encode_texts(pretrained, _rows(train), options, "training", run.say),
         batch_size=options.batch_size,
-        maxlen=options.length,
+        max_length=options.max_length,
         seed=options.seed,
         bucketing=options.bucketing,
         rounding=run.techniques.rounding,

@@ -26,7 +26,7 @@ class SynthesizerAttention(MultiHeadAttention):
     | `random` | R, a trained matrix, the same for every text |
     | `fixed_random` | R, drawn once, saved, not trained |
     | `factorized_dense` | B1 = X W1 + b1 `[n, a]`, B2 = X W2 + b2 `[n, c]`; B[i, p c + q] = B1[i, p] B2[i, q] |
-    | `factorized_random` | R1 R2^T, both `[max_len, rank]` |
+    | `factorized_random` | R1 R2^T, both `[max_length, rank]` |
     | `vanilla` | Q K^T / sqrt(d) as always, with its position bias |
 
     Several kinds are mixed: B = sum_i softmax(w)_i B_i, before the softmax over the keys. Inputs, masks and call
@@ -36,26 +36,26 @@ class SynthesizerAttention(MultiHeadAttention):
         heads, head_size, out_dim, key_size, use_bias, attention_scale, attention_dropout, return_attention_scores,
             kernel_initializer: as in bert4keras.
         kinds: str or sequence of str from the table.
-        max_len: most tokens of a sequence; the weights are as large as this, shorter sequences use their part.
+        max_length: most tokens of a sequence; the weights are as large as this, shorter sequences use their part.
         rank: inner size of `factorized_random`.
-        factors: `(a, c)` of `factorized_dense` with a c >= max_len; None takes about the square root for both.
+        factors: `(a, c)` of `factorized_dense` with a c >= max_length; None takes about the square root for both.
         seed: int for `fixed_random`; None draws one (it is in the config, so that copies have the same matrix).
 
     Raises:
-        ValueError: unknown or repeated kind, factors too small, a sequence longer than max_len, a position bias
+        ValueError: unknown or repeated kind, factors too small, a sequence longer than max_length, a position bias
             without `vanilla`.
 
     Reference:
         Google新作Synthesizer：我们还不够了解自注意力, kexue.fm/archives/7430; arXiv 2005.00743
 
     >>> x = keras.layers.Input((None, 32))
-    >>> layer = kexue_keras.layers.SynthesizerAttention(4, 8, kinds=('random', 'vanilla'), max_len=64)
+    >>> layer = kexue_keras.layers.SynthesizerAttention(4, 8, kinds=('random', 'vanilla'), max_length=64)
     >>> K.int_shape(layer([x, x, x]))
     (None, None, 32)
     """
 
     def __init__(
-        self, heads, head_size, *, kinds=("dense", "vanilla"), max_len=512, rank=8, factors=None, seed=None, **kwargs
+        self, heads, head_size, *, kinds=("dense", "vanilla"), max_length=512, rank=8, factors=None, seed=None, **kwargs
     ):
         super(SynthesizerAttention, self).__init__(heads, head_size, **kwargs)
         kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
@@ -68,15 +68,16 @@ class SynthesizerAttention(MultiHeadAttention):
         if self.normalization != "softmax":
             raise ValueError("%s: normalization is %r; only softmax is known here" % (self.name, self.normalization))
         self.kinds = kinds
-        self.max_len = checks.whole_number(max_len, "max_len", self.name, least=1)
+        self.max_length = checks.whole_number(max_length, "max_length", self.name, least=1)
         self.rank = checks.whole_number(rank, "rank", self.name, least=1)
         if factors is None:
-            a = int(math.ceil(math.sqrt(self.max_len)))
-            factors = (a, int(math.ceil(self.max_len / float(a))))
+            a = int(math.ceil(math.sqrt(self.max_length)))
+            factors = (a, int(math.ceil(self.max_length / float(a))))
         self.factors = tuple(checks.whole_number(f, "each of the factors", self.name, least=1) for f in factors)
-        if len(self.factors) != 2 or self.factors[0] * self.factors[1] < self.max_len:
+        if len(self.factors) != 2 or self.factors[0] * self.factors[1] < self.max_length:
             raise ValueError(
-                "%s: factors=%r; give two whose product is at least max_len=%d" % (self.name, factors, self.max_len)
+                "%s: factors=%r; give two whose product is at least max_length=%d"
+                % (self.name, factors, self.max_length)
             )
         self.seed = int(np.random.randint(2**31 - 1)) if seed is None else int(seed)
 
@@ -90,7 +91,7 @@ class SynthesizerAttention(MultiHeadAttention):
         if "vanilla" in self.kinds:
             self.q_dense, self.k_dense = dense(self.key_size * self.heads), dense(self.key_size * self.heads)
         self.v_dense, self.o_dense = dense(self.head_size * self.heads), dense(self.out_dim)
-        h, n = self.heads, self.max_len
+        h, n = self.heads, self.max_length
 
         def weight(name, shape, initializer=self.kernel_initializer, trainable=True):
             full = "synthesizer_" + name
@@ -128,9 +129,9 @@ class SynthesizerAttention(MultiHeadAttention):
                 "%s: p_bias=%r acts on products of queries and keys; kinds=%r has none, leave it out or add 'vanilla'"
                 % (self.name, kwargs["p_bias"], self.kinds)
             )
-        q = checks.require_length(q, self.max_len, self.name)
+        q = checks.require_length(q, self.max_length, self.name)
         if k is not inputs[0]:
-            k = checks.require_length(k, self.max_len, self.name)
+            k = checks.require_length(k, self.max_length, self.name)
         masks = [None, None] if mask is None else [mask[0], mask[2]]
 
         def split(x, size):
@@ -220,5 +221,5 @@ class SynthesizerAttention(MultiHeadAttention):
     def get_config(self):
         config = super(SynthesizerAttention, self).get_config()
         return dict(
-            config, kinds=self.kinds, max_len=self.max_len, rank=self.rank, factors=self.factors, seed=self.seed
+            config, kinds=self.kinds, max_length=self.max_length, rank=self.rank, factors=self.factors, seed=self.seed
         )

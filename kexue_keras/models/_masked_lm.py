@@ -97,14 +97,14 @@ def special_ids(tokenizer):
     return [i for i in (getattr(tokenizer, name, None) for name in names) if i is not None]
 
 
-def masked_accuracy(model, tokenizer, texts, *, length=128, rate=0.15, batch_size=32, seed=12345):
+def masked_accuracy(model, tokenizer, texts, *, max_length=128, rate=0.15, batch_size=32, seed=12345):
     """How well hidden tokens of `texts` are predicted; the same ones each time.
 
     Args:
         model: what `predict_at` returned.
         tokenizer: bert4keras tokenizer.
         texts: list of str, or of (str, str).
-        length: longest text in tokens.
+        max_length: longest text in tokens.
         rate: share of the tokens that are hidden.
         batch_size: rows a batch.
         seed: int, what is hidden.
@@ -120,14 +120,14 @@ def masked_accuracy(model, tokenizer, texts, *, length=128, rate=0.15, batch_siz
     (6, True)
     """
     session = ModelSession(model)
-    examples = masked_examples(tokenizer, texts, length=length, rate=rate, batch_size=batch_size, seed=seed)
+    examples = masked_examples(tokenizer, texts, max_length=max_length, rate=rate, batch_size=batch_size, seed=seed)
     return token_accuracy(lambda inputs: session.predict_on_batch(model, inputs), examples)
 
 
-def masked_examples(tokenizer, texts, *, length, rate=0.15, batch_size=32, seed=12345):
+def masked_examples(tokenizer, texts, *, max_length, rate=0.15, batch_size=32, seed=12345):
     """Yields (inputs of `predict_at`'s model, labels `[B, m]`) of all texts; arguments as for `masked_accuracy`."""
-    encoded, _ = encode(tokenizer, texts, length)
-    batches = BucketedBatches(encoded, batch_size=batch_size, maxlen=length)
+    encoded, _ = encode(tokenizer, texts, max_length)
+    batches = BucketedBatches(encoded, batch_size=batch_size, max_length=max_length)
     random = np.random.RandomState(seed)
     for indices in batches.in_length_order():
         inputs, labels = mask_batch(tokenizer, *batches.inputs(indices), random, rate=rate)

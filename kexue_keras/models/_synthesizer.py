@@ -12,7 +12,7 @@ from kexue_keras.models._partial_weights import extended_bases
 
 @register
 def extend_with_synthesizer(
-    BaseModel, *, kinds=("dense", "vanilla"), max_len=None, rank=8, factors=None, seed=0, allow_pretrained=False
+    BaseModel, *, kinds=("dense", "vanilla"), max_length=None, rank=8, factors=None, seed=0, allow_pretrained=False
 ):
     """Subclass of a bert4keras model class whose attentions are `SynthesizerAttention`.
 
@@ -20,7 +20,7 @@ def extend_with_synthesizer(
         BaseModel: class, BERT or RoFormer; encoder, `application='lm'` and `'unilm'` work. Without the kind 'vanilla'
             RoFormer's rotary positions have nothing to act on and are left out.
         kinds, rank, factors: see `SynthesizerAttention`.
-        max_len: most tokens; None takes the `max_position` of the model.
+        max_length: most tokens; None takes the `max_position` of the model.
         seed: of the first layer's `fixed_random`; layer i has seed + i.
         allow_pretrained: whether checkpoints of ordinary models are loaded (embeddings, values and outputs of the
             attention, feed-forward layers, with 'vanilla' also queries and keys are kept; the rest starts fresh).
@@ -45,7 +45,7 @@ def extend_with_synthesizer(
     """
     bases = extended_bases(BaseModel, "extend_with_synthesizer")
     options = {"kinds": kinds, "rank": rank, "factors": factors}
-    kinds = SynthesizerAttention(1, 2, max_len=max_len or 1, seed=0, **options).kinds
+    kinds = SynthesizerAttention(1, 2, max_length=max_length or 1, seed=0, **options).kinds
     allowed = bool(allow_pretrained)
 
     class SynthesizerModel(*bases):
@@ -68,7 +68,7 @@ def extend_with_synthesizer(
             if layer is MultiHeadAttention:
                 layer = SynthesizerAttention
                 made = len([v for v in self.layers.values() if isinstance(v, SynthesizerAttention)])
-                kwargs.update(options, max_len=max_len or self.max_position, seed=seed + made)
+                kwargs.update(options, max_length=max_length or self.max_position, seed=seed + made)
                 if self.residual_attention_scores:
                     kwargs["return_attention_scores"] = True
                 if "vanilla" not in kinds and (arguments or {}).get("p_bias"):

@@ -15,7 +15,7 @@ from kexue_keras.finetune._options import defaults, make_options
 from kexue_keras.finetune._schedule import warmup_updates
 from kexue_keras.trainer import Techniques, Trainer
 
-SMALL = dict(epochs=1, batch_size=16, length=24, learning_rate=3e-3, quiet=True, seed=3)
+SMALL = dict(epochs=1, batch_size=16, max_length=24, learning_rate=3e-3, quiet=True, seed=3)
 
 
 @pytest.mark.stacks("one")
@@ -25,7 +25,7 @@ def test_pairs_in_a_table_with_header_and_prediction_by_order(tiny, tmp_path):
     ]
     data = write_rows(tmp_path / "train.tsv", rows)
     said = []
-    options = dict(SMALL, quiet=False, length=12, layers=1)
+    options = dict(SMALL, quiet=False, max_length=12, layers=1)
     metrics = finetune(
         tiny,
         data,

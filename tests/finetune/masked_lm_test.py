@@ -21,7 +21,7 @@ def folder(tmp_path):
 def untrained(folder, **options):
     K.clear_session()
     set_seed(3)
-    return MaskedLanguageModel(folder, length=10, **options)
+    return MaskedLanguageModel(folder, max_length=10, **options)
 
 
 @pytest.mark.stacks("one")

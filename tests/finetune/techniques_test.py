@@ -39,7 +39,7 @@ def run(folder, files, tmp_path, monkeypatch):
     def finetune(**options):
         seen, train = [], Trainer._train
         monkeypatch.setattr(Trainer, "_train", lambda trainer: seen.append(trainer) or train(trainer))
-        settings = dict(epochs=2, batch_size=4, length=16, quiet=True, overwrite=True, learning_rate=1e-3)
+        settings = dict(epochs=2, batch_size=4, max_length=16, quiet=True, overwrite=True, learning_rate=1e-3)
         settings.update(options)
         metrics = classification.finetune(folder, files[0], str(tmp_path / "run"), valid=files[1], **settings)
         return metrics, seen[0]

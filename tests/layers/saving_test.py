@@ -50,17 +50,17 @@ def test_attention_and_mixers(tmp_path, run_python):
     ids = keras.layers.Input((None,))
     x = keras.layers.Embedding(20, 8, mask_zero=True)(ids)
     layers = [
-        EntropyInvariantAttention(2, 4, kappa=0.5, min_len=4),
-        SynthesizerAttention(2, 4, kinds=KINDS, max_len=12, rank=3),
+        EntropyInvariantAttention(2, 4, kappa=0.5, min_length=4),
+        SynthesizerAttention(2, 4, kinds=KINDS, max_length=12, rank=3),
     ]
     outputs = [layer([x, x, x]) for layer in layers]
     outputs.append(EntropyNormalization(1.0)(x))
     for name in sorted(mixing.MIXERS):
         options = {} if name in ("fnet", "aft") else {"causal": True}
-        outputs.append(mixing.make_mixer(name, max_len=12, ffn_units=12, **options)(x))
-    outputs.append(mixing.MixerBlock("ffstack", 12, max_len=12, options={"causal": True}, dropout=0.1)(x))
+        outputs.append(mixing.make_mixer(name, max_length=12, ffn_units=12, **options)(x))
+    outputs.append(mixing.MixerBlock("ffstack", 12, max_length=12, options={"causal": True}, dropout=0.1)(x))
     gate = mixing.SpatialGatingUnit(12, rescale="mean", spatial_initializer="glorot_uniform")
-    outputs += [gate(x), mixing.ResMLP(12, max_len=12)(x)]
+    outputs += [gate(x), mixing.ResMLP(12, max_length=12)(x)]
     tokens = np.array([[3, 4, 5, 6, 0], [7, 8, 0, 0, 0], [1, 2, 3, 4, 5]])
     check_loading(keras.models.Model(ids, outputs), tokens, tmp_path, run_python, 1e-5)
 

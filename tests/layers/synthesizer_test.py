@@ -13,7 +13,7 @@ FACTORS = (3, 4)
 
 
 def make(kinds, **options):
-    options.setdefault("max_len", LONGEST)
+    options.setdefault("max_length", LONGEST)
     return SynthesizerAttention(HEADS, SIZE, kinds=kinds, rank=3, factors=options.pop("factors", FACTORS), **options)
 
 
@@ -99,7 +99,7 @@ def test_each_kind_against_numpy_with_masks_and_without_leaks(rng, kinds):
 
 def test_factors_are_an_outer_product():
     layer = SynthesizerAttention(
-        1, 2, kinds="factorized_dense", max_len=6, factors=(2, 3), return_attention_scores=True
+        1, 2, kinds="factorized_dense", max_length=6, factors=(2, 3), return_attention_scores=True
     )
     x = keras.layers.Input((None, 4))
     model = keras.models.Model(x, layer([x, x, x])[1])
@@ -108,7 +108,7 @@ def test_factors_are_an_outer_product():
     K.set_value(layer.synthesizer_g_bias, [0.3, 0.4, 0.5])
     row = np.asarray(model.predict_on_batch(np.zeros((1, 6, 4))))[0, 0, 0]
     np.testing.assert_allclose(row, [0.6, 0.8, 1.0, 0.9, 1.2, 1.5], rtol=1e-6)
-    assert SynthesizerAttention(1, 2, kinds="factorized_dense", max_len=10).factors == (4, 3)
+    assert SynthesizerAttention(1, 2, kinds="factorized_dense", max_length=10).factors == (4, 3)
 
 
 def test_scores_parameters_and_static_lengths(rng):
@@ -171,14 +171,14 @@ def test_float16(rng):
         np.testing.assert_allclose(half, oracle(layer, x, np.repeat(mask[:, None] > 0, 6, 1)), atol=1e-2)
 
 
-def test_sequences_longer_than_max_len():
+def test_sequences_longer_than_max_length():
     with pytest.raises(
-        ValueError, match="must have at most max_len=4 tokens; build it with a larger max_len .* Its length: 6"
+        ValueError, match="must have at most max_length=4 tokens; build it with a larger max_length .* Its length: 6"
     ):
         x = keras.layers.Input((6, WIDTH))
-        make("random", max_len=4, factors=None)([x, x, x])
-    run, _ = build(make("random", max_len=4, factors=None), WIDTH, "xxx")
-    with pytest.raises(Exception, match="must have at most max_len=4 tokens"):
+        make("random", max_length=4, factors=None)([x, x, x])
+    run, _ = build(make("random", max_length=4, factors=None), WIDTH, "xxx")
+    with pytest.raises(Exception, match="must have at most max_length=4 tokens"):
         run(np.zeros((1, 6, WIDTH)))
 
 
@@ -188,8 +188,8 @@ def test_sequences_longer_than_max_len():
         (dict(kinds="fancy"), "a kind must be one of 'dense'.*but is 'fancy'"),
         (dict(kinds=()), "give one or more of"),
         (dict(kinds=("dense", "dense")), "each once"),
-        (dict(kinds="dense", max_len=0), "max_len must be a whole number >= 1, but is 0"),
-        (dict(kinds="factorized_dense", factors=(2, 2)), "product is at least max_len=12"),
+        (dict(kinds="dense", max_length=0), "max_length must be a whole number >= 1, but is 0"),
+        (dict(kinds="factorized_dense", factors=(2, 2)), "product is at least max_length=12"),
         (dict(kinds="dense", normalization="squared_relu"), "only softmax"),
     ],
 )

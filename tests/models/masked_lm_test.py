@@ -28,7 +28,7 @@ def test_a_predictor_that_knows_and_one_that_does_not():
     texts = ["书店" * 9] * 40
 
     def measured(stub, texts):
-        return token_accuracy(stub.predict_on_batch, masked_examples(tokenizer(), texts, length=20))
+        return token_accuracy(stub.predict_on_batch, masked_examples(tokenizer(), texts, max_length=20))
 
     scores = measured(Stub(), texts)
     assert scores["accuracy"] == 1 and scores["loss"] < 1e-3 and 70 < scores["tokens"] < 150

@@ -22,7 +22,7 @@ from kexue_keras.models import extend_with_synthesizer, load
 def test_padding_and_leaks(base, application, kinds):
     transformer = check(extend_with_synthesizer(BASES[base], kinds=kinds), application)
     layer = transformer.layers["Transformer-0-MultiHeadSelfAttention"]
-    assert type(layer) is SynthesizerAttention and layer.max_len == 64
+    assert type(layer) is SynthesizerAttention and layer.max_length == 64
     transformer.model.get_config()
 
 
@@ -48,8 +48,8 @@ def test_values_and_outputs_of_a_pretrained_attention_are_kept(tmp_path):
 def test_errors():
     with pytest.raises(ValueError, match="a kind must be one of"):
         extend_with_synthesizer(BASES["bert"], kinds="fancy")
-    with pytest.raises(ValueError, match="product is at least max_len=64"):
-        make(extend_with_synthesizer(BASES["bert"], kinds="factorized_dense", factors=(2, 2), max_len=64))
+    with pytest.raises(ValueError, match="product is at least max_length=64"):
+        make(extend_with_synthesizer(BASES["bert"], kinds="factorized_dense", factors=(2, 2), max_length=64))
     with pytest.raises(ValueError, match="attention_caches give the queries without their positions, which random"):
         make(extend_with_synthesizer(BASES["bert"], kinds="random"), attention_caches={"a": []})
     with pytest.raises(ValueError, match="takes a model class of bert4keras"):

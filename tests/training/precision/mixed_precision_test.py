@@ -171,7 +171,7 @@ def files(tmp_path, rng, monkeypatch):
 
 
 def run(files, out, said=None, **options):
-    settings = dict(epochs=1, batch_size=4, length=16, learning_rate=1e-2, seed=3, quiet=said is None)
+    settings = dict(epochs=1, batch_size=4, max_length=16, learning_rate=1e-2, seed=3, quiet=said is None)
     settings.update(options)
     return finetune(files[0], files[1], str(out), valid=files[2], say=([] if said is None else said).append, **settings)
 
