@@ -48,7 +48,7 @@ test_generator = data_generator(test_data, 64)
 
 model_class = BERT
 if mixer == "synthesizer":
-    model_class = extend_with_synthesizer(BERT, kinds=("random", "vanilla"), max_length=max_length)  # <-
+    model_class = extend_with_synthesizer(BERT, variants=("random", "vanilla"), max_length=max_length)  # <-
 elif mixer != "attention":
     model_class = extend_with_mixer(BERT, mixer, max_length=max_length)  # <-
 bert = build_transformer_model(

@@ -57,7 +57,7 @@ def predict_file(options, *, note=print):
     trained = [config["columns"][role] for role in ("text", "text_b", "label")]
     table = read_table(
         options.data,
-        kind=options.format,
+        format=options.format,
         header=options.header,
         max_line=options.max_line,
         known={name for name in list(given) + trained if isinstance(name, str)},
@@ -110,7 +110,7 @@ def _predict_cosines(options, config):
         text=options.text_column or trained[0],
         text_b=options.text_b_column or trained[1],
         need_score=False,
-        kind=options.format,
+        format=options.format,
         header=options.header,
         max_line=options.max_line,
     )

@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from kexue_keras.checkpoints._load import is_t5
 from kexue_keras.data import choose_columns, read_examples, read_table
-from kexue_keras.data._tables import KINDS, MAX_LINE
+from kexue_keras.data._tables import FORMATS, MAX_LINE
 from kexue_keras.errors import UserError, WeightsError, as_unicode, printable
 from kexue_keras.finetune._options import positive, samples, seed, tokens
 from kexue_keras.finetune._parts import in_parts
@@ -26,7 +26,7 @@ def run(parser, arguments):
     parser.add_argument("text", nargs="+", metavar="TEXT", help="texts to look for")
     parser.add_argument("--corpus", metavar="FILE|-", help="texts to search, one a line, or a table")
     parser.add_argument("--text-column", metavar="C", help="of a table: name, or number from 1")
-    parser.add_argument("--format", choices=KINDS, help="default: by the suffix, else by the first line")
+    parser.add_argument("--format", choices=FORMATS, help="default: by the suffix, else by the first line")
     parser.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="is line 1 a header?")
     parser.add_argument("--max-line", type=positive, metavar="N", default=MAX_LINE, help="characters (%(default)s)")
     parser.add_argument(
@@ -109,7 +109,7 @@ def similar(options):
 def _found(options):
     if options.mask:
         raise UserError("--mask goes with --generate")
-    table = read_table(options.corpus, kind=options.format, header=options.header, max_line=options.max_line)
+    table = read_table(options.corpus, format=options.format, header=options.header, max_line=options.max_line)
     columns = choose_columns(table, text=options.text_column, need_label=False)
     if columns.text_b is not None:
         columns.text_b = None

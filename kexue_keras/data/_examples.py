@@ -84,7 +84,7 @@ def cell(table, row, column, where):
     Raises:
         UserError: a JSON object without it.
     """
-    if table.kind == "jsonl":
+    if table.format == "jsonl":
         if column not in row:
             raise UserError("no %r; there are: %s" % (column, ", ".join(row)), **where)
         return row[column]

@@ -26,7 +26,7 @@ def read_scored_pairs(
     score=None,
     score_range=None,
     need_score=True,
-    kind=None,
+    format=None,
     header="auto",
     max_line=MAX_LINE,
 ):
@@ -38,7 +38,7 @@ def read_scored_pairs(
         text, text_b, score: columns by name, or number from 1; None looks for them.
         score_range: (lowest, highest) score that may occur, or None.
         need_score: bool; False reads pairs without a score.
-        kind, header, max_line: see `read_table`.
+        format, header, max_line: see `read_table`.
 
     Returns:
         (`Examples` with pairs of str as texts and floats as labels, or None, `Columns`).
@@ -56,7 +56,7 @@ def read_scored_pairs(
     ([4.5, 1.0], 'text = column 1, text b = column 2, label = column 3')
     """
     known = {name for name in (text, text_b, score) if isinstance(name, str)} | set(SCORE_NAMES)
-    table = read_table(path, kind=kind, header=header, max_line=max_line, known=known)
+    table = read_table(path, format=format, header=header, max_line=max_line, known=known)
     columns = choose_pair_columns(table, text=text, text_b=text_b, score=score, need_score=need_score)
     pairs = read_examples(table, Columns(text=columns.text, text_b=columns.text_b))
     if columns.label is not None:

@@ -7,7 +7,7 @@ run take them from there.
 import argparse
 import math
 
-from kexue_keras.data._tables import KINDS, MAX_LINE
+from kexue_keras.data._tables import FORMATS, MAX_LINE
 from kexue_keras.errors import UserError
 from kexue_keras.files.paths import as_text
 from kexue_keras.schemas import words
@@ -69,7 +69,7 @@ column = Ranged(str, {"type": ["string", "integer"], "minimum": 1})
 def add_table_arguments(parser, for_labels=True):
     """How files are read; shared by finetune and predict."""
     group = parser.add_argument_group("files (TSV, CSV, JSON lines, each also .gz)")
-    group.add_argument("--format", choices=KINDS, help="default: by the suffix, else by the first line")
+    group.add_argument("--format", choices=FORMATS, help="default: by the suffix, else by the first line")
     group.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="is line 1 a header?")
     group.add_argument("--text-column", type=column, metavar="C", help="name, or number from 1")
     group.add_argument("--text-b-column", type=column, metavar="C", help="second text of a pair")

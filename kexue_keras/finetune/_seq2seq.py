@@ -41,7 +41,7 @@ class Seq2Seq(object):
         max_source_length, max_target_length: longest source and target in tokens, special ones included.
 
     Attributes:
-        kind: 't5' or 'unilm'.
+        architecture: 't5' or 'unilm'.
         model: Keras model whose output are logits `[B, m, V]`; train it on `inputs` and `targets` of `batch` with
             `losses.MaskedCrossentropy()`.
 
@@ -52,18 +52,18 @@ class Seq2Seq(object):
 
     def __init__(self, pretrained, *, max_source_length=256, max_target_length=32):
         self.pretrained, self.model, self.tokenizer = pretrained, pretrained.model, pretrained.tokenizer
-        self.kind = "t5" if isinstance(pretrained, checkpoints.PretrainedT5) else "unilm"
+        self.architecture = "t5" if isinstance(pretrained, checkpoints.PretrainedT5) else "unilm"
         self.max_source_length = checked_max_length(max_source_length, name="max_source_length")
         self.max_target_length = checked_max_length(max_target_length, name="max_target_length", least=1)
         if self.tokenizer is None:
             raise UserError("the folder has no vocabulary (spiece.model or vocab.txt)", path=pretrained.name)
-        positions = pretrained.max_positions if self.kind == "unilm" else None
+        positions = pretrained.max_positions if self.architecture == "unilm" else None
         if positions and max_source_length + max_target_length > positions:
             raise UserError(
                 "max_source_length %d + max_target_length %d are more than the %d positions of %s"
                 % (max_source_length, max_target_length, positions, pretrained.name)
             )
-        start = 0 if self.kind == "t5" else None
+        start = 0 if self.architecture == "t5" else None
         self._generator = Generator(self.model, end_id=self.tokenizer._token_end_id, start_id=start)
 
     def encode(self, text, max_length, target=False):
@@ -90,7 +90,7 @@ class Seq2Seq(object):
         Returns:
             (list of input arrays `[B, n]`, targets int `[B, m]`, 0 where nothing is to be predicted).
         """
-        if self.kind == "t5":
+        if self.architecture == "t5":
             sources, targets = (sequence_padding([np.array(x) for x in side]) for side in zip(*encoded))
             before = np.concatenate([np.zeros_like(targets[:, :1]), targets[:, :-1]], axis=1)
             return [sources, before], targets

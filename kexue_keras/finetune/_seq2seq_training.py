@@ -174,7 +174,7 @@ def _train(model, parts, out, config, build, options, say):
     set_seed(options.seed)
     with repeatable_dropout(options.seed) as random_step:
         seq2seq = load_seq2seq(model, **build)
-    rate = options.learning_rate or LEARNING_RATES[seq2seq.kind]
+    rate = options.learning_rate or LEARNING_RATES[seq2seq.architecture]
     make_batch, epoch_steps = _batches(seq2seq, parts["train"], options, build["techniques"])
     length = {"steps": epoch_steps * options.epochs, "epoch_steps": epoch_steps}
     with wrapped(

@@ -154,7 +154,7 @@ def check_similarity(run):
 
 def _read_parts(options, say):
     """(dict train, valid, test -> `Examples` or None, facts for config.json)."""
-    how = dict(kind=options.format, header=options.header, max_line=options.max_line, score_range=options.score_range)
+    how = dict(format=options.format, header=options.header, max_line=options.max_line, score_range=options.score_range)
     train, columns = read_scored_pairs(
         options.data, text=options.text_column, text_b=options.text_b_column, score=options.label_column, **how
     )

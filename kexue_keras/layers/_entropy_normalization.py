@@ -218,26 +218,26 @@ class EntropyNormalization(keras.layers.Layer):
         return tf.math.log(total) - mean, tf.reduce_sum(q * tf.square(y - mean), axis=-1, keepdims=True), q
 
     def _solve(self, x, seen, support, target):
-        kind = x.dtype
-        number = seen_number = tf.cast(seen, kind)
-        tied = tf.cast(tf.logical_and(seen, x > -_TIE), kind)
+        dtype = x.dtype
+        number = seen_number = tf.cast(seen, dtype)
+        tied = tf.cast(tf.logical_and(seen, x > -_TIE), dtype)
         ties = tf.maximum(tf.reduce_sum(tied, axis=-1, keepdims=True), 1)
         support = tf.maximum(support, 1)
         # Closer to the ends than this, the entropy cannot be told from the end in this precision.
-        margin = 1e-6 if kind == tf.float32 else 1e-12
+        margin = 1e-6 if dtype == tf.float32 else 1e-12
         too_high = target >= tf.math.log(support) - margin
         too_low = tf.logical_and(target <= tf.math.log(ties) + margin, tf.logical_not(too_high))
         solvable = tf.logical_not(tf.logical_or(too_high, too_low))
         middle = 0.5 * (tf.math.log(support) + tf.math.log(ties))
         goal = tf.where(solvable, target, middle)
         fixed_x, fixed_goal = tf.stop_gradient(x), tf.stop_gradient(goal)
-        largest = tf.zeros_like(x) + kind.max / 4
+        largest = tf.zeros_like(x) + dtype.max / 4
         gap = tf.reduce_min(tf.where(number - tied > 0, -fixed_x, largest), axis=-1, keepdims=True)
         spread = tf.maximum(-tf.reduce_min(fixed_x, axis=-1, keepdims=True), _TIE)
         low, high = _bracket(_TensorMath, support, ties, tf.maximum(gap, _TIE), spread, fixed_goal)
         tiny = 1e-30
         low, high = tf.math.log(tf.maximum(low, tiny)), tf.math.log(tf.maximum(high, tiny))
-        tolerance = 4e-7 if kind == tf.float32 else 1e-13
+        tolerance = 4e-7 if dtype == tf.float32 else 1e-13
 
         def unfinished(step, u, low, high, previous):
             return tf.reduce_any(tf.logical_and(solvable, previous > tolerance))
@@ -254,7 +254,7 @@ class EntropyNormalization(keras.layers.Layer):
             return step + 1, u, low, high, tf.abs(error)
 
         start = tf.maximum(low, tf.minimum(high, tf.zeros_like(low)))
-        infinite = tf.zeros_like(start) + kind.max
+        infinite = tf.zeros_like(start) + dtype.max
         state = (tf.constant(0), start, low, high, infinite)
         u = tf.while_loop(unfinished, improve, state, maximum_iterations=self.iters)[1]
         gamma = tf.stop_gradient(tf.exp(u))

@@ -343,14 +343,14 @@ def accumulate_in_momentum(optimizer, steps, *, moments="window"):
     'MomentumAccumulationAdamW'
     """
     check_instance(optimizer, "accumulate_in_momentum")
-    config, kind = optimizer.get_config(), type(optimizer).__name__
+    config, name = optimizer.get_config(), type(optimizer).__name__
     config.pop("name", None)
-    if "Lion" in kind:
-        raise ValueError("%s cannot be accumulated in its momentum: %s" % (kind, _LION))
-    if config.get("nesterov") or kind == "Nadam":
-        raise ValueError("%s with Nesterov momentum cannot be accumulated in it: %s" % (kind, _NESTEROV))
+    if "Lion" in name:
+        raise ValueError("%s cannot be accumulated in its momentum: %s" % (name, _LION))
+    if config.get("nesterov") or name == "Nadam":
+        raise ValueError("%s with Nesterov momentum cannot be accumulated in it: %s" % (name, _NESTEROV))
     if any(config.get(key) for key in ("clipnorm", "clipvalue", "global_clipnorm")):
-        raise ValueError("%s clips: %s" % (kind, _CLIPPING))
+        raise ValueError("%s clips: %s" % (name, _CLIPPING))
     if type(optimizer) is AdamW:
         return MomentumAccumulationAdamW(steps=steps, moments=moments, **config)
     if isinstance(optimizer, keras.optimizers.SGD) and config["momentum"] > 0 and not config.get("decay"):
@@ -359,5 +359,5 @@ def accumulate_in_momentum(optimizer, steps, *, moments="window"):
         return MomentumAccumulationSGD(rate / (1 - momentum), steps=steps, moments=moments, momentum=momentum)
     raise ValueError(
         "%s cannot be accumulated in its momentum; give kexue_keras.optimizers.AdamW or SGD with momentum > 0 and "
-        "without `decay`, or use GradientAccumulation(optimizer, steps)" % kind
+        "without `decay`, or use GradientAccumulation(optimizer, steps)" % name
     )

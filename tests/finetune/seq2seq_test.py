@@ -42,7 +42,7 @@ def test_teacher_forcing_of_a_unilm(tmp_path):
     folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
     with pytest.warns(UserWarning, match="cls/predictions"):
         seq2seq = load_seq2seq(folder, max_source_length=12, max_target_length=5)
-    assert seq2seq.kind == "unilm"
+    assert seq2seq.architecture == "unilm"
     (source, target), (other, last) = encoded = seq2seq.encode_pairs([("看电影", "好"), ("书", "店")])
     (tokens, segments), targets = seq2seq.batch(encoded)
     np.testing.assert_array_equal(tokens[0], source + target)

@@ -21,7 +21,7 @@ from kexue_keras.layers import (
     mixing,
     smooth,
 )
-from kexue_keras.layers._synthesizer import KINDS
+from kexue_keras.layers._synthesizer import VARIANTS
 
 pytestmark = pytest.mark.stacks("all")
 LOAD = """
@@ -51,7 +51,7 @@ def test_attention_and_mixers(tmp_path, run_python):
     x = keras.layers.Embedding(20, 8, mask_zero=True)(ids)
     layers = [
         EntropyInvariantAttention(2, 4, kappa=0.5, min_length=4),
-        SynthesizerAttention(2, 4, kinds=KINDS, max_length=12, rank=3),
+        SynthesizerAttention(2, 4, variants=VARIANTS, max_length=12, rank=3),
     ]
     outputs = [layer([x, x, x]) for layer in layers]
     outputs.append(EntropyNormalization(1.0)(x))
