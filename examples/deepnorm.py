@@ -13,7 +13,7 @@ from kexue_keras.models import extend_with_deepnorm
 from kexue_keras.optimizers import AdamW, WarmupCosine
 
 rule = "adam"  # or "paper", "sgd", "lamb"; None: plain post-norm
-layers = 48
+num_hidden_layers = 48
 max_length = 32
 batch_size = 16
 steps = 300
@@ -47,7 +47,7 @@ model = build_transformer_model(
     with_mlm=True,
     vocab_size=vocabulary,
     hidden_size=32,
-    num_hidden_layers=layers,
+    num_hidden_layers=num_hidden_layers,
     num_attention_heads=2,
     intermediate_size=64,
     hidden_act="gelu",
@@ -60,4 +60,4 @@ if __name__ == "__main__":
     shares = np.bincount(train_stream, minlength=vocabulary) / len(train_stream)
     print("test loss of the characters' frequencies alone: %.4f" % -np.log(shares[y] + 1e-9).mean())
     model.fit(train_generator(), steps_per_epoch=steps, epochs=1)
-    print("test loss of %d layers: %.4f" % (layers, model.evaluate(x, y, batch_size=64, verbose=0)))
+    print("test loss of %d layers: %.4f" % (num_hidden_layers, model.evaluate(x, y, batch_size=64, verbose=0)))

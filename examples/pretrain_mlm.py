@@ -19,7 +19,7 @@ batch_size = 32
 epochs = 1
 learning_rate = 2e-4
 rows = dict(train=3000, valid=0, test=500)
-layers = 6  # the lowest 6 of 12, for time
+num_hidden_layers = 6  # the lowest 6 of 12, for time
 saved = "runs/pretrain_mlm"
 
 model_path = "me5-zh-char"  # bundled with the package; without such a head
@@ -34,7 +34,7 @@ if path:
     with open(path, encoding="utf-8") as f:
         train_data = [line.strip() for line in f if line.strip()]
 
-encoder = models.load(model_path, with_mlm="linear", missing="initialise", num_hidden_layers=layers)
+encoder = models.load(model_path, with_mlm="linear", missing="initialise", num_hidden_layers=num_hidden_layers)
 tokenizer = encoder.tokenizer
 special = [tokenizer._token_start_id, tokenizer._token_end_id]
 

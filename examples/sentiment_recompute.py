@@ -21,12 +21,12 @@ batch_size = 64
 epochs = 4
 learning_rate = 2e-4
 rows = dict(train=800, valid=200, test=1000)
-layers = 6  # the lowest 6 of 12, for time
+num_hidden_layers = 6  # the lowest 6 of 12, for time
 
 model_path = "me5-zh-sp"  # bundled with the package
 # model_path = "/root/kg/bert/chinese_L-12_H-768_A-12"  # a folder with bert_config.json, bert_model.ckpt.*, vocab.txt
 # model_path = "/root/kg/bert/chinese_roformer-sim-char_L-6_H-384_A-6"
-# layers, learning_rate = None, 2e-5  # for these two
+# num_hidden_layers, learning_rate = None, 2e-5  # for these two
 
 set_seed(2021)
 train_data, valid_data, test_data = split_reviews(**rows, seed=2021)  # lists of (text, '正面' or '负面')
@@ -35,7 +35,7 @@ labels = ["负面", "正面"]
 model_class = (
     extend_with_recompute(BERT) if recompute else BERT
 )  # <- the whole change; RoFormer, ALBERT, T5, ... as well
-encoder = models.load(model_path, model=model_class, num_hidden_layers=layers, dropout_rate=0.1)
+encoder = models.load(model_path, model=model_class, num_hidden_layers=num_hidden_layers, dropout_rate=0.1)
 tokenizer = encoder.tokenizer
 
 

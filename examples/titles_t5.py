@@ -45,7 +45,7 @@ if model_path:
         model_path, keep_tokens=kept, with_lm="linear"
     )  # <- embedding and head cut to these
 else:
-    pretrained = small_t5(hidden_size=128, layers=2)
+    pretrained = small_t5(hidden_size=128, num_hidden_layers=2)
 tokenizer, model = pretrained.tokenizer, pretrained.model
 
 

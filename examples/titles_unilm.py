@@ -23,12 +23,12 @@ batch_size = 16
 epochs = 2
 learning_rate = 2e-4
 rows = dict(train=2000, valid=0, test=200)
-layers = 6  # the lowest 6 of 12, for time
+num_hidden_layers = 6  # the lowest 6 of 12, for time
 
 model_path = "me5-zh-char-mlm"  # bundled with the package
 # model_path = "/root/kg/bert/chinese_L-12_H-768_A-12"  # a folder with bert_config.json, bert_model.ckpt.*, vocab.txt
 # model_path = "/root/kg/bert/chinese_roformer-char_L-12_H-768_A-12"
-# layers, learning_rate = None, 2e-5  # for these two
+# num_hidden_layers, learning_rate = None, 2e-5  # for these two
 
 
 def load_data(reviews):
@@ -40,7 +40,7 @@ def load_data(reviews):
 set_seed(2021)
 train_data, _, test_data = [load_data(part) for part in split_reviews(**rows, seed=2021)]
 
-pretrained = models.load(model_path, application="unilm", with_mlm="linear", num_hidden_layers=layers)
+pretrained = models.load(model_path, application="unilm", with_mlm="linear", num_hidden_layers=num_hidden_layers)
 tokenizer, model = pretrained.tokenizer, pretrained.model
 
 

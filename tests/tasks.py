@@ -18,7 +18,9 @@ from kexue_keras.trainer import Techniques, Trainer, accelerated
 TEXTS = ["今天电影很好", "书店服务好", "我们看电影", "我喜欢书店", "今天我们看书"] * 4
 GROUPS = [["我喜欢电影", "电影很好看"], ["书店服务差", "书店的服务很差"], ["上国人来", "国人来上"], ["我讨厌书", "书很坏"]]
 PAIRS = [("今天电影很好", "电影"), ("书店服务好", "书店"), ("我们看电影", "电影"), ("我喜欢书店", "书店"), ("我们", "书")]
-SMALL = dict(epochs=2, batch_size=8, max_length=16, learning_rate=3e-3, quiet=True, seed=3, layers=1, save_every=2)
+SMALL = dict(
+    epochs=2, batch_size=8, max_length=16, learning_rate=3e-3, quiet=True, seed=3, num_hidden_layers=1, save_every=2
+)
 
 
 def make_files(place):
@@ -100,11 +102,13 @@ def _similarity(loss):
 def _seq2seq(kind):
     def train(path, out, techniques, resume):
         options = dict(valid=PAIRS[:2], learning_rate=1e-2, batch_size=2, epochs=3, quiet=True, resume=resume)
-        options.update(max_source_length=12, max_target_length=5, dropout=0.1, save_every=2, say=lambda line: None)
+        options.update(max_source_length=12, max_target_length=5, dropout_rate=0.1, save_every=2, say=lambda line: None)
         model = path("tiny")
         if kind == "t5":
             model = "small-t5"
-            options.update(vocabulary=path("tiny/vocab.txt"), hidden_size=16, layers=1, heads=2)
+            options.update(
+                vocabulary=path("tiny/vocab.txt"), hidden_size=16, num_hidden_layers=1, num_attention_heads=2
+            )
         finetune_seq2seq(model, PAIRS, out, techniques=Techniques(**techniques), **options)
 
     return train

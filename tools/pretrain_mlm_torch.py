@@ -39,7 +39,7 @@ def parse(argv):
     parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--frozen", type=int, default=4, help="lowest layers that stay as they are (%(default)s)")
-    parser.add_argument("--rate", type=float, default=0.2, help="share of the tokens to predict (%(default)s)")
+    parser.add_argument("--mask-rate", type=float, default=0.2, help="share of the tokens to predict (%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument(
         "--head-lr-multiplier", type=float, default=3.0, help="the head's rate over the others' (%(default)s)"
@@ -98,10 +98,10 @@ def batches_of_like_length(lengths, size, generator):
     return batches
 
 
-def hide(tokens, lengths, generator, special, mask, rate):
+def hide(tokens, lengths, generator, special, mask, mask_rate):
     """BERT's random masking: (what the model sees, which places it has to predict)."""
     inside = np.arange(tokens.shape[1]) < lengths[:, None]
-    chosen = (generator.random_sample(tokens.shape) < rate) & inside & ~np.isin(tokens, special)
+    chosen = (generator.random_sample(tokens.shape) < mask_rate) & inside & ~np.isin(tokens, special)
     dice = generator.random_sample(tokens.shape)
     seen = np.where(chosen & (dice < 0.8), mask, tokens)
     others = generator.randint(max(special) + 1, tokens.max() + 1, tokens.shape)
@@ -152,7 +152,7 @@ def train(options):
         for place, row in enumerate(rows):
             batch[place, : lengths[row]] = tokens[offsets[row] : offsets[row] + lengths[row]]
         generator = np.random.RandomState([options.seed, 7, step])
-        seen, chosen = hide(batch, lengths[rows], generator, special, mask, options.rate)
+        seen, chosen = hide(batch, lengths[rows], generator, special, mask, options.mask_rate)
         inside = torch.from_numpy((np.arange(batch.shape[1]) < lengths[rows][:, None]).astype("int64"))
         progress, warm = step / options.steps, 0.05
         rate = min(1.0, progress / warm + 1e-3) * (0.5 + 0.5 * np.cos(np.pi * max(0.0, progress - warm) / (1 - warm)))

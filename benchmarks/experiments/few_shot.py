@@ -96,7 +96,7 @@ def main(argv=None):
     os.makedirs(options.out, exist_ok=True)
     path = os.path.join(options.out, "rows.jsonl")
     settings = {name: getattr(options, name) for name in SETTINGS}
-    tiny = {"load": {"num_hidden_layers": 1, "missing": "initialise"}, "layers": 1, "steps": 2}
+    tiny = {"load": {"num_hidden_layers": 1, "missing": "initialise"}, "num_hidden_layers": 1, "steps": 2}
     tiny["allow_untrained_head"] = True
     rows = []
     # Splits in the outer loop: if the run is cut short, every method has the same number of them.

@@ -82,7 +82,7 @@ class FewShot(object):
         seed: int.
         load: dict of further arguments of `models.load`; with application='lm' or 'unilm', or kind='gpt', 'gpt2' or
             'gpt2_ml', the patterns have to end with their masks. Fine-tuning takes no GPT.
-        layers: number of lowest layers for fine-tuning, or None: all.
+        num_hidden_layers: number of lowest layers for fine-tuning, or None: all.
         train_layers: number of highest layers to train, in all methods but P-tuning; None: everything.
         allow_untrained_head: see `PromptClassifier`.
         say: function that takes a line.
@@ -115,7 +115,7 @@ class FewShot(object):
         soft_learning_rate=5e-3,
         seed=1,
         load=None,
-        layers=None,
+        num_hidden_layers=None,
         train_layers=None,
         allow_untrained_head=False,
         say=None,
@@ -125,8 +125,8 @@ class FewShot(object):
         self.verbalizer = words if isinstance(words, Verbalizer) else Verbalizer(words)
         self.max_length, self.epochs, self.batch_size, self.seed = max_length, epochs, batch_size, seed
         self.learning_rate, self.soft_learning_rate = learning_rate, soft_learning_rate
-        self.load_options, self.layers, self.allow_untrained_head = dict(load or {}), layers, allow_untrained_head
-        self.train_layers = train_layers
+        self.load_options, self.allow_untrained_head = dict(load or {}), allow_untrained_head
+        self.num_hidden_layers, self.train_layers = num_hidden_layers, train_layers
         self.repeats = max(1, int(math.ceil(steps * batch_size / (epochs * max(1, len(train))))))
         self.say = say or (lambda line: None)
 
@@ -190,7 +190,7 @@ class FewShot(object):
         repeats = self.repeats if train is self.train else 1
         for path, rows in zip(paths, (train * repeats, self.valid, self.test)):
             write_labelled(path, rows)
-        options = {} if self.layers is None else {"layers": self.layers}
+        options = {} if self.num_hidden_layers is None else {"num_hidden_layers": self.num_hidden_layers}
         metrics = finetune(
             model=self.model,
             data=paths[0],

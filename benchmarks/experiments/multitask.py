@@ -36,7 +36,7 @@ def arguments(argv):
     parser.add_argument("--batch-size", type=int, default=32, help="texts a batch, half of either task")
     parser.add_argument("--max-length", type=int, default=64, help="tokens a text")
     parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--layers", type=int, default=12, help="blocks of the encoder that are used")
+    parser.add_argument("--num-hidden-layers", type=int, default=12, help="blocks of the encoder that are used")
     parser.add_argument("--train-layers", type=int, default=3, help="topmost blocks that are trained")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
@@ -44,7 +44,7 @@ def arguments(argv):
     options = parser.parse_args(argv)
     if options.quick:
         options.rows, options.test_rows, options.epochs, options.max_length = 96, 48, 1, 16
-        options.layers, options.train_layers, options.seeds, options.learning_rate = 2, 1, 1, 1e-3
+        options.num_hidden_layers, options.train_layers, options.seeds, options.learning_rate = 2, 1, 1, 1e-3
         options.methods = ["sum", "mgda"]
     elif not (options.sentiment and options.topic):
         parser.error("give both --sentiment FOLDER and --topic FOLDER, or --quick")
@@ -92,9 +92,12 @@ def corpora(options):
 
 def build(options, classes):
     """One encoder, its lower blocks frozen, with a softmax for either task; and the tokenizer."""
-    pretrained = models.load("me5-zh-char", num_hidden_layers=options.layers)
+    pretrained = models.load("me5-zh-char", num_hidden_layers=options.num_hidden_layers)
     encoder = pretrained.model
-    trained = tuple("Transformer-%d-" % i for i in range(options.layers - options.train_layers, options.layers))
+    trained = tuple(
+        "Transformer-%d-" % i
+        for i in range(options.num_hidden_layers - options.train_layers, options.num_hidden_layers)
+    )
     for layer in encoder.layers:
         layer.trainable = layer.name.startswith(trained)
     vector = SequencePooling("mean", name="pooling")(encoder.output)

@@ -35,7 +35,7 @@ def parse(argv):
     parser.add_argument("--batch-size", type=int, default=48, help="groups, or pairs (%(default)s)")
     parser.add_argument("--max-length", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-5)
-    parser.add_argument("--dropout", type=float, default=0.2, help="the author's value (%(default)s)")
+    parser.add_argument("--dropout-rate", type=float, default=0.2, help="the author's value (%(default)s)")
     parser.add_argument("--words", action="store_true", help="noise hides whole words, by jieba (else characters)")
     parser.add_argument("--ask", default="今天天气怎么样", help="text to say in other words at the end")
     parser.add_argument("--quick", action="store_true", help="a tiny budget, to see that it runs")
@@ -84,7 +84,7 @@ def main(argv=None):
         options.model,
         max_length=options.max_length,
         words=word_cutter() if options.words else list,
-        dropout_rate=options.dropout,
+        dropout_rate=options.dropout_rate,
         techniques=techniques,
         **tiny,
     )

@@ -114,7 +114,7 @@ def trained(options, files, method, seed, out):
         learning_rate=options.learning_rate,
         train_layers=options.train_layers,
         head_lr_multiplier=options.head_lr_multiplier if method == "sbert" else None,
-        layers=1 if options.quick else None,
+        num_hidden_layers=1 if options.quick else None,
         save_every=50,
         resume=True,
         quiet=options.quick,

@@ -33,7 +33,7 @@ def parse(argv):
     parser.add_argument("--out", default=os.path.join("runs", "title_generation"))
     parser.add_argument("--rows", type=int, help="use only so many training pairs")
     parser.add_argument("--valid-rows", type=int, help="use only so many validation pairs")
-    parser.add_argument("--layers", type=int, help="lowest layers of a BERT to use; layers of small-t5")
+    parser.add_argument("--num-hidden-layers", type=int, help="lowest layers of a BERT to use; layers of small-t5")
     parser.add_argument("--hidden-size", type=int, default=192, help="of small-t5 (%(default)s)")
     parser.add_argument("--epochs", type=int, default=40, help="(%(default)s)")
     parser.add_argument("--batch-size", type=int, default=16, help="(%(default)s)")
@@ -92,13 +92,13 @@ def main(argv=None):
         train = [(text, text[:2] * 2) for text, _ in made_up(args.seed)]
         valid, test = train[:4], None
         args.model, args.epochs, args.max_source_length, args.max_target_length = "small-t5", 1, 16, 6
-        build = dict(hidden_size=16, layers=1, heads=2)
+        build = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     else:
         train, valid, test = csl_parts(args.data, args.rows, args.valid_rows)
-        if args.layers:
-            build = {"layers" if args.model == "small-t5" else "num_hidden_layers": args.layers}
+        if args.num_hidden_layers:
+            build = {"num_hidden_layers": args.num_hidden_layers}
         if args.model == "small-t5":
-            build.update(hidden_size=args.hidden_size, heads=args.hidden_size // 64)
+            build.update(hidden_size=args.hidden_size, num_attention_heads=args.hidden_size // 64)
     if args.model == "small-t5":
         build["vocabulary"] = write_vocabulary(args.out + ".vocab.txt", train)
     metrics = finetune_seq2seq(

@@ -128,7 +128,7 @@ def _classify(run):
             make_batch,
             head=head,
             epoch_steps=len(batches),
-            num_layers=pretrained.bert.num_hidden_layers,
+            num_hidden_layers=pretrained.bert.num_hidden_layers,
             random_step=random_step,
             evaluate=evaluate,
             facts=dict(facts, labels=labels, head=head.name),
@@ -151,7 +151,7 @@ def _build(run, train, labels):
             pretrained.model,
             len(labels),
             pooling=options.pooling,
-            dropout=0.1 if options.dropout is None else options.dropout,
+            dropout_rate=0.1 if options.dropout_rate is None else options.dropout_rate,
             seed=options.seed,
         )
     freeze(pretrained, model, options, run.say)

@@ -72,7 +72,7 @@ class Classifier(object):
         except WeightsError as error:
             raise UserError(error)
         model = build_classifier(
-            encoder.model, len(config["labels"]), pooling=options.pooling, dropout=0.0, seed=options.seed
+            encoder.model, len(config["labels"]), pooling=options.pooling, dropout_rate=0.0, seed=options.seed
         )
         load_head(folder.file(HEAD), model)
         shortest, longest = 3 + config["pairs"], encoder.max_positions or options.max_length

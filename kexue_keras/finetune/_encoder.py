@@ -31,9 +31,9 @@ def load_encoder(options, techniques, special=3, **arguments):
         raise UserError(
             "a T5 generates; --task %s takes an encoder, a BERT or a RoFormer" % options.task, path=options.model
         )
-    if options.dropout is not None:
-        arguments.update(dropout_rate=options.dropout, attention_dropout_rate=options.dropout)
-    if options.layers is not None:
+    if options.dropout_rate is not None:
+        arguments.update(dropout_rate=options.dropout_rate, attention_dropout_rate=options.dropout_rate)
+    if options.num_hidden_layers is not None:
         arguments["num_hidden_layers"] = checked_layers(options)
     arguments.update(recomputed(options.model, techniques))
     try:
@@ -51,7 +51,7 @@ def load_encoder(options, techniques, special=3, **arguments):
 
 
 def checked_layers(options):
-    """`--layers`; building layers that the checkpoint lacks would only show that afterwards.
+    """`--num-hidden-layers`; building layers that the checkpoint lacks would only show that afterwards.
 
     Raises:
         UserError: the model has fewer.
@@ -61,9 +61,12 @@ def checked_layers(options):
         config = bundled_config(model) if model in BUNDLED else read_folder(model, extra="ignore")[1]
     except WeightsError as error:
         raise UserError(error)
-    if options.layers > config["num_hidden_layers"]:
-        raise UserError("--layers is %d, but %s has %d layers" % (options.layers, model, config["num_hidden_layers"]))
-    return options.layers
+    if options.num_hidden_layers > config["num_hidden_layers"]:
+        raise UserError(
+            "--num-hidden-layers is %d, but %s has %d layers"
+            % (options.num_hidden_layers, model, config["num_hidden_layers"])
+        )
+    return options.num_hidden_layers
 
 
 def recomputed(name_or_path, techniques):

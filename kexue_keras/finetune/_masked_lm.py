@@ -33,7 +33,7 @@ class MaskedLanguageModel(object):
         model: name or folder as for `models.load`; a head that it lacks starts from random weights.
         max_length: longest row in tokens.
         frozen: number of lowest layers that are not trained; with more than 0 the embeddings are not either.
-        rate: share of the tokens that are predicted.
+        mask_rate: share of the tokens that are predicted.
         load: dict of further arguments of `models.load`.
         techniques: `trainer.Techniques` for building and training; R-Drop and the penalty per sample do not go with a
             loss of tokens.
@@ -51,7 +51,7 @@ class MaskedLanguageModel(object):
     True
     """
 
-    def __init__(self, model, *, max_length=128, frozen=0, rate=0.15, load=None, techniques=None):
+    def __init__(self, model, *, max_length=128, frozen=0, mask_rate=0.15, load=None, techniques=None):
         self.techniques = techniques or Techniques()
         self.techniques.refuse("a masked language model", **NOT_FOR_TOKENS)
         # The layers' Dropout is off: a run over a text that is read once or twice has nothing to overfit.
@@ -64,7 +64,7 @@ class MaskedLanguageModel(object):
         self.max_length = checked_max_length(
             max_length, positions_of(self.pretrained.bert), source=self.pretrained.name, least=3
         )
-        self.frozen, self.rate = frozen, rate
+        self.frozen, self.mask_rate = frozen, mask_rate
         self.tokenizer = self.pretrained.tokenizer
         self.model = predict_at(self.pretrained.bert)
         self.session = ModelSession(self.model)
@@ -72,7 +72,7 @@ class MaskedLanguageModel(object):
             freeze_below(self.pretrained.bert, frozen)
 
     def _batch(self, batches, indices, random):
-        return mask_batch(self.tokenizer, *batches.inputs(indices), random, rate=self.rate)
+        return mask_batch(self.tokenizer, *batches.inputs(indices), random, mask_rate=self.mask_rate)
 
     def train(
         self,
@@ -134,7 +134,7 @@ class MaskedLanguageModel(object):
             "batch_size": batch_size,
             "seed": seed,
             "texts": len(texts),
-            "rate": self.rate,
+            "mask_rate": self.mask_rate,
             "max_length": self.max_length,
         }
         facts.update(frozen=self.frozen, learning_rate=learning_rate, warmup=warmup)
@@ -145,7 +145,7 @@ class MaskedLanguageModel(object):
             loss=MaskedCrossentropy(),
             default=(AdamW(learning_rate), scheduled),
             multipliers={"MLM-": head_lr_multiplier} if head_lr_multiplier != 1 else None,
-            num_layers=self.pretrained.bert.num_hidden_layers,
+            num_hidden_layers=self.pretrained.bert.num_hidden_layers,
             techniques=self.techniques,
             steps=steps,
             epoch_steps=min(valid_every, steps) if len(valid) else None,
@@ -163,7 +163,7 @@ class MaskedLanguageModel(object):
         Raises:
             UserError: the texts are too few, no token was hidden.
         """
-        options = {"max_length": self.max_length, "rate": self.rate, "batch_size": batch_size, "seed": seed}
+        options = {"max_length": self.max_length, "mask_rate": self.mask_rate, "batch_size": batch_size, "seed": seed}
         with self.session.entered():
             scores = masked_accuracy(self.model, self.tokenizer, texts, **options)
         if not scores["tokens"]:

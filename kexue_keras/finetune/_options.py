@@ -114,7 +114,7 @@ def add_finetune_arguments(parser):
     )
     training.add_argument("--weight-decay", type=fraction, default=0.0, metavar="W", help="decoupled (%(default)s)")
     training.add_argument(
-        "--dropout", type=fraction, metavar="P", help="in encoder, attention and head (the model's own; head 0.1)"
+        "--dropout-rate", type=fraction, metavar="P", help="in encoder, attention and head (the model's own; head 0.1)"
     )
     training.add_argument(
         "--multilabel-loss",

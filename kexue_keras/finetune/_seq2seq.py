@@ -123,7 +123,7 @@ class Seq2Seq(object):
 
 
 def load_seq2seq(
-    model, *, max_source_length=256, max_target_length=32, keep_tokens=None, dropout=None, techniques=None, **build
+    model, *, max_source_length=256, max_target_length=32, keep_tokens=None, dropout_rate=None, techniques=None, **build
 ):
     """Load or make a model for making one text of another.
 
@@ -133,7 +133,8 @@ def load_seq2seq(
             'small-t5'.
         max_source_length, max_target_length: see `Seq2Seq`.
         keep_tokens: see `checkpoints.load_t5`.
-        dropout: float, of the whole model; None: the model's own.
+        dropout_rate: float, of the whole model (`attention_dropout_rate` gives its attention another); None: the
+            model's own.
         techniques: `trainer.Techniques`, whose `recompute` is how the model is built; or None.
         **build: further arguments of the loaders, or the sizes of `small_t5`.
 
@@ -143,8 +144,8 @@ def load_seq2seq(
     Raises:
         UserError: the model cannot be loaded, or has no vocabulary.
     """
-    if dropout is not None:
-        build.update(dropout_rate=dropout, attention_dropout_rate=dropout)
+    if dropout_rate is not None:
+        build = dict({"attention_dropout_rate": dropout_rate}, dropout_rate=dropout_rate, **build)
     techniques = techniques or Techniques()
     t5 = recomputed_class(models.T5, techniques)
     try:
@@ -165,8 +166,8 @@ def small_t5(
     *,
     vocabulary=None,
     hidden_size=256,
-    layers=4,
-    heads=4,
+    num_hidden_layers=4,
+    num_attention_heads=4,
     dropout_rate=0.1,
     attention_dropout_rate=0.1,
     t5=models.T5,
@@ -175,14 +176,14 @@ def small_t5(
 
     Args:
         vocabulary: path of a vocab.txt; None: the bundled one, 14001 tokens.
-        hidden_size, layers, heads: sizes; the feed-forward layers have 2 hidden_size units.
+        hidden_size, num_hidden_layers, num_attention_heads: sizes; the feed-forward layers have 2 hidden_size units.
         dropout_rate, attention_dropout_rate: floats.
         t5: `models.T5` or a subclass of it.
 
     Returns:
         `checkpoints.PretrainedT5`.
 
-    >>> small_t5(hidden_size=16, layers=1, heads=2)
+    >>> small_t5(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     <PretrainedT5 small-t5: t5.1.1, 1 + 1 layers x 16, 14001 tokens>
     """
     path = path_text(vocabulary or os.path.join(ASSETS, BUNDLED["me5-zh-char"][1]))
@@ -190,10 +191,10 @@ def small_t5(
     config = {
         "vocab_size": tokenizer._vocab_size,
         "hidden_size": hidden_size,
-        "num_hidden_layers": layers,
-        "num_decoder_layers": layers,
-        "num_attention_heads": heads,
-        "attention_head_size": hidden_size // heads,
+        "num_hidden_layers": num_hidden_layers,
+        "num_decoder_layers": num_hidden_layers,
+        "num_attention_heads": num_attention_heads,
+        "attention_head_size": hidden_size // num_attention_heads,
         "intermediate_size": 2 * hidden_size,
         "hidden_act": ["gelu_tanh", "linear"],
         "tie_word_embeddings": False,

@@ -89,7 +89,7 @@ def finetune_seq2seq(
     max_target_length=32,
     learning_rate=None,
     beams=1,
-    dropout=None,
+    dropout_rate=None,
     techniques=None,
     seed=1,
     resume=False,
@@ -110,7 +110,7 @@ def finetune_seq2seq(
             companion script.
         learning_rate: float; None is 2e-4 for T5 and 2e-5 for a UniLM.
         beams: width of the beam search for the final scores; during training greedy decoding is used.
-        dropout: see `load_seq2seq`.
+        dropout_rate: see `load_seq2seq`.
         techniques: `trainer.Techniques`; R-Drop does not go with a loss of tokens.
         seed: int.
         resume: go on with the run in `out` from its last point; overwrite: replace it.
@@ -158,7 +158,7 @@ def finetune_seq2seq(
         build.update(
             max_source_length=max_source_length,
             max_target_length=max_target_length,
-            dropout=dropout,
+            dropout_rate=dropout_rate,
             techniques=techniques,
         )
         parts = {k: read_pairs(v, source=source, target=target) if isinstance(v, str) else v for k, v in parts.items()}

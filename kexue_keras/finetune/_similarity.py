@@ -89,7 +89,7 @@ def finetune_similarity(run):
             make_batch,
             head=head,
             epoch_steps=len(batches),
-            num_layers=encoder.pretrained.bert.num_hidden_layers,
+            num_hidden_layers=encoder.pretrained.bert.num_hidden_layers,
             random_step=random_step,
             evaluate=evaluate,
             facts=dict(facts, head=head.name, labels=None),

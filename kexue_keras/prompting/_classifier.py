@@ -328,7 +328,7 @@ class PromptClassifier(object):
             steps=epochs * epoch_steps,
             epoch_steps=epoch_steps,
             evaluate=(lambda: {"score": self.accuracy(valid)}) if valid else None,
-            num_layers=self._bert.num_hidden_layers,
+            num_hidden_layers=self._bert.num_hidden_layers,
             seed=seed,
             folder=folder,
             facts=facts,

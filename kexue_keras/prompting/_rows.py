@@ -92,7 +92,7 @@ class TrainingRows(object):
             mask_id=mask_id(self.tokenizer),
             vocab_size=self.tokenizer._vocab_size,
             protected=protected,
-            rate=self.mask_rate,
+            mask_rate=self.mask_rate,
         )
         for row, i in enumerate(indices):
             if self._asked[i] is not None:

@@ -89,7 +89,7 @@ _SEQ2SEQ = {
     "max_target_length": whole(1, POSITIONS),
     "learning_rate": nullable(number(above=0)),
     "beams": whole(1, 10**4),
-    "dropout": nullable(SHARE),
+    "dropout_rate": nullable(SHARE),
     "seed": whole(),
     "techniques": {"type": "object"},
 }

@@ -59,7 +59,7 @@ def index(folder):
 
 def classifier(folder):
     pretrained = load(folder, num_hidden_layers=1)
-    model = build_classifier(pretrained.model, 2, pooling="mean", dropout=0.1, seed=0)
+    model = build_classifier(pretrained.model, 2, pooling="mean", dropout_rate=0.1, seed=0)
     options = types.SimpleNamespace(max_length=16, batch_size=2)
     found = Classifier(model, pretrained.tokenizer, ["a", "b"], HEADS["single"], options, pairs=False)
     return lambda: found.probabilities(TEXTS)

@@ -119,7 +119,9 @@ def test_every_other_entrance_takes_a_path(tmp_path, no_models):
     trimmed = trim_sentencepiece(model, corpus, head=4, tail=0, spare=0)
     trimmed.save(tmp_path / "trimmed[1]")
     assert sentencepiece_tokenizer(tmp_path / "trimmed[1]" / "spiece.model")._vocab_size == len(trimmed.keep_tokens)
-    assert small_t5(vocabulary=folder / "vocab.txt", hidden_size=8, layers=1, heads=1).tokenizer.encode("好")[0]
+    assert small_t5(
+        vocabulary=folder / "vocab.txt", hidden_size=8, num_hidden_layers=1, num_attention_heads=1
+    ).tokenizer.encode("好")[0]
     logger = ScalarLogger(tmp_path / "logs[1]", lambda: 0)
     logger.on_train_begin()
     logger.on_train_end()

@@ -14,7 +14,7 @@ from kexue_keras.finetune import finetune_seq2seq, generation_scores, load_seq2s
 
 pytestmark = pytest.mark.usefixtures("plain_sessions")
 PAIRS = [("今天电影很好", "电影"), ("书店服务好", "书店"), ("我们看电影", "电影"), ("我喜欢书店", "书店")]
-SIZES = dict(hidden_size=16, layers=1, heads=2, max_source_length=12, max_target_length=5)
+SIZES = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, max_source_length=12, max_target_length=5)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_teacher_forcing_of_a_unilm(tmp_path):
 def test_it_learns_stops_goes_on_and_is_loaded_in_a_fresh_process(tmp_path, run_python):
     bert = tiny_bert_folder(tmp_path / "bert", num_hidden_layers=1)
     options = dict(valid=PAIRS[:2], learning_rate=1e-2, batch_size=2, epochs=20, quiet=True)
-    options.update(max_source_length=12, max_target_length=5, dropout=0.1)
+    options.update(max_source_length=12, max_target_length=5, dropout_rate=0.1)
 
     class Stop(Exception):
         pass

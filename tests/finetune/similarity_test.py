@@ -25,7 +25,16 @@ from kexue_keras.optimizers import GradientAccumulation
 from kexue_keras.similarity import pair_classifier
 from kexue_keras.trainer import Techniques, Trainer
 
-SMALL = dict(task="similarity", epochs=2, batch_size=4, max_length=12, learning_rate=3e-3, quiet=True, seed=3, layers=1)
+SMALL = dict(
+    task="similarity",
+    epochs=2,
+    batch_size=4,
+    max_length=12,
+    learning_rate=3e-3,
+    quiet=True,
+    seed=3,
+    num_hidden_layers=1,
+)
 
 
 def scored_pairs(count, seed=0):
@@ -234,15 +243,15 @@ def test_simbert_learns_and_goes_on_from_its_point(place, tmp_path, plain_sessio
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sim = SimBERT(str(place / "tiny"), max_length=10, num_hidden_layers=1, dropout_rate=0.0)
-    tokens, segments = sim.batch(GROUPS, 0, batch_size=4, noise=0.0, rate=0.15, seed=0)[0]
-    _, following, sources = sim.batch(GROUPS, 0, batch_size=4, noise=0.0, rate=0.15, seed=0)
+    tokens, segments = sim.batch(GROUPS, 0, batch_size=4, noise=0.0, mask_rate=0.15, seed=0)[0]
+    _, following, sources = sim.batch(GROUPS, 0, batch_size=4, noise=0.0, mask_rate=0.15, seed=0)
     assert sorted(sources) == sorted(text for group in GROUPS for text in group)
     # Row 2i+1 says the other way round what row 2i says.
     for a, b in zip(range(0, 8, 2), range(1, 8, 2)):
         source = list(tokens[a][(segments[a] == 0) & (tokens[a] != 0)])
         assert list(following[b][following[b] != 0]) == source[1:]
     clean, _ = sim.row(*GROUPS[0])
-    noisy, _ = sim.row(*GROUPS[0], random=np.random.RandomState(0), rate=1.0)
+    noisy, _ = sim.row(*GROUPS[0], random=np.random.RandomState(0), mask_rate=1.0)
     assert len(noisy) == len(clean) and sim.mask_id in noisy[1:6] and noisy[6:] == clean[6:]
     for groups, size, message in [
         ([GROUPS[0], ["好", "好"]], 2, "group 2 has fewer than two different texts"),

@@ -260,7 +260,7 @@ def test_float16(rng):
 
 @pytest.mark.parametrize("name", ["mlp", "resmlp", "gmlp", "amlp", "external", "fnet"])
 def test_blocks(rng, name):
-    block = mixing.MixerBlock(name, FFN, max_length=LONGEST, dropout=0.1)
+    block = mixing.MixerBlock(name, FFN, max_length=LONGEST, dropout_rate=0.1)
     run, model = build(block, WIDTH, "x")
     x, mask = rng.randn(2, 6, WIDTH), (np.arange(6) < [[6], [4]]).astype(float)
     out = run(x, mask)
@@ -319,8 +319,8 @@ def test_the_configuration_goes_round(name):
         (lambda: mixing.ExternalAttention(0), "memory must be a whole number >= 1, but is 0"),
         (lambda: mixing.AFT(8, limit=50), r"limit must be a number in \(0, 40\], but is 50; above 40"),
         (
-            lambda: mixing.MixerBlock("gmlp", 8, max_length=4, dropout=1),
-            r"dropout must be a number in \[0, 1\), but is 1",
+            lambda: mixing.MixerBlock("gmlp", 8, max_length=4, dropout_rate=1),
+            r"dropout_rate must be a number in \[0, 1\), but is 1",
         ),
         (lambda: mixing.SpatialGatingUnit(8)(K.zeros((1, 4, 3))), "split in two halves, but there are 3"),
         (

@@ -58,7 +58,7 @@ def test_attention_and_mixers(tmp_path, run_python):
     for name in sorted(mixing.MIXERS):
         options = {} if name in ("fnet", "aft") else {"causal": True}
         outputs.append(mixing.make_mixer(name, max_length=12, ffn_units=12, **options)(x))
-    outputs.append(mixing.MixerBlock("ffstack", 12, max_length=12, options={"causal": True}, dropout=0.1)(x))
+    outputs.append(mixing.MixerBlock("ffstack", 12, max_length=12, options={"causal": True}, dropout_rate=0.1)(x))
     gate = mixing.SpatialGatingUnit(12, rescale="mean", spatial_initializer="glorot_uniform")
     outputs += [gate(x), mixing.ResMLP(12, max_length=12)(x)]
     tokens = np.array([[3, 4, 5, 6, 0], [7, 8, 0, 0, 0], [1, 2, 3, 4, 5]])

@@ -40,7 +40,9 @@ def test_a_predictor_that_knows_and_one_that_does_not():
 
 def test_shares_of_random_masking_and_what_is_protected():
     ids = np.tile(np.arange(40, dtype="int32"), (4000, 1))
-    inputs, labels = random_masking(ids, np.random.RandomState(0), mask_id=4, vocab_size=40, protected=[2, 3], rate=0.2)
+    inputs, labels = random_masking(
+        ids, np.random.RandomState(0), mask_id=4, vocab_size=40, protected=[2, 3], mask_rate=0.2
+    )
     chosen = labels != 0
     assert not chosen[:, [0, 2, 3]].any() and abs(chosen[:, 5:].mean() - 0.2) < 0.01
     np.testing.assert_array_equal(labels[chosen], ids[chosen])

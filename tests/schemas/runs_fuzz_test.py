@@ -53,7 +53,7 @@ def run(tmp_path, monkeypatch):
     dump(folder / "metrics.json", METRICS)
     pretrained = load(model)
     save_tokenizer(pretrained.tokenizer, str(folder))
-    built = build_classifier(pretrained.model, 2, pooling="mean", dropout=0.0, seed=0)
+    built = build_classifier(pretrained.model, 2, pooling="mean", dropout_rate=0.0, seed=0)
     save_head(str(folder / "head.npz"), built)
     monkeypatch.setattr("kexue_keras.models.load", lambda path: pretrained)
     return folder, RunFolder(str(folder)).config(), options
@@ -214,7 +214,9 @@ def test_prompt_classifiers(tmp_path, monkeypatch):
 def test_runs_that_make_one_text_of_another(tmp_path):
     pairs = [("看电影", "好"), ("书", "店")]
     given = dict(model="none", train=pairs, valid=pairs, epochs=1, seed=1, source=None, target=None, beams=1)
-    given.update(batch_size=2, max_source_length=12, max_target_length=5, learning_rate=0.1, dropout=None, test=None)
+    given.update(
+        batch_size=2, max_source_length=12, max_target_length=5, learning_rate=0.1, dropout_rate=None, test=None
+    )
     said = dict(given, train=_described(pairs), valid=_described(pairs), techniques={})
     (tmp_path / "run").mkdir()
     dump(tmp_path / "run" / "metrics.json", METRICS)

@@ -60,7 +60,7 @@ class MixerBlock(keras.layers.Layer):
         ffn_units: hidden units of the channel mixing.
         max_length: most tokens (not for 'external' and 'fnet').
         activation: of the channel mixing.
-        dropout: rate after each of the two.
+        dropout_rate: rate after each of the two.
         scale: where ResMLP's maps on the branches start; 0.1 up to 18 layers, 1e-5 up to 24, 1e-6 beyond.
         options: dict of more arguments of the mixer's class, such as `{'causal': True}`.
 
@@ -83,14 +83,23 @@ class MixerBlock(keras.layers.Layer):
     """
 
     def __init__(
-        self, mixer, ffn_units, *, max_length=None, activation="gelu", dropout=0.0, scale=0.1, options=None, **kwargs
+        self,
+        mixer,
+        ffn_units,
+        *,
+        max_length=None,
+        activation="gelu",
+        dropout_rate=0.0,
+        scale=0.1,
+        options=None,
+        **kwargs,
     ):
         super(MixerBlock, self).__init__(**kwargs)
         self.supports_masking = True
         self.mixer, self.max_length, self.scale = mixer, max_length, scale
         self.ffn_units = checks.whole_number(ffn_units, "ffn_units", self.name, least=1)
         self.activation = keras.activations.get(activation)
-        self.dropout = checks.number(dropout, "dropout", self.name, least=0, below=1)
+        self.dropout_rate = checks.number(dropout_rate, "dropout_rate", self.name, least=0, below=1)
         self.options = dict(options or {})
         # Made here, so that a wrong name or option is told at once.
         self.mixing = self._mixer()
@@ -115,8 +124,8 @@ class MixerBlock(keras.layers.Layer):
             setattr(self, "scale_%d" % i, scale)
         if self.has_ffn:
             self.ffn = FeedForward(self.ffn_units, activation=self.activation)
-        if self.dropout:
-            self.drop = keras.layers.Dropout(self.dropout)
+        if self.dropout_rate:
+            self.drop = keras.layers.Dropout(self.dropout_rate)
         super(MixerBlock, self).build(input_shape)
 
     def call(self, inputs, mask=None):
@@ -137,7 +146,7 @@ class MixerBlock(keras.layers.Layer):
     def _branch(self, y, i):
         scale = getattr(self, "scale_%d" % i)
         y = y if scale is None else scale(y)
-        return self.drop(y) if self.dropout else tf.identity(y)
+        return self.drop(y) if self.dropout_rate else tf.identity(y)
 
     def compute_mask(self, inputs, mask=None):
         return mask[0] if isinstance(mask, (list, tuple)) else mask
@@ -152,7 +161,7 @@ class MixerBlock(keras.layers.Layer):
             ffn_units=self.ffn_units,
             max_length=self.max_length,
             activation=keras.activations.serialize(self.activation),
-            dropout=self.dropout,
+            dropout_rate=self.dropout_rate,
             scale=self.scale,
             options=self.options,
         )
@@ -166,7 +175,7 @@ class ResMLP(MixerBlock):
 
     Args:
         ffn_units: hidden units of the channel mixing.
-        max_length, activation, dropout, scale, options: see `MixerBlock`.
+        max_length, activation, dropout_rate, scale, options: see `MixerBlock`.
 
     Inputs: `[b, n, d]`, mask `[b, n]`; or `[x, allowed]`.
 

@@ -177,7 +177,7 @@ def run(files, out, said=None, **options):
 
 
 def test_finetune_goes_on_where_it_stopped_and_leaves_nothing_on(files, tmp_path, monkeypatch):
-    options = dict(mixed_precision="dynamic", accumulate=2, layers=1, warmup=0.0, save_every=1)
+    options = dict(mixed_precision="dynamic", accumulate=2, num_hidden_layers=1, warmup=0.0, save_every=1)
 
     class Killed(Exception):
         pass
