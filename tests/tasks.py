@@ -141,7 +141,7 @@ def _masked_lm(path, out, techniques, resume):
     techniques = Techniques(**techniques)
     options = dict(steps=7, batch_size=6, learning_rate=1e-3, folder=out, save_every=2)
     with accelerated(techniques):
-        mlm = MaskedLanguageModel(path("tiny"), max_length=10, load={"dropout_rate": 0.1}, techniques=techniques)
+        mlm = MaskedLanguageModel(path("tiny"), max_length=10, dropout_rate=0.1, techniques=techniques)
         mlm.train(TEXTS, valid=TEXTS, valid_every=4, **options)
 
 

@@ -76,7 +76,7 @@ def main(argv=None):
     set_seed(options.seed)
     layers = {"num_hidden_layers": 1} if options.quick else {}
     mlm = MaskedLanguageModel(
-        options.model, max_length=options.max_length, frozen=options.frozen, mask_rate=options.mask_rate, load=layers
+        options.model, max_length=options.max_length, frozen=options.frozen, mask_rate=options.mask_rate, **layers
     )
     say = lambda line: print(line, flush=True)  # noqa: E731
     say("before: %s" % mlm.evaluate(valid))

@@ -152,12 +152,12 @@ def _is_number(value):
         return False
 
 
-def split_pairs(pairs, fraction, seed, classes=None):
+def split_pairs(pairs, share, seed, classes=None):
     """Split in two; pairs that have a text in common stay together where that is possible.
 
     Args:
         pairs: `Examples` of pairs.
-        fraction: share that goes to the second part, in (0, 1).
+        share: part that goes to the second part, in (0, 1).
         seed: int.
         classes: list of what each part should have two of; None: the scores. A draw that leaves a part with one is made
             again with equal shares of each, if that is possible.
@@ -182,7 +182,7 @@ def split_pairs(pairs, fraction, seed, classes=None):
     members = [[] for _ in range(max(groups) + 1)]
     for i, group in enumerate(groups):
         members[group].append(i)
-    wanted, chosen = fraction * len(pairs), []
+    wanted, chosen = share * len(pairs), []
     order = [members[group] for group in np.random.RandomState(seed % 2**32).permutation(len(members))]
     for group in order:
         if len(chosen) >= max(1, wanted - 0.5):
@@ -190,7 +190,7 @@ def split_pairs(pairs, fraction, seed, classes=None):
         chosen.extend(group)
     classes = (pairs.labels or []) if classes is None else classes
     if len(set(classes)) > 1 and not all(_have_two(classes, chosen)):
-        again = _equal_shares(order, classes, fraction)
+        again = _equal_shares(order, classes, share)
         # If both cannot, at least training should.
         if sum(_have_two(classes, again)) >= sum(_have_two(classes, chosen)):
             chosen = again
@@ -209,12 +209,12 @@ def _have_two(classes, chosen):
     return [len(part) > 1 for part in parts]
 
 
-def _equal_shares(order, classes, fraction):
+def _equal_shares(order, classes, share):
     """Rows of as many groups as give each class its share, the rarest class first, and leave some of each class."""
     counts = collections.Counter(classes)
     taken, chosen, left = collections.Counter(), [], list(order)
     for name in sorted(counts, key=lambda c: (counts[c], str(c))):
-        quota = max(1, int(round(fraction * counts[name])))
+        quota = max(1, int(round(share * counts[name])))
         for group in list(left):
             if taken[name] >= quota:
                 break

@@ -34,9 +34,9 @@ class MaskedLanguageModel(object):
         max_length: longest row in tokens.
         frozen: number of lowest layers that are not trained; with more than 0 the embeddings are not either.
         mask_rate: share of the tokens that are predicted.
-        load: dict of further arguments of `models.load`.
         techniques: `trainer.Techniques` for building and training; R-Drop and the penalty per sample do not go with a
             loss of tokens.
+        **arguments: of `models.load`, for instance num_hidden_layers=6.
 
     Raises:
         UserError: techniques that do not go with it.
@@ -44,20 +44,19 @@ class MaskedLanguageModel(object):
         WeightsError: see `models.load`.
 
     >>> from kexue_keras.finetune._masked_lm import MaskedLanguageModel
-    >>> mlm = MaskedLanguageModel('me5-zh-char', max_length=16, load={'num_hidden_layers': 1})
+    >>> mlm = MaskedLanguageModel('me5-zh-char', max_length=16, num_hidden_layers=1)
     >>> len(mlm.train(['今天天气不错', '我想买一本书'] * 8, steps=1, batch_size=2))
     1
     >>> mlm.evaluate(['今天天气不错'] * 4)['tokens'] > 0
     True
     """
 
-    def __init__(self, model, *, max_length=128, frozen=0, mask_rate=0.15, load=None, techniques=None):
+    def __init__(self, model, *, max_length=128, frozen=0, mask_rate=0.15, techniques=None, **arguments):
         self.techniques = techniques or Techniques()
         self.techniques.refuse("a masked language model", **NOT_FOR_TOKENS)
         # The layers' Dropout is off: a run over a text that is read once or twice has nothing to overfit.
-        arguments = dict({"dropout_rate": 0.0, "missing": "initialise"}, **recomputed(model, self.techniques))
-        arguments.update(load or {})
-        self.pretrained = _load(model, arguments)
+        usual = dict({"dropout_rate": 0.0, "missing": "initialise"}, **recomputed(model, self.techniques))
+        self.pretrained = _load(model, dict(usual, **arguments))
         layers = self.pretrained.bert.num_hidden_layers
         if not 0 <= frozen <= layers:
             raise ValueError("frozen is %r; the model has %d layers" % (frozen, layers))

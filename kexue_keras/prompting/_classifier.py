@@ -343,18 +343,18 @@ class PromptClassifier(object):
                 history[-1]["valid"] = row["valid_score"]
         return history
 
-    def save(self, folder, *, overwrite=False):
+    def save(self, path, *, overwrite=False):
         """Write model, patterns and verbalizer; `PromptClassifier.load` reads them.
 
-        Trained soft tokens stand in the saved embedding, so that `folder/model` is an ordinary model folder.
+        Trained soft tokens stand in the saved embedding, so that `path/model` is an ordinary model folder.
 
         Args:
-            folder: str, a folder that does not exist or is empty; it appears when it is complete.
+            path: str, a folder that does not exist or is empty; it appears when it is complete.
             overwrite: bool, replace a folder that was written here; others are never deleted.
 
         Raises:
-            WeightsError: there is something in `folder` that is not to be replaced, see `models.save`.
-            OSError: a full disk and the like; what was in `folder` is as before.
+            WeightsError: there is something in `path` that is not to be replaced, see `models.save`.
+            OSError: a full disk and the like; what was in `path` is as before.
         """
         if self.trained == "soft_tokens":
             write_back(self._bert, self.pretrained.bert)
@@ -366,14 +366,14 @@ class PromptClassifier(object):
             "batch_size": self.batch_size,
             **loading_settings(self.pretrained),
         }
-        write_prompt(folder, self.pretrained, settings, overwrite=overwrite)
+        write_prompt(path, self.pretrained, settings, overwrite=overwrite)
 
     @classmethod
-    def load(cls, folder, *, trained="all", allow_untrained_head=False, tokenizer=None):
+    def load(cls, path, *, trained="all", allow_untrained_head=False, tokenizer=None):
         """Read what `save` wrote.
 
         Args:
-            folder: str.
+            path: str.
             trained, allow_untrained_head: as above.
             tokenizer: the one it was saved with, if that was your own, see `models.save`.
 
@@ -385,7 +385,7 @@ class PromptClassifier(object):
         """
         if trained not in TRAINED:
             raise ValueError("trained=%r; it is one of %s" % (trained, ", ".join(TRAINED)))
-        pretrained, settings = read_prompt(folder, tokenizer=tokenizer)
+        pretrained, settings = read_prompt(path, tokenizer=tokenizer)
         try:
             classifier = cls(
                 pretrained,
@@ -398,6 +398,6 @@ class PromptClassifier(object):
             )
         except ValueError as error:
             # What the constructor refuses as an argument is wrong in the file here.
-            raise WeightsError("%s: %s" % (os.path.join(folder, SETTINGS), error))
+            raise WeightsError("%s: %s" % (os.path.join(path, SETTINGS), error))
         classifier.weights = settings["weights"]
         return classifier

@@ -77,7 +77,7 @@ def test_all_others(tmp_path, run_python):
     x = SAU(0.2, 0.5, trainable_alpha=True, trainable_sigma=True)(x)
     x = smooth("clip", "logistic", 0.3, True, low=-2.0, high=2.0)(x)
     x = smooth("max", "square", 0.1)([x, RandomProjection(8, distribution="sparse")(x)])
-    probabilities = PerturbMax("gumbel", num_points=7, nodes="article")(x)
+    probabilities = PerturbMax("gumbel", num_nodes=7, nodes="article")(x)
     outputs = [probabilities, SimHash(5)(x), VonMisesFisherSampling(3.0, training_only=True, num_caches=50)(x)]
     model = keras.models.Model(tokens, outputs)
     model.set_weights([w + 0.01 for w in model.get_weights()])  # so that no start value passes for a loaded one

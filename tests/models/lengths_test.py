@@ -56,7 +56,7 @@ def test_every_constructor_names_its_argument(tiny):
             ),
             (
                 "max_length is 65, but",
-                lambda n: MaskedLanguageModel(tiny, max_length=n, load={"num_hidden_layers": 1}),
+                lambda n: MaskedLanguageModel(tiny, max_length=n, num_hidden_layers=1),
                 65,
                 64,
             ),
