@@ -167,7 +167,7 @@ class Generator(object):
         if finished == "drop" and length_penalty:
             raise ValueError("length_penalty=%r does nothing with finished='drop'" % (length_penalty,))
         options = dict(width=beams, temperature=temperature, length_penalty=length_penalty, minimum=min_length)
-        return self.run("beam-" + finished, inputs, max_length, batch_size, results=n, **options)
+        return self.run("beam-" + finished, inputs, max_length, batch_size, n=n, **options)
 
     def log_probabilities(self, inputs, targets, *, batch_size=None):
         """log softmax of the next token after each prefix of given targets, computed as in generating.
@@ -193,13 +193,13 @@ class Generator(object):
         result = np.concatenate(parts)
         return result[np.argsort(np.concatenate(order))]
 
-    def run(self, strategy, inputs, max_length, batch_size, results=None, ends=1, counts_from=0, **options):
+    def run(self, strategy, inputs, max_length, batch_size, n=None, ends=1, counts_from=0, **options):
         """All that the other methods do, and with bert4keras' way of counting end tokens.
 
         Args:
             strategy: 'greedy', 'sample', 'sample-k', 'sample-p', 'sample-k-p', 'beam-keep' or 'beam-drop'.
             inputs, max_length, batch_size: as in `greedy`.
-            results: sequences for each input; None: all there are.
+            n: sequences for each input; None: all there are.
             ends, counts_from: see `search.Stopping`.
             **options: values of `_SETTINGS`.
 
@@ -217,7 +217,7 @@ class Generator(object):
                 options["stream"] = number
             parts.append(self._batch(strategy, inputs, lengths, rows, options))
         back = np.argsort(np.concatenate(order))
-        ids, scores, lengths = (np.concatenate(part)[back][:, :results] for part in zip(*parts))
+        ids, scores, lengths = (np.concatenate(part)[back][:, :n] for part in zip(*parts))
         return Generated(ids[:, :, : lengths.max()], scores, lengths)
 
     def _batch(self, strategy, inputs, lengths, rows, options):
