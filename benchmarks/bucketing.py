@@ -54,7 +54,7 @@ class Clock(object):
 def both_ways(encoded, args, seed):
     """The same texts as bucketed and as padded batches."""
     return {
-        way: BucketedBatches(encoded, batch_size=args.batch_size, maxlen=args.length, seed=seed, bucketing=way)
+        way: BucketedBatches(encoded, batch_size=args.batch_size, max_length=args.max_length, seed=seed, bucketing=way)
         for way in (True, False)
     }
 
@@ -81,7 +81,7 @@ def train(args, data, test, out, seed, bucketing):
         test=test,
         epochs=args.epochs,
         batch_size=args.batch_size,
-        length=args.length,
+        max_length=args.max_length,
         seed=seed,
         train_layers=args.train_layers,
         bucketing=bucketing,
@@ -135,7 +135,7 @@ def main():
     parser.add_argument("--test", type=int, default=400)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--train-layers", type=int)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     args = parser.parse_args()

@@ -174,7 +174,7 @@ def budget(args):
     from kexue_keras.training.recompute import recompute_for_budget
 
     for memory in args.budgets:
-        chosen = recompute_for_budget(memory, batch_size=args.rows, length=args.length)
+        chosen = recompute_for_budget(memory, batch_size=args.rows, max_length=args.length)
         with Side(args, None, chosen) as side:
             measured = max(side.peak(args.rows), 1)
         yield {

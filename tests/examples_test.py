@@ -15,12 +15,13 @@ EXAMPLES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(ROOT
 EXAMPLES.remove("demo.py")  # `.ci/run` runs it, in a process of its own
 FEW = {"train": 12, "valid": 8, "test": 12}
 SMALL = {
-    "layers": "1",
+    "num_hidden_layers": "1",
     "epochs": "1",
     "warm_epochs": "1",
     "steps": "2",
-    "maxlen": "16",
-    "max_target": "6",
+    "max_length": "16",
+    "max_source_length": "16",
+    "max_target_length": "6",
     "batch_size": "4",
     "chunk_size": "2",
     "vocabulary": "100",

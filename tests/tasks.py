@@ -18,7 +18,9 @@ from kexue_keras.trainer import Techniques, Trainer, accelerated
 TEXTS = ["今天电影很好", "书店服务好", "我们看电影", "我喜欢书店", "今天我们看书"] * 4
 GROUPS = [["我喜欢电影", "电影很好看"], ["书店服务差", "书店的服务很差"], ["上国人来", "国人来上"], ["我讨厌书", "书很坏"]]
 PAIRS = [("今天电影很好", "电影"), ("书店服务好", "书店"), ("我们看电影", "电影"), ("我喜欢书店", "书店"), ("我们", "书")]
-SMALL = dict(epochs=2, batch_size=8, length=16, learning_rate=3e-3, quiet=True, seed=3, layers=1, save_every=2)
+SMALL = dict(
+    epochs=2, batch_size=8, max_length=16, learning_rate=3e-3, quiet=True, seed=3, num_hidden_layers=1, save_every=2
+)
 
 
 def make_files(place):
@@ -100,11 +102,13 @@ def _similarity(loss):
 def _seq2seq(kind):
     def train(path, out, techniques, resume):
         options = dict(valid=PAIRS[:2], learning_rate=1e-2, batch_size=2, epochs=3, quiet=True, resume=resume)
-        options.update(source_length=12, target_length=5, dropout=0.1, save_every=2, say=lambda line: None)
+        options.update(max_source_length=12, max_target_length=5, dropout_rate=0.1, save_every=2, say=lambda line: None)
         model = path("tiny")
         if kind == "t5":
             model = "small-t5"
-            options.update(vocabulary=path("tiny/vocab.txt"), hidden_size=16, layers=1, heads=2)
+            options.update(
+                vocabulary=path("tiny/vocab.txt"), hidden_size=16, num_hidden_layers=1, num_attention_heads=2
+            )
         finetune_seq2seq(model, PAIRS, out, techniques=Techniques(**techniques), **options)
 
     return train
@@ -113,7 +117,7 @@ def _seq2seq(kind):
 def _simbert(path, out, techniques, resume):
     techniques = Techniques(**techniques)
     with accelerated(techniques):
-        sim = SimBERT(path("tiny"), length=10, techniques=techniques)
+        sim = SimBERT(path("tiny"), max_length=10, techniques=techniques)
         sim.train(GROUPS, steps=7, batch_size=3, learning_rate=1e-3, folder=out, save_every=2)
 
 
@@ -122,14 +126,14 @@ def _sentence_bert(path, out, techniques, resume):
     sets = [PairSet([tuple(group) for group in GROUPS], [1, 1, 0, 0])]
     options = dict(steps=7, batch_size=3, learning_rate=1e-3, folder=out, save_every=2)
     with accelerated(techniques):
-        train_sentence_bert(SentenceEncoder(load(path("tiny")), length=10), sets, techniques=techniques, **options)
+        train_sentence_bert(SentenceEncoder(load(path("tiny")), max_length=10), sets, techniques=techniques, **options)
 
 
 def _prompts(path, out, techniques, resume):
     techniques = Techniques(**techniques)
     options = dict(epochs=2, batch_size=4, learning_rate=1e-3, valid=reviews(4, 3), folder=out, save_every=2)
     with accelerated(techniques):
-        classifier = PromptClassifier(tiny_mlm(), PATTERN, WORDS, maxlen=32, allow_untrained_head=True)
+        classifier = PromptClassifier(tiny_mlm(), PATTERN, WORDS, max_length=32, allow_untrained_head=True)
         classifier.fit(reviews(14), TEXTS[:4], techniques=techniques, **options)
 
 
@@ -137,7 +141,7 @@ def _masked_lm(path, out, techniques, resume):
     techniques = Techniques(**techniques)
     options = dict(steps=7, batch_size=6, learning_rate=1e-3, folder=out, save_every=2)
     with accelerated(techniques):
-        mlm = MaskedLanguageModel(path("tiny"), length=10, load={"dropout_rate": 0.1}, techniques=techniques)
+        mlm = MaskedLanguageModel(path("tiny"), max_length=10, dropout_rate=0.1, techniques=techniques)
         mlm.train(TEXTS, valid=TEXTS, valid_every=4, **options)
 
 

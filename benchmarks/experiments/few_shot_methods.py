@@ -75,14 +75,14 @@ class FewShot(object):
         words: dict label -> word or words, or a `Verbalizer`.
         model: name or folder of an encoder with a trained head.
         folder: for files of single runs.
-        length: tokens a row.
+        max_length: tokens a row.
         epochs, steps, batch_size: int, see above.
         learning_rate: rate of everything but the soft tokens.
         soft_learning_rate: rate of P-tuning.
         seed: int.
         load: dict of further arguments of `models.load`; with application='lm' or 'unilm', or kind='gpt', 'gpt2' or
             'gpt2_ml', the patterns have to end with their masks. Fine-tuning takes no GPT.
-        layers: number of lowest layers for fine-tuning, or None: all.
+        num_hidden_layers: number of lowest layers for fine-tuning, or None: all.
         train_layers: number of highest layers to train, in all methods but P-tuning; None: everything.
         allow_untrained_head: see `PromptClassifier`.
         say: function that takes a line.
@@ -90,7 +90,7 @@ class FewShot(object):
     >>> rows = [('好用', '正'), ('很坏', '负')] * 2
     >>> few = FewShot(rows, rows, rows, [], patterns=['{mask}满意。{text}'], soft_pattern='[unused1]{mask}{text}',
     ...               words={'正': '很', '负': '不'}, model='me5-zh-char', allow_untrained_head=True,
-    ...               load={'num_hidden_layers': 1, 'missing': 'initialise'}, length=16)
+    ...               load={'num_hidden_layers': 1, 'missing': 'initialise'}, max_length=16)
     >>> sorted(few.run('zero-shot'))
     ['accuracy', 'method', 'patterns', 'seconds', 'texts']
     """
@@ -107,7 +107,7 @@ class FewShot(object):
         words,
         model,
         folder=".",
-        length=64,
+        max_length=64,
         epochs=10,
         steps=150,
         batch_size=16,
@@ -115,7 +115,7 @@ class FewShot(object):
         soft_learning_rate=5e-3,
         seed=1,
         load=None,
-        layers=None,
+        num_hidden_layers=None,
         train_layers=None,
         allow_untrained_head=False,
         say=None,
@@ -123,10 +123,10 @@ class FewShot(object):
         self.train, self.valid, self.test, self.unlabelled = train, valid, test, list(unlabelled)
         self.patterns, self.soft_pattern, self.model, self.folder = list(patterns), soft_pattern, model, folder
         self.verbalizer = words if isinstance(words, Verbalizer) else Verbalizer(words)
-        self.length, self.epochs, self.batch_size, self.seed = length, epochs, batch_size, seed
+        self.max_length, self.epochs, self.batch_size, self.seed = max_length, epochs, batch_size, seed
         self.learning_rate, self.soft_learning_rate = learning_rate, soft_learning_rate
-        self.load_options, self.layers, self.allow_untrained_head = dict(load or {}), layers, allow_untrained_head
-        self.train_layers = train_layers
+        self.load_options, self.allow_untrained_head = dict(load or {}), allow_untrained_head
+        self.num_hidden_layers, self.train_layers = num_hidden_layers, train_layers
         self.repeats = max(1, int(math.ceil(steps * batch_size / (epochs * max(1, len(train))))))
         self.say = say or (lambda line: None)
 
@@ -165,7 +165,7 @@ class FewShot(object):
         if self.train_layers is not None and options.get("trained") != "soft_tokens":
             freeze_below(pretrained.bert, pretrained.bert.num_hidden_layers - self.train_layers)
         options["allow_untrained_head"] = self.allow_untrained_head
-        return PromptClassifier(pretrained, patterns, self.verbalizer, maxlen=self.length, **options)
+        return PromptClassifier(pretrained, patterns, self.verbalizer, max_length=self.max_length, **options)
 
     def fit(self, classifier, *, unlabelled=(), learning_rate=None):
         """Train a prompt classifier on the labelled texts; returns its best accuracy on `valid`."""
@@ -190,7 +190,7 @@ class FewShot(object):
         repeats = self.repeats if train is self.train else 1
         for path, rows in zip(paths, (train * repeats, self.valid, self.test)):
             write_labelled(path, rows)
-        options = {} if self.layers is None else {"layers": self.layers}
+        options = {} if self.num_hidden_layers is None else {"num_hidden_layers": self.num_hidden_layers}
         metrics = finetune(
             model=self.model,
             data=paths[0],
@@ -199,7 +199,7 @@ class FewShot(object):
             out=os.path.join(folder, "run"),
             epochs=self.epochs if train is self.train else 3,
             batch_size=self.batch_size,
-            length=self.length,
+            max_length=self.max_length,
             learning_rate=self.learning_rate,
             train_layers=self.train_layers,
             seed=self.seed,

@@ -148,12 +148,12 @@ def require_same_shape(a, b, owner, names=("y_true", "y_pred")):
     return require(same, message, shapes, then=(a, b))
 
 
-def require_length(x, max_len, owner, axis=1):
-    """`x`, whose axis must not be longer than `max_len`, the argument of a layer.
+def require_length(x, max_length, owner, axis=1):
+    """`x`, whose axis must not be longer than `max_length`, the argument of a layer.
 
     Args:
         x: tensor.
-        max_len: int.
+        max_length: int.
         owner: str, the name of the layer, for the message.
         axis: int.
 
@@ -165,11 +165,12 @@ def require_length(x, max_len, owner, axis=1):
     """
     length = K.int_shape(x)[axis]
     message = (
-        "%s: a sequence must have at most max_len=%d tokens; build it with a larger max_len or cut it. Its length:"
+        "%s: a sequence must have at most max_length=%d tokens; build it with a larger max_length or cut it. "
+        "Its length:"
     )
     return require(
-        tf.shape(x)[axis] <= max_len if length is None else length <= max_len,
-        message % (owner, max_len),
+        tf.shape(x)[axis] <= max_length if length is None else length <= max_length,
+        message % (owner, max_length),
         [tf.shape(x)[axis] if length is None else length],
         then=x,
     )

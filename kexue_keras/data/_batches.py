@@ -15,13 +15,13 @@ ROUNDING = 8
 POOL = 50
 
 
-def encode(tokenizer, texts, maxlen, progress=None):
+def encode(tokenizer, texts, max_length, progress=None):
     """Token ids and segment ids of texts or pairs.
 
     Args:
         tokenizer: bert4keras tokenizer.
         texts: list of str or of (str, str).
-        maxlen: longest sequence in tokens, special ones included.
+        max_length: longest sequence in tokens, special ones included.
         progress: function that wraps the list, for instance tqdm.
 
     Returns:
@@ -37,8 +37,8 @@ def encode(tokenizer, texts, maxlen, progress=None):
         tokens = [None if part is None else tokenizer.tokenize(part) for part in pair]
         # The second text's start token is dropped when both are joined.
         length = len(tokens[0]) + (len(tokens[1]) - 1 if tokens[1] is not None else 0)
-        truncated += length > maxlen
-        encoded.append(tokenizer.encode(tokens[0], tokens[1], maxlen=maxlen))
+        truncated += length > max_length
+        encoded.append(tokenizer.encode(tokens[0], tokens[1], maxlen=max_length))
     return encoded, truncated
 
 
@@ -58,25 +58,25 @@ class BucketedBatches(object):
     Args:
         encoded: list of (token ids, segment ids).
         batch_size: rows a batch; the last one of an epoch may have fewer.
-        maxlen: no batch is longer than this.
+        max_length: no batch is longer than this.
         seed: int, with the epoch number what the order depends on.
-        bucketing: False pads everything to `maxlen` and only shuffles.
+        bucketing: False pads everything to `max_length` and only shuffles.
         rounding: int, lengths are rounded up to a multiple of it.
 
     Raises:
         ValueError: a batch size below 1, which would leave all rows out.
 
-    >>> batches = BucketedBatches([([1] * n, [0] * n) for n in (3, 30, 4, 31)], batch_size=2, maxlen=32, seed=0)
+    >>> batches = BucketedBatches([([1] * n, [0] * n) for n in (3, 30, 4, 31)], batch_size=2, max_length=32, seed=0)
     >>> sorted(batches.inputs(indices)[0].shape for indices in batches.epoch(0))
     [(2, 8), (2, 32)]
     """
 
-    def __init__(self, encoded, *, batch_size, maxlen, seed=0, bucketing=True, rounding=ROUNDING):
+    def __init__(self, encoded, *, batch_size, max_length, seed=0, bucketing=True, rounding=ROUNDING):
         if isinstance(batch_size, bool) or not isinstance(batch_size, numbers.Integral) or batch_size < 1:
             raise ValueError("batch_size is %r; a whole number from 1 is needed" % (batch_size,))
         self.encoded = encoded
         self.batch_size = batch_size
-        self.maxlen = maxlen
+        self.max_length = max_length
         self.seed = seed
         self.bucketing, self.rounding = bucketing, rounding
         self.lengths = np.array([len(token_ids) for token_ids, _ in encoded], "int64")
@@ -103,9 +103,9 @@ class BucketedBatches(object):
 
     def inputs(self, indices):
         """[token ids, segment ids] of the rows `indices`, padded to this batch."""
-        length = self.maxlen
+        length = self.max_length
         if self.bucketing:
-            length = min(-(-int(self.lengths[indices].max()) // self.rounding) * self.rounding, self.maxlen)
+            length = min(-(-int(self.lengths[indices].max()) // self.rounding) * self.rounding, self.max_length)
         return list(pad([self.encoded[i] for i in indices], length))
 
     def _cut(self, order):
@@ -118,7 +118,7 @@ def rows_by_step(batches):
     Args:
         batches: `BucketedBatches` or `PairBatches`.
 
-    >>> rows = rows_by_step(BucketedBatches([([1], [0])] * 4, batch_size=2, maxlen=8))
+    >>> rows = rows_by_step(BucketedBatches([([1], [0])] * 4, batch_size=2, max_length=8))
     >>> [sorted(int(i) for step in steps for i in rows(step)) for steps in ([0, 1], [2, 3])]
     [[0, 1, 2, 3], [0, 1, 2, 3]]
     """

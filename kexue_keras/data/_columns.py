@@ -68,7 +68,7 @@ def resolve(table, column):
     if table.names is not None:
         if str(column) in table.names:
             return str(column)
-        if 1 <= number <= len(table.names) and table.kind != "jsonl":
+        if 1 <= number <= len(table.names) and table.format != "jsonl":
             return table.names[number - 1]
         raise UserError("no column %r; there are: %s" % (column, ", ".join(table.names)), path=table.path, line=1)
     width = len(table.rows[0])
@@ -100,9 +100,9 @@ def is_index(table, column):
     if len(table.names or table.rows[0]) < 2:
         return False
     if isinstance(column, str):
-        if table.kind != "jsonl" and INDEX_NAME.fullmatch(column):
+        if table.format != "jsonl" and INDEX_NAME.fullmatch(column):
             return True
-        place = column if table.kind == "jsonl" else table.names.index(column)
+        place = column if table.format == "jsonl" else table.names.index(column)
     else:
         place = column
     cells = [row.get(place) if isinstance(row, dict) else row[place] for row in table.rows[:SAMPLE]]

@@ -84,7 +84,7 @@ def cell(table, row, column, where):
     Raises:
         UserError: a JSON object without it.
     """
-    if table.kind == "jsonl":
+    if table.format == "jsonl":
         if column not in row:
             raise UserError("no %r; there are: %s" % (column, ", ".join(row)), **where)
         return row[column]
@@ -165,12 +165,12 @@ def check_no_header_taken_for_data(table, examples):
         )
 
 
-def stratified_split(examples, fraction, seed):
+def stratified_split(examples, share, seed):
     """Split in two with equal shares of the labels; equal texts never part.
 
     Args:
         examples: `Examples` with labels.
-        fraction: share of the texts that goes to the second part, in (0, 1).
+        share: part of the texts that goes to the second part, in (0, 1).
         seed: int.
 
     Returns:
@@ -187,7 +187,7 @@ def stratified_split(examples, fraction, seed):
     members = list(groups.values())
     strata = np.array(["\t".join(np.atleast_1d(examples.labels[m[0]])) for m in members])
     values, inverse, counts = np.unique(strata, return_inverse=True, return_counts=True)
-    wanted = max(1, int(round(fraction * len(members))))
+    wanted = max(1, int(round(share * len(members))))
     # A stratum with a single text cannot be shared out; it stays in the first part, so that every label is trained.
     single = np.flatnonzero(counts[inverse] < 2)
     common = np.flatnonzero(counts[inverse] >= 2)
@@ -196,10 +196,10 @@ def stratified_split(examples, fraction, seed):
         raise UserError("%d texts are too few to split off a part for validation; give --valid" % len(members))
     wanted = max(wanted, classes)
     try:
-        rng = np.random.RandomState(seed)
+        random = np.random.RandomState(seed)
     except ValueError as error:
         raise UserError("cannot split off a part for validation (%s); give --valid" % error, path=examples.path)
-    keep, out = (common[part] for part in stratified_indices(inverse[common], wanted, rng))
+    keep, out = (common[part] for part in stratified_indices(inverse[common], wanted, random))
 
     def rows(chosen):
         return examples.take(sorted(i for g in chosen for i in members[g]))

@@ -54,14 +54,14 @@ def inference_classes(labels, *, path=None, lines=None):
 
 
 def read_inference_pairs(
-    path, *, text=None, text_b=None, label=None, kind=None, header="auto", max_line=MAX_LINE, note=None
+    path, *, text=None, text_b=None, label=None, format=None, header="auto", max_line=MAX_LINE, note=None
 ):
     """Read pairs of texts with one of three labels.
 
     Args:
         path: file; TSV, CSV or JSON lines, also .gz.
         text, text_b, label: columns by name, or number from 1; None looks for them.
-        kind, header, max_line: see `read_table`.
+        format, header, max_line: see `read_table`.
         note: function that takes a line for the user, or None.
 
     Returns:
@@ -80,7 +80,7 @@ def read_inference_pairs(
     ([('我喜欢北京', '我不喜欢北京')], [0])
     """
     known = {name for name in (text, text_b, label) if isinstance(name, str)} | set(LABEL_NAMES)
-    table = read_table(path, kind=kind, header=header, max_line=max_line, known=known)
+    table = read_table(path, format=format, header=header, max_line=max_line, known=known)
     label = _label_column(table) if label is None else label
     columns = choose_columns(table, text=text, text_b=text_b, label=label)
     if columns.text_b is None:

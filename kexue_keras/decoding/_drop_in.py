@@ -96,17 +96,17 @@ class CachedDecoder(AutoRegressiveDecoder):
         self, inputs, n, *, topk=None, topp=None, temperature=1, min_ends=1, seed=None, batch_size=None
     ):
         """List of the n sequences of each text; arguments as in `random_sample` and `beam_search_batch`."""
-        kind = "sample" + ("-k" if topk is not None else "") + ("-p" if topp is not None else "")
+        strategy = "sample" + ("-k" if topk is not None else "") + ("-p" if topp is not None else "")
         seed = np.random.randint(2**31) if seed is None else seed
         options = dict(width=n, top_k=topk or 1, top_p=topp or 1.0, temperature=temperature, seed=seed)
-        found = self._run(kind, inputs, batch_size, min_ends, options)
+        found = self._run(strategy, inputs, batch_size, min_ends, options)
         self._check(inputs, found[0][0])
         return found
 
-    def _run(self, kind, inputs, batch_size, min_ends, options):
+    def _run(self, strategy, inputs, batch_size, min_ends, options):
         start = [] if self.start_id is None else [self.start_id]
         found = self.generator.run(
-            kind, inputs, self.maxlen, batch_size, ends=min_ends, counts_from=self.minlen - len(start), **options
+            strategy, inputs, self.maxlen, batch_size, ends=min_ends, counts_from=self.minlen - len(start), **options
         )
         return [[np.array(start + ids, int) for ids in row] for row in found.lists()]
 

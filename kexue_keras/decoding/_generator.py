@@ -122,9 +122,9 @@ class Generator(object):
             checks.whole_number(top_k, "top_k", "Generator.sample", least=1)
         if top_p is not None:
             checks.number(top_p, "top_p", "Generator.sample", above=0, most=1)
-        kind = "sample" + ("-k" if top_k is not None else "") + ("-p" if top_p is not None else "")
+        strategy = "sample" + ("-k" if top_k is not None else "") + ("-p" if top_p is not None else "")
         options = dict(width=n, temperature=temperature, top_k=top_k or 1, top_p=top_p or 1.0, seed=seed % 2**31)
-        return self.run(kind, inputs, max_length, batch_size, minimum=min_length, **options)
+        return self.run(strategy, inputs, max_length, batch_size, minimum=min_length, **options)
 
     def beam_search(
         self,
@@ -167,7 +167,7 @@ class Generator(object):
         if finished == "drop" and length_penalty:
             raise ValueError("length_penalty=%r does nothing with finished='drop'" % (length_penalty,))
         options = dict(width=beams, temperature=temperature, length_penalty=length_penalty, minimum=min_length)
-        return self.run("beam-" + finished, inputs, max_length, batch_size, results=n, **options)
+        return self.run("beam-" + finished, inputs, max_length, batch_size, n=n, **options)
 
     def log_probabilities(self, inputs, targets, *, batch_size=None):
         """log softmax of the next token after each prefix of given targets, computed as in generating.
@@ -193,13 +193,13 @@ class Generator(object):
         result = np.concatenate(parts)
         return result[np.argsort(np.concatenate(order))]
 
-    def run(self, kind, inputs, max_length, batch_size, results=None, ends=1, counts_from=0, **options):
+    def run(self, strategy, inputs, max_length, batch_size, n=None, ends=1, counts_from=0, **options):
         """All that the other methods do, and with bert4keras' way of counting end tokens.
 
         Args:
-            kind: 'greedy', 'sample', 'sample-k', 'sample-p', 'sample-k-p', 'beam-keep' or 'beam-drop'.
+            strategy: 'greedy', 'sample', 'sample-k', 'sample-p', 'sample-k-p', 'beam-keep' or 'beam-drop'.
             inputs, max_length, batch_size: as in `greedy`.
-            results: sequences for each input; None: all there are.
+            n: sequences for each input; None: all there are.
             ends, counts_from: see `search.Stopping`.
             **options: values of `_SETTINGS`.
 
@@ -215,12 +215,12 @@ class Generator(object):
         for number, rows in enumerate(order):
             if "seed" in options:
                 options["stream"] = number
-            parts.append(self._batch(kind, inputs, lengths, rows, options))
+            parts.append(self._batch(strategy, inputs, lengths, rows, options))
         back = np.argsort(np.concatenate(order))
-        ids, scores, lengths = (np.concatenate(part)[back][:, :results] for part in zip(*parts))
+        ids, scores, lengths = (np.concatenate(part)[back][:, :n] for part in zip(*parts))
         return Generated(ids[:, :, : lengths.max()], scores, lengths)
 
-    def _batch(self, kind, inputs, lengths, rows, options):
+    def _batch(self, strategy, inputs, lengths, rows, options):
         """The fetches of one batch."""
         longest = int(lengths[rows].max())
         s = self.structure
@@ -234,7 +234,7 @@ class Generator(object):
         feeds = []
         for x, is_sequence in zip(inputs.arrays, inputs.sequences):
             feeds.append(x[rows, :longest] if is_sequence else x[rows])
-        key = (kind, inputs.from_context)
+        key = (strategy, inputs.from_context)
         source, settings, fetches = self._graph(key)
         feed = dict(zip(source.feeds, feeds))
         feed[source.lengths] = lengths[rows]
@@ -243,10 +243,10 @@ class Generator(object):
         feed.update({settings[name]: value for name, value in values.items() if name in settings})
         with self.session.entered() as session:
             found = session.run(fetches, feed)
-        return found[0] if kind == "follow" else found
+        return found[0] if strategy == "follow" else found
 
     def _graph(self, key):
-        """What `_build` made for this kind of decoding, made now if it is the first time."""
+        """What `_build` made for this strategy, made now if it is the first time."""
         if key not in self._graphs:
             with self.session.building():
                 if key not in self._graphs:
@@ -255,8 +255,8 @@ class Generator(object):
                     self._graphs[key] = self._build(*key)
         return self._graphs[key]
 
-    def _build(self, kind, from_context):
-        """(Source, dict name -> placeholder, list of fetches) for one kind of decoding."""
+    def _build(self, strategy, from_context):
+        """(Source, dict name -> placeholder, list of fetches) for one strategy."""
         with self.structure.logits.graph.as_default():
             source = Source(self.structure, from_context)
             settings, value = {}, {}
@@ -271,14 +271,14 @@ class Generator(object):
                 segment=value["segment"],
             )
             stopping = search.Stopping(value["end"], value["minimum"], value["counts_from"], value["ends"])
-            if kind == "follow":
+            if strategy == "follow":
                 settings["targets"] = tf1.placeholder("int32", [None, None])
                 return source, settings, [search.follow(steps, settings["targets"])]
-            if kind.startswith("beam"):
+            if strategy.startswith("beam"):
                 options = dict(temperature=value["temperature"], length_penalty=value["length_penalty"])
-                fetches = search.decode_beams(steps, stopping, self.pad_id, keep=kind == "beam-keep", **options)
+                fetches = search.decode_beams(steps, stopping, self.pad_id, keep=strategy == "beam-keep", **options)
             else:
-                fetches = search.decode_rows(steps, stopping, _chooser(kind, value), self.pad_id)
+                fetches = search.decode_rows(steps, stopping, _chooser(strategy, value), self.pad_id)
             return source, settings, list(fetches)
 
 
@@ -300,12 +300,12 @@ _SETTINGS = [
 ]
 
 
-def _chooser(kind, value):
+def _chooser(strategy, value):
     """function(logits, t) -> tokens."""
-    if kind == "greedy":
+    if strategy == "greedy":
         return lambda logits, t: tf.argmax(logits, axis=-1, output_type="int32")
-    top_k = value["top_k"] if "-k" in kind else None
-    top_p = value["top_p"] if "-p" in kind else None
+    top_k = value["top_k"] if "-k" in strategy else None
+    top_p = value["top_p"] if "-p" in strategy else None
 
     def choose(logits, t):
         cut = sampling.cut(logits / value["temperature"], top_k=top_k, top_p=top_p)

@@ -57,7 +57,7 @@ def read_weights(path, labels):
     Raises:
         UserError: an unknown label, a label without weight, a weight that is no positive number.
     """
-    table = read_table(path, header="no", kind="tsv")
+    table = read_table(path, header="no", format="tsv")
     weights = {}
     for row, line in zip(table.rows, table.lines):
         if len(row) != 2:

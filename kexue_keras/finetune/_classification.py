@@ -41,7 +41,7 @@ def finetune(model=None, data=None, out=None, *, say=print, **options):
         out: folder for the results.
         say: function that prints a line; quiet=True silences it.
         **options: every option of `kexue-keras finetune` under its name with underscores: valid, test, epochs,
-            batch_size, length, learning_rate, warmup, pooling, class_weights, train_layers, seed, resume, ...
+            batch_size, max_length, learning_rate, warmup, pooling, class_weights, train_layers, seed, resume, ...
 
     Returns:
         dict, the contents of metrics.json.
@@ -102,7 +102,7 @@ def _classify(run):
         batches = BucketedBatches(
             encode_texts(pretrained, train.texts, options, "training", say),
             batch_size=options.batch_size,
-            maxlen=options.length,
+            max_length=options.max_length,
             seed=options.seed,
             bucketing=options.bucketing,
             rounding=run.techniques.rounding,
@@ -128,7 +128,7 @@ def _classify(run):
             make_batch,
             head=head,
             epoch_steps=len(batches),
-            num_layers=pretrained.bert.num_hidden_layers,
+            num_hidden_layers=pretrained.bert.num_hidden_layers,
             random_step=random_step,
             evaluate=evaluate,
             facts=dict(facts, labels=labels, head=head.name),
@@ -151,7 +151,7 @@ def _build(run, train, labels):
             pretrained.model,
             len(labels),
             pooling=options.pooling,
-            dropout=0.1 if options.dropout is None else options.dropout,
+            dropout_rate=0.1 if options.dropout_rate is None else options.dropout_rate,
             seed=options.seed,
         )
     freeze(pretrained, model, options, run.say)

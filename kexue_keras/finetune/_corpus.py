@@ -22,14 +22,14 @@ def read_parts(options, say):
     given = [options.text_column, options.text_b_column, options.label_column]
 
     def table_of(path, header):
-        return read_table(path, kind=options.format, header=header, max_line=options.max_line, known=set(given))
+        return read_table(path, format=options.format, header=header, max_line=options.max_line, known=set(given))
 
     table = table_of(options.data, options.header)
     columns = choose_columns(table, text=given[0], text_b=given[1], label=given[2])
     train = read_examples(table, columns, separator=options.label_separator)
     check_no_header_taken_for_data(table, train)
     labels = label_names(train)
-    has_header = table.names is not None and table.kind != "jsonl"
+    has_header = table.names is not None and table.format != "jsonl"
     say("columns: %s%s" % (columns.describe(), "" if table.names else " (no header)"))
     parts = {"train": train, "valid": None, "test": None}
     for part in ("valid", "test"):

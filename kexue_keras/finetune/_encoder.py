@@ -31,9 +31,9 @@ def load_encoder(options, techniques, special=3, **arguments):
         raise UserError(
             "a T5 generates; --task %s takes an encoder, a BERT or a RoFormer" % options.task, path=options.model
         )
-    if options.dropout is not None:
-        arguments.update(dropout_rate=options.dropout, attention_dropout_rate=options.dropout)
-    if options.layers is not None:
+    if options.dropout_rate is not None:
+        arguments.update(dropout_rate=options.dropout_rate, attention_dropout_rate=options.dropout_rate)
+    if options.num_hidden_layers is not None:
         arguments["num_hidden_layers"] = checked_layers(options)
     arguments.update(recomputed(options.model, techniques))
     try:
@@ -42,16 +42,16 @@ def load_encoder(options, techniques, special=3, **arguments):
         raise UserError(error)
     if pretrained.tokenizer is None:
         raise UserError("the folder has no vocabulary (vocab.txt)", path=options.model)
-    most, length = pretrained.max_positions, options.length
-    if most and length > most:
-        raise UserError("--length is %d, but %s has %d positions" % (length, pretrained.name, most))
-    if length < special:
-        raise UserError("--length is %d; with its special tokens a text has at least %d" % (length, special))
+    most, max_length = pretrained.max_positions, options.max_length
+    if most and max_length > most:
+        raise UserError("--max-length is %d, but %s has %d positions" % (max_length, pretrained.name, most))
+    if max_length < special:
+        raise UserError("--max-length is %d; with its special tokens a text has at least %d" % (max_length, special))
     return pretrained
 
 
 def checked_layers(options):
-    """`--layers`; building layers that the checkpoint lacks would only show that afterwards.
+    """`--num-hidden-layers`; building layers that the checkpoint lacks would only show that afterwards.
 
     Raises:
         UserError: the model has fewer.
@@ -61,9 +61,12 @@ def checked_layers(options):
         config = bundled_config(model) if model in BUNDLED else read_folder(model, extra="ignore")[1]
     except WeightsError as error:
         raise UserError(error)
-    if options.layers > config["num_hidden_layers"]:
-        raise UserError("--layers is %d, but %s has %d layers" % (options.layers, model, config["num_hidden_layers"]))
-    return options.layers
+    if options.num_hidden_layers > config["num_hidden_layers"]:
+        raise UserError(
+            "--num-hidden-layers is %d, but %s has %d layers"
+            % (options.num_hidden_layers, model, config["num_hidden_layers"])
+        )
+    return options.num_hidden_layers
 
 
 def recomputed(name_or_path, techniques):
@@ -133,10 +136,10 @@ def encode_texts(pretrained, texts, options, what, say):
     def bar(texts):
         return tqdm(texts, desc="tokens", unit="text", leave=False, disable=options.quiet or len(texts) < 2000)
 
-    encoded, truncated = encode(pretrained.tokenizer, texts, options.length, bar)
+    encoded, truncated = encode(pretrained.tokenizer, texts, options.max_length, bar)
     if truncated:
         say(
-            "%d of %d %s texts are longer than %d tokens and were truncated (--length)"
-            % (truncated, len(encoded), what, options.length)
+            "%d of %d %s texts are longer than %d tokens and were truncated (--max-length)"
+            % (truncated, len(encoded), what, options.max_length)
         )
     return encoded

@@ -17,7 +17,7 @@ from kexue_keras.finetune._encoder import recomputed
 from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.models import load, predict_at
 from kexue_keras.models._freezing import freeze_below
-from kexue_keras.models._lengths import checked_length, positions_of
+from kexue_keras.models._lengths import checked_max_length, positions_of
 from kexue_keras.models._masked_lm import HEAD, mask_batch, masked_accuracy
 from kexue_keras.optimizers import AdamW, WarmupCosine
 from kexue_keras.trainer import Techniques, train_model
@@ -31,12 +31,12 @@ class MaskedLanguageModel(object):
 
     Args:
         model: name or folder as for `models.load`; a head that it lacks starts from random weights.
-        length: longest row in tokens.
+        max_length: longest row in tokens.
         frozen: number of lowest layers that are not trained; with more than 0 the embeddings are not either.
-        rate: share of the tokens that are predicted.
-        load: dict of further arguments of `models.load`.
+        mask_rate: share of the tokens that are predicted.
         techniques: `trainer.Techniques` for building and training; R-Drop and the penalty per sample do not go with a
             loss of tokens.
+        **arguments: of `models.load`, for instance num_hidden_layers=6.
 
     Raises:
         UserError: techniques that do not go with it.
@@ -44,25 +44,26 @@ class MaskedLanguageModel(object):
         WeightsError: see `models.load`.
 
     >>> from kexue_keras.finetune._masked_lm import MaskedLanguageModel
-    >>> mlm = MaskedLanguageModel('me5-zh-char', length=16, load={'num_hidden_layers': 1})
+    >>> mlm = MaskedLanguageModel('me5-zh-char', max_length=16, num_hidden_layers=1)
     >>> len(mlm.train(['今天天气不错', '我想买一本书'] * 8, steps=1, batch_size=2))
     1
     >>> mlm.evaluate(['今天天气不错'] * 4)['tokens'] > 0
     True
     """
 
-    def __init__(self, model, *, length=128, frozen=0, rate=0.15, load=None, techniques=None):
+    def __init__(self, model, *, max_length=128, frozen=0, mask_rate=0.15, techniques=None, **arguments):
         self.techniques = techniques or Techniques()
         self.techniques.refuse("a masked language model", **NOT_FOR_TOKENS)
         # The layers' Dropout is off: a run over a text that is read once or twice has nothing to overfit.
-        arguments = dict({"dropout_rate": 0.0, "missing": "initialise"}, **recomputed(model, self.techniques))
-        arguments.update(load or {})
-        self.pretrained = _load(model, arguments)
+        usual = dict({"dropout_rate": 0.0, "missing": "initialise"}, **recomputed(model, self.techniques))
+        self.pretrained = _load(model, dict(usual, **arguments))
         layers = self.pretrained.bert.num_hidden_layers
         if not 0 <= frozen <= layers:
             raise ValueError("frozen is %r; the model has %d layers" % (frozen, layers))
-        self.length = checked_length(length, positions_of(self.pretrained.bert), source=self.pretrained.name, least=3)
-        self.frozen, self.rate = frozen, rate
+        self.max_length = checked_max_length(
+            max_length, positions_of(self.pretrained.bert), source=self.pretrained.name, least=3
+        )
+        self.frozen, self.mask_rate = frozen, mask_rate
         self.tokenizer = self.pretrained.tokenizer
         self.model = predict_at(self.pretrained.bert)
         self.session = ModelSession(self.model)
@@ -70,7 +71,7 @@ class MaskedLanguageModel(object):
             freeze_below(self.pretrained.bert, frozen)
 
     def _batch(self, batches, indices, random):
-        return mask_batch(self.tokenizer, *batches.inputs(indices), random, rate=self.rate)
+        return mask_batch(self.tokenizer, *batches.inputs(indices), random, mask_rate=self.mask_rate)
 
     def train(
         self,
@@ -91,7 +92,7 @@ class MaskedLanguageModel(object):
         """Train for `steps` steps, going on from the point in `folder` if there is one.
 
         Args:
-            texts: list of str, one a row; cut to `length`.
+            texts: list of str, one a row; cut to `max_length`.
             steps: int, steps of the whole run (the learning rate falls to 0 over them).
             batch_size: rows a step.
             learning_rate: highest rate of AdamW.
@@ -112,9 +113,9 @@ class MaskedLanguageModel(object):
         if not len(texts):
             raise UserError("there is no text to train on")
         say = say or (lambda line: None)
-        encoded, cut = encode(self.tokenizer, texts, self.length)
-        say("%d texts, %d tokens; %d cut to %d" % (len(texts), sum(len(t) for t, _ in encoded), cut, self.length))
-        options = {"batch_size": batch_size, "maxlen": self.length, "seed": seed}
+        encoded, cut = encode(self.tokenizer, texts, self.max_length)
+        say("%d texts, %d tokens; %d cut to %d" % (len(texts), sum(len(t) for t, _ in encoded), cut, self.max_length))
+        options = {"batch_size": batch_size, "max_length": self.max_length, "seed": seed}
         batches = BucketedBatches(encoded, rounding=self.techniques.rounding, **options)
         rows_of = rows_by_step(batches)
 
@@ -128,7 +129,13 @@ class MaskedLanguageModel(object):
         def scheduled(optimizer, updates):
             return WarmupCosine(optimizer, warmup=int(warmup * updates), total=updates)
 
-        facts = {"batch_size": batch_size, "seed": seed, "texts": len(texts), "rate": self.rate, "length": self.length}
+        facts = {
+            "batch_size": batch_size,
+            "seed": seed,
+            "texts": len(texts),
+            "mask_rate": self.mask_rate,
+            "max_length": self.max_length,
+        }
         facts.update(frozen=self.frozen, learning_rate=learning_rate, warmup=warmup)
         facts.update(head_lr_multiplier=head_lr_multiplier)
         return train_model(
@@ -137,7 +144,7 @@ class MaskedLanguageModel(object):
             loss=MaskedCrossentropy(),
             default=(AdamW(learning_rate), scheduled),
             multipliers={"MLM-": head_lr_multiplier} if head_lr_multiplier != 1 else None,
-            num_layers=self.pretrained.bert.num_hidden_layers,
+            num_hidden_layers=self.pretrained.bert.num_hidden_layers,
             techniques=self.techniques,
             steps=steps,
             epoch_steps=min(valid_every, steps) if len(valid) else None,
@@ -155,7 +162,7 @@ class MaskedLanguageModel(object):
         Raises:
             UserError: the texts are too few, no token was hidden.
         """
-        options = {"length": self.length, "rate": self.rate, "batch_size": batch_size, "seed": seed}
+        options = {"max_length": self.max_length, "mask_rate": self.mask_rate, "batch_size": batch_size, "seed": seed}
         with self.session.entered():
             scores = masked_accuracy(self.model, self.tokenizer, texts, **options)
         if not scores["tokens"]:

@@ -7,7 +7,7 @@ run take them from there.
 import argparse
 import math
 
-from kexue_keras.data._tables import KINDS, MAX_LINE
+from kexue_keras.data._tables import FORMATS, MAX_LINE
 from kexue_keras.errors import UserError
 from kexue_keras.files.paths import as_text
 from kexue_keras.schemas import words
@@ -69,7 +69,7 @@ column = Ranged(str, {"type": ["string", "integer"], "minimum": 1})
 def add_table_arguments(parser, for_labels=True):
     """How files are read; shared by finetune and predict."""
     group = parser.add_argument_group("files (TSV, CSV, JSON lines, each also .gz)")
-    group.add_argument("--format", choices=KINDS, help="default: by the suffix, else by the first line")
+    group.add_argument("--format", choices=FORMATS, help="default: by the suffix, else by the first line")
     group.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="is line 1 a header?")
     group.add_argument("--text-column", type=column, metavar="C", help="name, or number from 1")
     group.add_argument("--text-b-column", type=column, metavar="C", help="second text of a pair")
@@ -108,13 +108,13 @@ def add_finetune_arguments(parser):
     training = parser.add_argument_group("training")
     training.add_argument("--epochs", type=positive, default=3, metavar="N", help="(%(default)s)")
     training.add_argument("--batch-size", type=positive, default=32, metavar="N", help="(%(default)s)")
-    training.add_argument("--length", type=tokens, default=128, metavar="N", help="tokens a text (%(default)s)")
+    training.add_argument("--max-length", type=tokens, default=128, metavar="N", help="tokens a text (%(default)s)")
     training.add_argument(
         "--learning-rate", type=positive_float, default=1e-4, metavar="LR", help="(%(default)s); base models: 2e-5"
     )
     training.add_argument("--weight-decay", type=fraction, default=0.0, metavar="W", help="decoupled (%(default)s)")
     training.add_argument(
-        "--dropout", type=fraction, metavar="P", help="in encoder, attention and head (the model's own; head 0.1)"
+        "--dropout-rate", type=fraction, metavar="P", help="in encoder, attention and head (the model's own; head 0.1)"
     )
     training.add_argument(
         "--multilabel-loss",
@@ -137,7 +137,7 @@ def add_finetune_arguments(parser):
         "--no-bucketing",
         dest="bucketing",
         action="store_false",
-        help="pad all batches to --length (for comparison; slower)",
+        help="pad all batches to --max-length (for comparison; slower)",
     )
     similarity = parser.add_argument_group("--task similarity (two texts and a number a line)")
     similarity.add_argument(

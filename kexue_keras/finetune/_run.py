@@ -37,10 +37,12 @@ class Run(object):
         self.techniques, self.schedule = techniques_of(options), schedule_of(options)
         self.multiplier = head_lr_multiplier(options)
         self.techniques.check_can_begin()
-        if self.techniques.rdrop and options.dropout == 0:
-            raise UserError("--rdrop compares two dropouts of the same text, so --dropout 0 leaves nothing to compare")
+        if self.techniques.rdrop and options.dropout_rate == 0:
+            raise UserError(
+                "--rdrop compares two dropouts of the same text, so --dropout-rate 0 leaves nothing to compare"
+            )
 
-    def train(self, model, make_batch, *, head, epoch_steps, num_layers, random_step, evaluate, facts):
+    def train(self, model, make_batch, *, head, epoch_steps, num_hidden_layers, random_step, evaluate, facts):
         """Train a model to the end, from the saved point on if that is asked for.
 
         Args:
@@ -48,7 +50,7 @@ class Run(object):
             make_batch, evaluate: see `Trainer`.
             head: head of the task, with its loss and metrics.
             epoch_steps: batches an epoch.
-            num_layers: blocks of the encoder.
+            num_hidden_layers: blocks of the encoder.
             random_step: see `wrapped`.
             facts: dict for config.json.
 
@@ -65,7 +67,7 @@ class Run(object):
             techniques=self.techniques,
             schedule=self.schedule,
             multipliers={HEAD_VARIABLES: self.multiplier} if self.multiplier != 1 else None,
-            num_layers=num_layers,
+            num_hidden_layers=num_hidden_layers,
             metrics=head.metrics(),
             random_step=random_step,
             say=self.say,

@@ -64,7 +64,7 @@ class PairSampler(object):
         tokenizer: bert4keras tokenizer.
         sets: list of `PairSet`.
         groups: classes of each group.
-        length: longest text in tokens.
+        max_length: longest text in tokens.
         batch_size: pairs a batch.
         seed: int, with the step what a batch depends on.
         rounding: int, lengths are rounded up to a multiple of it.
@@ -73,7 +73,7 @@ class PairSampler(object):
         UserError: a label that its group does not have, or a group without a set.
     """
 
-    def __init__(self, tokenizer, sets, *, groups, length, batch_size, seed=0, rounding=ROUNDING):
+    def __init__(self, tokenizer, sets, *, groups, max_length, batch_size, seed=0, rounding=ROUNDING):
         first = np.concatenate([[0], np.cumsum(groups)])
         self.sets = [[] for _ in groups]
         for number, one in enumerate(sets):
@@ -86,11 +86,11 @@ class PairSampler(object):
                     % (number, wrong[0], groups[one.group] - 1)
                 )
             texts = [text for pair in one.pairs for text in pair]
-            self.sets[one.group].append((encode(tokenizer, texts, length)[0], one.labels + first[one.group]))
+            self.sets[one.group].append((encode(tokenizer, texts, max_length)[0], one.labels + first[one.group]))
         empty = [group for group, members in enumerate(self.sets) if not members]
         if empty:
             raise UserError("group %d has no set; give groups for what there is" % empty[0])
-        self.length, self.batch_size, self.seed, self.rounding = length, batch_size, seed, rounding
+        self.max_length, self.batch_size, self.seed, self.rounding = max_length, batch_size, seed, rounding
 
     def __call__(self, step):
         """The batch of a step: ([token ids, segment ids] of 2P rows, labels `[2P]`)."""
@@ -105,7 +105,7 @@ class PairSampler(object):
             rows.extend(pair[:: 1 - 2 * random.randint(2)])
             labels.extend([known[i]] * 2)
         longest = max(len(token_ids) for token_ids, _ in rows)
-        return list(pad(rows, min(-(-longest // self.rounding) * self.rounding, self.length))), np.array(
+        return list(pad(rows, min(-(-longest // self.rounding) * self.rounding, self.max_length))), np.array(
             labels, "int32"
         )
 
@@ -159,7 +159,7 @@ def train_sentence_bert(
     techniques.refuse("Sentence-BERT", rdrop="it repeats the rows of a batch, of which two and two are a pair")
     techniques.refuse_built("Sentence-BERT")
     drawn = {"batch_size": batch_size, "seed": seed, "rounding": techniques.rounding}
-    sampler = PairSampler(encoder.tokenizer, sets, groups=groups, length=encoder.length, **drawn)
+    sampler = PairSampler(encoder.tokenizer, sets, groups=groups, max_length=encoder.max_length, **drawn)
     model = pair_classifier(encoder.model, sum(groups), seed=seed)
     facts = {"batch_size": batch_size, "seed": seed, "pairs": [len(one) for one in sets], "groups": list(groups)}
     facts.update(learning_rate=learning_rate, head_lr_multiplier=head_lr_multiplier)

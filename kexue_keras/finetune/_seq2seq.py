@@ -23,7 +23,7 @@ from kexue_keras.decoding import Generator
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.files.paths import path_text
 from kexue_keras.finetune._encoder import recomputed, recomputed_class
-from kexue_keras.models._lengths import checked_length
+from kexue_keras.models._lengths import checked_max_length
 from kexue_keras.trainer import Techniques
 
 SMALL_T5 = "small-t5"
@@ -38,10 +38,10 @@ class Seq2Seq(object):
         pretrained: what `checkpoints.load_t5` (with_lm='linear') or `models.load` (application='unilm',
             with_mlm='linear')
             returned, with a tokenizer.
-        source_length, target_length: longest source and target in tokens, special ones included.
+        max_source_length, max_target_length: longest source and target in tokens, special ones included.
 
     Attributes:
-        kind: 't5' or 'unilm'.
+        architecture: 't5' or 'unilm'.
         model: Keras model whose output are logits `[B, m, V]`; train it on `inputs` and `targets` of `batch` with
             `losses.MaskedCrossentropy()`.
 
@@ -50,33 +50,36 @@ class Seq2Seq(object):
         ValueError: a length that is no whole number from 2, of the target from 1.
     """
 
-    def __init__(self, pretrained, *, source_length=256, target_length=32):
+    def __init__(self, pretrained, *, max_source_length=256, max_target_length=32):
         self.pretrained, self.model, self.tokenizer = pretrained, pretrained.model, pretrained.tokenizer
-        self.kind = "t5" if isinstance(pretrained, checkpoints.PretrainedT5) else "unilm"
-        self.source_length = checked_length(source_length, name="source_length")
-        self.target_length = checked_length(target_length, name="target_length", least=1)
+        self.architecture = "t5" if isinstance(pretrained, checkpoints.PretrainedT5) else "unilm"
+        self.max_source_length = checked_max_length(max_source_length, name="max_source_length")
+        self.max_target_length = checked_max_length(max_target_length, name="max_target_length", least=1)
         if self.tokenizer is None:
             raise UserError("the folder has no vocabulary (spiece.model or vocab.txt)", path=pretrained.name)
-        positions = pretrained.max_positions if self.kind == "unilm" else None
-        if positions and source_length + target_length > positions:
+        positions = pretrained.max_positions if self.architecture == "unilm" else None
+        if positions and max_source_length + max_target_length > positions:
             raise UserError(
-                "source length %d + target length %d are more than the %d positions of %s"
-                % (source_length, target_length, positions, pretrained.name)
+                "max_source_length %d + max_target_length %d are more than the %d positions of %s"
+                % (max_source_length, max_target_length, positions, pretrained.name)
             )
-        start = 0 if self.kind == "t5" else None
+        start = 0 if self.architecture == "t5" else None
         self._generator = Generator(self.model, end_id=self.tokenizer._token_end_id, start_id=start)
 
-    def encode(self, text, length, target=False):
-        """Token ids of a text with its end token, cut to `length`; of a target without the start token."""
+    def encode(self, text, max_length, target=False):
+        """Token ids of a text with its end token, cut to `max_length`; of a target without the start token."""
         ids = [int(i) for i in self.tokenizer.tokens_to_ids(self.tokenizer.tokenize(text))]
         if target and self.tokenizer._token_start is not None:
             ids = ids[1:]
-        return ids if len(ids) <= length else ids[: length - 1] + [self.tokenizer._token_end_id]
+        return ids if len(ids) <= max_length else ids[: max_length - 1] + [self.tokenizer._token_end_id]
 
     def encode_pairs(self, pairs):
         """List of (source ids, target ids) of (source, target) texts."""
         pairs = checked_texts(pairs, name="pairs", pairs=True)
-        return [(self.encode(s, self.source_length), self.encode(t, self.target_length, target=True)) for s, t in pairs]
+        return [
+            (self.encode(s, self.max_source_length), self.encode(t, self.max_target_length, target=True))
+            for s, t in pairs
+        ]
 
     def batch(self, encoded):
         """Teacher forcing: each target token is to be predicted from the source and the target tokens before it.
@@ -87,7 +90,7 @@ class Seq2Seq(object):
         Returns:
             (list of input arrays `[B, n]`, targets int `[B, m]`, 0 where nothing is to be predicted).
         """
-        if self.kind == "t5":
+        if self.architecture == "t5":
             sources, targets = (sequence_padding([np.array(x) for x in side]) for side in zip(*encoded))
             before = np.concatenate([np.zeros_like(targets[:, :1]), targets[:, :-1]], axis=1)
             return [sources, before], targets
@@ -108,8 +111,8 @@ class Seq2Seq(object):
         Returns:
             list of str.
         """
-        ids = [[self.encode(text, self.source_length) for text in checked_texts(texts, pairs=False)]]
-        options.update(max_length=self.target_length, batch_size=batch_size)
+        ids = [[self.encode(text, self.max_source_length) for text in checked_texts(texts, pairs=False)]]
+        options.update(max_length=self.max_target_length, batch_size=batch_size)
         if options.pop("sample", False):
             found = self._generator.sample(ids, **options)
         elif beams == 1:
@@ -120,7 +123,7 @@ class Seq2Seq(object):
 
 
 def load_seq2seq(
-    model, *, source_length=256, target_length=32, keep_tokens=None, dropout=None, techniques=None, **build
+    model, *, max_source_length=256, max_target_length=32, keep_tokens=None, dropout_rate=None, techniques=None, **build
 ):
     """Load or make a model for making one text of another.
 
@@ -128,9 +131,10 @@ def load_seq2seq(
         model: a T5 or mT5 folder as `checkpoints.load_t5` takes it; a BERT or RoFormer folder or a bundled name as
             `models.load` takes it, which becomes a UniLM (a head that the file lacks starts from random values); or
             'small-t5'.
-        source_length, target_length: see `Seq2Seq`.
+        max_source_length, max_target_length: see `Seq2Seq`.
         keep_tokens: see `checkpoints.load_t5`.
-        dropout: float, of the whole model; None: the model's own.
+        dropout_rate: float, of the whole model (`attention_dropout_rate` gives its attention another); None: the
+            model's own.
         techniques: `trainer.Techniques`, whose `recompute` is how the model is built; or None.
         **build: further arguments of the loaders, or the sizes of `small_t5`.
 
@@ -140,8 +144,8 @@ def load_seq2seq(
     Raises:
         UserError: the model cannot be loaded, or has no vocabulary.
     """
-    if dropout is not None:
-        build.update(dropout_rate=dropout, attention_dropout_rate=dropout)
+    if dropout_rate is not None:
+        build = dict({"attention_dropout_rate": dropout_rate}, dropout_rate=dropout_rate, **build)
     techniques = techniques or Techniques()
     t5 = recomputed_class(models.T5, techniques)
     try:
@@ -155,15 +159,15 @@ def load_seq2seq(
             pretrained = models.load(model, **build)
     except WeightsError as error:
         raise UserError(error)
-    return Seq2Seq(pretrained, source_length=source_length, target_length=target_length)
+    return Seq2Seq(pretrained, max_source_length=max_source_length, max_target_length=max_target_length)
 
 
 def small_t5(
     *,
     vocabulary=None,
     hidden_size=256,
-    layers=4,
-    heads=4,
+    num_hidden_layers=4,
+    num_attention_heads=4,
     dropout_rate=0.1,
     attention_dropout_rate=0.1,
     t5=models.T5,
@@ -172,14 +176,14 @@ def small_t5(
 
     Args:
         vocabulary: path of a vocab.txt; None: the bundled one, 14001 tokens.
-        hidden_size, layers, heads: sizes; the feed-forward layers have 2 hidden_size units.
+        hidden_size, num_hidden_layers, num_attention_heads: sizes; the feed-forward layers have 2 hidden_size units.
         dropout_rate, attention_dropout_rate: floats.
         t5: `models.T5` or a subclass of it.
 
     Returns:
         `checkpoints.PretrainedT5`.
 
-    >>> small_t5(hidden_size=16, layers=1, heads=2)
+    >>> small_t5(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     <PretrainedT5 small-t5: t5.1.1, 1 + 1 layers x 16, 14001 tokens>
     """
     path = path_text(vocabulary or os.path.join(ASSETS, BUNDLED["me5-zh-char"][1]))
@@ -187,10 +191,10 @@ def small_t5(
     config = {
         "vocab_size": tokenizer._vocab_size,
         "hidden_size": hidden_size,
-        "num_hidden_layers": layers,
-        "num_decoder_layers": layers,
-        "num_attention_heads": heads,
-        "attention_head_size": hidden_size // heads,
+        "num_hidden_layers": num_hidden_layers,
+        "num_decoder_layers": num_hidden_layers,
+        "num_attention_heads": num_attention_heads,
+        "attention_head_size": hidden_size // num_attention_heads,
         "intermediate_size": 2 * hidden_size,
         "hidden_act": ["gelu_tanh", "linear"],
         "tie_word_embeddings": False,

@@ -85,11 +85,11 @@ def finetune_seq2seq(
     target=None,
     epochs=40,
     batch_size=16,
-    source_length=256,
-    target_length=32,
+    max_source_length=256,
+    max_target_length=32,
     learning_rate=None,
     beams=1,
-    dropout=None,
+    dropout_rate=None,
     techniques=None,
     seed=1,
     resume=False,
@@ -106,11 +106,11 @@ def finetune_seq2seq(
         train, valid, test: files as for `read_pairs`, or lists of (source, target).
         out: folder for the results: model/ (a folder that `load_seq2seq` reads), metrics.json, generated.tsv.
         source, target: columns, see `read_pairs`.
-        epochs, batch_size, source_length, target_length: ints; the defaults are those of the article's companion
-            script.
+        epochs, batch_size, max_source_length, max_target_length: ints; the defaults are those of the article's
+            companion script.
         learning_rate: float; None is 2e-4 for T5 and 2e-5 for a UniLM.
         beams: width of the beam search for the final scores; during training greedy decoding is used.
-        dropout: see `load_seq2seq`.
+        dropout_rate: see `load_seq2seq`.
         techniques: `trainer.Techniques`; R-Drop does not go with a loss of tokens.
         seed: int.
         resume: go on with the run in `out` from its last point; overwrite: replace it.
@@ -155,7 +155,12 @@ def finetune_seq2seq(
             return metrics
         options = types.SimpleNamespace(epochs=epochs, batch_size=batch_size, seed=seed, beams=beams)
         options.quiet, options.save_every, options.learning_rate = quiet, save_every, learning_rate
-        build.update(source_length=source_length, target_length=target_length, dropout=dropout, techniques=techniques)
+        build.update(
+            max_source_length=max_source_length,
+            max_target_length=max_target_length,
+            dropout_rate=dropout_rate,
+            techniques=techniques,
+        )
         parts = {k: read_pairs(v, source=source, target=target) if isinstance(v, str) else v for k, v in parts.items()}
         for name in ("train", "valid"):
             if not parts[name]:
@@ -169,7 +174,7 @@ def _train(model, parts, out, config, build, options, say):
     set_seed(options.seed)
     with repeatable_dropout(options.seed) as random_step:
         seq2seq = load_seq2seq(model, **build)
-    rate = options.learning_rate or LEARNING_RATES[seq2seq.kind]
+    rate = options.learning_rate or LEARNING_RATES[seq2seq.architecture]
     make_batch, epoch_steps = _batches(seq2seq, parts["train"], options, build["techniques"])
     length = {"steps": epoch_steps * options.epochs, "epoch_steps": epoch_steps}
     with wrapped(
@@ -221,7 +226,7 @@ def _batches(seq2seq, pairs, options, techniques):
     batches = BucketedBatches(
         [(source, None) for source, _ in encoded],
         batch_size=options.batch_size,
-        maxlen=seq2seq.source_length,
+        max_length=seq2seq.max_source_length,
         seed=options.seed,
     )
     rows_of, rounding = rows_by_step(batches), 1 if techniques.xla is None else techniques.rounding
@@ -273,7 +278,7 @@ class _Folder(RunFolder):
     """The folder of a run; what is in it is replaced only on demand."""
 
     contents = "config.json metrics.json generated.tsv checkpoint.npz best.npz model".split()
-    keys = ("train", "valid", "source_length", "target_length")
+    keys = ("train", "valid", "max_source_length", "max_target_length")
     dashes = ""
 
     def settings_of_file(self):

@@ -18,7 +18,7 @@ from kexue_keras.finetune._encoder import recomputed
 from kexue_keras.finetune._steps import warmed_up
 from kexue_keras.losses import InfoNCE, MaskedCrossentropy, SimilarityDistillation
 from kexue_keras.models import load
-from kexue_keras.models._lengths import checked_length, positions_of
+from kexue_keras.models._lengths import checked_max_length, positions_of
 from kexue_keras.similarity import SentenceEncoder
 from kexue_keras.trainer import Techniques, train_model
 from kexue_keras.trainer._techniques import NOT_FOR_A_CONTRAST
@@ -30,7 +30,7 @@ class SimBERT(object):
     Args:
         model: folder of a BERT, RoFormer, SimBERT or RoFormer-Sim as for `models.load`. Pooler and head that the
             checkpoint lacks start from random weights, which is said.
-        length: longest single text in tokens; a row has up to twice as many.
+        max_length: longest single text in tokens; a row has up to twice as many.
         words: function of a text to its words, whose noise hides whole words (`data.word_cutter()` is jieba); `list`
             hides characters.
         techniques: `trainer.Techniques` for building and training; R-Drop and the penalty per sample do not go with a
@@ -44,39 +44,39 @@ class SimBERT(object):
     Raises:
         WeightsError: see `models.load`.
         UserError: a vocabulary without [MASK]; techniques that do not go with it.
-        ValueError: a length that the model has no positions for; a row has up to 2 length - 1 tokens.
+        ValueError: a length that the model has no positions for; a row has up to 2 max_length - 1 tokens.
 
     Reference: kexue.fm/archives/7427, 8454.
     """
 
-    def __init__(self, model, *, length=64, words=list, techniques=None, **arguments):
+    def __init__(self, model, *, max_length=64, words=list, techniques=None, **arguments):
         self.techniques = techniques or Techniques()
         self.techniques.refuse("SimBERT", **NOT_FOR_A_CONTRAST)
         arguments = dict({"missing": "initialise"}, **dict(recomputed(model, self.techniques), **arguments))
         self.pretrained = load(model, application="unilm", with_pool="linear", with_mlm="linear", **arguments)
         positions, name = positions_of(self.pretrained.transformer), self.pretrained.name
-        self.length = checked_length(length, positions, least=3, source=name, rows=lambda n: 2 * n - 1)
+        self.max_length = checked_max_length(max_length, positions, least=3, source=name, rows=lambda n: 2 * n - 1)
         self.tokenizer, self.words = self.pretrained.tokenizer, words
         self.mask_id = getattr(self.tokenizer, "_token_mask_id", None)
         if self.mask_id is None:
             raise UserError("the vocabulary has no [MASK], which the noise needs", path=self.pretrained.name)
-        self.encoder = SentenceEncoder(self.pretrained, pooling="linear-pooler", length=length)
+        self.encoder = SentenceEncoder(self.pretrained, pooling="linear-pooler", max_length=max_length)
 
-    def row(self, source, target, random=None, rate=0.15):
+    def row(self, source, target, random=None, mask_rate=0.15):
         """Token ids and segment ids of `[CLS] source [SEP] target [SEP]`; with `random` the source is damaged."""
-        ids = [list(map(int, encode(self.tokenizer, [text], self.length)[0][0][0])) for text in (source, target)]
+        ids = [list(map(int, encode(self.tokenizer, [text], self.max_length)[0][0][0])) for text in (source, target)]
         if random is not None:
             noisy = whole_word_masking(
                 token_words(self.tokenizer, source, self.words),
                 random,
                 mask_id=self.mask_id,
                 vocab_size=self.tokenizer._vocab_size,
-                rate=rate,
+                mask_rate=mask_rate,
             )
-            ids[0] = [ids[0][0]] + noisy[: self.length - 2] + [ids[0][-1]]
+            ids[0] = [ids[0][0]] + noisy[: self.max_length - 2] + [ids[0][-1]]
         return ids[0] + ids[1][1:], [0] * len(ids[0]) + [1] * (len(ids[1]) - 1)
 
-    def batch(self, groups, step, *, batch_size, noise, rate, seed):
+    def batch(self, groups, step, *, batch_size, noise, mask_rate, seed):
         """Rows of a step: ([token ids, segment ids], next tokens `[2P, n, 1]`, the texts that are sources)."""
         random = np.random.RandomState([seed % 2**32, step])
         several = min(batch_size, len(groups))
@@ -86,7 +86,7 @@ class SimBERT(object):
             group = groups[number]
             a, b = (group[i] for i in random.choice(len(group), 2, replace=False))
             for source, target in ((a, b), (b, a)):
-                rows.append(self.row(source, target, random if random.random_sample() < noise else None, rate))
+                rows.append(self.row(source, target, random if random.random_sample() < noise else None, mask_rate))
                 sources.append(source)
         rounding = 1 if self.techniques.xla is None else self.techniques.rounding
         longest = max(len(ids) for ids, _ in rows)
@@ -106,7 +106,7 @@ class SimBERT(object):
         warmup=0.1,
         scale=20.0,
         noise=0.5,
-        rate=0.15,
+        mask_rate=0.15,
         teacher=None,
         distillation=100.0,
         optimizer=None,
@@ -126,7 +126,7 @@ class SimBERT(object):
             warmup: share of the updates over which the rate rises.
             scale: what cosines are multiplied by in the contrast: 20 in RoFormer-Sim, 30 in SimBERT.
             noise: share of the sources that are damaged (BART); 0 for SimBERT.
-            rate: share of their words that are hidden.
+            mask_rate: share of their words that are hidden.
             teacher: `SentenceEncoder` that sees the undamaged texts, or None.
             distillation: weight of the teacher's loss, lambda of the article.
             optimizer: Keras optimizer instance in place of AdamW with that schedule.
@@ -155,13 +155,13 @@ class SimBERT(object):
 
         def make_batch(step):
             inputs, following, sources = self.batch(
-                groups, step, batch_size=batch_size, noise=noise, rate=rate, seed=seed
+                groups, step, batch_size=batch_size, noise=noise, mask_rate=mask_rate, seed=seed
             )
             wanted = np.zeros((len(sources), 1)) if teacher is None else teacher.encode(sources)
             return inputs, [wanted, following]
 
         facts = {"batch_size": batch_size, "seed": seed, "groups": len(groups), "teacher": teacher is not None}
-        facts.update(learning_rate=learning_rate, noise=noise, rate=rate, scale=scale)
+        facts.update(learning_rate=learning_rate, noise=noise, mask_rate=mask_rate, scale=scale)
         return train_model(
             self.pretrained.model,
             make_batch,

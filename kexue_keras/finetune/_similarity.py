@@ -89,7 +89,7 @@ def finetune_similarity(run):
             make_batch,
             head=head,
             epoch_steps=len(batches),
-            num_layers=encoder.pretrained.bert.num_hidden_layers,
+            num_hidden_layers=encoder.pretrained.bert.num_hidden_layers,
             random_step=random_step,
             evaluate=evaluate,
             facts=dict(facts, head=head.name, labels=None),
@@ -154,7 +154,7 @@ def check_similarity(run):
 
 def _read_parts(options, say):
     """(dict train, valid, test -> `Examples` or None, facts for config.json)."""
-    how = dict(kind=options.format, header=options.header, max_line=options.max_line, score_range=options.score_range)
+    how = dict(format=options.format, header=options.header, max_line=options.max_line, score_range=options.score_range)
     train, columns = read_scored_pairs(
         options.data, text=options.text_column, text_b=options.text_b_column, score=options.label_column, **how
     )
@@ -220,12 +220,12 @@ def _build(run, head, train):
     pool = POOLINGS[options.pooling]
     with repeatable_dropout(options.seed) as random_step:
         pretrained = load_encoder(options, run.techniques, **({"with_pool": pool} if pool else {}))
-        encoder = SentenceEncoder(pretrained, pooling=options.pooling, length=options.length)
+        encoder = SentenceEncoder(pretrained, pooling=options.pooling, max_length=options.max_length)
         model = head.build(encoder.model, options.seed)
     batches = PairBatches(
         encode_texts(pretrained, _rows(train), options, "training", run.say),
         batch_size=options.batch_size,
-        maxlen=options.length,
+        max_length=options.max_length,
         seed=options.seed,
         bucketing=options.bucketing,
         rounding=run.techniques.rounding,

@@ -48,7 +48,7 @@ def add_training_techniques(group):
         "is that of the single batches (%(default)s)",
     )
     group.add_argument(
-        "--layerwise-lr",
+        "--layerwise-lr-decay",
         type=number,
         metavar="DECAY",
         default=1.0,
@@ -73,7 +73,7 @@ def add_training_techniques(group):
         type=number,
         metavar="ALPHA",
         default=0.0,
-        help="R-Drop with this weight, the author's is 4 with --dropout 0.3; twice the time (default: off)",
+        help="R-Drop with this weight, the author's is 4 with --dropout-rate 0.3; twice the time (default: off)",
     )
     group.add_argument(
         "--fgm",
@@ -120,7 +120,11 @@ def add_training_techniques(group):
 def add_model_techniques(group):
     """Techniques that have to be known before the model is built."""
     group.add_argument(
-        "--layers", type=positive, metavar="N", default=None, help="use the lowest N layers only (default: all)"
+        "--num-hidden-layers",
+        type=positive,
+        metavar="N",
+        default=None,
+        help="use the lowest N layers only (default: all)",
     )
     group.add_argument(
         "--train-layers",

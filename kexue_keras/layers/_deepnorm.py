@@ -17,7 +17,9 @@ RULES = ("paper", "sgd", "adam", "lamb")
 NORMS = ("post", "pre")
 
 
-def deepnorm_constants(num_layers, architecture="encoder", decoder_layers=None, rule="paper", norm="post", stream=1.0):
+def deepnorm_constants(
+    num_hidden_layers, architecture="encoder", num_decoder_layers=None, rule="paper", norm="post", stream=1.0
+):
     """The two constants of DeepNorm: alpha scales the residual stream, beta the initial V, O and FFN kernels.
 
     With N layers (2N residual branches), "paper" alpha = (2N)^1/4, beta = (8N)^-1/4. The article's own derivation
@@ -31,9 +33,9 @@ def deepnorm_constants(num_layers, architecture="encoder", decoder_layers=None, 
     no rule for them.
 
     Args:
-        num_layers: int, N; with shared weights (ALBERT) the number of applications.
+        num_hidden_layers: int, N; with shared weights (ALBERT) the number of applications.
         architecture: "encoder", "decoder" (without cross-attention: the same as an encoder), or "encdec".
-        decoder_layers: int, M, for "encdec".
+        num_decoder_layers: int, M, for "encdec".
         rule: "paper", "sgd", "adam" or "lamb". In post-norm models only the paper treats "encdec".
         norm: "post" or "pre".
         stream: number > 0, s, root mean square of what enters the first layer of a pre-norm model.
@@ -45,7 +47,7 @@ def deepnorm_constants(num_layers, architecture="encoder", decoder_layers=None, 
 
     Raises:
         ValueError: numbers of layers not > 0, unknown architecture, rule or norm, "encdec" of post-norm with another
-            rule than "paper", that rule for pre-norm, `stream` for post-norm, or `decoder_layers` missing or
+            rule than "paper", that rule for pre-norm, `stream` for post-norm, or `num_decoder_layers` missing or
             superfluous.
 
     Reference: kexue.fm/archives/8978; arXiv 2203.00555.
@@ -58,7 +60,7 @@ def deepnorm_constants(num_layers, architecture="encoder", decoder_layers=None, 
     [1.0, 0.0417]
     """
     name = "deepnorm_constants"
-    n = checks.whole_number(num_layers, "num_layers", name, least=1)
+    n = checks.whole_number(num_hidden_layers, "num_hidden_layers", name, least=1)
     checks.choice(architecture, ("encoder", "decoder", "encdec"), "architecture", name)
     checks.choice(rule, RULES, "rule", name)
     checks.choice(norm, NORMS, "norm", name)
@@ -68,9 +70,9 @@ def deepnorm_constants(num_layers, architecture="encoder", decoder_layers=None, 
     if norm == "pre" and rule == "paper":
         raise ValueError("%s: rule='paper' is for post-norm models; give rule='adam', 'sgd' or 'lamb'" % name)
     if architecture == "encdec":
-        if decoder_layers is None:
-            raise ValueError("%s: architecture='encdec' needs decoder_layers" % name)
-        m = checks.whole_number(decoder_layers, "decoder_layers", name, least=1)
+        if num_decoder_layers is None:
+            raise ValueError("%s: architecture='encdec' needs num_decoder_layers" % name)
+        m = checks.whole_number(num_decoder_layers, "num_decoder_layers", name, least=1)
         if norm == "pre":
             return EncoderDecoderConstants(_pre_norm(rule, 2.0 * n, stream), _pre_norm(rule, 3.0 * m, stream))
         if rule != "paper":
@@ -79,9 +81,9 @@ def deepnorm_constants(num_layers, architecture="encoder", decoder_layers=None, 
         return EncoderDecoderConstants(
             DeepNormConstants(0.81 * size, 0.87 / size), DeepNormConstants((3 * m) ** 0.25, (12 * m) ** -0.25)
         )
-    if decoder_layers is not None:
+    if num_decoder_layers is not None:
         raise ValueError(
-            "%s: decoder_layers=%r is for architecture='encdec', not %r" % (name, decoder_layers, architecture)
+            "%s: num_decoder_layers=%r is for architecture='encdec', not %r" % (name, num_decoder_layers, architecture)
         )
     branches = 2.0 * n
     return _pre_norm(rule, branches, stream) if norm == "pre" else _post_norm(rule, branches)

@@ -42,7 +42,7 @@ def _bracket(np_like, support, ties, gap, spread, target):
 
 
 @register
-def entropy_normalize_np(p, target, *, axis=-1, tol=1e-10, max_iter=50, return_gamma=False):
+def entropy_normalize_np(p, target, *, axis=-1, tol=1e-10, max_iterations=50, return_gamma=False):
     r"""numpy, float64: $\tilde p_i = p_i^\gamma / \sum_j p_j^\gamma$ with gamma >= 0 such that the entropy is `target`.
 
     Args:
@@ -50,7 +50,7 @@ def entropy_normalize_np(p, target, *, axis=-1, tol=1e-10, max_iter=50, return_g
         target: entropy in nats, a number or an array of the shape of `p` without `axis`.
         axis: of the distribution.
         tol: largest error of the entropy.
-        max_iter: steps at most (safeguarded Newton: a bisection wherever Newton does not halve the error).
+        max_iterations: steps at most (safeguarded Newton: a bisection wherever Newton does not halve the error).
         return_gamma: whether gamma is returned, too.
 
     Returns:
@@ -104,7 +104,7 @@ def entropy_normalize_np(p, target, *, axis=-1, tol=1e-10, max_iter=50, return_g
     low, high = np.log(np.maximum(low, 1e-300)), np.log(high)
     u = np.clip(np.zeros_like(low), low, high)
     previous = np.full_like(u, np.inf)
-    for _ in range(max_iter):
+    for _ in range(max_iterations):
         q, entropy, variance = evaluate(np.exp(u))
         error = entropy - goal
         if (np.abs(error) <= tol)[solvable].all():
@@ -135,7 +135,7 @@ class EntropyNormalization(keras.layers.Layer):
     Args:
         target: entropy in nats. With neither `target` nor `ratio` the layer takes two inputs, `[x, targets]`.
         ratio: target as a part of the largest entropy of each row, log(number of visible entries); 0 to 1.
-        iters: most steps of the solver.
+        max_iterations: most steps of the solver.
         from_logits: whether the inputs are logits; if not, probabilities or non-negative weights.
         implicit_grad: False takes gamma as a constant in the gradient.
         return_gamma: whether to return `[p, gamma]`.
@@ -149,7 +149,7 @@ class EntropyNormalization(keras.layers.Layer):
         entries gives zeros.
 
     Raises:
-        ValueError: target and ratio together, or outside their range; iters < 1.
+        ValueError: target and ratio together, or outside their range; max_iterations < 1.
 
     Reference:
         概率分布的熵归一化, kexue.fm/archives/8829
@@ -160,11 +160,23 @@ class EntropyNormalization(keras.layers.Layer):
     """
 
     def __init__(
-        self, target=None, *, ratio=None, iters=30, from_logits=True, implicit_grad=True, return_gamma=False, **kwargs
+        self,
+        target=None,
+        *,
+        ratio=None,
+        max_iterations=30,
+        from_logits=True,
+        implicit_grad=True,
+        return_gamma=False,
+        **kwargs,
     ):
         super(EntropyNormalization, self).__init__(**kwargs)
         check_target(target, ratio, type(self).__name__)
-        self.target, self.ratio, self.iters = target, ratio, checks.whole_number(iters, "iters", self.name, least=1)
+        self.target, self.ratio, self.max_iterations = (
+            target,
+            ratio,
+            checks.whole_number(max_iterations, "max_iterations", self.name, least=1),
+        )
         self.from_logits, self.implicit_grad, self.return_gamma = from_logits, implicit_grad, return_gamma
         self.supports_masking = True
 
@@ -218,26 +230,26 @@ class EntropyNormalization(keras.layers.Layer):
         return tf.math.log(total) - mean, tf.reduce_sum(q * tf.square(y - mean), axis=-1, keepdims=True), q
 
     def _solve(self, x, seen, support, target):
-        kind = x.dtype
-        number = seen_number = tf.cast(seen, kind)
-        tied = tf.cast(tf.logical_and(seen, x > -_TIE), kind)
+        dtype = x.dtype
+        number = seen_number = tf.cast(seen, dtype)
+        tied = tf.cast(tf.logical_and(seen, x > -_TIE), dtype)
         ties = tf.maximum(tf.reduce_sum(tied, axis=-1, keepdims=True), 1)
         support = tf.maximum(support, 1)
         # Closer to the ends than this, the entropy cannot be told from the end in this precision.
-        margin = 1e-6 if kind == tf.float32 else 1e-12
+        margin = 1e-6 if dtype == tf.float32 else 1e-12
         too_high = target >= tf.math.log(support) - margin
         too_low = tf.logical_and(target <= tf.math.log(ties) + margin, tf.logical_not(too_high))
         solvable = tf.logical_not(tf.logical_or(too_high, too_low))
         middle = 0.5 * (tf.math.log(support) + tf.math.log(ties))
         goal = tf.where(solvable, target, middle)
         fixed_x, fixed_goal = tf.stop_gradient(x), tf.stop_gradient(goal)
-        largest = tf.zeros_like(x) + kind.max / 4
+        largest = tf.zeros_like(x) + dtype.max / 4
         gap = tf.reduce_min(tf.where(number - tied > 0, -fixed_x, largest), axis=-1, keepdims=True)
         spread = tf.maximum(-tf.reduce_min(fixed_x, axis=-1, keepdims=True), _TIE)
         low, high = _bracket(_TensorMath, support, ties, tf.maximum(gap, _TIE), spread, fixed_goal)
         tiny = 1e-30
         low, high = tf.math.log(tf.maximum(low, tiny)), tf.math.log(tf.maximum(high, tiny))
-        tolerance = 4e-7 if kind == tf.float32 else 1e-13
+        tolerance = 4e-7 if dtype == tf.float32 else 1e-13
 
         def unfinished(step, u, low, high, previous):
             return tf.reduce_any(tf.logical_and(solvable, previous > tolerance))
@@ -254,9 +266,9 @@ class EntropyNormalization(keras.layers.Layer):
             return step + 1, u, low, high, tf.abs(error)
 
         start = tf.maximum(low, tf.minimum(high, tf.zeros_like(low)))
-        infinite = tf.zeros_like(start) + kind.max
+        infinite = tf.zeros_like(start) + dtype.max
         state = (tf.constant(0), start, low, high, infinite)
-        u = tf.while_loop(unfinished, improve, state, maximum_iterations=self.iters)[1]
+        u = tf.while_loop(unfinished, improve, state, maximum_iterations=self.max_iterations)[1]
         gamma = tf.stop_gradient(tf.exp(u))
         if self.implicit_grad:
             # One Newton step from the solution: its value is gamma again, its gradient that of the implicit function.
@@ -286,7 +298,7 @@ class EntropyNormalization(keras.layers.Layer):
             config,
             target=self.target,
             ratio=self.ratio,
-            iters=self.iters,
+            max_iterations=self.max_iterations,
             from_logits=self.from_logits,
             implicit_grad=self.implicit_grad,
             return_gamma=self.return_gamma,

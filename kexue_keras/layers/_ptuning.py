@@ -54,15 +54,15 @@ class PTuningEmbedding(Embedding):
         self.trainable_ids = ids
 
     def build(self, input_shape):
-        kind = {"initializer": self.embeddings_initializer, "constraint": self.embeddings_constraint}
+        options = {"initializer": self.embeddings_initializer, "constraint": self.embeddings_constraint}
         self.embeddings = self.add_weight(
-            name="embeddings", shape=(self.input_dim, self.output_dim), trainable=False, **kind
+            name="embeddings", shape=(self.input_dim, self.output_dim), trainable=False, **options
         )
         self.prompt = self.add_weight(
             name="prompt",
             shape=(len(self.trainable_ids), self.output_dim),
             regularizer=self.embeddings_regularizer,
-            **kind,
+            **options,
         )
         self.built = True
 

@@ -1,7 +1,7 @@
 """Random projections that keep distances (Johnson-Lindenstrauss), and SimHash codes that keep angles.
 
 Reference: "让人惊叹的Johnson-Lindenstrauss引理：理论篇", kexue.fm/archives/8679, and its sequel on applications,
-kexue.fm/archives/8706; Achlioptas 2003 for the "sign" and "sparse" kinds.
+kexue.fm/archives/8706; Achlioptas 2003 for the "sign" and "sparse" distributions.
 """
 
 import math

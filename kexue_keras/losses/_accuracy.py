@@ -16,7 +16,7 @@ from kexue_keras.numerics import log_normal_cdf, masked_logsumexp
 
 
 @register
-def expected_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None, sparse=True):
+def expected_accuracy(y_true, y_pred, *, sigma=1.0, num_nodes=32, margin=None, sparse=True):
     r"""Probability that the right class is the largest after Gaussian noise on the logits; also a metric.
 
     $$p=P\big(y=\arg\max_i(\mu_i/\sigma+\varepsilon_i)\big)
@@ -28,9 +28,9 @@ def expected_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None, spa
         y_true: [...] or [..., 1] class numbers; with `sparse=False` one-hot [..., classes].
         y_pred: [..., classes], logits mu. -inf takes a class out.
         sigma: float > 0, the standard deviation of the noise in units of logits.
-        n_nodes: int, 2 to 128, nodes of the sum. Largest error (float64) over 300 random cases with up to nine
+        num_nodes: int, 2 to 128, nodes of the sum. Largest error (float64) over 300 random cases with up to nine
             differences of up to 10 sigma: 16 nodes 2e-6, 32 nodes 4e-10, 64 nodes 1e-15. Memory is
-            batch x classes x n_nodes floats.
+            batch x classes x num_nodes floats.
         margin: float or None; logit differences above it count as `margin`, so that sure samples stop pulling.
         sparse: bool, y_true are class numbers.
 
@@ -45,13 +45,13 @@ def expected_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None, spa
     >>> print(K.eval(kexue_keras.losses.expected_accuracy([0], tf.constant([[2., 1., 0.]]))).round(4))
     [0.7288]
     """
-    logarithm, possible = _log_expected_accuracy(y_true, y_pred, sigma, n_nodes, margin, sparse, "expected_accuracy")
+    logarithm, possible = _log_expected_accuracy(y_true, y_pred, sigma, num_nodes, margin, sparse, "expected_accuracy")
     probability = tf.minimum(tf.exp(logarithm), 1.0)
     return tf.where(possible, probability, tf.zeros_like(probability))
 
 
 @register
-def negative_log_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None, sparse=True, sample_weight=None):
+def negative_log_accuracy(y_true, y_pred, *, sigma=1.0, num_nodes=32, margin=None, sparse=True, sample_weight=None):
     r"""$-\log E[p]$, the logarithm of the expected accuracy of a whole batch, the paper's other loss.
 
     Sums are taken in logarithms, and the nodes where the integrand is, so the gradient does not vanish where a whole
@@ -59,7 +59,7 @@ def negative_log_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None,
     the author of the article found it worse.
 
     Args:
-        y_true, y_pred, sigma, n_nodes, margin, sparse: as in `expected_accuracy`.
+        y_true, y_pred, sigma, num_nodes, margin, sparse: as in `expected_accuracy`.
         sample_weight: [batch] (or [...]) or None; E is the weighted mean.
 
     Returns:
@@ -75,7 +75,7 @@ def negative_log_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None,
     0.0407
     """
     name = "negative_log_accuracy"
-    logarithm, possible = _log_expected_accuracy(y_true, y_pred, sigma, n_nodes, margin, sparse, name, relative=True)
+    logarithm, possible = _log_expected_accuracy(y_true, y_pred, sigma, num_nodes, margin, sparse, name, relative=True)
     weights = tf.ones_like(logarithm)
     if sample_weight is not None:
         given = tf.cast(tf.convert_to_tensor(sample_weight), logarithm.dtype)
@@ -92,9 +92,9 @@ def negative_log_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None,
     return tf.where(some, tf.math.log(tf.reduce_sum(weights)) - total, tf.zeros_like(total))
 
 
-def _log_expected_accuracy(y_true, y_pred, sigma, n_nodes, margin, sparse, name, relative=False):
+def _log_expected_accuracy(y_true, y_pred, sigma, num_nodes, margin, sparse, name, relative=False):
     """(log p, False where the right class is out of the question); `relative`: right also where p is tiny."""
-    _check(sigma, n_nodes, margin, name)
+    _check(sigma, num_nodes, margin, name)
     y_pred = tf.convert_to_tensor(y_pred)
     warn_if_probabilities(y_pred, name)
     logits = widen(y_pred)
@@ -110,9 +110,9 @@ def _log_expected_accuracy(y_true, y_pred, sigma, n_nodes, margin, sparse, name,
     difference = tf.clip_by_value(difference / sigma, -1e4, 1e4)
     rivals = tf.logical_and(taking_part, tf.logical_not(hot))
     if relative:
-        nodes, log_weights = moved_nodes(n_nodes, difference, rivals)
+        nodes, log_weights = moved_nodes(num_nodes, difference, rivals)
     else:
-        nodes, log_weights = fixed_nodes(n_nodes, logits.dtype)
+        nodes, log_weights = fixed_nodes(num_nodes, logits.dtype)
     factors = log_normal_cdf(difference[..., None] + (nodes[..., None, :] if relative else nodes))
     rivals = tf.logical_and(rivals[..., None], tf.ones_like(factors, tf.bool))
     exponents = log_weights + tf.reduce_sum(tf.where(rivals, factors, tf.zeros_like(factors)), -2)
@@ -134,7 +134,7 @@ class ExactAccuracy(FunctionLoss):
 
     Args:
         sigma: float > 0, standard deviation of the noise on the logits. 1 if an `ExactScale` layer comes before.
-        n_nodes: int, nodes of the Gauss-Hermite sum.
+        num_nodes: int, nodes of the Gauss-Hermite sum.
         margin: float or None, the largest logit difference that counts (after an `ExactScale`: in units of sigma).
         sparse: bool, targets are class numbers (otherwise one-hot).
         logarithm: bool; True: `negative_log_accuracy` of the batch, one number (there is nothing to reduce);
@@ -153,14 +153,14 @@ class ExactAccuracy(FunctionLoss):
         self,
         *,
         sigma=1.0,
-        n_nodes=32,
+        num_nodes=32,
         margin=None,
         sparse=True,
         logarithm=False,
         name="exact_accuracy",
         reduction="sum_over_batch_size",
     ):
-        _check(sigma, n_nodes, margin, "ExactAccuracy")
+        _check(sigma, num_nodes, margin, "ExactAccuracy")
         self.logarithm = bool(logarithm)
         super().__init__(
             negative_log_accuracy if self.logarithm else _exact_accuracy,
@@ -168,7 +168,7 @@ class ExactAccuracy(FunctionLoss):
             reduction=reduction,
             own_weights=self.logarithm,
             sigma=sigma,
-            n_nodes=n_nodes,
+            num_nodes=num_nodes,
             margin=margin,
             sparse=sparse,
         )
@@ -308,9 +308,9 @@ def soft_accuracy(y_true, y_pred, *, from_logits=True, sparse=True):
     return tf.reduce_sum((1.0 - targets) * values, -1)
 
 
-def _check(sigma, n_nodes, margin, name):
+def _check(sigma, num_nodes, margin, name):
     checks.number(sigma, "sigma", name, above=0, remedy="to learn it put an ExactScale layer before the loss")
-    checks.whole_number(n_nodes, "n_nodes", name, least=2, most=128)
+    checks.whole_number(num_nodes, "num_nodes", name, least=2, most=128)
     if margin is not None:
         checks.number(margin, "margin", name, above=0, remedy="None cuts nothing")
 

@@ -80,7 +80,7 @@ def predict_next_at(transformer):
     return keras.models.Model(transformer.model.inputs + [places], embedding(x, mode="dense"))
 
 
-def next_token_accuracy(model, tokenizer, texts, *, reading="lm", length=128, batch_size=32):
+def next_token_accuracy(model, tokenizer, texts, *, reading="lm", max_length=128, batch_size=32):
     """How well the tokens of `texts` are predicted from what stands before them.
 
     Args:
@@ -89,7 +89,7 @@ def next_token_accuracy(model, tokenizer, texts, *, reading="lm", length=128, ba
         texts: list of str, or of (str, str).
         reading: "lm": all tokens of a text are asked for; "unilm": those of its second half, after the first in segment
             0.
-        length: longest text in tokens.
+        max_length: longest text in tokens.
         batch_size: rows a batch.
 
     Returns:
@@ -101,10 +101,10 @@ def next_token_accuracy(model, tokenizer, texts, *, reading="lm", length=128, ba
     >>> scores['tokens'], scores['accuracy'] <= scores['chance']   # the head is random
     (6, True)
     """
-    encoded, _ = encode(tokenizer, texts, length)
+    encoded, _ = encode(tokenizer, texts, max_length)
     if reading == "unilm":
         encoded = [(tokens, [int(2 * i >= len(tokens)) for i in range(len(tokens))]) for tokens, _ in encoded]
-    batches = BucketedBatches(encoded, batch_size=batch_size, maxlen=length)
+    batches = BucketedBatches(encoded, batch_size=batch_size, max_length=max_length)
 
     def examples():
         for indices in batches.in_length_order():

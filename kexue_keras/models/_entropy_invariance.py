@@ -11,14 +11,14 @@ from kexue_keras.models._partial_weights import extended_bases
 
 
 @register
-def extend_with_entropy_invariance(BaseModel, *, kappa=None, base=512, min_len=16, allow_pretrained=False):
+def extend_with_entropy_invariance(BaseModel, *, kappa=None, base=512, min_length=16, allow_pretrained=False):
     """Subclass of a bert4keras model class whose attentions are `EntropyInvariantAttention`.
 
     At `base` tokens it computes what `BaseModel` does; weights and their names are the same.
 
     Args:
         BaseModel: class, such as BERT or RoFormer; encoder, `application='lm'` and `'unilm'` work.
-        kappa, base, min_len: see `EntropyInvariantAttention`.
+        kappa, base, min_length: see `EntropyInvariantAttention`.
         allow_pretrained: whether checkpoints of ordinary models are loaded (all variables are kept; the outputs differ
             at lengths other than `base`, so train it further).
 
@@ -39,7 +39,7 @@ def extend_with_entropy_invariance(BaseModel, *, kappa=None, base=512, min_len=1
     (None, None, 16)
     """
     bases = extended_bases(BaseModel, "extend_with_entropy_invariance")
-    scale = {"kappa": kappa, "base": base, "min_len": min_len}
+    scale = {"kappa": kappa, "base": base, "min_length": min_length}
     EntropyInvariantAttention(1, 2, **scale)
     allowed = bool(allow_pretrained)
 

@@ -17,7 +17,9 @@ _FEED_FORWARD = re.compile(r"Transformer-\d+-FeedForward(-\w+)?$")
 
 
 @register
-def extend_with_mixer(BaseModel, mixer="gmlp", *, max_len=None, feed_forward=None, allow_pretrained=False, **options):
+def extend_with_mixer(
+    BaseModel, mixer="gmlp", *, max_length=None, feed_forward=None, allow_pretrained=False, **options
+):
     """Subclass of a bert4keras model class with a token mixer in the place of each self-attention.
 
     Norms and residuals stay where the model has them: LN(x + mix(x)), LN(x + FFN(x)). RoFormer's rotary positions have
@@ -27,7 +29,7 @@ def extend_with_mixer(BaseModel, mixer="gmlp", *, max_len=None, feed_forward=Non
         BaseModel: class, BERT or RoFormer; encoder, `application='lm'` and `'unilm'` work, but for 'fnet', which has
             no such form.
         mixer: 'mlp', 'ffstack', 'resmlp', 'gmlp', 'amlp', 'external', 'fnet' or 'aft'.
-        max_len: most tokens; None takes the `max_position` of the model.
+        max_length: most tokens; None takes the `max_position` of the model.
         feed_forward: whether the feed-forward layers stay; None: yes, but for 'gmlp' and 'amlp', which are both at once
             (with the model's intermediate_size between).
         allow_pretrained: whether checkpoints of ordinary models are loaded: embeddings, norms, feed-forward layers and
@@ -87,7 +89,7 @@ def extend_with_mixer(BaseModel, mixer="gmlp", *, max_len=None, feed_forward=Non
             given = dict(options)
             if mixer in ("mlp", "ffstack", "gmlp", "amlp"):
                 given.setdefault("activation", self.hidden_act)
-            sizes = {"max_len": max_len or self.max_position, "ffn_units": self.intermediate_size}
+            sizes = {"max_length": max_length or self.max_position, "ffn_units": self.intermediate_size}
             return make_mixer(mixer, name=name, **dict(sizes, **given))
 
         def variable_mapping(self):

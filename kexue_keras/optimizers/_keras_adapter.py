@@ -98,16 +98,16 @@ def apply(optimizer, gradients, params):
     key = tuple(id(p) for p in params)
     again = iter(recorded[key]) if key in recorded else None
 
-    def bump_later(kind):
+    def bump_later(function):
         def patched(x, increment):
             if x is not optimizer.iterations:
-                return before[kind](x, increment)
-            bumps.append((before[kind], x, increment))
+                return before[function](x, increment)
+            bumps.append((before[function], x, increment))
             return tf.identity(x)
 
         return patched
 
-    def make_once(kind):
+    def make_once(function):
         def patched(value, dtype=None, name=None, **kwargs):
             if again is not None:
                 made.append(next(again, None))
@@ -118,10 +118,10 @@ def apply(optimizer, gradients, params):
                         % type(optimizer).__name__
                     )
                 return made[-1]
-            if isinstance(value, tf.Tensor) and kind == "zeros":
+            if isinstance(value, tf.Tensor) and function == "zeros":
                 value = tuple(tf.get_static_value(value))
             with tf.init_scope():
-                made.append(before[kind](value, dtype=dtype, name=name, **kwargs))
+                made.append(before[function](value, dtype=dtype, name=name, **kwargs))
             return made[-1]
 
         return patched

@@ -32,7 +32,7 @@ class LayerwiseLearningRate(Wrapper):
         optimizer: instance, of this package, of Keras or of bert4keras.
         multipliers: dict {regular expression: factor >= 0}; several that fit one name are multiplied.
         decay: float > 0, e.g. 0.9; None for no decay by depth.
-        num_layers: blocks of the encoder, for `decay`; None counts those among the trainable variables, which
+        num_hidden_layers: blocks of the encoder, for `decay`; None counts those among the trainable variables, which
             is too few if the topmost are frozen.
         name: default "LayerwiseLearningRate".
 
@@ -44,13 +44,13 @@ class LayerwiseLearningRate(Wrapper):
 
     >>> from kexue_keras.optimizers import AdamW, LayerwiseLearningRate
     >>> optimizer = LayerwiseLearningRate(AdamW(3e-5), decay=0.9, multipliers={'Embedding-Token': 0, 'classifier': 10})
-    >>> optimizer.factor('Transformer-11-FeedForward/dense_1/kernel:0', num_layers=12)
+    >>> optimizer.factor('Transformer-11-FeedForward/dense_1/kernel:0', num_hidden_layers=12)
     0.9
-    >>> [optimizer.factor(name, num_layers=12) for name in ('classifier/kernel:0', 'Embedding-Token/embeddings:0')]
+    >>> [optimizer.factor(w, num_hidden_layers=12) for w in ('classifier/kernel:0', 'Embedding-Token/embeddings:0')]
     [10.0, 0.0]
     """
 
-    def __init__(self, optimizer, *, multipliers=None, decay=None, num_layers=None, name=None):
+    def __init__(self, optimizer, *, multipliers=None, decay=None, num_hidden_layers=None, name=None):
         owner = type(self).__name__
         if not multipliers and decay is None:
             raise ValueError("give multipliers={'classifier': 10}, or decay=0.9, or both; with neither nothing is done")
@@ -63,17 +63,17 @@ class LayerwiseLearningRate(Wrapper):
         }
         if decay is not None:
             decay = checks.number(decay, "decay", owner, above=0, remedy="0.9 is usual")
-        if num_layers is not None:
-            num_layers = checks.whole_number(num_layers, "num_layers", owner, least=1)
+        if num_hidden_layers is not None:
+            num_hidden_layers = checks.whole_number(num_hidden_layers, "num_hidden_layers", owner, least=1)
         super().__init__(optimizer, name=name)
-        self.decay, self.num_layers = decay, num_layers
+        self.decay, self.num_hidden_layers = decay, num_hidden_layers
 
-    def factor(self, variable_name, *, num_layers=None):
+    def factor(self, variable_name, *, num_hidden_layers=None):
         """The factor of the variable of this name.
 
         Args:
             variable_name: str.
-            num_layers: blocks of the encoder, default the wrapper's.
+            num_hidden_layers: blocks of the encoder, default the wrapper's.
 
         Returns:
             float.
@@ -84,13 +84,13 @@ class LayerwiseLearningRate(Wrapper):
                 value *= multiplier
         if self.decay is None:
             return value
-        num_layers = num_layers or self.num_layers
+        num_hidden_layers = num_hidden_layers or self.num_hidden_layers
         block = _BLOCK.search(variable_name)
         if block:
-            if num_layers is None or int(block.group(1)) >= num_layers:
-                raise ValueError("%s lies outside num_layers=%r blocks" % (variable_name, num_layers))
-            return value * self.decay ** (num_layers - int(block.group(1)))
-        return value * self.decay ** (num_layers + 1) if _EMBEDDING.search(variable_name) else value
+            if num_hidden_layers is None or int(block.group(1)) >= num_hidden_layers:
+                raise ValueError("%s lies outside num_hidden_layers=%r blocks" % (variable_name, num_hidden_layers))
+            return value * self.decay ** (num_hidden_layers - int(block.group(1)))
+        return value * self.decay ** (num_hidden_layers + 1) if _EMBEDDING.search(variable_name) else value
 
     def factors(self, params):
         """Dict name -> factor for these variables, after checking that every pattern fits one of them."""
@@ -107,8 +107,8 @@ class LayerwiseLearningRate(Wrapper):
                 "decay goes by names like Transformer-3-FeedForward (bert4keras), and none of the trainable "
                 "variables: %s; use multipliers instead" % some
             )
-        num_layers = self.num_layers or (max(blocks) + 1 if blocks else None)
-        return {name: self.factor(name, num_layers=num_layers) for name in names}
+        num_hidden_layers = self.num_hidden_layers or (max(blocks) + 1 if blocks else None)
+        return {name: self.factor(name, num_hidden_layers=num_hidden_layers) for name in names}
 
     def update(self, gradients, params):
         factors = self.factors(params)
@@ -124,5 +124,8 @@ class LayerwiseLearningRate(Wrapper):
 
     def get_config(self):
         return dict(
-            super().get_config(), multipliers=dict(self.multipliers), decay=self.decay, num_layers=self.num_layers
+            super().get_config(),
+            multipliers=dict(self.multipliers),
+            decay=self.decay,
+            num_hidden_layers=self.num_hidden_layers,
         )

@@ -232,7 +232,7 @@ class MomentumAccumulationAdamW(_MomentumAccumulation):
             the betas as they are there are fewer steps and nothing else, which the article finds to help already.
         beta_1, beta_2: in [0, 1).
         epsilon: float >= 0.
-        eps_inside: True puts epsilon inside the root, sqrt(v^ + epsilon), as the article writes it.
+        epsilon_inside: True puts epsilon inside the root, sqrt(v^ + epsilon), as the article writes it.
         weight_decay: decoupled, once a real update.
         exclude_from_weight_decay: regular expressions searched in variable names.
         bias_correction: False leaves out both corrections.
@@ -265,7 +265,7 @@ class MomentumAccumulationAdamW(_MomentumAccumulation):
         beta_1=0.9,
         beta_2=0.999,
         epsilon=1e-6,
-        eps_inside=False,
+        epsilon_inside=False,
         weight_decay=0.01,
         exclude_from_weight_decay=("bias", "[Nn]orm"),
         bias_correction=True,
@@ -285,7 +285,7 @@ class MomentumAccumulationAdamW(_MomentumAccumulation):
         epsilon = checks.number(epsilon, "epsilon", owner, least=0)
         super().__init__(learning_rate, steps, weight_decay, exclude_from_weight_decay, name, moments)
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
-        self.eps_inside = bool(eps_inside)
+        self.epsilon_inside = bool(epsilon_inside)
         self.bias_correction = bool(bias_correction)
         self.layer_adaptation = bool(layer_adaptation)
         self.exclude_from_layer_adaptation = as_patterns(exclude_from_layer_adaptation, "exclude_from_layer_adaptation")
@@ -305,7 +305,7 @@ class MomentumAccumulationAdamW(_MomentumAccumulation):
             dtype = p.dtype.base_dtype
             m = self.state("m", p).read_value() / tf.cast(first, dtype)
             v = self.state("v", p).read_value() / tf.cast(second, dtype)
-            root = tf.sqrt(v + self.epsilon) if self.eps_inside else tf.sqrt(v) + self.epsilon
+            root = tf.sqrt(v + self.epsilon) if self.epsilon_inside else tf.sqrt(v) + self.epsilon
             adapts = self.layer_adaptation and not matches(p, self.exclude_from_layer_adaptation)
             # With epsilon 0 a weight that never had a gradient has 0 / 0: it does not move.
             ops.append(self.move(p, tf.math.divide_no_nan(m, root), lr, layer_ratio if adapts else None))
@@ -317,7 +317,7 @@ class MomentumAccumulationAdamW(_MomentumAccumulation):
             beta_1=self.beta_1,
             beta_2=self.beta_2,
             epsilon=self.epsilon,
-            eps_inside=self.eps_inside,
+            epsilon_inside=self.epsilon_inside,
             bias_correction=self.bias_correction,
             layer_adaptation=self.layer_adaptation,
             exclude_from_layer_adaptation=list(self.exclude_from_layer_adaptation),
@@ -343,14 +343,14 @@ def accumulate_in_momentum(optimizer, steps, *, moments="window"):
     'MomentumAccumulationAdamW'
     """
     check_instance(optimizer, "accumulate_in_momentum")
-    config, kind = optimizer.get_config(), type(optimizer).__name__
+    config, name = optimizer.get_config(), type(optimizer).__name__
     config.pop("name", None)
-    if "Lion" in kind:
-        raise ValueError("%s cannot be accumulated in its momentum: %s" % (kind, _LION))
-    if config.get("nesterov") or kind == "Nadam":
-        raise ValueError("%s with Nesterov momentum cannot be accumulated in it: %s" % (kind, _NESTEROV))
+    if "Lion" in name:
+        raise ValueError("%s cannot be accumulated in its momentum: %s" % (name, _LION))
+    if config.get("nesterov") or name == "Nadam":
+        raise ValueError("%s with Nesterov momentum cannot be accumulated in it: %s" % (name, _NESTEROV))
     if any(config.get(key) for key in ("clipnorm", "clipvalue", "global_clipnorm")):
-        raise ValueError("%s clips: %s" % (kind, _CLIPPING))
+        raise ValueError("%s clips: %s" % (name, _CLIPPING))
     if type(optimizer) is AdamW:
         return MomentumAccumulationAdamW(steps=steps, moments=moments, **config)
     if isinstance(optimizer, keras.optimizers.SGD) and config["momentum"] > 0 and not config.get("decay"):
@@ -359,5 +359,5 @@ def accumulate_in_momentum(optimizer, steps, *, moments="window"):
         return MomentumAccumulationSGD(rate / (1 - momentum), steps=steps, moments=moments, momentum=momentum)
     raise ValueError(
         "%s cannot be accumulated in its momentum; give kexue_keras.optimizers.AdamW or SGD with momentum > 0 and "
-        "without `decay`, or use GradientAccumulation(optimizer, steps)" % kind
+        "without `decay`, or use GradientAccumulation(optimizer, steps)" % name
     )

@@ -14,7 +14,7 @@ from kexue_keras.data._batches import rows_by_step
 from kexue_keras.errors import WeightsError
 from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.models._causal_lm import predict_next_at, reading_of
-from kexue_keras.models._lengths import checked_length, positions_of
+from kexue_keras.models._lengths import checked_max_length, positions_of
 from kexue_keras.models._masked_lm import predict_at
 from kexue_keras.optimizers import AdamW
 from kexue_keras.prompting._causal import CausalPattern, CausalRows, causal_scores
@@ -47,7 +47,7 @@ class PromptClassifier(object):
             reads left to right.
         patterns: `Pattern`, its template, or a list of them.
         verbalizer: `Verbalizer`, or the dict for one.
-        maxlen: longest row in tokens; only the text is cut.
+        max_length: longest row in tokens; only the text is cut.
         trained: "all" weights, or "soft_tokens": only the embeddings of the patterns' tokens [unused...] (P-tuning).
         batch_size: rows a batch in prediction.
         allow_untrained_head: whether a head that was in no checkpoint is taken, and not measured.
@@ -69,7 +69,7 @@ class PromptClassifier(object):
     >>> from kexue_keras.models import load
     >>> encoder = load('me5-zh-char', num_hidden_layers=1, with_mlm='linear', missing='initialise')
     >>> words = {'负面': '不', '正面': '很'}
-    >>> classifier = PromptClassifier(encoder, '{mask}满意。{text}', words, maxlen=32, allow_untrained_head=True)
+    >>> classifier = PromptClassifier(encoder, '{mask}满意。{text}', words, max_length=32, allow_untrained_head=True)
     >>> classifier.fit([('很好用', '正面'), ('坏了', '负面')], epochs=1)[0]['epoch']
     1
     >>> classifier.predict_proba(['东西不错']).shape, classifier.predict(['东西不错'])[0] in classifier.labels
@@ -77,7 +77,15 @@ class PromptClassifier(object):
     """
 
     def __init__(
-        self, pretrained, patterns, verbalizer, *, maxlen=128, trained="all", batch_size=32, allow_untrained_head=False
+        self,
+        pretrained,
+        patterns,
+        verbalizer,
+        *,
+        max_length=128,
+        trained="all",
+        batch_size=32,
+        allow_untrained_head=False,
     ):
         if trained not in TRAINED:
             raise ValueError("trained=%r; it is one of %s" % (trained, ", ".join(TRAINED)))
@@ -92,8 +100,8 @@ class PromptClassifier(object):
         if not self.patterns or len({pattern.fields for pattern in self.patterns}) > 1:
             raise ValueError("patterns=%r; at least one, all for single texts or all for pairs" % (patterns,))
         self.verbalizer = verbalizer if isinstance(verbalizer, Verbalizer) else Verbalizer(verbalizer)
-        self.maxlen = checked_length(
-            maxlen, positions_of(pretrained.transformer), name="maxlen", source=pretrained.name, least=3
+        self.max_length = checked_max_length(
+            max_length, positions_of(pretrained.transformer), name="max_length", source=pretrained.name, least=3
         )
         self.trained, self.batch_size = trained, batch_size
         self.allow_untrained_head, self.head_scores = bool(allow_untrained_head), None
@@ -117,9 +125,11 @@ class PromptClassifier(object):
             )
         versions = {k: pattern if k == pattern.slots else pattern.with_slots(k) for k in lengths}
         if self.reading == "encoder":
-            return {k: version.compile(self.tokenizer, self.maxlen) for k, version in versions.items()}
+            return {k: version.compile(self.tokenizer, self.max_length) for k, version in versions.items()}
         options = {"longest": max(lengths)}
-        return {k: CausalPattern(one, self.tokenizer, self.maxlen, slots=k, **options) for k, one in versions.items()}
+        return {
+            k: CausalPattern(one, self.tokenizer, self.max_length, slots=k, **options) for k, one in versions.items()
+        }
 
     def _soft_ids(self):
         tokens = dict.fromkeys(token for pattern in self.patterns for token in pattern.soft_tokens)
@@ -140,7 +150,7 @@ class PromptClassifier(object):
         """
         texts = checked_texts(texts)
         some = texts[:: max(1, len(texts) // CHECKED_TEXTS)][:CHECKED_TEXTS]
-        named = {"name": self.pretrained.name, "length": self.maxlen, "reading": self.reading}
+        named = {"name": self.pretrained.name, "max_length": self.max_length, "reading": self.reading}
         with self.session.entered():
             scores = check_head(self.model, self.tokenizer, some, **named)
         if scores["trained"] is not None:
@@ -191,7 +201,7 @@ class PromptClassifier(object):
                 return causal_scores(self.model, pattern, self._words, texts, batch_size=self.batch_size)
         prompts = [pattern.encode(text) for text in texts]
         encoded = [(prompt.token_ids, prompt.segment_ids) for prompt in prompts]
-        batches = BucketedBatches(encoded, batch_size=self.batch_size, maxlen=self.maxlen)
+        batches = BucketedBatches(encoded, batch_size=self.batch_size, max_length=self.max_length)
         scores = np.zeros((len(texts), len(self._words.ids[length])))
         for indices in batches.in_length_order() if texts else ():
             places = np.array([prompts[i].slots for i in indices], "int32")
@@ -295,7 +305,7 @@ class PromptClassifier(object):
             list(zip([text for text, _ in labelled], self._label_indices(labelled))),
             unlabelled,
             batch_size=batch_size,
-            maxlen=self.maxlen,
+            max_length=self.max_length,
             seed=seed,
             repeats=repeats,
             mask_rate=mask_rate,
@@ -318,7 +328,7 @@ class PromptClassifier(object):
             steps=epochs * epoch_steps,
             epoch_steps=epoch_steps,
             evaluate=(lambda: {"score": self.accuracy(valid)}) if valid else None,
-            num_layers=self._bert.num_hidden_layers,
+            num_hidden_layers=self._bert.num_hidden_layers,
             seed=seed,
             folder=folder,
             facts=facts,
@@ -333,18 +343,18 @@ class PromptClassifier(object):
                 history[-1]["valid"] = row["valid_score"]
         return history
 
-    def save(self, folder, *, overwrite=False):
+    def save(self, path, *, overwrite=False):
         """Write model, patterns and verbalizer; `PromptClassifier.load` reads them.
 
-        Trained soft tokens stand in the saved embedding, so that `folder/model` is an ordinary model folder.
+        Trained soft tokens stand in the saved embedding, so that `path/model` is an ordinary model folder.
 
         Args:
-            folder: str, a folder that does not exist or is empty; it appears when it is complete.
+            path: str, a folder that does not exist or is empty; it appears when it is complete.
             overwrite: bool, replace a folder that was written here; others are never deleted.
 
         Raises:
-            WeightsError: there is something in `folder` that is not to be replaced, see `models.save`.
-            OSError: a full disk and the like; what was in `folder` is as before.
+            WeightsError: there is something in `path` that is not to be replaced, see `models.save`.
+            OSError: a full disk and the like; what was in `path` is as before.
         """
         if self.trained == "soft_tokens":
             write_back(self._bert, self.pretrained.bert)
@@ -352,18 +362,18 @@ class PromptClassifier(object):
             "patterns": [pattern.template for pattern in self.patterns],
             "weights": self.weights,
             "verbalizer": self.verbalizer.get_config(),
-            "maxlen": self.maxlen,
+            "max_length": self.max_length,
             "batch_size": self.batch_size,
             **loading_settings(self.pretrained),
         }
-        write_prompt(folder, self.pretrained, settings, overwrite=overwrite)
+        write_prompt(path, self.pretrained, settings, overwrite=overwrite)
 
     @classmethod
-    def load(cls, folder, *, trained="all", allow_untrained_head=False, tokenizer=None):
+    def load(cls, path, *, trained="all", allow_untrained_head=False, tokenizer=None):
         """Read what `save` wrote.
 
         Args:
-            folder: str.
+            path: str.
             trained, allow_untrained_head: as above.
             tokenizer: the one it was saved with, if that was your own, see `models.save`.
 
@@ -375,19 +385,19 @@ class PromptClassifier(object):
         """
         if trained not in TRAINED:
             raise ValueError("trained=%r; it is one of %s" % (trained, ", ".join(TRAINED)))
-        pretrained, settings = read_prompt(folder, tokenizer=tokenizer)
+        pretrained, settings = read_prompt(path, tokenizer=tokenizer)
         try:
             classifier = cls(
                 pretrained,
                 settings["patterns"],
                 Verbalizer.from_config({word: settings["verbalizer"][word] for word in VERBALIZER_WORDS}),
-                maxlen=settings["maxlen"],
+                max_length=settings["max_length"],
                 batch_size=settings["batch_size"],
                 trained=trained,
                 allow_untrained_head=allow_untrained_head,
             )
         except ValueError as error:
             # What the constructor refuses as an argument is wrong in the file here.
-            raise WeightsError("%s: %s" % (os.path.join(folder, SETTINGS), error))
+            raise WeightsError("%s: %s" % (os.path.join(path, SETTINGS), error))
         classifier.weights = settings["weights"]
         return classifier

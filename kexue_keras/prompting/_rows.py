@@ -24,7 +24,7 @@ class TrainingRows(object):
         verbalizer: `TokenizedVerbalizer`.
         labelled: list of (text, index of its label).
         unlabelled: list of texts.
-        batch_size, maxlen, seed: see `BucketedBatches`.
+        batch_size, max_length, seed: see `BucketedBatches`.
         repeats: how often each labelled text stands in an epoch.
         mask_rate: share of the tokens that are hidden at random.
         mask_pattern: whether those of the pattern may be hidden, too.
@@ -42,7 +42,7 @@ class TrainingRows(object):
         unlabelled=(),
         *,
         batch_size,
-        maxlen,
+        max_length,
         seed=0,
         repeats=1,
         mask_rate=0.15,
@@ -62,11 +62,11 @@ class TrainingRows(object):
                         encoded.extend([(prompt.token_ids, prompt.segment_ids)] * repeats)
                         self._asked.extend([(prompt.slots, words)] * repeats)
                         self._fixed.extend([None if mask_pattern else prompt.fixed] * repeats)
-        plain, _ = encode(self.tokenizer, unlabelled, maxlen)
+        plain, _ = encode(self.tokenizer, unlabelled, max_length)
         encoded.extend(plain)
         self._asked.extend([None] * len(plain))
         self._fixed.extend([None] * len(plain))
-        order = {"batch_size": batch_size, "maxlen": maxlen, "seed": seed}
+        order = {"batch_size": batch_size, "max_length": max_length, "seed": seed}
         self.batches = BucketedBatches(encoded, rounding=rounding, **order)
 
     def protected(self, indices, shape):
@@ -92,7 +92,7 @@ class TrainingRows(object):
             mask_id=mask_id(self.tokenizer),
             vocab_size=self.tokenizer._vocab_size,
             protected=protected,
-            rate=self.mask_rate,
+            mask_rate=self.mask_rate,
         )
         for row, i in enumerate(indices):
             if self._asked[i] is not None:

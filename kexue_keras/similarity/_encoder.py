@@ -18,7 +18,7 @@ from kexue_keras.data._texts import checked_texts
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import restore_interrupted, whole_folder, write_json
 from kexue_keras.files.paths import is_path
-from kexue_keras.models._lengths import checked_length, positions_of
+from kexue_keras.models._lengths import checked_max_length, positions_of
 from kexue_keras.schemas import read_settings, sentence_encoder_settings
 from kexue_keras.similarity._index import VectorIndex, unit_rows
 from kexue_keras.similarity._pooling import POOLINGS, sentence_vector
@@ -37,7 +37,7 @@ class SentenceEncoder(object):
         pretrained: name or folder as for `models.load`, or a `PretrainedModel`.
         pooling: 'mean' (P3), 'cls' (P1), 'pooler' (P2), 'linear-pooler' (SimBERT and RoFormer-Sim), 'first-last' (P4),
             'max'; see `sentence_vector`. The bundled models were trained with 'mean'.
-        length: longest text in tokens, special ones included; what is longer is cut.
+        max_length: longest text in tokens, special ones included; what is longer is cut.
         **arguments: further arguments of `models.load`.
 
     Attributes:
@@ -60,7 +60,7 @@ class SentenceEncoder(object):
     ['今天的天气']
     """
 
-    def __init__(self, pretrained, *, pooling="mean", length=64, **arguments):
+    def __init__(self, pretrained, *, pooling="mean", max_length=64, **arguments):
         checks.choice(pooling, POOLINGS, "pooling", "SentenceEncoder")
         if is_path(pretrained):
             if POOLINGS[pooling]:
@@ -71,26 +71,28 @@ class SentenceEncoder(object):
         if pretrained.tokenizer is None:
             raise WeightsError("%s has no vocabulary (vocab.txt)" % pretrained.name)
         self.pretrained, self.tokenizer = pretrained, pretrained.tokenizer
-        self.pooling, self.length, self.whitening = pooling, length, None
+        self.pooling, self.max_length, self.whitening = pooling, max_length, None
         self.model = sentence_vector(pretrained.transformer, pooling)
         self.session = ModelSession(self.model)
 
     @property
-    def length(self):
+    def max_length(self):
         """Longest text in tokens; setting it checks it as the constructor does."""
-        return self._length
+        return self._max_length
 
-    @length.setter
-    def length(self, length):
-        self._length = self._checked("length", length)
+    @max_length.setter
+    def max_length(self, max_length):
+        self._max_length = self._checked("max_length", max_length)
 
-    def _checked(self, name, length):
-        return checked_length(length, positions_of(self.pretrained.transformer), name=name, source=self.pretrained.name)
+    def _checked(self, name, max_length):
+        return checked_max_length(
+            max_length, positions_of(self.pretrained.transformer), name=name, source=self.pretrained.name
+        )
 
     def __repr__(self):
-        return "<SentenceEncoder %s, pooling %s, length %d>" % (self.pretrained.name, self.pooling, self.length)
+        return "<SentenceEncoder %s, pooling %s, max_length %d>" % (self.pretrained.name, self.pooling, self.max_length)
 
-    def encode(self, texts, *, batch_size=64, maxlen=None, normalize=True):
+    def encode(self, texts, *, batch_size=64, max_length=None, normalize=True):
         """One vector a text.
 
         Texts of about the same length share a batch; the vectors come in the order of the texts.
@@ -98,35 +100,35 @@ class SentenceEncoder(object):
         Args:
             texts: list of str.
             batch_size: texts computed together.
-            maxlen: longest text in tokens; None: `length`.
+            max_length: longest text in tokens; None: as the encoder has it.
             normalize: scale each vector to length 1, so that a product of two is their cosine.
 
         Returns:
             float32 `[N, d]`.
 
         Raises:
-            ValueError: a single str, something in the list that is no str, half of a surrogate pair, maxlen below 2 or
-                beyond the model's positions.
+            ValueError: a single str, something in the list that is no str, half of a surrogate pair, max_length below 2
+                or beyond the model's positions.
         """
         texts = checked_texts(texts, pairs=False)
-        maxlen = self.length if maxlen is None else self._checked("maxlen", maxlen)
-        encoded, _ = encode(self.tokenizer, texts, maxlen)
-        vectors = self.encode_ids(encoded, batch_size=batch_size, maxlen=maxlen)
+        max_length = self.max_length if max_length is None else self._checked("max_length", max_length)
+        encoded, _ = encode(self.tokenizer, texts, max_length)
+        vectors = self.encode_ids(encoded, batch_size=batch_size, max_length=max_length)
         if self.whitening is not None:
             vectors = self.whitening.transform(vectors)
         return unit_rows(vectors) if normalize else vectors
 
-    def encode_ids(self, encoded, *, batch_size=64, maxlen=None):
+    def encode_ids(self, encoded, *, batch_size=64, max_length=None):
         """The model's own vectors of encoded texts.
 
         Args:
             encoded: list of (token ids, segment ids), as from `data.encode`.
-            batch_size, maxlen: as in `encode`.
+            batch_size, max_length: as in `encode`.
 
         Returns:
             float32 `[N, d]`, neither whitened nor scaled.
         """
-        batches = BucketedBatches(encoded, batch_size=batch_size, maxlen=maxlen or self.length)
+        batches = BucketedBatches(encoded, batch_size=batch_size, max_length=max_length or self.max_length)
         vectors = np.zeros((len(encoded), self.model.output_shape[-1]), "float32")
         for indices in batches.in_length_order():
             vectors[indices] = self.session.predict_on_batch(self.model, batches.inputs(indices))
@@ -208,7 +210,7 @@ class SentenceEncoder(object):
             save_into(folder, self.pretrained)
             if self.whitening is not None:
                 np.savez(os.path.join(folder, WHITENING), mean=self.whitening.mean, kernel=self.whitening.kernel)
-            settings = {"pooling": self.pooling, "length": self.length, "whitening": self.whitening is not None}
+            settings = {"pooling": self.pooling, "max_length": self.max_length, "whitening": self.whitening is not None}
             write_json(os.path.join(folder, SETTINGS), settings)
 
     @classmethod
@@ -224,7 +226,7 @@ class SentenceEncoder(object):
         """
         restore_interrupted(path)
         settings = read_settings(os.path.join(path, SETTINGS), sentence_encoder_settings(POOLINGS))
-        encoder = cls(path, pooling=settings["pooling"], length=settings["length"], **arguments)
+        encoder = cls(path, pooling=settings["pooling"], max_length=settings["max_length"], **arguments)
         if settings["whitening"]:
             encoder.whitening = Whitening.load(os.path.join(path, WHITENING), encoder.model.output_shape[-1])
         return encoder

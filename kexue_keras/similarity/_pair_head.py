@@ -41,20 +41,22 @@ class PairFeatures(keras.layers.Layer):
         return (input_shape[0], 3 * input_shape[-1])
 
 
-def pair_classifier(encoder, classes, *, seed=0):
+def pair_classifier(encoder, num_classes, *, seed=0):
     """Keras model: sentence vectors of rows 2i and 2i+1, their features, and a dense layer without bias.
 
     Args:
         encoder: Keras model with vectors `[2P, d]` as output (`SentenceEncoder.model`).
-        classes: number of logits, of all groups together.
+        num_classes: number of logits, of all groups together.
         seed: int, start of the dense layer.
 
     Returns:
-        Keras model with the encoder's inputs and logits `[2P, classes]`, the same in both rows of a pair.
+        Keras model with the encoder's inputs and logits `[2P, num_classes]`, the same in both rows of a pair.
 
     Reference: kexue.fm/archives/8541.
     """
     features = PairFeatures(name="pair_features")(encoder.output)
     start = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed % 2**31)
-    dense = keras.layers.Dense(classes, use_bias=False, kernel_initializer=start, name="pair_logits", dtype="float32")
+    dense = keras.layers.Dense(
+        num_classes, use_bias=False, kernel_initializer=start, name="pair_logits", dtype="float32"
+    )
     return keras.models.Model(encoder.inputs, dense(features))

@@ -28,7 +28,7 @@ class Techniques(object):
     Args:
         accumulate: int, batches that make one update.
         accumulate_in: 'buffers' (exact) or 'momentum' (no memory; Adam's second moment is that of single batches).
-        layerwise_lr: float in (0, 1], factor of the learning rate from each layer of the encoder to the one below.
+        layerwise_lr_decay: float in (0, 1], factor of the learning rate from each layer of the encoder to that below.
         ema: float in [0, 1), decay of the moving average of the weights that is validated and kept; 0 is off.
         rdrop: float, weight of R-Drop's divergence; 0 is off.
         fgm: float, norm of the perturbation of adversarial training; 0 is off.
@@ -54,7 +54,7 @@ class Techniques(object):
         *,
         accumulate=1,
         accumulate_in="buffers",
-        layerwise_lr=1.0,
+        layerwise_lr_decay=1.0,
         ema=0.0,
         rdrop=0.0,
         fgm=0.0,
@@ -84,8 +84,8 @@ class Techniques(object):
         ):
             if getattr(self, name) not in choices:
                 self._refuse_value(name, "it is one of %s" % ", ".join(map(str, choices)))
-        if not 0 < self.layerwise_lr <= 1:
-            self._refuse_value("layerwise_lr", "it has to lie in (0, 1], e.g. 0.9")
+        if not 0 < self.layerwise_lr_decay <= 1:
+            self._refuse_value("layerwise_lr_decay", "it has to lie in (0, 1], e.g. 0.9")
         if not 0 <= self.ema < 1:
             self._refuse_value("ema", "it has to lie between 0 and 1, e.g. 0.99")
         for name, usual in (("rdrop", "4"), ("fgm", "0.5"), ("gradient_penalty", "1"), ("fgm_clean_weight", "0.1")):

@@ -16,7 +16,7 @@ def train_model(
     optimizer=None,
     epoch_steps=None,
     multipliers=None,
-    num_layers=None,
+    num_hidden_layers=None,
     seed=0,
     facts=None,
     say=None,
@@ -25,7 +25,8 @@ def train_model(
     """Train a model that stays in memory, going on from the point in a folder if there is one.
 
     Args:
-        model, make_batch, loss, techniques, steps, epoch_steps, multipliers, num_layers, seed, say: see `wrapped`.
+        model, make_batch, loss, techniques, steps, epoch_steps, multipliers, num_hidden_layers, seed, say: see
+            `wrapped`.
         default: (optimizer, schedule or None) where the user gives no `optimizer`.
         optimizer: the user's, or None.
         facts: see `Trainer`.
@@ -52,7 +53,7 @@ def train_model(
         schedule=schedule,
         techniques=techniques,
         multipliers=multipliers,
-        num_layers=num_layers,
+        num_hidden_layers=num_hidden_layers,
         seed=seed,
         say=say,
         **length,

@@ -40,7 +40,7 @@ def wrapped(
     epoch_steps=None,
     schedule=None,
     multipliers=None,
-    num_layers=None,
+    num_hidden_layers=None,
     metrics=None,
     seed=0,
     random_step=None,
@@ -57,7 +57,7 @@ def wrapped(
         steps, epoch_steps: see `Trainer`.
         schedule: function (optimizer, number of updates) that gives an optimizer with a schedule, or None.
         multipliers: dict {regular expression: factor} of learning rates, for a head that starts from noise; or None.
-        num_layers: blocks of the encoder, for `techniques.layerwise_lr`; None counts the trained ones.
+        num_hidden_layers: blocks of the encoder, for `techniques.layerwise_lr_decay`; None counts the trained ones.
         seed: int, of the random numbers in the model.
         random_step: the `Step` of a model that was built in `repeatable_dropout`.
         say: function that takes a line, or None.
@@ -88,9 +88,11 @@ def wrapped(
         optimizer = accumulate_in_momentum(optimizer, t.accumulate)
     if schedule is not None:
         optimizer = schedule(optimizer, t.updates(steps, epoch_steps))
-    if t.layerwise_lr != 1 or multipliers:
-        decay = t.layerwise_lr if t.layerwise_lr != 1 else None
-        optimizer = LayerwiseLearningRate(optimizer, decay=decay, multipliers=multipliers, num_layers=num_layers)
+    if t.layerwise_lr_decay != 1 or multipliers:
+        decay = t.layerwise_lr_decay if t.layerwise_lr_decay != 1 else None
+        optimizer = LayerwiseLearningRate(
+            optimizer, decay=decay, multipliers=multipliers, num_hidden_layers=num_hidden_layers
+        )
     if t.ema:
         optimizer = ExponentialMovingAverage(optimizer, t.ema)
     if t.accumulates_in("buffers"):

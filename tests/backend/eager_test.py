@@ -22,7 +22,7 @@ model = keras.models.Model(x, keras.layers.Dense(2)(keras.layers.Dropout(0.1)(x)
 said = {}
 for name, use in {
     "recompute": lambda: recompute.recompute(keras.layers.Dense(2)),
-    "recompute_for_budget": lambda: recompute.recompute_for_budget(10**6, batch_size=2, length=4),
+    "recompute_for_budget": lambda: recompute.recompute_for_budget(10**6, batch_size=2, max_length=4),
     "training_memory": lambda: recompute.training_memory(model, np.ones((2, 3)), np.ones((2, 2))),
     "GradientCache": lambda: gradient_cache.gradient_cache(model, chunk_size=2),
     "FGM": lambda: adversarial.FGM(model, epsilon=0.5),

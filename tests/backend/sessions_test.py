@@ -48,19 +48,19 @@ def in_threads(function, number=THREADS):
 
 
 def encoder(folder):
-    return lambda found=SentenceEncoder(folder, length=16, num_hidden_layers=1): found.encode(TEXTS, batch_size=2)
+    return lambda found=SentenceEncoder(folder, max_length=16, num_hidden_layers=1): found.encode(TEXTS, batch_size=2)
 
 
 def index(folder):
-    encoder = SentenceEncoder(folder, length=16, num_hidden_layers=1)
+    encoder = SentenceEncoder(folder, max_length=16, num_hidden_layers=1)
     corpus = encoder.index(TEXTS)
     return lambda: encoder.search(["书"], corpus, k=2)
 
 
 def classifier(folder):
     pretrained = load(folder, num_hidden_layers=1)
-    model = build_classifier(pretrained.model, 2, pooling="mean", dropout=0.1, seed=0)
-    options = types.SimpleNamespace(length=16, batch_size=2)
+    model = build_classifier(pretrained.model, 2, pooling="mean", dropout_rate=0.1, seed=0)
+    options = types.SimpleNamespace(max_length=16, batch_size=2)
     found = Classifier(model, pretrained.tokenizer, ["a", "b"], HEADS["single"], options, pairs=False)
     return lambda: found.probabilities(TEXTS)
 
@@ -90,12 +90,12 @@ def drop_in(folder):
 
 
 def seq2seq(folder):
-    found = load_seq2seq(folder, source_length=16, target_length=4, num_hidden_layers=1)
+    found = load_seq2seq(folder, max_source_length=16, max_target_length=4, num_hidden_layers=1)
     return lambda: found.generate(TEXTS, batch_size=2)
 
 
 def questions(folder):
-    found = SimilarQuestions(folder, length=8, missing="initialise", num_hidden_layers=1)
+    found = SimilarQuestions(folder, max_length=8, missing="initialise", num_hidden_layers=1)
     return lambda: found.generate("我喜欢电影", n=4, k=4)
 
 
@@ -106,11 +106,11 @@ def prompt(folder):
 
 
 def masked_language_model(folder):
-    found = MaskedLanguageModel(folder, length=16)
+    found = MaskedLanguageModel(folder, max_length=16)
     return lambda: sorted(found.evaluate(TEXTS * 4).items())
 
 
-WORDS, PROMPT = {"a": "好", "b": "差"}, {"maxlen": 16, "allow_untrained_head": True}
+WORDS, PROMPT = {"a": "好", "b": "差"}, {"max_length": 16, "allow_untrained_head": True}
 SUBJECTS = [encoder, index, classifier, generator, drop_in, seq2seq, questions, prompt, masked_language_model]
 
 
@@ -147,7 +147,7 @@ def two_encoders(tiny):
     encoders = []
     for scale in (1, 2):
         with tf.Graph().as_default(), tf1.Session().as_default():
-            encoders.append(SentenceEncoder(tiny, length=16, num_hidden_layers=1))
+            encoders.append(SentenceEncoder(tiny, max_length=16, num_hidden_layers=1))
             model = encoders[-1].model
             model.set_weights([scale * w for w in model.get_weights()])
     return encoders
@@ -163,7 +163,7 @@ def test_two_models_in_two_graphs_side_by_side(tiny):
 
 
 def test_after_clear_session_by_another_part_all_goes_on(tiny):
-    encoder, generate = SentenceEncoder(tiny, length=16, num_hidden_layers=1), generator(tiny)
+    encoder, generate = SentenceEncoder(tiny, max_length=16, num_hidden_layers=1), generator(tiny)
     expected, scores = encoder.encode(TEXTS), generate()
     K.clear_session()
     if is_tf2:  # there Keras closes its session, and the weights are gone
@@ -171,7 +171,7 @@ def test_after_clear_session_by_another_part_all_goes_on(tiny):
             with pytest.raises(RuntimeError, match="the session that holds the model's weights is closed"):
                 predict()
         return
-    other = SentenceEncoder(tiny, length=16, num_hidden_layers=1)
+    other = SentenceEncoder(tiny, max_length=16, num_hidden_layers=1)
     assert_same([encoder.encode(TEXTS), other.encode(TEXTS)] + in_threads(lambda: encoder.encode(TEXTS), 2), expected)
     assert_same([generate()] + in_threads(generate, 2), scores)
 
@@ -179,7 +179,7 @@ def test_after_clear_session_by_another_part_all_goes_on(tiny):
 def test_what_cannot_be_used_any_more_is_said(tiny):
     with tf.Graph().as_default():
         with tf1.Session() as session:
-            encoder = SentenceEncoder(tiny, length=16, num_hidden_layers=1)
+            encoder = SentenceEncoder(tiny, max_length=16, num_hidden_layers=1)
             generate = generator(tiny)
         assert session.graph is encoder.session.graph
     for predict in (lambda: encoder.encode(TEXTS), generate, lambda: in_threads(generate, 1)):

@@ -39,7 +39,7 @@ def test_a_gpt_reads_left_to_right(tmp_path):
         words=WORDS,
         model=str(tmp_path / "gpt2"),
         folder=str(tmp_path),
-        length=24,
+        max_length=24,
         epochs=1,
         steps=1,
         train_layers=1,
@@ -80,10 +80,10 @@ def test_methods(tiny, tmp_path, monkeypatch, method):
         words=WORDS,
         model=tiny,
         folder=str(tmp_path),
-        length=24,
+        max_length=24,
         epochs=2,
         steps=8,
-        layers=1,
+        num_hidden_layers=1,
         train_layers=1,
         allow_untrained_head=True,
     )
@@ -100,7 +100,7 @@ def test_methods(tiny, tmp_path, monkeypatch, method):
     if method == "PET, distilled":
         assert row["accuracy"] == 0.75 and row["unlabelled"] == 4 and 0 <= row["ensemble"] <= 1
         train = read_labelled(tuned[0].data, list(WORDS))
-        assert train[:16] == few.train and len(train) == 20 and tuned[0].layers == 1 == tuned[0].train_layers
+        assert train[:16] == few.train and len(train) == 20 and tuned[0].num_hidden_layers == 1 == tuned[0].train_layers
 
 
 @pytest.mark.stacks("one")

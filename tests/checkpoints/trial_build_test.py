@@ -97,12 +97,12 @@ def test_first_values_of_variables():
 
 @pytest.mark.stacks("all")
 def test_what_is_let_go_after_clear_session_is_freed_and_what_is_kept_goes_on(tiny):
-    kept = SentenceEncoder(tiny, length=16, num_hidden_layers=1)
+    kept = SentenceEncoder(tiny, max_length=16, num_hidden_layers=1)
     expected = kept.encode(["好"])
     K.clear_session()
     if is_tf2:  # there Keras closes its session, and the weights are gone
         kept = None
-    dropped = SentenceEncoder(tiny, length=16, num_hidden_layers=1)
+    dropped = SentenceEncoder(tiny, max_length=16, num_hidden_layers=1)
     np.testing.assert_allclose(dropped.encode(["好"]), expected, atol=1e-6)
     with dropped.session.entered() as session:
         session, graph = weakref.ref(session), weakref.ref(session.graph)

@@ -95,10 +95,10 @@ def test_static_length():
 def test_require_length():
     x, short = tf1.placeholder(tf.float32, [None, None]), tf.zeros([1, 3])
     assert require_length(short, 3, "Some") is short
-    with pytest.raises(ValueError, match="Some: a sequence must have at most max_len=2 tokens; .* Its length: 3"):
+    with pytest.raises(ValueError, match="Some: a sequence must have at most max_length=2 tokens; .* Its length: 3"):
         require_length(short, 2, "Some")
     assert require_length(short, 1, "Some", axis=0) is short
     guarded = require_length(x, 2, "Some")
     assert run(guarded, {x: [[1, 2]]}).shape == (1, 2) and guarded.shape.rank == 2
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Some: .*max_len=2 tokens.*Its length:\] \[3\]"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Some: .*max_length=2 tokens.*Its length:\] \[3\]"):
         run(guarded, {x: [[1, 2, 3]]})

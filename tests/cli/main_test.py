@@ -18,7 +18,9 @@ from kexue_keras.backend import K, stack_name, tf1
 from kexue_keras.cli import main as cli
 from kexue_keras.finetune import Classifier
 
-SMALL = "--epochs 2 --batch-size 8 --length 24 --learning-rate 3e-3 --dropout 0.2 --save-every 4 --seed 5".split()
+SMALL = (
+    "--epochs 2 --batch-size 8 --max-length 24 --learning-rate 3e-3 --dropout-rate 0.2 --save-every 4 --seed 5".split()
+)
 FILES = "config.json confusion.png confusion.tsv curves.png encoder head.npz logs metrics.json predictions.tsv".split()
 
 
@@ -236,7 +238,7 @@ BAD_INPUT = [
     (GOOD, "--class-weights none.tsv", "none.tsv: ", "no such file"),
     (GOOD, "--class-weights weights.tsv", "weights.tsv:2: ", "the weight 'many' is no positive number"),
     (GOOD, "--train-layers -1", "", "--train-layers: -1 is not a whole number from 0"),
-    (GOOD, "--length 400", "", "has 64 positions"),
+    (GOOD, "--max-length 400", "", "has 64 positions"),
     (GOOD, "--model nowhere", "", "no model"),
     (GOOD, "--config other.tsv", "other.tsv: ", "cannot be read"),
     (GOOD, "--resume --overwrite", "", "exclude each other"),
@@ -266,7 +268,7 @@ def test_bad_input_gives_one_line_and_touches_nothing(tmp_path, place, capsys, c
         (["fine-tune"], "invalid choice: 'fine-tune'"),
         (["finetune", "--modle", "x"], "unrecognized arguments: --modle x"),
         (["finetune", "--epochs", "0"], "--epochs"),
-        (["finetune", "--dropout", "1"], "1 is not a number from 0 to below 1"),
+        (["finetune", "--dropout-rate", "1"], "1 is not a number from 0 to below 1"),
         (["finetune", "--learning-rate", "-1"], "above 0"),
         (["finetune"], "missing: --model, --data, --out"),
         (["predict", "--run", "nowhere", "--data", "-"], "no config.json in it"),

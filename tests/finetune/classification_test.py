@@ -15,7 +15,7 @@ from kexue_keras.finetune._options import defaults, make_options
 from kexue_keras.finetune._schedule import warmup_updates
 from kexue_keras.trainer import Techniques, Trainer
 
-SMALL = dict(epochs=1, batch_size=16, length=24, learning_rate=3e-3, quiet=True, seed=3)
+SMALL = dict(epochs=1, batch_size=16, max_length=24, learning_rate=3e-3, quiet=True, seed=3)
 
 
 @pytest.mark.stacks("one")
@@ -25,7 +25,7 @@ def test_pairs_in_a_table_with_header_and_prediction_by_order(tiny, tmp_path):
     ]
     data = write_rows(tmp_path / "train.tsv", rows)
     said = []
-    options = dict(SMALL, quiet=False, length=12, layers=1)
+    options = dict(SMALL, quiet=False, max_length=12, num_hidden_layers=1)
     metrics = finetune(
         tiny,
         data,
@@ -63,7 +63,9 @@ def test_several_labels_and_max_pooling(tiny, tmp_path):
     for i, (text, label) in enumerate(reviews(40)):
         rows.append((label if i % 3 else label + "|长", text))
     data = write_rows(tmp_path / "train.csv", [("label", "content")] + rows, separator=",")
-    metrics = finetune(tiny, data, str(tmp_path / "run"), label_separator="|", pooling="max", **dict(SMALL, layers=1))
+    metrics = finetune(
+        tiny, data, str(tmp_path / "run"), label_separator="|", pooling="max", **dict(SMALL, num_hidden_layers=1)
+    )
     assert metrics["main_metric"] == "micro_f1" and metrics["majority"] is None
     assert set(metrics["valid"]["classes"]) == {"好评", "差评", "长"}
     labels, probabilities = Classifier.load(str(tmp_path / "run")).predict(["好书"])[0]
@@ -108,7 +110,7 @@ def test_a_loss_that_explodes_is_explained(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "_train_on_batch", lambda *_: [float("nan"), 0.0])
     data = write_rows(tmp_path / "train.tsv", reviews(30))
     with pytest.raises(UserError, match="the loss became nan at step 1; a lower --learning-rate"):
-        finetune(tiny, data, str(tmp_path / "run"), layers=1, **SMALL)
+        finetune(tiny, data, str(tmp_path / "run"), num_hidden_layers=1, **SMALL)
 
 
 def test_refused_by_the_function(tiny, tmp_path):

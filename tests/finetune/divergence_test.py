@@ -30,8 +30,21 @@ def test_a_diverged_run_is_delivered_with_an_error(tiny, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(Trainer, "_train_on_batch", poisoned)
     data, run = write_rows(tmp_path / "train.tsv", reviews(40)), str(tmp_path / "run")
-    line = ["finetune", "--model", tiny, "--data", data, "--out", run, "--epochs", "3", "--quiet", "--layers", "1"]
-    line += ["--length", "16", "--batch-size", "16"]
+    line = [
+        "finetune",
+        "--model",
+        tiny,
+        "--data",
+        data,
+        "--out",
+        run,
+        "--epochs",
+        "3",
+        "--quiet",
+        "--num-hidden-layers",
+        "1",
+    ]
+    line += ["--max-length", "16", "--batch-size", "16"]
     for more in ([], ["--resume"]):
         assert main(line + more) == 2
         shown = capsys.readouterr().err

@@ -50,7 +50,7 @@ def test_unknown_pooling():
 def test_the_head_starts_alike_whatever_else_is_in_the_graph():
     def start():
         x = keras.layers.Input((None, 6))
-        return build_classifier(keras.models.Model(x, x), 3, pooling="mean", dropout=0.1, seed=4).get_weights()
+        return build_classifier(keras.models.Model(x, x), 3, pooling="mean", dropout_rate=0.1, seed=4).get_weights()
 
     first = start()
     keras.layers.Dense(3).build((None, 5))

@@ -21,7 +21,7 @@ def folder(tmp_path):
 def untrained(folder, **options):
     K.clear_session()
     set_seed(3)
-    return MaskedLanguageModel(folder, length=10, **options)
+    return MaskedLanguageModel(folder, max_length=10, **options)
 
 
 @pytest.mark.stacks("one")
@@ -71,7 +71,7 @@ def test_a_stopped_run_ends_as_the_uninterrupted_one(folder, tmp_path):
 
 @pytest.mark.stacks("one")
 def test_it_learns(folder):
-    mlm = untrained(folder, rate=0.3)
+    mlm = untrained(folder, mask_rate=0.3)
     before = mlm.evaluate(TEXTS)
     mlm.train(TEXTS, steps=100, batch_size=20, learning_rate=2e-2, head_lr_multiplier=1.0)
     after = mlm.evaluate(TEXTS)

@@ -12,7 +12,7 @@ from kexue_keras.backend import K
 from kexue_keras.cli import main as cli
 from kexue_keras.trainer import Trainer
 
-SMALL = "--epochs 1 --batch-size 16 --length 24 --learning-rate 3e-3 --quiet --layers 1".split()
+SMALL = "--epochs 1 --batch-size 16 --max-length 24 --learning-rate 3e-3 --quiet --num-hidden-layers 1".split()
 
 
 @pytest.fixture(scope="module")

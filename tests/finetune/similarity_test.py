@@ -25,7 +25,16 @@ from kexue_keras.optimizers import GradientAccumulation
 from kexue_keras.similarity import pair_classifier
 from kexue_keras.trainer import Techniques, Trainer
 
-SMALL = dict(task="similarity", epochs=2, batch_size=4, length=12, learning_rate=3e-3, quiet=True, seed=3, layers=1)
+SMALL = dict(
+    task="similarity",
+    epochs=2,
+    batch_size=4,
+    max_length=12,
+    learning_rate=3e-3,
+    quiet=True,
+    seed=3,
+    num_hidden_layers=1,
+)
 
 
 def scored_pairs(count, seed=0):
@@ -85,7 +94,7 @@ def test_trained_saved_and_used(place, loss, capsys, run_python, plain_sessions)
     # The command on the same run, which is read once.
     K.clear_session()
     encoder = open_encoder(str(place / loss))
-    assert (encoder.pooling, encoder.length) == ("mean", 12)
+    assert (encoder.pooling, encoder.max_length) == ("mean", 12)
     with pytest.MonkeyPatch.context() as patch:
         for module in ("cli.similar", "finetune._similarity"):
             patch.setattr("kexue_keras.%s.SentenceEncoder.load" % module, lambda path: encoder)
@@ -201,12 +210,12 @@ def test_sampling_pairs_of_several_sets():
         def tokenize(self, text):
             return ["c"] + list(text) + ["s"]
 
-        def encode(self, tokens, second, maxlen):
-            return ([2] + [ord(t) - 90 for t in tokens[1:-1]] + [3])[:maxlen], [0] * len(tokens)
+        def encode(self, tokens, second, max_length):
+            return ([2] + [ord(t) - 90 for t in tokens[1:-1]] + [3])[:max_length], [0] * len(tokens)
 
     small = PairSet([("a", "b")], [2], group=1)
     large = PairSet([("c", "d"), ("e", "fg")] * 50, [0, 1] * 50)
-    sampler = PairSampler(Tokenizer(), [large, small], groups=(2, 3), length=8, batch_size=400)
+    sampler = PairSampler(Tokenizer(), [large, small], groups=(2, 3), max_length=8, batch_size=400)
     (tokens, segments), labels = sampler(7)
     assert tokens.shape == segments.shape == (800, 8) and np.array_equal(labels[::2], labels[1::2])
     # As many of the group with one pair; classes of group 1 come after the two of group 0.
@@ -220,7 +229,7 @@ def test_sampling_pairs_of_several_sets():
         ([large, PairSet([("a", "b")], [0], group=2)], "set 1 is of group 2"),
     ]:
         with pytest.raises(UserError, match=message):
-            PairSampler(Tokenizer(), sets, groups=(2, 3), length=8, batch_size=4)
+            PairSampler(Tokenizer(), sets, groups=(2, 3), max_length=8, batch_size=4)
     with pytest.raises(ValueError, match="1 pairs and 2 labels"):
         PairSet([("a", "b")], [1, 2])
     assert list(PairSet.from_scores([("a", "b")] * 3, [0, 2.5, 3], 2.5).labels) == [0, 0, 1]
@@ -233,16 +242,16 @@ GROUPS = [["我喜欢电影", "电影很好看"], ["书店服务差", "书店的
 def test_simbert_learns_and_goes_on_from_its_point(place, tmp_path, plain_sessions):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sim = SimBERT(str(place / "tiny"), length=10, num_hidden_layers=1, dropout_rate=0.0)
-    tokens, segments = sim.batch(GROUPS, 0, batch_size=4, noise=0.0, rate=0.15, seed=0)[0]
-    _, following, sources = sim.batch(GROUPS, 0, batch_size=4, noise=0.0, rate=0.15, seed=0)
+        sim = SimBERT(str(place / "tiny"), max_length=10, num_hidden_layers=1, dropout_rate=0.0)
+    tokens, segments = sim.batch(GROUPS, 0, batch_size=4, noise=0.0, mask_rate=0.15, seed=0)[0]
+    _, following, sources = sim.batch(GROUPS, 0, batch_size=4, noise=0.0, mask_rate=0.15, seed=0)
     assert sorted(sources) == sorted(text for group in GROUPS for text in group)
     # Row 2i+1 says the other way round what row 2i says.
     for a, b in zip(range(0, 8, 2), range(1, 8, 2)):
         source = list(tokens[a][(segments[a] == 0) & (tokens[a] != 0)])
         assert list(following[b][following[b] != 0]) == source[1:]
     clean, _ = sim.row(*GROUPS[0])
-    noisy, _ = sim.row(*GROUPS[0], random=np.random.RandomState(0), rate=1.0)
+    noisy, _ = sim.row(*GROUPS[0], random=np.random.RandomState(0), mask_rate=1.0)
     assert len(noisy) == len(clean) and sim.mask_id in noisy[1:6] and noisy[6:] == clean[6:]
     for groups, size, message in [
         ([GROUPS[0], ["好", "好"]], 2, "group 2 has fewer than two different texts"),
@@ -281,7 +290,7 @@ def test_simbert_learns_and_goes_on_from_its_point(place, tmp_path, plain_sessio
 def test_two_stages_and_the_shared_head(place, plain_sessions):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sim = SimBERT(str(place / "tiny"), length=10, num_hidden_layers=1)
+        sim = SimBERT(str(place / "tiny"), max_length=10, num_hidden_layers=1)
     losses = sim.train(GROUPS, steps=2, batch_size=3)
     # What it generates costs about log(vocabulary) at first; the contrast of 6 vectors at scale 20 is at most this.
     assert len(losses) == 2 and -1 < losses[0] - np.log(sim.tokenizer._vocab_size) < 40 + np.log(5)
@@ -309,7 +318,7 @@ def test_two_stages_and_the_shared_head(place, plain_sessions):
 def test_optimizers_of_ones_own_and_batches_that_are_accumulated(place, tmp_path, plain_sessions, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sim = SimBERT(str(place / "tiny"), length=10, num_hidden_layers=1)
+        sim = SimBERT(str(place / "tiny"), max_length=10, num_hidden_layers=1)
     seen = []
     train = Trainer._train
     monkeypatch.setattr(Trainer, "_train", lambda trainer: seen.append(trainer.model.optimizer) or train(trainer))
@@ -334,7 +343,7 @@ def test_optimizers_of_ones_own_and_batches_that_are_accumulated(place, tmp_path
 @pytest.mark.stacks("one")
 def test_generating_is_told_apart_from_searching(monkeypatch):
     class Fake(object):
-        def __init__(self, model, length):
+        def __init__(self, model, max_length):
             pass
 
         def generate(self, text, **options):
@@ -345,7 +354,7 @@ def test_generating_is_told_apart_from_searching(monkeypatch):
 
     monkeypatch.setattr("kexue_keras.cli.similar.SimilarQuestions", Fake)
     options = dict(
-        text=["看"], generate=True, corpus=None, model="m", length=None, n=7, k=2, seed=0, mask=[3], quiet=True
+        text=["看"], generate=True, corpus=None, model="m", max_length=None, n=7, k=2, seed=0, mask=[3], quiet=True
     )
     assert list(similar(make_options.__globals__["argparse"].Namespace(**options))) == ["0.5000\t看吗"]
 

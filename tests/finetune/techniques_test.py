@@ -39,7 +39,7 @@ def run(folder, files, tmp_path, monkeypatch):
     def finetune(**options):
         seen, train = [], Trainer._train
         monkeypatch.setattr(Trainer, "_train", lambda trainer: seen.append(trainer) or train(trainer))
-        settings = dict(epochs=2, batch_size=4, length=16, quiet=True, overwrite=True, learning_rate=1e-3)
+        settings = dict(epochs=2, batch_size=4, max_length=16, quiet=True, overwrite=True, learning_rate=1e-3)
         settings.update(options)
         metrics = classification.finetune(folder, files[0], str(tmp_path / "run"), valid=files[1], **settings)
         return metrics, seen[0]
@@ -53,7 +53,7 @@ def kinds(trainer):
 
 @pytest.mark.stacks("one")
 def test_all_that_wrap_the_optimizer_go_together(run):
-    metrics, trainer = run(accumulate=3, ema=0.9, layerwise_lr=0.5, layers=1)
+    metrics, trainer = run(accumulate=3, ema=0.9, layerwise_lr_decay=0.5, num_hidden_layers=1)
     order = ["GradientAccumulation", "ExponentialMovingAverage", "LayerwiseLearningRate", "PiecewiseLinear", "AdamW"]
     assert kinds(trainer) == order
     # 26 rows in batches of 4 are 7 batches, that is windows of 3, 3 and 1 in each of two epochs
@@ -65,13 +65,13 @@ def test_all_that_wrap_the_optimizer_go_together(run):
     assert not average.applied
     assert np.isfinite(metrics["valid"]["loss"])
     layerwise = next(o for o in chain(trainer.model.optimizer) if isinstance(o, optimizers.LayerwiseLearningRate))
-    assert layerwise.factor("logits/kernel:0", num_layers=2) == 1
-    assert layerwise.factor("Transformer-0-FeedForward/dense_1/kernel:0", num_layers=2) == 0.25
+    assert layerwise.factor("logits/kernel:0", num_hidden_layers=2) == 1
+    assert layerwise.factor("Transformer-0-FeedForward/dense_1/kernel:0", num_hidden_layers=2) == 0.25
 
 
 @pytest.mark.stacks("one")
 def test_accumulation_in_momentum_replaces_the_optimizer_below_the_rate_of_the_head(run):
-    _, trainer = run(accumulate=3, accumulate_in="momentum", head_lr_multiplier=10.0, epochs=1, layers=1)
+    _, trainer = run(accumulate=3, accumulate_in="momentum", head_lr_multiplier=10.0, epochs=1, num_hidden_layers=1)
     layerwise = next(o for o in chain(trainer.model.optimizer) if isinstance(o, optimizers.LayerwiseLearningRate))
     factors = layerwise.factors(trainer.model.trainable_weights)
     head = [name for name in factors if factors[name] != 1]
@@ -83,7 +83,7 @@ def test_accumulation_in_momentum_replaces_the_optimizer_below_the_rate_of_the_h
 
 @pytest.mark.stacks("one")
 def test_rdrop_doubles_training_batches_beside_fgm_and_recompute(run):
-    metrics, trainer = run(rdrop=4.0, dropout=0.3, fgm=0.5, recompute="ffn", epochs=1, layers=1)
+    metrics, trainer = run(rdrop=4.0, dropout_rate=0.3, fgm=0.5, recompute="ffn", epochs=1, num_hidden_layers=1)
     assert isinstance(trainer.model.loss, RDropCrossentropy)
     inputs, targets, weights = trainer.make_batch(0)
     assert inputs[0].shape[0] == targets.shape[0] == weights.shape[0] == 8
@@ -93,7 +93,7 @@ def test_rdrop_doubles_training_batches_beside_fgm_and_recompute(run):
 
 @pytest.mark.stacks("one")
 def test_fewer_layers(run):
-    _, trainer = run(layers=1, epochs=1)
+    _, trainer = run(num_hidden_layers=1, epochs=1)
     names = [layer.name for layer in trainer.model.layers]
     assert "Transformer-0-FeedForward" in names and "Transformer-1-FeedForward" not in names
 
@@ -102,12 +102,12 @@ def test_fewer_layers(run):
     "options, message",
     [
         (dict(ema=1.5), "--ema is 1.5"),
-        (dict(layerwise_lr=0.0), "--layerwise-lr is 0"),
+        (dict(layerwise_lr_decay=0.0), "--layerwise-lr-decay is 0"),
         (dict(head_lr_multiplier=0.0), "--head-lr-multiplier is 0"),
         (dict(fgm=0.5, gradient_penalty=1.0), "--fgm and --gradient-penalty are two forms of one idea"),
         (dict(rdrop=-1.0), "--rdrop is -1"),
-        (dict(rdrop=4.0, dropout=0.0), "--rdrop compares two dropouts"),
-        (dict(layers=5), "--layers is 5, but .* has 2 layers"),
+        (dict(rdrop=4.0, dropout_rate=0.0), "--rdrop compares two dropouts"),
+        (dict(num_hidden_layers=5), "--num-hidden-layers is 5, but .* has 2 layers"),
     ],
 )
 def test_bad_values_are_named(run, options, message):

@@ -24,7 +24,7 @@ def test_lengths_and_distances_are_kept(distribution):
     assert np.mean(ratios) == pytest.approx(1, abs=0.02)
 
 
-def test_kinds_have_their_distributions():
+def test_the_distributions():
     sign, sparse = projection_matrix(300, 200, "sign", 1), projection_matrix(300, 200, "sparse", 1)
     np.testing.assert_allclose(abs(sign), 200**-0.5, rtol=1e-6)
     values, counts = np.unique(np.round(sparse * np.sqrt(200 / 3), 5), return_counts=True)

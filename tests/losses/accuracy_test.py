@@ -145,7 +145,7 @@ mus = st.lists(st.floats(-8, 8), min_size=CLASSES, max_size=CLASSES).map(np.arra
 
 def test_properties():
     everyone = np.arange(CLASSES)
-    run, finer, halved = runner("float64"), runner("float64", n_nodes=64), runner("float64", sigma=0.5)
+    run, finer, halved = runner("float64"), runner("float64", num_nodes=64), runner("float64", sigma=0.5)
 
     @given(mus, st.floats(-5, 5))
     def check(mu, shift):
@@ -197,7 +197,7 @@ def test_errors():
             "ExactAccuracy: sigma must be a number > 0, but is 0; to learn it put an ExactScale",
         ),
         (lambda: losses.ExactAccuracy(sigma="learned"), "put an ExactScale layer"),
-        (lambda: losses.ExactAccuracy(n_nodes=1), "n_nodes"),
+        (lambda: losses.ExactAccuracy(num_nodes=1), "num_nodes"),
         (lambda: losses.ExactAccuracy(margin=-1.0), "margin"),
         (lambda: losses.ExactScale(sigma=-1.0), "sigma"),
         (lambda: losses.expected_accuracy([0, 3], s), r"expected_accuracy: labels.*\[0, classes\)"),
@@ -223,7 +223,7 @@ def scaled_model(rng, **kwargs):
 
 def test_learned_sigma_trains_saves_and_loads(rng, tmp_path, run_python):
     model, x, y = scaled_model(rng, sigma=2.0)
-    loss = losses.ExactAccuracy(n_nodes=16)
+    loss = losses.ExactAccuracy(num_nodes=16)
     model.compile(keras.optimizers.SGD(0.5), loss, metrics=[losses.expected_accuracy])
     values = np.array([1 - twin(s.astype("f8"), t) for s, t in zip(model.predict(x), y)])
     weights = rng.rand(8)
@@ -240,7 +240,7 @@ def test_learned_sigma_trains_saves_and_loads(rng, tmp_path, run_python):
         "import sys, numpy as np, kexue_keras\n"
         "from kexue_keras.backend import K, keras\n"
         "model, data = keras.models.load_model(sys.argv[1]), np.load(sys.argv[2])\n"
-        "print(model.evaluate(data['x'], data['y'], verbose=0)[0], model.loss.get_config()['n_nodes'],\n"
+        "print(model.evaluate(data['x'], data['y'], verbose=0)[0], model.loss.get_config()['num_nodes'],\n"
         "      np.exp(K.get_value(model.get_layer('scale').log_sigma)))",
         tmp_path / "model.h5",
         tmp_path / "data.npz",

@@ -24,7 +24,7 @@ PATTERN = "喜欢{text}。{mask}"
 
 
 def make(pretrained, patterns=PATTERN, words=None, **options):
-    options = dict({"maxlen": 32, "allow_untrained_head": True, "batch_size": 3}, **options)
+    options = dict({"max_length": 32, "allow_untrained_head": True, "batch_size": 3}, **options)
     return PromptClassifier(pretrained, patterns, words or WORDS, **options)
 
 
@@ -119,7 +119,7 @@ def test_what_is_asked_for_in_training(reading):
     class Model:
         inputs = [0, 1, 2]
 
-    options = dict(batch_size=80, maxlen=16, mask_rate=0.3, reading=reading, model=Model())
+    options = dict(batch_size=80, max_length=16, mask_rate=0.3, reading=reading, model=Model())
     rows = CausalRows([pattern], words, [("书房书店不", 0)] * 60, ["书房书店不"] * 60, **options)
     (tokens, segments, places), labels = rows.batch(np.arange(120), 0)
     again, same = rows.batch(np.arange(120), 0)

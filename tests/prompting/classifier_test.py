@@ -19,7 +19,7 @@ TEXTS = [text for text, _ in reviews(7)]
 
 
 def make(pretrained=None, patterns=PATTERN, words=None, **options):
-    options = dict({"maxlen": 32, "allow_untrained_head": True, "batch_size": 3}, **options)
+    options = dict({"max_length": 32, "allow_untrained_head": True, "batch_size": 3}, **options)
     return PromptClassifier(pretrained or tiny_mlm(), patterns, words or WORDS, **options)
 
 
@@ -72,7 +72,7 @@ def test_probabilities_and_losses_are_those_of_the_whole_model():
             [(text, classifier.labels.index(label)) for text, label in labelled[:3]],
             unlabelled,
             batch_size=9,
-            maxlen=32,
+            max_length=32,
             mask_rate=0.0,
         )
         loss = classifier.model.test_on_batch(*rows.batch(np.arange(3 + len(unlabelled)), 0))
@@ -83,7 +83,7 @@ def test_what_is_masked_in_which_row():
     words = Verbalizer({"a": ["喜欢", "很好"], "b": "讨厌"}).compile(tokenizer())
     pattern = {2: Pattern("{mask}{mask}电影。{text}").compile(tokenizer(), 16)}
     labelled, plain = [("书房书店" * 9, 0)] * 40, ["书房书店" * 9] * 40
-    rows = TrainingRows([pattern], words, labelled, plain, batch_size=80, maxlen=16, repeats=2, mask_rate=0.3)
+    rows = TrainingRows([pattern], words, labelled, plain, batch_size=80, max_length=16, repeats=2, mask_rate=0.3)
     assert len(rows.batches.encoded) == 120
     inputs, labels = rows.batch(np.arange(120), 0)
     again, same = rows.batch(np.arange(120), 0)
@@ -98,7 +98,7 @@ def test_what_is_masked_in_which_row():
     assert asked == {"喜欢", "很好"}  # drawn anew each time
     assert not dense[:80, 3:6].any() and not dense[:, -1].any()  # neither the pattern nor [SEP]
     assert 0.2 < (dense[:80, 6:-1] > 0).mean() < 0.4 and 0.2 < (dense[80:, 1:-1] > 0).mean() < 0.4
-    rows = TrainingRows([pattern], words, labelled, batch_size=80, maxlen=16, mask_rate=0.5, mask_pattern=True)
+    rows = TrainingRows([pattern], words, labelled, batch_size=80, max_length=16, mask_rate=0.5, mask_pattern=True)
     inputs, labels = rows.batch(np.arange(40), 0)
     assert any(3 in places[kept[:, 0] > 0] for places, kept in zip(inputs[2], labels))
 
@@ -152,8 +152,8 @@ def test_the_head_is_measured_and_what_does_not_fit_is_refused():
         (dict(patterns=[]), "at least one"),
         (dict(trained="soft"), "trained='soft'"),
         (dict(trained="soft_tokens"), r"no pattern has any; write \[unused1\]"),
-        (dict(maxlen=6), "truncation would cut"),
-        (dict(maxlen=100), "maxlen is 100, but tiny has 64 positions"),
+        (dict(max_length=6), "truncation would cut"),
+        (dict(max_length=100), "max_length is 100, but tiny has 64 positions"),
     ]:
         with pytest.raises(ValueError, match=words):
             make(pretrained, **arguments)

@@ -85,7 +85,7 @@ def test_techniques_reach_the_task(task, train, monkeypatch):
             trainer.evaluate = evaluate
 
     monkeypatch.setattr(Trainer, "_validate", spy)
-    techniques = {"accumulate": 3, "ema": 0.5, "layerwise_lr": 0.9, "fgm": 0.5}
+    techniques = {"accumulate": 3, "ema": 0.5, "layerwise_lr_decay": 0.9, "fgm": 0.5}
     if task not in BUILT:
         # Which leaves layers that only decoding has to know.
         techniques["recompute"] = "blocks" if task in ("unilm", "t5") else "ffn"

@@ -43,20 +43,20 @@ class TrimmedSentencePiece(object):
         """bert4keras tokenizer of the smaller model."""
         return sentencepiece_tokenizer(self.model)
 
-    def save(self, folder):
-        """Write spiece.model and keep_tokens.json into `folder`, which is made if need be; replaces no other files.
+    def save(self, path):
+        """Write spiece.model and keep_tokens.json into the folder `path`, made if need be; replaces no other files.
 
         Raises:
-            WeightsError: `folder` is an empty name.
+            WeightsError: `path` is an empty name.
             OSError: a full disk and the like.
         """
-        folder = path_text(folder)
-        if not folder:
+        path = path_text(path)
+        if not path:
             raise WeightsError("the name of the folder is empty (a variable that is not set?); give a name")
-        os.makedirs(folder, exist_ok=True)
-        with atomic(os.path.join(folder, "spiece.model")) as handle:
+        os.makedirs(path, exist_ok=True)
+        with atomic(os.path.join(path, "spiece.model")) as handle:
             handle.write(self.model)
-        with atomic(os.path.join(folder, "keep_tokens.json"), "w") as handle:
+        with atomic(os.path.join(path, "keep_tokens.json"), "w") as handle:
             json.dump(self.keep_tokens, handle)
 
     def __repr__(self):

@@ -19,7 +19,7 @@ class AFT(TokenMixer):
     Exponents are clipped instead of shifted by their maximum: a maximum over tokens that come later would leak.
 
     Args:
-        max_len: most tokens, the size of w.
+        max_length: most tokens, the size of w.
         units: features of q, k, v; None takes those of the input.
         limit: k and w are clipped to [-limit, limit].
         causal: see `TokenMixer`.
@@ -30,7 +30,7 @@ class AFT(TokenMixer):
         `[b, n, d]`; before the projection, a token that sees nothing gives zeros.
 
     Raises:
-        ValueError: a sequence longer than max_len, limit outside (0, 40], a mask of the wrong rank.
+        ValueError: a sequence longer than max_length, limit outside (0, 40], a mask of the wrong rank.
 
     Reference:
         arXiv 2105.14103
@@ -39,8 +39,8 @@ class AFT(TokenMixer):
     (None, None, 16)
     """
 
-    def __init__(self, max_len, *, units=None, limit=30.0, **kwargs):
-        super(AFT, self).__init__(max_len, **kwargs)
+    def __init__(self, max_length, *, units=None, limit=30.0, **kwargs):
+        super(AFT, self).__init__(max_length, **kwargs)
         self.units = None if units is None else checks.whole_number(units, "units", self.name, least=1)
         overflow = "above 40 the exponentials overflow in float32"
         self.limit = checks.number(limit, "limit", self.name, above=0, most=40, remedy=overflow)
@@ -50,7 +50,7 @@ class AFT(TokenMixer):
         units = self.units or size
         self.weight("in_kernel", (size, 3 * units))
         self.weight("in_bias", (3 * units,), "zeros")
-        self.weight("positions", (self.max_len, self.max_len), keras.initializers.TruncatedNormal(stddev=0.02))
+        self.weight("positions", (self.max_length, self.max_length), keras.initializers.TruncatedNormal(stddev=0.02))
         self.weight("out_kernel", (units, size))
         self.weight("out_bias", (size,), "zeros")
         super(AFT, self).build(input_shape)

@@ -62,17 +62,19 @@ class TokenMixer(keras.layers.Layer):
     """Base of the layers that mix tokens: `[b, n, d]`, or `[x, allowed]` with a matrix of who sees whom.
 
     Args:
-        max_len: most tokens, or None if no weight depends on the length.
+        max_length: most tokens, or None if no weight depends on the length.
         causal: whether a token sees only itself and what comes before it.
     """
 
     # Whether there is a form in which a token sees only some of the others.
     directed = True
 
-    def __init__(self, max_len=None, *, causal=False, **kwargs):
+    def __init__(self, max_length=None, *, causal=False, **kwargs):
         super(TokenMixer, self).__init__(**kwargs)
         self.supports_masking = True
-        self.max_len = max_len if max_len is None else checks.whole_number(max_len, "max_len", self.name, least=1)
+        self.max_length = (
+            max_length if max_length is None else checks.whole_number(max_length, "max_length", self.name, least=1)
+        )
         self.causal = bool(causal)
         if causal and not self.directed:
             raise ValueError("%s: there is no causal form, every output holds every token" % self.name)
@@ -85,8 +87,8 @@ class TokenMixer(keras.layers.Layer):
             mask = mask[0] if isinstance(mask, (list, tuple)) else mask
         mask = padding_mask(mask, self.name)
         dtype = inputs.dtype
-        if self.max_len is not None:
-            inputs = checks.require_length(inputs, self.max_len, self.name)
+        if self.max_length is not None:
+            inputs = checks.require_length(inputs, self.max_length, self.name)
         if allowed is not None:
             if not self.directed:
                 raise ValueError(
@@ -132,28 +134,28 @@ class TokenMixer(keras.layers.Layer):
         return tuple(first_shape(input_shape))
 
     def get_config(self):
-        return dict(super(TokenMixer, self).get_config(), max_len=self.max_len, causal=self.causal)
+        return dict(super(TokenMixer, self).get_config(), max_length=self.max_length, causal=self.causal)
 
 
 class MatrixMixer(TokenMixer):
-    """Base of the mixers whose weights multiply positions: they need `max_len`, and can correct for short inputs.
+    """Base of the mixers whose weights multiply positions: they need `max_length`, and can correct for short inputs.
 
     Args:
-        max_len: most tokens; shorter inputs use the upper left part of the matrix.
+        max_length: most tokens; shorter inputs use the upper left part of the matrix.
         causal: as in `TokenMixer`.
-        rescale: 'none', or 'mean': sums over tokens are multiplied by max_len / (number of tokens seen), so that
+        rescale: 'none', or 'mean': sums over tokens are multiplied by max_length / (number of tokens seen), so that
             they do not shrink with the length.
     """
 
-    def __init__(self, max_len, *, causal=False, rescale="none", **kwargs):
-        super(MatrixMixer, self).__init__(max_len, causal=causal, **kwargs)
+    def __init__(self, max_length, *, causal=False, rescale="none", **kwargs):
+        super(MatrixMixer, self).__init__(max_length, causal=causal, **kwargs)
         self.rescale = checks.choice(rescale, ("none", "mean"), "rescale", self.name)
 
     def token_sum(self, tokens, matrix, y):
-        """`Tokens.sum` with `matrix [max_len, max_len]` cut to the length and, if asked for, rescaled."""
+        """`Tokens.sum` with `matrix [max_length, max_length]` cut to the length and, if asked for, rescaled."""
         n = tokens.length
         total = tokens.sum(matrix[:n, :n], y)
-        return total * (self.max_len / tokens.counts()) if self.rescale == "mean" else total
+        return total * (self.max_length / tokens.counts()) if self.rescale == "mean" else total
 
     def get_config(self):
         return dict(super(MatrixMixer, self).get_config(), rescale=self.rescale)

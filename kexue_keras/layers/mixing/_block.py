@@ -30,19 +30,19 @@ MIXERS = {
 WITHOUT_FEED_FORWARD = ("gmlp", "amlp")
 
 
-def make_mixer(mixer, *, max_len, ffn_units, name=None, **options):
-    """The layer of a mixer's name with what it needs of `max_len` and `ffn_units`; more options as its class has them.
+def make_mixer(mixer, *, max_length, ffn_units, name=None, **options):
+    """The layer of a mixer's name with what it needs of `max_length` and `ffn_units`; more options as in its class.
 
     Raises:
         ValueError: unknown name.
     """
     cls = MIXERS[checks.choice(mixer, tuple(sorted(MIXERS)), "mixer", name or "make_mixer")]
     if mixer not in ("external", "fnet"):
-        if max_len is None:
-            raise ValueError("the mixer %r has weights for each position; give max_len" % mixer)
-        options.setdefault("max_len", max_len)
+        if max_length is None:
+            raise ValueError("the mixer %r has weights for each position; give max_length" % mixer)
+        options.setdefault("max_length", max_length)
     if mixer == "mlp":
-        options.setdefault("token_units", options["max_len"])
+        options.setdefault("token_units", options["max_length"])
     if mixer in WITHOUT_FEED_FORWARD:
         options.setdefault("ffn_units", ffn_units)
     return cls(name=name, **options)
@@ -58,9 +58,9 @@ class MixerBlock(keras.layers.Layer):
     Args:
         mixer: 'mlp', 'ffstack', 'resmlp', 'gmlp', 'amlp', 'external', 'fnet' or 'aft'.
         ffn_units: hidden units of the channel mixing.
-        max_len: most tokens (not for 'external' and 'fnet').
+        max_length: most tokens (not for 'external' and 'fnet').
         activation: of the channel mixing.
-        dropout: rate after each of the two.
+        dropout_rate: rate after each of the two.
         scale: where ResMLP's maps on the branches start; 0.1 up to 18 layers, 1e-5 up to 24, 1e-6 beyond.
         options: dict of more arguments of the mixer's class, such as `{'causal': True}`.
 
@@ -70,27 +70,36 @@ class MixerBlock(keras.layers.Layer):
         `[b, n, d]`.
 
     Raises:
-        ValueError: unknown mixer, max_len missing; what the mixer raises.
+        ValueError: unknown mixer, max_length missing; what the mixer raises.
 
     Reference:
         也来盘点一些最近的非Transformer工作, kexue.fm/archives/8431
 
     >>> x = keras.layers.Input((None, 16))
-    >>> y = kexue_keras.layers.mixing.MixerBlock('gmlp', 64, max_len=32)(x)
-    >>> y = kexue_keras.layers.mixing.MixerBlock('resmlp', 64, max_len=32)(y)
+    >>> y = kexue_keras.layers.mixing.MixerBlock('gmlp', 64, max_length=32)(x)
+    >>> y = kexue_keras.layers.mixing.MixerBlock('resmlp', 64, max_length=32)(y)
     >>> K.int_shape(y)
     (None, None, 16)
     """
 
     def __init__(
-        self, mixer, ffn_units, *, max_len=None, activation="gelu", dropout=0.0, scale=0.1, options=None, **kwargs
+        self,
+        mixer,
+        ffn_units,
+        *,
+        max_length=None,
+        activation="gelu",
+        dropout_rate=0.0,
+        scale=0.1,
+        options=None,
+        **kwargs,
     ):
         super(MixerBlock, self).__init__(**kwargs)
         self.supports_masking = True
-        self.mixer, self.max_len, self.scale = mixer, max_len, scale
+        self.mixer, self.max_length, self.scale = mixer, max_length, scale
         self.ffn_units = checks.whole_number(ffn_units, "ffn_units", self.name, least=1)
         self.activation = keras.activations.get(activation)
-        self.dropout = checks.number(dropout, "dropout", self.name, least=0, below=1)
+        self.dropout_rate = checks.number(dropout_rate, "dropout_rate", self.name, least=0, below=1)
         self.options = dict(options or {})
         # Made here, so that a wrong name or option is told at once.
         self.mixing = self._mixer()
@@ -99,7 +108,7 @@ class MixerBlock(keras.layers.Layer):
         options = dict(self.options)
         if self.mixer in ("mlp", "ffstack") + WITHOUT_FEED_FORWARD:
             options.setdefault("activation", self.activation)
-        return make_mixer(self.mixer, max_len=self.max_len, ffn_units=self.ffn_units, **options)
+        return make_mixer(self.mixer, max_length=self.max_length, ffn_units=self.ffn_units, **options)
 
     def build(self, input_shape):
         last_dimension(input_shape, self.name)
@@ -115,8 +124,8 @@ class MixerBlock(keras.layers.Layer):
             setattr(self, "scale_%d" % i, scale)
         if self.has_ffn:
             self.ffn = FeedForward(self.ffn_units, activation=self.activation)
-        if self.dropout:
-            self.drop = keras.layers.Dropout(self.dropout)
+        if self.dropout_rate:
+            self.drop = keras.layers.Dropout(self.dropout_rate)
         super(MixerBlock, self).build(input_shape)
 
     def call(self, inputs, mask=None):
@@ -137,7 +146,7 @@ class MixerBlock(keras.layers.Layer):
     def _branch(self, y, i):
         scale = getattr(self, "scale_%d" % i)
         y = y if scale is None else scale(y)
-        return self.drop(y) if self.dropout else tf.identity(y)
+        return self.drop(y) if self.dropout_rate else tf.identity(y)
 
     def compute_mask(self, inputs, mask=None):
         return mask[0] if isinstance(mask, (list, tuple)) else mask
@@ -150,9 +159,9 @@ class MixerBlock(keras.layers.Layer):
             super(MixerBlock, self).get_config(),
             mixer=self.mixer,
             ffn_units=self.ffn_units,
-            max_len=self.max_len,
+            max_length=self.max_length,
             activation=keras.activations.serialize(self.activation),
-            dropout=self.dropout,
+            dropout_rate=self.dropout_rate,
             scale=self.scale,
             options=self.options,
         )
@@ -166,7 +175,7 @@ class ResMLP(MixerBlock):
 
     Args:
         ffn_units: hidden units of the channel mixing.
-        max_len, activation, dropout, scale, options: see `MixerBlock`.
+        max_length, activation, dropout_rate, scale, options: see `MixerBlock`.
 
     Inputs: `[b, n, d]`, mask `[b, n]`; or `[x, allowed]`.
 
@@ -176,12 +185,12 @@ class ResMLP(MixerBlock):
     Reference:
         也来盘点一些最近的非Transformer工作, kexue.fm/archives/8431; arXiv 2105.03404
 
-    >>> K.int_shape(kexue_keras.layers.mixing.ResMLP(64, max_len=32)(keras.layers.Input((None, 16))))
+    >>> K.int_shape(kexue_keras.layers.mixing.ResMLP(64, max_length=32)(keras.layers.Input((None, 16))))
     (None, None, 16)
     """
 
-    def __init__(self, ffn_units, *, max_len, **kwargs):
-        super(ResMLP, self).__init__("resmlp", ffn_units, max_len=max_len, **kwargs)
+    def __init__(self, ffn_units, *, max_length, **kwargs):
+        super(ResMLP, self).__init__("resmlp", ffn_units, max_length=max_length, **kwargs)
 
     def get_config(self):
         config = super(ResMLP, self).get_config()

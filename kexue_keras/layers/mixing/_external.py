@@ -52,7 +52,7 @@ class ExternalAttention(TokenMixer):
     """
 
     def __init__(self, memory=64, *, causal=False, **kwargs):
-        kwargs.pop("max_len", None)
+        kwargs.pop("max_length", None)
         super(ExternalAttention, self).__init__(causal=causal, **kwargs)
         self.memory = checks.whole_number(memory, "memory", self.name, least=1)
 
@@ -83,5 +83,5 @@ class ExternalAttention(TokenMixer):
 
     def get_config(self):
         config = dict(super(ExternalAttention, self).get_config(), memory=self.memory)
-        config.pop("max_len")
+        config.pop("max_length")
         return config

@@ -48,7 +48,7 @@ class FNet(TokenMixer):
     directed = False
 
     def __init__(self, *, mode="masked_dft", method="auto", **kwargs):
-        kwargs.pop("max_len", None)
+        kwargs.pop("max_length", None)
         super(FNet, self).__init__(**kwargs)
         self.mode = checks.choice(mode, ("padded", "masked_dft"), "mode", self.name)
         self.method = checks.choice(method, ("auto", "matmul", "fft"), "method", self.name)
@@ -86,6 +86,6 @@ class FNet(TokenMixer):
 
     def get_config(self):
         config = dict(super(FNet, self).get_config(), mode=self.mode, method=self.method)
-        config.pop("max_len")
+        config.pop("max_length")
         config.pop("causal")
         return config

@@ -14,8 +14,8 @@ from kexue_keras.layers.mixing._base import MatrixMixer, normalize, project
 class _Gate(MatrixMixer):
     """Base of the layers with a spatial gating unit; see `SpatialGatingUnit`."""
 
-    def __init__(self, max_len, *, epsilon=1e-6, spatial_initializer="zeros", **kwargs):
-        super(_Gate, self).__init__(max_len, **kwargs)
+    def __init__(self, max_length, *, epsilon=1e-6, spatial_initializer="zeros", **kwargs):
+        super(_Gate, self).__init__(max_length, **kwargs)
         self.epsilon = checks.number(epsilon, "epsilon", self.name, least=0)
         self.spatial_initializer = keras.initializers.get(spatial_initializer)
 
@@ -23,8 +23,8 @@ class _Gate(MatrixMixer):
         """Weights of the gate on `size` features."""
         self.weight("gate_gamma", (size,), "ones")
         self.weight("gate_beta", (size,), "zeros")
-        self.weight("spatial_kernel", (self.max_len, self.max_len), self.spatial_initializer)
-        self.weight("spatial_bias", (self.max_len,), "ones")
+        self.weight("spatial_kernel", (self.max_length, self.max_length), self.spatial_initializer)
+        self.weight("spatial_bias", (self.max_length,), "ones")
 
     def gate(self, tokens, z, extra=None):
         """u * (W LN(v) + b [+ extra]) of `z = [u, v]`."""
@@ -49,7 +49,7 @@ class SpatialGatingUnit(_Gate):
     W starts at 0 and b at 1, so that at first tokens are not mixed.
 
     Args:
-        max_len, causal, rescale: see `MatrixMixer`.
+        max_length, causal, rescale: see `MatrixMixer`.
         epsilon: of the layer normalisation.
         spatial_initializer: of W.
 
@@ -59,7 +59,7 @@ class SpatialGatingUnit(_Gate):
         `[b, n, e]`.
 
     Raises:
-        ValueError: an odd number of features, a sequence longer than max_len, a mask of the wrong rank.
+        ValueError: an odd number of features, a sequence longer than max_length, a mask of the wrong rank.
 
     Reference:
         也来盘点一些最近的非Transformer工作, kexue.fm/archives/8431; arXiv 2105.08050
@@ -89,7 +89,7 @@ class GMLP(_Gate):
 
     Args:
         ffn_units: features between V and U, even; half of them reach U.
-        max_len, causal, rescale, epsilon, spatial_initializer: see `SpatialGatingUnit`.
+        max_length, causal, rescale, epsilon, spatial_initializer: see `SpatialGatingUnit`.
         activation: after V.
 
     Inputs: `[b, n, d]`, mask `[b, n]`; or `[x, allowed]`.
@@ -98,17 +98,17 @@ class GMLP(_Gate):
         `[b, n, d]`; norm and residual are `MixerBlock`'s.
 
     Raises:
-        ValueError: ffn_units odd, a sequence longer than max_len, a mask of the wrong rank.
+        ValueError: ffn_units odd, a sequence longer than max_length, a mask of the wrong rank.
 
     Reference:
         也来盘点一些最近的非Transformer工作, kexue.fm/archives/8431; arXiv 2105.08050
 
-    >>> K.int_shape(kexue_keras.layers.mixing.GMLP(64, max_len=32)(keras.layers.Input((None, 16))))
+    >>> K.int_shape(kexue_keras.layers.mixing.GMLP(64, max_length=32)(keras.layers.Input((None, 16))))
     (None, None, 16)
     """
 
-    def __init__(self, ffn_units, max_len, *, activation="gelu", **kwargs):
-        super(GMLP, self).__init__(max_len, **kwargs)
+    def __init__(self, ffn_units, max_length, *, activation="gelu", **kwargs):
+        super(GMLP, self).__init__(max_length, **kwargs)
         self.ffn_units = checks.whole_number(ffn_units, "ffn_units", self.name, least=1)
         if ffn_units % 2:
             raise ValueError(
@@ -146,7 +146,7 @@ class AMLP(GMLP):
     r"""aMLP: gMLP with a small attention of one head in the gate, $u \odot (W\,\mathrm{LN}(v) + b + \mathrm{Att}(x))$.
 
     Args:
-        ffn_units, max_len, activation, causal, rescale, epsilon, spatial_initializer: see `GMLP`.
+        ffn_units, max_length, activation, causal, rescale, epsilon, spatial_initializer: see `GMLP`.
         head_size: of the one head, 64 in the paper.
 
     Returns:
@@ -158,12 +158,12 @@ class AMLP(GMLP):
     Reference:
         也来盘点一些最近的非Transformer工作, kexue.fm/archives/8431; arXiv 2105.08050
 
-    >>> K.int_shape(kexue_keras.layers.mixing.AMLP(64, max_len=32, head_size=8)(keras.layers.Input((None, 16))))
+    >>> K.int_shape(kexue_keras.layers.mixing.AMLP(64, max_length=32, head_size=8)(keras.layers.Input((None, 16))))
     (None, None, 16)
     """
 
-    def __init__(self, ffn_units, max_len, *, head_size=64, **kwargs):
-        super(AMLP, self).__init__(ffn_units, max_len, **kwargs)
+    def __init__(self, ffn_units, max_length, *, head_size=64, **kwargs):
+        super(AMLP, self).__init__(ffn_units, max_length, **kwargs)
         self.head_size = checks.whole_number(head_size, "head_size", self.name, least=1)
 
     def build(self, input_shape):

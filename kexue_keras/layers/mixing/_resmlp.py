@@ -15,7 +15,7 @@ class LinearTokenMixing(MatrixMixer):
     r"""$y_i = \sum_j W_{ij} x_j + b_i$: the token mixing of ResMLP.
 
     Args:
-        max_len, causal, rescale: see `MatrixMixer`.
+        max_length, causal, rescale: see `MatrixMixer`.
         use_bias: whether there is b.
 
     Inputs: `[b, n, d]`, mask `[b, n]`; or `[x, allowed]`.
@@ -24,7 +24,7 @@ class LinearTokenMixing(MatrixMixer):
         `[b, n, d]`.
 
     Raises:
-        ValueError: a sequence longer than max_len, a mask of the wrong rank, an unknown rescale.
+        ValueError: a sequence longer than max_length, a mask of the wrong rank, an unknown rescale.
 
     Reference:
         也来盘点一些最近的非Transformer工作, kexue.fm/archives/8431; arXiv 2105.03404
@@ -33,14 +33,14 @@ class LinearTokenMixing(MatrixMixer):
     (None, None, 16)
     """
 
-    def __init__(self, max_len, *, use_bias=True, **kwargs):
-        super(LinearTokenMixing, self).__init__(max_len, **kwargs)
+    def __init__(self, max_length, *, use_bias=True, **kwargs):
+        super(LinearTokenMixing, self).__init__(max_length, **kwargs)
         self.use_bias = use_bias
 
     def build(self, input_shape):
-        self.weight("kernel", (self.max_len, self.max_len))
+        self.weight("kernel", (self.max_length, self.max_length))
         if self.use_bias:
-            self.weight("bias", (self.max_len,), "zeros")
+            self.weight("bias", (self.max_length,), "zeros")
         super(LinearTokenMixing, self).build(input_shape)
 
     def mix(self, tokens):

@@ -76,7 +76,7 @@ def predict_peak(fetches, shapes):
     return int(peak)
 
 
-def recompute_for_budget(memory, *, batch_size, length, say=print):
+def recompute_for_budget(memory, *, batch_size, max_length, say=print):
     """A policy for `models.extend_with_recompute`: recompute as little as possible, so that a step fits in `memory`.
 
     When the model is built, small models of two to four blocks with each plan in turn (the fastest first, from no
@@ -86,7 +86,7 @@ def recompute_for_budget(memory, *, batch_size, length, say=print):
     Args:
         memory: bytes for what a training step allocates: activations, gradients, temporary results. Weights and the
             state of the optimizer (12 bytes a parameter for Adam) come on top, and so do your own head and loss.
-        batch_size, length: int, those of the largest batch.
+        batch_size, max_length: int, those of the largest batch.
         say: function that prints a line.
 
     Returns:
@@ -99,14 +99,14 @@ def recompute_for_budget(memory, *, batch_size, length, say=print):
     Reference: kexue.fm/archives/7367 (节省显存的重计算技巧也有了Keras版了), arXiv 1604.06174.
 
     >>> from bert4keras.models import BERT, build_transformer_model
-    >>> budget = recompute_for_budget(4 * 2**20, batch_size=8, length=32, say=lambda line: None)
+    >>> budget = recompute_for_budget(4 * 2**20, batch_size=8, max_length=32, say=lambda line: None)
     >>> model = build_transformer_model(
     ...     model=kexue_keras.models.extend_with_recompute(BERT, budget), vocab_size=50, hidden_size=16,
     ...     num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, hidden_act='gelu')
     >>> budget.predicted <= 4 * 2**20
     True
     """
-    return RecomputeBudget(memory, batch_size, length, say)
+    return RecomputeBudget(memory, batch_size, max_length, say)
 
 
 class RecomputeBudget(object):
@@ -121,12 +121,12 @@ class RecomputeBudget(object):
         {"policy": "blocks"},
     )
 
-    def __init__(self, memory, batch_size, length, say=print):
+    def __init__(self, memory, batch_size, max_length, say=print):
         owner = "recompute_for_budget"
         refuse_eager(owner)
         self.memory = checks.number(memory, "memory", owner, above=0)
         self.batch_size = checks.whole_number(batch_size, "batch_size", owner, least=1)
-        self.length = checks.whole_number(length, "length", owner, least=1)
+        self.max_length = checks.whole_number(max_length, "max_length", owner, least=1)
         self.say = say
         self.plan = self.predicted = None
 
@@ -146,7 +146,7 @@ class RecomputeBudget(object):
                 self.plan, self.predicted = plan, peak
                 self.say(
                     "recompute: %s; predicted peak %s of %s for %d x %d tokens"
-                    % (_describe(plan), _megabytes(peak), _megabytes(self.memory), self.batch_size, self.length)
+                    % (_describe(plan), _megabytes(peak), _megabytes(self.memory), self.batch_size, self.max_length)
                 )
                 return plan
         raise ValueError(
@@ -155,7 +155,7 @@ class RecomputeBudget(object):
                 _megabytes(self.memory),
                 _megabytes(least),
                 self.batch_size,
-                self.length,
+                self.max_length,
                 max(1, int(self.batch_size * self.memory / least)),
             )
         )
@@ -179,7 +179,7 @@ class RecomputeBudget(object):
 
     def _shape_of(self, x):
         known = [tf1.dimension_value(d) for d in x.shape]
-        return [self.batch_size] + [self.length if size is None else size for size in known[1:]]
+        return [self.batch_size] + [self.max_length if size is None else size for size in known[1:]]
 
     def measure(self, model, inputs, targets, **options):
         """Make one training step of the compiled model and print the predicted and the measured peak.

@@ -171,13 +171,13 @@ def files(tmp_path, rng, monkeypatch):
 
 
 def run(files, out, said=None, **options):
-    settings = dict(epochs=1, batch_size=4, length=16, learning_rate=1e-2, seed=3, quiet=said is None)
+    settings = dict(epochs=1, batch_size=4, max_length=16, learning_rate=1e-2, seed=3, quiet=said is None)
     settings.update(options)
     return finetune(files[0], files[1], str(out), valid=files[2], say=([] if said is None else said).append, **settings)
 
 
 def test_finetune_goes_on_where_it_stopped_and_leaves_nothing_on(files, tmp_path, monkeypatch):
-    options = dict(mixed_precision="dynamic", accumulate=2, layers=1, warmup=0.0, save_every=1)
+    options = dict(mixed_precision="dynamic", accumulate=2, num_hidden_layers=1, warmup=0.0, save_every=1)
 
     class Killed(Exception):
         pass

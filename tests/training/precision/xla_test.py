@@ -131,7 +131,7 @@ def test_whether_anything_is_compiled_is_found_out(no_flags):
 def test_batches_are_padded_to_few_lengths():
     rounding = Techniques(xla="auto").rounding
     for length, padded in ((5, 32), (32, 32), (40, 48), (48, 48)):
-        batches = BucketedBatches([([1] * length, [0] * length)] * 2, batch_size=2, maxlen=48, rounding=rounding)
+        batches = BucketedBatches([([1] * length, [0] * length)] * 2, batch_size=2, max_length=48, rounding=rounding)
         tokens, segments = batches.inputs([0, 1])
         assert tokens.shape == segments.shape == (2, padded) and tokens.sum() == 2 * length
 
