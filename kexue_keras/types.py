@@ -58,8 +58,6 @@ Transformer = bert4keras.models.Transformer
 Path = Union[str, os.PathLike]
 # A column of a file: its name, or its number from 1.
 Column = Union[str, int]
-Text = str
-Pair = Tuple[str, str]
 Texts = Union[Sequence[str], Sequence[Tuple[str, str]]]
 # Token ids and segment ids of a text.
 Encoded = Tuple[Sequence[int], Sequence[int]]
