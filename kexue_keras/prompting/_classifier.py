@@ -5,10 +5,12 @@ kexue.fm/archives/8295.
 """
 
 import os
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from kexue_keras.backend import ModelSession
+from kexue_keras.checkpoints._load import PretrainedModel
 from kexue_keras.data import BucketedBatches, checked_texts
 from kexue_keras.data._batches import rows_by_step
 from kexue_keras.errors import WeightsError
@@ -22,12 +24,12 @@ from kexue_keras.prompting._folder import SETTINGS, loading_settings, read_promp
 from kexue_keras.prompting._head import check_head, require_head
 from kexue_keras.prompting._pattern import Pattern
 from kexue_keras.prompting._rows import TrainingRows
-from kexue_keras.prompting._soft_tokens import with_soft_tokens, write_back
-from kexue_keras.prompting._tokens import token_ids
-from kexue_keras.prompting._verbalizer import Verbalizer
+from kexue_keras.prompting._soft_tokens import soft_ids, with_soft_tokens, write_back
+from kexue_keras.prompting._verbalizer import Verbalizer, label_indices
 from kexue_keras.schemas.prompt import VERBALIZER_WORDS
 from kexue_keras.trainer import Techniques, train_model
 from kexue_keras.trainer._techniques import NOT_FOR_TOKENS
+from kexue_keras.types import Array, KerasOptimizer, Path, Say, Texts, Tokenizer
 
 TRAINED = ("all", "soft_tokens")
 CHECKED_TEXTS = 64
@@ -77,8 +79,16 @@ class PromptClassifier(object):
     """
 
     def __init__(
-        self, pretrained, patterns, verbalizer, *, maxlen=128, trained="all", batch_size=32, allow_untrained_head=False
-    ):
+        self,
+        pretrained: PretrainedModel,
+        patterns: Union[str, Pattern, Sequence[Union[str, Pattern]]],
+        verbalizer: Union[Verbalizer, Dict[str, Union[str, Sequence[str]]]],
+        *,
+        maxlen: int = 128,
+        trained: str = "all",
+        batch_size: int = 32,
+        allow_untrained_head: bool = False,
+    ) -> None:
         if trained not in TRAINED:
             raise ValueError("trained=%r; it is one of %s" % (trained, ", ".join(TRAINED)))
         if pretrained.tokenizer is None:
@@ -103,7 +113,7 @@ class PromptClassifier(object):
         self.weights = [1.0 / len(self.patterns)] * len(self.patterns)
         self._bert = pretrained.bert
         if trained == "soft_tokens":
-            self._bert = with_soft_tokens(pretrained.bert, self._soft_ids())
+            self._bert = with_soft_tokens(pretrained.bert, soft_ids(self.patterns, self.tokenizer))
         self.model = (predict_at if self.reading == "encoder" else predict_next_at)(self._bert)
         self.session = ModelSession(self.model)
 
@@ -121,13 +131,7 @@ class PromptClassifier(object):
         options = {"longest": max(lengths)}
         return {k: CausalPattern(one, self.tokenizer, self.maxlen, slots=k, **options) for k, one in versions.items()}
 
-    def _soft_ids(self):
-        tokens = dict.fromkeys(token for pattern in self.patterns for token in pattern.soft_tokens)
-        if not tokens:
-            raise ValueError("trained='soft_tokens', but no pattern has any; write [unused1][unused2]... into it")
-        return [token_ids(self.tokenizer, token, "soft token")[1][0] for token in tokens]
-
-    def check_head(self, texts):
+    def check_head(self, texts: Texts) -> Dict[str, Any]:
         """Masked accuracy of the head against chance on some of `texts`; warns if it is no better.
 
         `fit` and the first `predict` with enough text do it by themselves.
@@ -154,7 +158,7 @@ class PromptClassifier(object):
                 if self.head_scores is None:
                     self.check_head(texts)
 
-    def predict_proba(self, texts):
+    def predict_proba(self, texts: Texts) -> Array:
         """Probabilities of the labels.
 
         Args:
@@ -169,11 +173,11 @@ class PromptClassifier(object):
         each = self.probabilities_by_pattern(texts)
         return sum(weight * one for weight, one in zip(self.weights, each))
 
-    def predict(self, texts):
+    def predict(self, texts: Texts) -> List[str]:
         """The likeliest label of each text, a list."""
         return [self.labels[i] for i in self.predict_proba(texts).argmax(axis=1)]
 
-    def probabilities_by_pattern(self, texts):
+    def probabilities_by_pattern(self, texts: Texts) -> List[Array]:
         """List of `predict_proba` by each pattern alone."""
         texts = checked_texts(texts)
         if texts:
@@ -199,50 +203,42 @@ class PromptClassifier(object):
             scores[indices] = self._words.word_scores(logits)
         return scores
 
-    def accuracy(self, labelled):
+    def accuracy(self, labelled: Sequence[Tuple[Any, str]]) -> float:
         """Share of right answers; `labelled` is a list of (text, label)."""
         predicted = self.predict([text for text, _ in labelled])
         return sum(one == label for one, (_, label) in zip(predicted, labelled)) / len(labelled)
 
-    def weigh_patterns(self, labelled):
+    def weigh_patterns(self, labelled: Sequence[Tuple[Any, str]]) -> None:
         """Weigh the patterns by their accuracy on labelled texts, as PET does before training.
 
         Args:
             labelled: list of (text, label).
         """
-        right = self._label_indices(labelled)
+        right = label_indices(self.labels, labelled)
         each = self.probabilities_by_pattern([text for text, _ in labelled])
         accuracies = [float(np.mean(one.argmax(axis=1) == right)) for one in each]
         total = sum(accuracies)
         self.weights = [a / total for a in accuracies] if total else [1.0 / len(each)] * len(each)
 
-    def _label_indices(self, labelled):
-        index = {label: i for i, label in enumerate(self.labels)}
-        for text, label in labelled:
-            if label not in index:
-                known = ", ".join(map(str, self.labels))
-                raise ValueError("unknown label %r of the text %r; the verbalizer has %s" % (label, text, known))
-        return np.array([index[label] for _, label in labelled])
-
     def fit(
         self,
-        labelled,
-        unlabelled=None,
+        labelled: Sequence[Tuple[Any, str]],
+        unlabelled: Optional[Texts] = None,
         *,
-        epochs=10,
-        batch_size=16,
-        learning_rate=1e-5,
-        optimizer=None,
-        repeats=1,
-        mask_rate=0.15,
-        mask_pattern=False,
-        valid=None,
-        techniques=None,
-        seed=0,
-        folder=None,
-        save_every=None,
-        say=None,
-    ):
+        epochs: int = 10,
+        batch_size: int = 16,
+        learning_rate: float = 1e-5,
+        optimizer: Optional[KerasOptimizer] = None,
+        repeats: int = 1,
+        mask_rate: float = 0.15,
+        mask_pattern: bool = False,
+        valid: Optional[Sequence[Tuple[Any, str]]] = None,
+        techniques: Optional[Techniques] = None,
+        seed: int = 0,
+        folder: Optional[Path] = None,
+        save_every: Optional[int] = None,
+        say: Optional[Say] = None,
+    ) -> List[Dict[str, Any]]:
         """Train on labelled texts in the pattern, with random masking, and on unlabelled texts as they are.
 
         L = sum of the cross-entropies over slots and hidden tokens / their number. A model that reads left to right
@@ -292,7 +288,7 @@ class PromptClassifier(object):
         rows = make(
             self._compiled,
             self._words,
-            list(zip([text for text, _ in labelled], self._label_indices(labelled))),
+            list(zip([text for text, _ in labelled], label_indices(self.labels, labelled))),
             unlabelled,
             batch_size=batch_size,
             maxlen=self.maxlen,
@@ -303,7 +299,7 @@ class PromptClassifier(object):
             rounding=techniques.rounding,
             **causal,
         )
-        self._label_indices(valid or ())
+        label_indices(self.labels, valid or ())
         self._check_once([text for text, _ in labelled] + unlabelled)
         rows_of, epoch_steps = rows_by_step(rows.batches), len(rows.batches)
         facts = {"batch_size": batch_size, "seed": seed, "labelled": len(labelled), "unlabelled": len(unlabelled)}
@@ -333,7 +329,7 @@ class PromptClassifier(object):
                 history[-1]["valid"] = row["valid_score"]
         return history
 
-    def save(self, folder, *, overwrite=False):
+    def save(self, folder: Path, *, overwrite: bool = False) -> None:
         """Write model, patterns and verbalizer; `PromptClassifier.load` reads them.
 
         Trained soft tokens stand in the saved embedding, so that `folder/model` is an ordinary model folder.
@@ -359,7 +355,14 @@ class PromptClassifier(object):
         write_prompt(folder, self.pretrained, settings, overwrite=overwrite)
 
     @classmethod
-    def load(cls, folder, *, trained="all", allow_untrained_head=False, tokenizer=None):
+    def load(
+        cls,
+        folder: Path,
+        *,
+        trained: str = "all",
+        allow_untrained_head: bool = False,
+        tokenizer: Optional[Tokenizer] = None,
+    ) -> "PromptClassifier":
         """Read what `save` wrote.
 
         Args:
