@@ -1,12 +1,15 @@
 """Elementary functions that keep their digits in float32, values and gradients, also far out and under masks."""
 
 import math
+from typing import Tuple
 
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras.types import Tensor
 
-def softplus(x):
+
+def softplus(x: Tensor) -> Tensor:
     """log(1 + exp(x)) with a gradient that is right everywhere.
 
     The gradient of TensorFlow's own is its sigmoid, which is exactly 0 below -18 in float32, so that what has become
@@ -26,7 +29,7 @@ def softplus(x):
     return tf.where(above, over + tf.math.log1p(tf.exp(-over)), tf.math.log1p(tf.exp(under)))
 
 
-def softplus_inverse(value):
+def softplus_inverse(value: float) -> float:
     """The r with log(1 + exp(r)) = value: where a positive parameter that is trained as softplus(r) starts.
 
     >>> round(kexue_keras.numerics.softplus_inverse(1.0), 6)
@@ -35,7 +38,7 @@ def softplus_inverse(value):
     return value + math.log(-math.expm1(-value))
 
 
-def sigmoid(x):
+def sigmoid(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x)) with its digits in both tails, in the gradient too; TensorFlow's own is 0 below -18 in float32.
 
     Args:
@@ -52,7 +55,7 @@ def sigmoid(x):
     return tf.where(above, 1.0 / (1.0 + tf.exp(-over)), small / (1.0 + small))
 
 
-def sigmoid_difference(x, y):
+def sigmoid_difference(x: Tensor, y: Tensor) -> Tensor:
     """sigmoid(x) - sigmoid(y), also where both have rounded to 0 or to 1, with its gradients.
 
     sigmoid(x) - sigmoid(y) = sigmoid(x) sigmoid(-y) (1 - exp(y - x)), used with the larger one first.
@@ -73,7 +76,7 @@ def sigmoid_difference(x, y):
     return tf.where(up, ahead, behind)
 
 
-def normal_cdf(x):
+def normal_cdf(x: Tensor) -> Tensor:
     """Distribution function of the standard normal; erfc keeps the digits of the left tail, which 1 + erf loses.
 
     >>> ["%.3g" % p for p in K.eval(kexue_keras.numerics.normal_cdf(tf.constant([-10.0, 0.0])))]
@@ -82,7 +85,7 @@ def normal_cdf(x):
     return 0.5 * tf.math.erfc(-math.sqrt(0.5) * x)
 
 
-def log_normal_cdf(x):
+def log_normal_cdf(x: Tensor) -> Tensor:
     """Logarithm of the standard normal distribution function, accurate in both tails, and its gradient too.
 
     Args:
@@ -108,7 +111,7 @@ def log_normal_cdf(x):
     return tf.where(x < lower, tail, tf.where(x < upper, tf.math.log(normal_cdf(middle)), head))
 
 
-def log_probability(p):
+def log_probability(p: Tensor) -> Tensor:
     """log(p), finite also where a probability has rounded to 0: that counts as the smallest normal number.
 
     Args:
@@ -123,7 +126,7 @@ def log_probability(p):
     return tf.math.log(tf.maximum(p, np.finfo(p.dtype.as_numpy_dtype).tiny))
 
 
-def masked_logsumexp(x, keep, axis, *, keepdims=False):
+def masked_logsumexp(x: Tensor, keep: Tensor, axis: int, *, keepdims: bool = False) -> Tuple[Tensor, Tensor]:
     """Log of the sum of exp(x) over the entries where `keep`; where there is none the value is 0, its gradient 0.
 
     Args:
@@ -149,7 +152,7 @@ def masked_logsumexp(x, keep, axis, *, keepdims=False):
     return tf.where(some, sums, tf.zeros_like(sums)), some
 
 
-def log_one_plus_sum_exp(x, axis=-1):
+def log_one_plus_sum_exp(x: Tensor, axis: int = -1) -> Tensor:
     """log(1 + sum exp(x)), exact also where all of x is -inf or so low that 1 + exp(x) is 1.
 
     Args:

@@ -8,10 +8,12 @@ time, while Keras makes the function that predicts when it is first called.
 import contextlib
 import threading
 import weakref
+from typing import Any, Iterator, Union
 
 import numpy as np
+import tensorflow as tf
 
-from kexue_keras.backend.stack import K, get_session, keras_backend, tf1
+from kexue_keras.backend.stack import K, get_session, keras, keras_backend, tf1
 
 _locks = weakref.WeakKeyDictionary()
 _locks_lock = threading.Lock()
@@ -81,7 +83,7 @@ class ModelSession(object):
     (4, 2)
     """
 
-    def __init__(self, model):
+    def __init__(self, model: Union[keras.models.Model, tf.Tensor]) -> None:
         self.graph = getattr(model, "outputs", [model])[0].graph
         self._session, self._ready = None, None
         if self._of_this_thread() is None and tf1.get_default_graph() is self.graph:
@@ -94,7 +96,7 @@ class ModelSession(object):
             return session
 
     @contextlib.contextmanager
-    def entered(self):
+    def entered(self) -> Iterator[tf1.Session]:
         """Context in which graph and session are this thread's own; gives the session.
 
         Raises:
@@ -116,12 +118,12 @@ class ModelSession(object):
             yield session
 
     @contextlib.contextmanager
-    def building(self):
+    def building(self) -> Iterator[tf1.Session]:
         """The same, for one thread at a time: for what adds ops to the graph."""
         with self.entered() as session, graph_lock(self.graph):
             yield session
 
-    def predict_on_batch(self, model, inputs):
+    def predict_on_batch(self, model: keras.models.Model, inputs: Any) -> Any:
         """What `model.predict_on_batch(inputs)` gives in the thread that built it.
 
         Args:

@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import inspect
 import os
+from typing import Any, Callable, Dict, Optional, TypeVar
 
 from kexue_keras import versions
 from kexue_keras.backend import tf2
@@ -31,9 +32,10 @@ is_tf_keras = bool(is_tf_keras)
 tf1 = tf.compat.v1
 
 _registered = {}
+_Registered = TypeVar("_Registered")
 
 
-def register(cls_or_function):
+def register(cls_or_function: _Registered) -> _Registered:
     """Decorator: make a class or function known to Keras, so that `load_model` finds it in a fresh process.
 
     Args:
@@ -167,7 +169,15 @@ class FunctionLoss(keras.losses.MeanSquaredError.__bases__[0]):
         **parameters: keyword arguments of `function`; they make up `get_config()`, so they must be JSON-able.
     """
 
-    def __init__(self, function, *, name, reduction="sum_over_batch_size", own_weights=False, **parameters):
+    def __init__(
+        self,
+        function: Callable[..., tf.Tensor],
+        *,
+        name: str,
+        reduction: str = "sum_over_batch_size",
+        own_weights: bool = False,
+        **parameters: Any,
+    ) -> None:
         super().__init__(function, reduction=reduction, name=name)
         self.fn = function
         self.parameters = parameters
@@ -179,10 +189,10 @@ class FunctionLoss(keras.losses.MeanSquaredError.__bases__[0]):
             # sample weights to __call__, as TensorFlow 2 does in any case where it is eager.
             del self.reduction
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         return self.fn(y_true, y_pred, **self.parameters)
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Optional[Any] = None) -> tf.Tensor:
         if not self._weighs:
             return super().__call__(y_true, y_pred, sample_weight=sample_weight)
         # tf-keras forgets the mask of an output that also has sample weights; on the others it is in them already.
@@ -198,11 +208,11 @@ class FunctionLoss(keras.losses.MeanSquaredError.__bases__[0]):
                 return values
             return tf.reduce_sum(values) if self._reduction == "sum" else tf.reduce_mean(values)
 
-    def get_config(self):
+    def get_config(self) -> Dict[str, Any]:
         return dict(self.parameters, name=self.name, reduction=self._reduction)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Dict[str, Any]) -> "FunctionLoss":
         return cls(**config)
 
 

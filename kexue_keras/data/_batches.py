@@ -6,16 +6,20 @@ like depends on (seed, epoch) alone, so a run that was stopped finds its place a
 """
 
 import numbers
+from typing import Any, Callable, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from kexue_keras.data._texts import checked_texts
+from kexue_keras.types import Array, ArrayLike, Encoded, Texts, Tokenizer
 
 ROUNDING = 8
 POOL = 50
 
 
-def encode(tokenizer, texts, max_length, progress=None):
+def encode(
+    tokenizer: Tokenizer, texts: Texts, max_length: int, progress: Optional[Callable[[Any], Iterable[Any]]] = None
+) -> Tuple[List[Encoded], int]:
     """Token ids and segment ids of texts or pairs.
 
     Args:
@@ -71,7 +75,16 @@ class BucketedBatches(object):
     [(2, 8), (2, 32)]
     """
 
-    def __init__(self, encoded, *, batch_size, max_length, seed=0, bucketing=True, rounding=ROUNDING):
+    def __init__(
+        self,
+        encoded: Sequence[Encoded],
+        *,
+        batch_size: int,
+        max_length: int,
+        seed: int = 0,
+        bucketing: bool = True,
+        rounding: int = ROUNDING,
+    ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, numbers.Integral) or batch_size < 1:
             raise ValueError("batch_size is %r; a whole number from 1 is needed" % (batch_size,))
         self.encoded = encoded
@@ -81,10 +94,10 @@ class BucketedBatches(object):
         self.bucketing, self.rounding = bucketing, rounding
         self.lengths = np.array([len(token_ids) for token_ids, _ in encoded], "int64")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-len(self.encoded) // self.batch_size)
 
-    def epoch(self, epoch):
+    def epoch(self, epoch: int) -> List[Array]:
         """List of index arrays, the batches of that epoch in their order."""
         random = np.random.RandomState([self.seed % 2**32, epoch])
         order = random.permutation(len(self.encoded))
@@ -97,11 +110,11 @@ class BucketedBatches(object):
             batches.extend(self._cut(part[np.argsort(self.lengths[part], kind="stable")]))
         return [batches[i] for i in random.permutation(len(batches))]
 
-    def in_length_order(self):
+    def in_length_order(self) -> List[Array]:
         """List of index arrays for prediction, the longest texts first: what does not fit into memory fails at once."""
         return self._cut(np.argsort(-self.lengths, kind="stable"))
 
-    def inputs(self, indices):
+    def inputs(self, indices: ArrayLike) -> List[Array]:
         """[token ids, segment ids] of the rows `indices`, padded to this batch."""
         length = self.max_length
         if self.bucketing:

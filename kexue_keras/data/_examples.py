@@ -1,9 +1,13 @@
 """Texts (or pairs of texts) with labels, checked line by line, and the split that keeps equal texts together."""
 
+from typing import Any, Iterable, Optional, Sequence, Tuple
+
 import numpy as np
 
+from kexue_keras.data._columns import Columns
 from kexue_keras.data._numbers import whole_number
 from kexue_keras.data._stratified import stratified_indices
+from kexue_keras.data._tables import Table
 from kexue_keras.errors import UserError, as_unicode, shorten
 
 
@@ -17,27 +21,29 @@ class Examples(object):
         lines: list of int, line numbers.
     """
 
-    def __init__(self, path, texts, labels, lines):
+    def __init__(
+        self, path: Optional[str], texts: Sequence[Any], labels: Optional[Sequence[Any]], lines: Optional[Sequence[int]]
+    ) -> None:
         self.path, self.texts, self.labels, self.lines = path, texts, labels, lines
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.texts)
 
     @property
-    def is_pairs(self):
+    def is_pairs(self) -> bool:
         return bool(self.texts) and isinstance(self.texts[0], tuple)
 
     @property
-    def is_multilabel(self):
+    def is_multilabel(self) -> bool:
         return bool(self.labels) and isinstance(self.labels[0], tuple)
 
-    def take(self, indices):
+    def take(self, indices: Iterable[int]) -> "Examples":
         """The examples at `indices`."""
         labels = None if self.labels is None else [self.labels[i] for i in indices]
         return Examples(self.path, [self.texts[i] for i in indices], labels, [self.lines[i] for i in indices])
 
 
-def read_examples(table, columns, *, separator=None):
+def read_examples(table: Table, columns: Columns, *, separator: Optional[str] = None) -> Examples:
     """Take texts and labels out of a table.
 
     Args:
@@ -165,7 +171,7 @@ def check_no_header_taken_for_data(table, examples):
         )
 
 
-def stratified_split(examples, share, seed):
+def stratified_split(examples: Examples, share: float, seed: int) -> Tuple[Examples, Examples]:
     """Split in two with equal shares of the labels; equal texts never part.
 
     Args:

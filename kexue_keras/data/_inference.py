@@ -6,10 +6,13 @@ label, or tables of text, text, label. RoFormer-Sim-FT learns from them beside s
 Reference: "用开源的人工标注数据来增强RoFormer-Sim", kexue.fm/archives/8541; SNLI, arXiv 1508.05326.
 """
 
+from typing import List, Optional, Sequence, Union
+
 from kexue_keras.data._columns import SAMPLE, choose_columns
-from kexue_keras.data._examples import read_examples
+from kexue_keras.data._examples import Examples, read_examples
 from kexue_keras.data._tables import MAX_LINE, read_table
 from kexue_keras.errors import UserError, shorten
+from kexue_keras.types import Column, Path, Say
 
 # The order of the article's classes.
 INFERENCE_LABELS = ("contradiction", "entailment", "neutral")
@@ -20,7 +23,9 @@ LABEL_NAMES = ("gold_label", "label")
 UNDECIDED = "-"
 
 
-def inference_classes(labels, *, path=None, lines=None):
+def inference_classes(
+    labels: Sequence[Union[str, int]], *, path: Optional[Path] = None, lines: Optional[Sequence[int]] = None
+) -> List[int]:
     """Numbers 0 (contradiction), 1 (entailment), 2 (neutral) of labels.
 
     Args:
@@ -54,8 +59,16 @@ def inference_classes(labels, *, path=None, lines=None):
 
 
 def read_inference_pairs(
-    path, *, text=None, text_b=None, label=None, format=None, header="auto", max_line=MAX_LINE, note=None
-):
+    path: Path,
+    *,
+    text: Optional[Column] = None,
+    text_b: Optional[Column] = None,
+    label: Optional[Column] = None,
+    format: Optional[str] = None,
+    header: str = "auto",
+    max_line: int = MAX_LINE,
+    note: Optional[Say] = None,
+) -> Examples:
     """Read pairs of texts with one of three labels.
 
     Args:

@@ -3,10 +3,23 @@
 Reference: BERT (arXiv 1810.04805); "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kexue.fm/archives/7764.
 """
 
+from typing import Sequence, Tuple, Union
+
 import numpy as np
 
+from kexue_keras.types import Array
 
-def random_masking(token_ids, random, *, mask_id, vocab_size, protected=(), mask_rate=0.15, lowest=1):
+
+def random_masking(
+    token_ids: Array,
+    random: np.random.RandomState,
+    *,
+    mask_id: int,
+    vocab_size: int,
+    protected: Union[Sequence[int], Array] = (),
+    mask_rate: float = 0.15,
+    lowest: int = 1,
+) -> Tuple[Array, Array]:
     """Hide tokens as BERT does: of those chosen 80% become [MASK], 10% another token, 10% stay.
 
     Each token that may be chosen is, with probability `mask_rate`, independently.
@@ -49,7 +62,7 @@ def random_masking(token_ids, random, *, mask_id, vocab_size, protected=(), mask
     return np.where(chosen, seen, token_ids), np.where(chosen, token_ids, 0)
 
 
-def gather_places(labels):
+def gather_places(labels: Array) -> Tuple[Array, Array]:
     """The places that have a label, row by row, padded to the longest row.
 
     Args:

@@ -5,31 +5,33 @@ Rows 2i and 2i+1 of a batch are a pair, which is what the losses of sentence vec
 
 import collections
 import math
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from kexue_keras.data._batches import ROUNDING, BucketedBatches
 from kexue_keras.data._columns import SAMPLE, Columns, choose_columns, is_index, refuse_index, resolve
-from kexue_keras.data._examples import cell, read_examples
+from kexue_keras.data._examples import Examples, cell, read_examples
 from kexue_keras.data._tables import MAX_LINE, read_table
 from kexue_keras.errors import UserError, shorten
+from kexue_keras.types import Array, ArrayLike, Column, Encoded, Path
 
 SCORE_NAMES = "score similarity label labels y 分数 相似度 标签".split()
 NEEDED = "a pair file has two texts and a number a line"
 
 
 def read_scored_pairs(
-    path,
+    path: Path,
     *,
-    text=None,
-    text_b=None,
-    score=None,
-    score_range=None,
-    need_score=True,
-    format=None,
-    header="auto",
-    max_line=MAX_LINE,
-):
+    text: Optional[Column] = None,
+    text_b: Optional[Column] = None,
+    score: Optional[Column] = None,
+    score_range: Optional[Tuple[float, float]] = None,
+    need_score: bool = True,
+    format: Optional[str] = None,
+    header: str = "auto",
+    max_line: int = MAX_LINE,
+) -> Tuple[Examples, Optional[Columns]]:
     """Read pairs of texts with their scores.
 
     Args:
@@ -152,7 +154,9 @@ def _is_number(value):
         return False
 
 
-def split_pairs(pairs, share, seed, classes=None):
+def split_pairs(
+    pairs: Examples, share: float, seed: int, classes: Optional[Sequence[Any]] = None
+) -> Tuple[Examples, Examples]:
     """Split in two; pairs that have a text in common stay together where that is possible.
 
     Args:
@@ -250,19 +254,28 @@ class PairBatches(object):
     [[0, 1], [2, 3]]
     """
 
-    def __init__(self, encoded, *, batch_size, max_length, seed=0, bucketing=True, rounding=ROUNDING):
+    def __init__(
+        self,
+        encoded: Sequence[Encoded],
+        *,
+        batch_size: int,
+        max_length: int,
+        seed: int = 0,
+        bucketing: bool = True,
+        rounding: int = ROUNDING,
+    ) -> None:
         arguments = dict(max_length=max_length, seed=seed, bucketing=bucketing, rounding=rounding)
         longer = [max(pair, key=lambda row: len(row[0])) for pair in zip(encoded[::2], encoded[1::2])]
         self._pairs = BucketedBatches(longer, batch_size=batch_size, **arguments)
         self._rows = BucketedBatches(encoded, batch_size=2 * batch_size, **arguments)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._pairs)
 
-    def epoch(self, epoch):
+    def epoch(self, epoch: int) -> List[Array]:
         """List of arrays of rows, the batches of that epoch in their order."""
         return [(2 * pairs[:, None] + [0, 1]).reshape(-1) for pairs in self._pairs.epoch(epoch)]
 
-    def inputs(self, rows):
+    def inputs(self, rows: ArrayLike) -> List[Array]:
         """[token ids, segment ids] of the given rows, padded to this batch."""
         return self._rows.inputs(rows)

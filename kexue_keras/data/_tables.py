@@ -11,10 +11,12 @@ import os
 import re
 import sys
 import zlib
+from typing import Any, Optional, Sequence, Union
 
 from kexue_keras.data._numbers import whole_number
 from kexue_keras.errors import UserError, as_unicode, has_half_pair, shorten
 from kexue_keras.files.paths import path_text
+from kexue_keras.types import Path
 
 FORMATS = ("tsv", "csv", "jsonl")
 SUFFIXES = {".tsv": "tsv", ".csv": "csv", ".json": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -45,15 +47,30 @@ class Table(object):
         guessed: True if it was `header='auto'` that found no header.
     """
 
-    def __init__(self, path, format, names, rows, lines, guessed):
+    def __init__(
+        self,
+        path: str,
+        format: str,
+        names: Optional[Sequence[str]],
+        rows: Sequence[Any],
+        lines: Sequence[int],
+        guessed: bool,
+    ) -> None:
         self.path, self.format, self.names = path, format, names
         self.rows, self.lines, self.guessed = rows, lines, guessed
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
 
-def read_table(path, *, format=None, header="auto", max_line=MAX_LINE, known=()):
+def read_table(
+    path: Union[Path, bytes],
+    *,
+    format: Optional[str] = None,
+    header: str = "auto",
+    max_line: int = MAX_LINE,
+    known: Sequence[str] = (),
+) -> Table:
     """Read all rows of a file.
 
     Args:

@@ -4,11 +4,14 @@ Reference: "SimBERTv2来了！融合检索和生成的RoFormer-Sim模型", kexue
 """
 
 import importlib.util
+from typing import Callable, List, Sequence
+
+import numpy as np
 
 from kexue_keras.errors import UserError
 
 
-def word_cutter():
+def word_cutter() -> Callable[[str], List[str]]:
     """The function of the package jieba that cuts a Chinese text into words.
 
     Raises:
@@ -23,7 +26,15 @@ def word_cutter():
     return jieba.lcut
 
 
-def whole_word_masking(words, random, *, mask_id, vocab_size, mask_rate=0.15, lowest=1):
+def whole_word_masking(
+    words: Sequence[Sequence[int]],
+    random: np.random.RandomState,
+    *,
+    mask_id: int,
+    vocab_size: int,
+    mask_rate: float = 0.15,
+    lowest: int = 1,
+) -> List[int]:
     """Hide whole words: of the tokens of a chosen word 80% become [MASK], 10% another token, 10% stay.
 
     Args:

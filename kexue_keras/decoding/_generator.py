@@ -1,6 +1,7 @@
 """`Generator`: batched generation with a bert4keras language model, in one graph that remembers keys and values."""
 
 from collections import namedtuple
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +13,7 @@ from kexue_keras.decoding import _search as search
 from kexue_keras.decoding._inputs import batches_of, padded_inputs
 from kexue_keras.decoding._steps import Source, Steps
 from kexue_keras.decoding._structure import Structure
+from kexue_keras.types import Array, ArrayLike, Model, Transformer
 
 
 class Generated(namedtuple("Generated", "ids scores lengths")):
@@ -23,7 +25,7 @@ class Generated(namedtuple("Generated", "ids scores lengths")):
         lengths: int32 `[B, n]`, tokens of each, the end token included.
     """
 
-    def lists(self, end_id=None):
+    def lists(self, end_id: Optional[int] = None) -> List[List[List[int]]]:
         """List of B lists of n lists of ids without padding, and without the last one if that is `end_id`."""
         rows = [[list(map(int, x[:n])) for x, n in zip(*pair)] for pair in zip(self.ids, self.lengths)]
         return [[ids[:-1] if end_id is not None and ids[-1:] == [end_id] else ids for ids in row] for row in rows]
@@ -61,7 +63,16 @@ class Generator(object):
     ((2, 2, 5), True)
     """
 
-    def __init__(self, model, *, end_id, start_id=None, segment=None, pad_id=0, positionwise=()):
+    def __init__(
+        self,
+        model: Union[Model, Transformer],
+        *,
+        end_id: Optional[int],
+        start_id: Optional[int] = None,
+        segment: Optional[int] = None,
+        pad_id: int = 0,
+        positionwise: Tuple[type, ...] = (),
+    ) -> None:
         refuse_eager("Generator")
         if not isinstance(model, keras.models.Model):
             model = getattr(model, "model", model)
@@ -79,7 +90,9 @@ class Generator(object):
             )
         self.session, self._graphs = ModelSession(self.structure.logits), {}
 
-    def greedy(self, inputs, *, max_length, min_length=0, batch_size=None):
+    def greedy(
+        self, inputs: Sequence[ArrayLike], *, max_length: int, min_length: int = 0, batch_size: Optional[int] = None
+    ) -> Generated:
         """The likeliest token at each step.
 
         Args:
@@ -99,8 +112,18 @@ class Generator(object):
         return self.run("greedy", inputs, max_length, batch_size, minimum=min_length)
 
     def sample(
-        self, inputs, *, max_length, n=1, top_k=None, top_p=None, temperature=1.0, seed=0, min_length=0, batch_size=None
-    ):
+        self,
+        inputs: Sequence[ArrayLike],
+        *,
+        max_length: int,
+        n: int = 1,
+        top_k: Optional[int] = None,
+        top_p: Optional[float] = None,
+        temperature: float = 1.0,
+        seed: int = 0,
+        min_length: int = 0,
+        batch_size: Optional[int] = None,
+    ) -> Generated:
         """Random sequences, each token drawn from softmax(logits / temperature) after `sampling.cut`.
 
         The same seed, inputs and batch size give the same sequences.
@@ -128,17 +151,17 @@ class Generator(object):
 
     def beam_search(
         self,
-        inputs,
+        inputs: Sequence[ArrayLike],
         *,
-        max_length,
-        beams=4,
-        n=1,
-        length_penalty=0.0,
-        finished="keep",
-        temperature=1.0,
-        min_length=0,
-        batch_size=None,
-    ):
+        max_length: int,
+        beams: int = 4,
+        n: int = 1,
+        length_penalty: float = 0.0,
+        finished: str = "keep",
+        temperature: float = 1.0,
+        min_length: int = 0,
+        batch_size: Optional[int] = None,
+    ) -> Generated:
         """The sequences that a beam search finds likeliest.
 
         Args:
@@ -169,7 +192,9 @@ class Generator(object):
         options = dict(width=beams, temperature=temperature, length_penalty=length_penalty, minimum=min_length)
         return self.run("beam-" + finished, inputs, max_length, batch_size, n=n, **options)
 
-    def log_probabilities(self, inputs, targets, *, batch_size=None):
+    def log_probabilities(
+        self, inputs: Sequence[ArrayLike], targets: ArrayLike, *, batch_size: Optional[int] = None
+    ) -> Array:
         """log softmax of the next token after each prefix of given targets, computed as in generating.
 
         Args:
@@ -193,7 +218,17 @@ class Generator(object):
         result = np.concatenate(parts)
         return result[np.argsort(np.concatenate(order))]
 
-    def run(self, strategy, inputs, max_length, batch_size, n=None, ends=1, counts_from=0, **options):
+    def run(
+        self,
+        strategy: str,
+        inputs: Sequence[ArrayLike],
+        max_length: int,
+        batch_size: Optional[int],
+        n: Optional[int] = None,
+        ends: int = 1,
+        counts_from: int = 0,
+        **options: Any,
+    ) -> Generated:
         """All that the other methods do, and with bert4keras' way of counting end tokens.
 
         Args:

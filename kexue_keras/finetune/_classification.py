@@ -4,6 +4,7 @@ What `kexue-keras finetune` does, as a function.
 """
 
 import os
+from typing import Any, Dict, Optional
 
 import numpy as np
 
@@ -29,10 +30,18 @@ from kexue_keras.layers._pooling import POOLINGS as SEQUENCE_POOLINGS
 from kexue_keras.schemas import METRICS, read_settings
 from kexue_keras.trainer import accelerated
 from kexue_keras.training._randomness import repeatable_dropout
+from kexue_keras.types import Path, Say
 
 
 @preserved_random_state()
-def finetune(model=None, data=None, out=None, *, say=print, **options):
+def finetune(
+    model: Optional[Path] = None,
+    data: Optional[Path] = None,
+    out: Optional[Path] = None,
+    *,
+    say: Say = print,
+    **options: Any,
+) -> Dict[str, Any]:
     """Fine-tune a pretrained encoder on labelled texts, or on pairs of texts with scores (task="similarity").
 
     Args:

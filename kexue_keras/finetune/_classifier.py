@@ -1,6 +1,7 @@
 """A fine-tuned model that labels texts, read from the folder of a run."""
 
 import os
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from kexue_keras.finetune._saved_tokenizer import load_tokenizer
 from kexue_keras.models._lengths import checked_max_length, positions_of
 from kexue_keras.schemas.messages import is_wrong
 from kexue_keras.schemas.words import one_of, whole
+from kexue_keras.types import Array, Encoded, Model, Path, Texts, Tokenizer
 
 HEAD = "head.npz"
 
@@ -31,7 +33,9 @@ class Classifier(object):
         pairs: bool, whether it wants pairs of texts; None does not check.
     """
 
-    def __init__(self, model, tokenizer, labels, head, options, pairs):
+    def __init__(
+        self, model: Model, tokenizer: Tokenizer, labels: Sequence[str], head: Any, options: Any, pairs: Optional[bool]
+    ) -> None:
         self.model, self.tokenizer, self.labels, self.head = model, tokenizer, labels, head
         try:
             self.max_length = checked_max_length(options.max_length, positions_of(model), least=3)
@@ -42,7 +46,7 @@ class Classifier(object):
         self.session = ModelSession(model)
 
     @classmethod
-    def load(cls, run):
+    def load(cls, run: Path) -> "Classifier":
         """Read a classifier from the folder of a finished run.
 
         Args:
@@ -82,12 +86,12 @@ class Classifier(object):
             model, load_tokenizer(folder.path), config["labels"], HEADS[config["head"]], options, config["pairs"]
         )
 
-    def encode(self, texts):
+    def encode(self, texts: Texts) -> List[Encoded]:
         """Token ids and segment ids; `self.truncated` then says how many texts were cut."""
         encoded, self.truncated = encode(self.tokenizer, texts, self.max_length)
         return encoded
 
-    def logits(self, encoded):
+    def logits(self, encoded: Sequence[Encoded]) -> Array:
         """Logits float32 `[N, C]` of encoded texts, in their order."""
         batches = BucketedBatches(encoded, batch_size=self.batch_size, max_length=self.max_length)
         out = np.zeros((len(encoded), len(self.labels)), "float32")
@@ -95,7 +99,7 @@ class Classifier(object):
             out[indices] = self.session.predict_on_batch(self.model, batches.inputs(indices))
         return out
 
-    def probabilities(self, texts):
+    def probabilities(self, texts: Texts) -> Array:
         """Probability of each label.
 
         Args:
@@ -119,7 +123,7 @@ class Classifier(object):
             return np.zeros((0, len(self.labels)))
         return self.head.probabilities(self.logits(self.encode(texts)))
 
-    def predict(self, texts):
+    def predict(self, texts: Texts) -> List[Tuple[Any, Any]]:
         """The label of each text with its probability.
 
         Args:

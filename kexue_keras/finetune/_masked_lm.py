@@ -5,6 +5,7 @@ an encoder whose head was trained.
 """
 
 import warnings
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from kexue_keras.models._masked_lm import HEAD, mask_batch, masked_accuracy
 from kexue_keras.optimizers import AdamW, WarmupCosine
 from kexue_keras.trainer import Techniques, train_model
 from kexue_keras.trainer._techniques import NOT_FOR_TOKENS
+from kexue_keras.types import Path, Say
 
 
 class MaskedLanguageModel(object):
@@ -51,7 +53,16 @@ class MaskedLanguageModel(object):
     True
     """
 
-    def __init__(self, model, *, max_length=128, frozen=0, mask_rate=0.15, techniques=None, **arguments):
+    def __init__(
+        self,
+        model: Path,
+        *,
+        max_length: int = 128,
+        frozen: int = 0,
+        mask_rate: float = 0.15,
+        techniques: Optional[Techniques] = None,
+        **arguments,
+    ) -> None:
         self.techniques = techniques or Techniques()
         self.techniques.refuse("a masked language model", **NOT_FOR_TOKENS)
         # The layers' Dropout is off: a run over a text that is read once or twice has nothing to overfit.
@@ -75,20 +86,20 @@ class MaskedLanguageModel(object):
 
     def train(
         self,
-        texts,
+        texts: Sequence[str],
         *,
-        steps,
-        batch_size=32,
-        learning_rate=2e-4,
-        head_lr_multiplier=5.0,
-        warmup=0.05,
-        seed=0,
-        folder=None,
-        save_every=200,
-        valid=(),
-        valid_every=1000,
-        say=None,
-    ):
+        steps: int,
+        batch_size: int = 32,
+        learning_rate: float = 2e-4,
+        head_lr_multiplier: float = 5.0,
+        warmup: float = 0.05,
+        seed: int = 0,
+        folder: Optional[Path] = None,
+        save_every: int = 200,
+        valid: Sequence[str] = (),
+        valid_every: int = 1000,
+        say: Optional[Say] = None,
+    ) -> List[float]:
         """Train for `steps` steps, going on from the point in `folder` if there is one.
 
         Args:
@@ -156,7 +167,7 @@ class MaskedLanguageModel(object):
             say=say,
         ).losses
 
-    def evaluate(self, texts, *, batch_size=32, seed=12345):
+    def evaluate(self, texts: Sequence[str], *, batch_size: int = 32, seed: int = 12345) -> Dict[str, Any]:
         """How well hidden tokens of `texts` are predicted; see `masked_accuracy`.
 
         Raises:
@@ -169,7 +180,7 @@ class MaskedLanguageModel(object):
             raise UserError("no token of the %d texts was hidden; give more text" % len(texts))
         return scores
 
-    def save(self, path, **options):
+    def save(self, path: Path, **options: Any) -> None:
         """Write the encoder with its head as a folder that `models.load` reads; options as for `models.save`."""
         save(self.pretrained, path, **options)
 

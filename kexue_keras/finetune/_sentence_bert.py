@@ -6,6 +6,8 @@ encoder through one Dense(5) on [u, v, |u - v|]; a pair counts among the classes
 Reference: "用开源的人工标注数据来增强RoFormer-Sim", kexue.fm/archives/8541; arXiv 1705.02364, 1908.10084.
 """
 
+from typing import List, Optional, Sequence, Tuple, Union
+
 import numpy as np
 
 from kexue_keras.data import checked_texts, encode, inference_classes
@@ -14,8 +16,9 @@ from kexue_keras.errors import UserError
 from kexue_keras.finetune._similarity_heads import SbertHead
 from kexue_keras.finetune._steps import warmed_up
 from kexue_keras.losses import GroupedCrossentropy
-from kexue_keras.similarity import pair_classifier
+from kexue_keras.similarity import SentenceEncoder, pair_classifier
 from kexue_keras.trainer import Techniques, train_model
+from kexue_keras.types import KerasOptimizer, Model, Path, Say
 
 
 class PairSet(object):
@@ -33,17 +36,19 @@ class PairSet(object):
     1
     """
 
-    def __init__(self, pairs, labels, group=0):
+    def __init__(self, pairs: Sequence[Tuple[str, str]], labels: Sequence[int], group: int = 0) -> None:
         self.pairs, self.labels, self.group = checked_texts(pairs, name="pairs", pairs=True), np.asarray(labels), group
         self.labels = self.labels.astype("int32")
         if len(self.pairs) != len(self.labels) or not self.pairs:
             raise ValueError("%d pairs and %d labels; as many are needed, and at least one" % (len(pairs), len(labels)))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.pairs)
 
     @classmethod
-    def from_inference(cls, pairs, labels, group=1):
+    def from_inference(
+        cls, pairs: Sequence[Tuple[str, str]], labels: Sequence[Union[str, int]], group: int = 1
+    ) -> "PairSet":
         """Three classes from names (contradiction, entailment, neutral, or 矛盾, 蕴含, 中立) or numbers 0, 1, 2.
 
         >>> PairSet.from_inference([('我喜欢北京', '我不喜欢北京')], ['contradiction']).labels.tolist()
@@ -52,7 +57,9 @@ class PairSet(object):
         return cls(pairs, inference_classes(labels), group)
 
     @classmethod
-    def from_scores(cls, pairs, scores, above, group=0):
+    def from_scores(
+        cls, pairs: Sequence[Tuple[str, str]], scores: Sequence[float], above: float, group: int = 0
+    ) -> "PairSet":
         """Two classes from scores: similar if the score is above `above` (2.5 for STS-B)."""
         return cls(pairs, (np.asarray(scores) > above).astype("int32"), group)
 
@@ -111,23 +118,23 @@ class PairSampler(object):
 
 
 def train_sentence_bert(
-    encoder,
-    sets,
+    encoder: SentenceEncoder,
+    sets: Sequence[PairSet],
     *,
-    groups=(2,),
-    steps,
-    batch_size=32,
-    learning_rate=2e-5,
-    head_lr_multiplier=SbertHead.head_lr_multiplier,
-    weight_decay=0.01,
-    warmup=0.1,
-    optimizer=None,
-    techniques=None,
-    seed=0,
-    folder=None,
-    save_every=200,
-    say=None,
-):
+    groups: Sequence[int] = (2,),
+    steps: int,
+    batch_size: int = 32,
+    learning_rate: float = 2e-5,
+    head_lr_multiplier: float = SbertHead.head_lr_multiplier,
+    weight_decay: float = 0.01,
+    warmup: float = 0.1,
+    optimizer: Optional[KerasOptimizer] = None,
+    techniques: Optional[Techniques] = None,
+    seed: int = 0,
+    folder: Optional[Path] = None,
+    save_every: Optional[int] = 200,
+    say: Optional[Say] = None,
+) -> Tuple[List[float], Model]:
     """Train a `SentenceEncoder` on labelled pairs; the head is thrown away.
 
     Args:

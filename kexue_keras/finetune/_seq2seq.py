@@ -8,6 +8,7 @@ Papers: T5, arXiv 1910.10683; UniLM, arXiv 1905.03197.
 """
 
 import os
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from bert4keras.models import build_transformer_model
@@ -15,9 +16,10 @@ from bert4keras.snippets import sequence_padding
 
 from kexue_keras import checkpoints, models
 from kexue_keras.checkpoints._bundled import ASSETS, BUNDLED
-from kexue_keras.checkpoints._load import is_t5
+from kexue_keras.checkpoints._load import PretrainedModel, is_t5
 from kexue_keras.checkpoints._tokenizers import vocabulary_tokenizer
 from kexue_keras.checkpoints._vocabulary import read_vocabulary
+from kexue_keras.checkpoints.t5.loading import PretrainedT5
 from kexue_keras.data import checked_texts
 from kexue_keras.decoding import Generator
 from kexue_keras.errors import UserError, WeightsError
@@ -25,6 +27,7 @@ from kexue_keras.files.paths import path_text
 from kexue_keras.finetune._encoder import recomputed, recomputed_class
 from kexue_keras.models._lengths import checked_max_length
 from kexue_keras.trainer import Techniques
+from kexue_keras.types import Array, Path
 
 SMALL_T5 = "small-t5"
 # For mT5 the article says ten times BERT's rate and more, of the order of 1e-4.
@@ -50,7 +53,13 @@ class Seq2Seq(object):
         ValueError: a length that is no whole number from 2, of the target from 1.
     """
 
-    def __init__(self, pretrained, *, max_source_length=256, max_target_length=32):
+    def __init__(
+        self,
+        pretrained: Union[PretrainedModel, PretrainedT5],
+        *,
+        max_source_length: int = 256,
+        max_target_length: int = 32,
+    ) -> None:
         self.pretrained, self.model, self.tokenizer = pretrained, pretrained.model, pretrained.tokenizer
         self.architecture = "t5" if isinstance(pretrained, checkpoints.PretrainedT5) else "unilm"
         self.max_source_length = checked_max_length(max_source_length, name="max_source_length")
@@ -66,14 +75,14 @@ class Seq2Seq(object):
         start = 0 if self.architecture == "t5" else None
         self._generator = Generator(self.model, end_id=self.tokenizer._token_end_id, start_id=start)
 
-    def encode(self, text, max_length, target=False):
+    def encode(self, text: str, max_length: int, target: bool = False) -> List[int]:
         """Token ids of a text with its end token, cut to `max_length`; of a target without the start token."""
         ids = [int(i) for i in self.tokenizer.tokens_to_ids(self.tokenizer.tokenize(text))]
         if target and self.tokenizer._token_start is not None:
             ids = ids[1:]
         return ids if len(ids) <= max_length else ids[: max_length - 1] + [self.tokenizer._token_end_id]
 
-    def encode_pairs(self, pairs):
+    def encode_pairs(self, pairs: Sequence[Tuple[str, str]]) -> List[Tuple[List[int], List[int]]]:
         """List of (source ids, target ids) of (source, target) texts."""
         pairs = checked_texts(pairs, name="pairs", pairs=True)
         return [
@@ -81,7 +90,7 @@ class Seq2Seq(object):
             for s, t in pairs
         ]
 
-    def batch(self, encoded):
+    def batch(self, encoded: Sequence[Tuple[Sequence[int], Sequence[int]]]) -> Tuple[List[Array], Array]:
         """Teacher forcing: each target token is to be predicted from the source and the target tokens before it.
 
         Args:
@@ -99,7 +108,7 @@ class Seq2Seq(object):
         after = np.concatenate([tokens * segments, np.zeros_like(tokens[:, :1])], axis=1)[:, 1:]
         return [tokens, segments], after
 
-    def generate(self, texts, *, beams=1, batch_size=32, **options):
+    def generate(self, texts: Sequence[str], *, beams: int = 1, batch_size: int = 32, **options: Any) -> List[str]:
         """A text for each source.
 
         Args:
@@ -123,8 +132,15 @@ class Seq2Seq(object):
 
 
 def load_seq2seq(
-    model, *, max_source_length=256, max_target_length=32, keep_tokens=None, dropout_rate=None, techniques=None, **build
-):
+    model: Path,
+    *,
+    max_source_length: int = 256,
+    max_target_length: int = 32,
+    keep_tokens: Optional[Sequence[int]] = None,
+    dropout_rate: Optional[float] = None,
+    techniques: Optional[Techniques] = None,
+    **build: Any,
+) -> Seq2Seq:
     """Load or make a model for making one text of another.
 
     Args:

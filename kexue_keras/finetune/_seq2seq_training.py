@@ -9,6 +9,7 @@ import os
 import time
 import types
 import zlib
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -31,12 +32,15 @@ from kexue_keras.schemas.messages import shown
 from kexue_keras.trainer import Techniques, Trainer, accelerated, wrapped
 from kexue_keras.trainer._techniques import NOT_FOR_TOKENS
 from kexue_keras.training._randomness import repeatable_dropout
+from kexue_keras.types import Column, Path, Say
 
 SOURCE_NAMES = ("source", "content", "abst", "abstract", "text", "摘要", "正文")
 TARGET_NAMES = ("target", "title", "summary", "标题")
 
 
-def read_pairs(path, *, source=None, target=None):
+def read_pairs(
+    path: Path, *, source: Optional[Column] = None, target: Optional[Column] = None
+) -> List[Tuple[str, str]]:
     """(source, target) texts of a TSV, CSV or JSON-lines file.
 
     Args:
@@ -75,30 +79,30 @@ def read_pairs(path, *, source=None, target=None):
 
 @preserved_random_state()
 def finetune_seq2seq(
-    model,
-    train,
-    out,
+    model: Path,
+    train: Union[Path, Sequence[Tuple[str, str]]],
+    out: Path,
     *,
-    valid,
-    test=None,
-    source=None,
-    target=None,
-    epochs=40,
-    batch_size=16,
-    max_source_length=256,
-    max_target_length=32,
-    learning_rate=None,
-    beams=1,
-    dropout_rate=None,
-    techniques=None,
-    seed=1,
-    resume=False,
-    overwrite=False,
-    save_every=None,
-    quiet=False,
-    say=print,
-    **build,
-):
+    valid: Union[Path, Sequence[Tuple[str, str]]],
+    test: Optional[Union[Path, Sequence[Tuple[str, str]]]] = None,
+    source: Optional[Column] = None,
+    target: Optional[Column] = None,
+    epochs: int = 40,
+    batch_size: int = 16,
+    max_source_length: int = 256,
+    max_target_length: int = 32,
+    learning_rate: Optional[float] = None,
+    beams: int = 1,
+    dropout_rate: Optional[float] = None,
+    techniques: Optional[Techniques] = None,
+    seed: int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+    save_every: Optional[int] = None,
+    quiet: bool = False,
+    say: Say = print,
+    **build: Any,
+) -> Dict[str, Any]:
     """Fine-tune a model that makes one text of another, keep the epoch with the best ROUGE-L on `valid`, save it.
 
     Args:

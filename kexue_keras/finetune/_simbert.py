@@ -7,6 +7,8 @@ Reference: "鱼与熊掌兼得：融合检索和生成的SimBERT模型", kexue.f
 kexue.fm/archives/8454; "用开源的人工标注数据来增强RoFormer-Sim", kexue.fm/archives/8541; UniLM, arXiv 1905.03197.
 """
 
+from typing import Any, Callable, List, Optional, Sequence, Tuple
+
 import numpy as np
 
 from kexue_keras.checkpoints._convert import save
@@ -22,6 +24,7 @@ from kexue_keras.models._lengths import checked_max_length, positions_of
 from kexue_keras.similarity import SentenceEncoder
 from kexue_keras.trainer import Techniques, train_model
 from kexue_keras.trainer._techniques import NOT_FOR_A_CONTRAST
+from kexue_keras.types import Array, KerasOptimizer, Path, Say
 
 
 class SimBERT(object):
@@ -49,7 +52,15 @@ class SimBERT(object):
     Reference: kexue.fm/archives/7427, 8454.
     """
 
-    def __init__(self, model, *, max_length=64, words=list, techniques=None, **arguments):
+    def __init__(
+        self,
+        model: Path,
+        *,
+        max_length: int = 64,
+        words: Callable[[str], Sequence[str]] = list,
+        techniques: Optional[Techniques] = None,
+        **arguments: Any,
+    ) -> None:
         self.techniques = techniques or Techniques()
         self.techniques.refuse("SimBERT", **NOT_FOR_A_CONTRAST)
         arguments = dict({"missing": "initialise"}, **dict(recomputed(model, self.techniques), **arguments))
@@ -62,7 +73,9 @@ class SimBERT(object):
             raise UserError("the vocabulary has no [MASK], which the noise needs", path=self.pretrained.name)
         self.encoder = SentenceEncoder(self.pretrained, pooling="linear-pooler", max_length=max_length)
 
-    def row(self, source, target, random=None, mask_rate=0.15):
+    def row(
+        self, source: str, target: str, random: Optional[np.random.RandomState] = None, mask_rate: float = 0.15
+    ) -> Tuple[List[int], List[int]]:
         """Token ids and segment ids of `[CLS] source [SEP] target [SEP]`; with `random` the source is damaged."""
         ids = [list(map(int, encode(self.tokenizer, [text], self.max_length)[0][0][0])) for text in (source, target)]
         if random is not None:
@@ -76,7 +89,9 @@ class SimBERT(object):
             ids[0] = [ids[0][0]] + noisy[: self.max_length - 2] + [ids[0][-1]]
         return ids[0] + ids[1][1:], [0] * len(ids[0]) + [1] * (len(ids[1]) - 1)
 
-    def batch(self, groups, step, *, batch_size, noise, mask_rate, seed):
+    def batch(
+        self, groups: Sequence[Sequence[str]], step: int, *, batch_size: int, noise: float, mask_rate: float, seed: int
+    ) -> Tuple[List[Array], Array, List[str]]:
         """Rows of a step: ([token ids, segment ids], next tokens `[2P, n, 1]`, the texts that are sources)."""
         random = np.random.RandomState([seed % 2**32, step])
         several = min(batch_size, len(groups))
@@ -97,24 +112,24 @@ class SimBERT(object):
 
     def train(
         self,
-        groups,
+        groups: Sequence[Sequence[str]],
         *,
-        steps,
-        batch_size=48,
-        learning_rate=1e-5,
-        weight_decay=0.01,
-        warmup=0.1,
-        scale=20.0,
-        noise=0.5,
-        mask_rate=0.15,
-        teacher=None,
-        distillation=100.0,
-        optimizer=None,
-        seed=0,
-        folder=None,
-        save_every=200,
-        say=None,
-    ):
+        steps: int,
+        batch_size: int = 48,
+        learning_rate: float = 1e-5,
+        weight_decay: float = 0.01,
+        warmup: float = 0.1,
+        scale: float = 20.0,
+        noise: float = 0.5,
+        mask_rate: float = 0.15,
+        teacher: Optional[SentenceEncoder] = None,
+        distillation: float = 100.0,
+        optimizer: Optional[KerasOptimizer] = None,
+        seed: int = 0,
+        folder: Optional[Path] = None,
+        save_every: Optional[int] = 200,
+        say: Optional[Say] = None,
+    ) -> List[float]:
         """Train; with a teacher its cosines take the place of the contrast (second stage, and back from fine-tuning).
 
         Args:
@@ -177,6 +192,6 @@ class SimBERT(object):
             say=say,
         ).losses
 
-    def save(self, path, *, overwrite=False):
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write a folder for `models.load(path, application='unilm', with_pool='linear', with_mlm=True)`."""
         save(self.pretrained, path, overwrite=overwrite)

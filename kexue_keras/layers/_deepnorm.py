@@ -4,12 +4,14 @@ Reference: "训练1000层的Transformer究竟有什么困难？", kexue.fm/archi
 """
 
 from collections import namedtuple
+from typing import Any, List, Optional, Sequence, Union
 
 from bert4keras.layers import Layer, MultiHeadAttention
 
 from kexue_keras import checks
 from kexue_keras.backend import keras, register
 from kexue_keras.layers._masking import joined_mask
+from kexue_keras.types import Config, Initializer, Mask, Shape, Tensor
 
 DeepNormConstants = namedtuple("DeepNormConstants", "alpha beta")
 EncoderDecoderConstants = namedtuple("EncoderDecoderConstants", "encoder decoder")
@@ -18,8 +20,13 @@ NORMS = ("post", "pre")
 
 
 def deepnorm_constants(
-    num_hidden_layers, architecture="encoder", num_decoder_layers=None, rule="paper", norm="post", stream=1.0
-):
+    num_hidden_layers: int,
+    architecture: str = "encoder",
+    num_decoder_layers: Optional[int] = None,
+    rule: str = "paper",
+    norm: str = "post",
+    stream: float = 1.0,
+) -> Union[DeepNormConstants, EncoderDecoderConstants]:
     """The two constants of DeepNorm: alpha scales the residual stream, beta the initial V, O and FFN kernels.
 
     With N layers (2N residual branches), "paper" alpha = (2N)^1/4, beta = (8N)^-1/4. The article's own derivation
@@ -128,26 +135,26 @@ class DeepNormAdd(Layer):
     [[3.5, 6.5]]
     """
 
-    def __init__(self, alpha=1.0, **kwargs):
+    def __init__(self, alpha: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.alpha = checks.number(alpha, "alpha", "DeepNormAdd", least=0)
 
-    def build(self, input_shape):
+    def build(self, input_shape: List[Shape]) -> None:
         if not isinstance(input_shape, list) or len(input_shape) != 2:
             raise ValueError("DeepNormAdd takes a list of two tensors, [x, F(x)], but got shapes %s" % (input_shape,))
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: List[Tensor]) -> Tensor:
         x, branch = inputs
         return self.alpha * x + branch
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: List[Tensor], mask: Mask = None) -> Mask:
         return joined_mask(mask)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: List[Shape]) -> Shape:
         return input_shape[0]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), alpha=self.alpha)
 
 
@@ -169,16 +176,16 @@ class GainInitializer(keras.initializers.Initializer):
     [0.5, 0.5]
     """
 
-    def __init__(self, gain=1.0, *, base="glorot_normal"):
+    def __init__(self, gain: float = 1.0, *, base: Initializer = "glorot_normal") -> None:
         self.gain = checks.number(gain, "gain", "GainInitializer", least=0)
         self.base = keras.initializers.get(base)
 
-    def __call__(self, shape, dtype=None, **kwargs):
+    def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Tensor:
         # Keras 2.3.1's glorot_normal refuses to find out what None means.
         values = self.base(shape, dtype=dtype or keras.backend.floatx())
         return self.gain * values
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"gain": self.gain, "base": keras.initializers.serialize(self.base)}
 
 
@@ -220,13 +227,13 @@ class DeepNormAttention(MultiHeadAttention):
     0.5
     """
 
-    def __init__(self, *args, gain=1.0, **kwargs):
+    def __init__(self, *args: Any, gain: float = 1.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.gain = checks.number(gain, "gain", "DeepNormAttention", least=0)
 
-    def build(self, input_shape):
+    def build(self, input_shape: List[Shape]) -> None:
         super().build(input_shape)
         set_gain(self, self.gain, self.kernel_initializer)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), gain=self.gain)

@@ -5,6 +5,7 @@ Related paper: arXiv 2202.12172.
 """
 
 import math
+from typing import Any, List, Optional, Tuple
 
 import tensorflow as tf
 from bert4keras.layers import MultiHeadAttention, apply_rotary_position_embeddings
@@ -12,6 +13,7 @@ from bert4keras.layers import MultiHeadAttention, apply_rotary_position_embeddin
 from kexue_keras import checks
 from kexue_keras.backend import K, keras, register, widen
 from kexue_keras.layers._masking import attend, bias_visibility, four_axes, visible_keys
+from kexue_keras.types import Config, Mask, Tensor, TensorLike
 
 
 def _check(base, min_length, owner):
@@ -24,7 +26,7 @@ def _scale(lengths, log_base, min_length):
 
 
 @register
-def entropy_invariant_scale(mask, *, base=512, min_length=16):
+def entropy_invariant_scale(mask: Tensor, *, base: float = 512, min_length: float = 16) -> Tensor:
     r"""Factor of the logits of each row: $\log(\max(l, l_{min})) / \log(base)$, l the number of visible keys in it.
 
     Args:
@@ -79,7 +81,16 @@ class EntropyInvariantAttention(MultiHeadAttention):
     (None, None, 32)
     """
 
-    def __init__(self, heads, head_size, *, kappa=None, base=512, min_length=16, **kwargs):
+    def __init__(
+        self,
+        heads: int,
+        head_size: int,
+        *,
+        kappa: Optional[float] = None,
+        base: float = 512,
+        min_length: float = 16,
+        **kwargs: Any,
+    ) -> None:
         _check(base, min_length, type(self).__name__)
         super(EntropyInvariantAttention, self).__init__(heads, head_size, **kwargs)
         if kappa is not None:
@@ -94,7 +105,7 @@ class EntropyInvariantAttention(MultiHeadAttention):
     def _log_base(self):
         return math.log(self.base) if self.kappa is None else math.sqrt(self.key_size) / self.kappa
 
-    def pay_attention_to(self, inputs, mask=None, **kwargs):
+    def pay_attention_to(self, inputs: List[Tensor], mask: Mask = None, **kwargs: Any) -> Tuple[Tensor, Tensor]:
         """As in bert4keras; the factor goes into the queries, which are smaller than the attention matrix."""
         (qw, kw, vw), rest = inputs[:3], list(inputs[3:])
         bias = rest.pop(0) if kwargs.get("a_bias") else None
@@ -130,13 +141,13 @@ class EntropyInvariantAttention(MultiHeadAttention):
             output += relative if kept is None else relative * kept
         return output, scores
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super(EntropyInvariantAttention, self).get_config()
         return dict(config, kappa=self.kappa, base=self.base, min_length=self.min_length)
 
 
 @register
-def attention_entropy(attention, *, mask=None, from_logits=False):
+def attention_entropy(attention: TensorLike, *, mask: Optional[Tensor] = None, from_logits: bool = False) -> Tensor:
     r"""Entropy of each row of an attention matrix, $-\sum_k a_k \log a_k$, in nats.
 
     Args:

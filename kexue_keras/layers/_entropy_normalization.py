@@ -4,11 +4,14 @@ Article: 概率分布的熵归一化（Entropy Normalization） (kexue.fm/archiv
 Newton fails on about one random peaked distribution in six.
 """
 
+from typing import Any, Optional, Tuple, Union
+
 import numpy as np
 import tensorflow as tf
 
 from kexue_keras import checks
 from kexue_keras.backend import K, keras, register, widen
+from kexue_keras.types import Array, ArrayLike, Config, Mask, Shapes, Tensors
 
 # exp of this is 0 in float32 and float64, and it times 0 is 0.
 _LOW = -1e4
@@ -42,7 +45,15 @@ def _bracket(np_like, support, ties, gap, spread, target):
 
 
 @register
-def entropy_normalize_np(p, target, *, axis=-1, tol=1e-10, max_iterations=50, return_gamma=False):
+def entropy_normalize_np(
+    p: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: int = -1,
+    tol: float = 1e-10,
+    max_iterations: int = 50,
+    return_gamma: bool = False,
+) -> Union[Array, Tuple[Array, Array]]:
     r"""numpy, float64: $\tilde p_i = p_i^\gamma / \sum_j p_j^\gamma$ with gamma >= 0 such that the entropy is `target`.
 
     Args:
@@ -161,15 +172,15 @@ class EntropyNormalization(keras.layers.Layer):
 
     def __init__(
         self,
-        target=None,
+        target: Optional[float] = None,
         *,
-        ratio=None,
-        max_iterations=30,
-        from_logits=True,
-        implicit_grad=True,
-        return_gamma=False,
-        **kwargs,
-    ):
+        ratio: Optional[float] = None,
+        max_iterations: int = 30,
+        from_logits: bool = True,
+        implicit_grad: bool = True,
+        return_gamma: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super(EntropyNormalization, self).__init__(**kwargs)
         check_target(target, ratio, type(self).__name__)
         self.target, self.ratio, self.max_iterations = (
@@ -180,7 +191,7 @@ class EntropyNormalization(keras.layers.Layer):
         self.from_logits, self.implicit_grad, self.return_gamma = from_logits, implicit_grad, return_gamma
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shapes) -> None:
         given = self.target is not None or self.ratio is not None
         if isinstance(input_shape, list) == given:
             raise ValueError(
@@ -189,7 +200,7 @@ class EntropyNormalization(keras.layers.Layer):
             )
         super(EntropyNormalization, self).build(input_shape)
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Tensors, mask: Mask = None) -> Tensors:
         targets = None
         if isinstance(inputs, (list, tuple)):
             inputs, targets = inputs
@@ -282,17 +293,17 @@ class EntropyNormalization(keras.layers.Layer):
         end = tf.where(too_high, tf.zeros_like(gamma), infinite * 2)
         return p, tf.where(solvable, gamma, end)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensors, mask: Mask = None) -> Mask:
         if isinstance(inputs, (list, tuple)):
             inputs, mask = inputs[0], mask[0] if mask is not None else None
         passed = mask if mask is not None and K.ndim(mask) < K.ndim(inputs) else None
         return [passed, None] if self.return_gamma else passed
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shapes) -> Shapes:
         shape = tuple(input_shape[0] if isinstance(input_shape, list) else input_shape)
         return [shape, shape[:-1]] if self.return_gamma else shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super(EntropyNormalization, self).get_config()
         return dict(
             config,

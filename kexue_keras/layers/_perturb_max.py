@@ -3,6 +3,8 @@
 Reference: "从重参数的角度看离散概率分布的构建", kexue.fm/archives/9085.
 """
 
+from typing import Any, Optional
+
 import numpy as np
 import tensorflow as tf
 from bert4keras.layers import Layer
@@ -10,6 +12,7 @@ from bert4keras.layers import Layer
 from kexue_keras import checks
 from kexue_keras.backend import register, widen
 from kexue_keras.layers._noise import NOISES, draw
+from kexue_keras.types import Array, ArrayLike, Config, Shape, Tensor, TensorLike
 
 NODES = ("midpoint", "article")
 
@@ -26,7 +29,15 @@ def _quantiles(noise, num_nodes, nodes):
     return NOISES[noise].quantile((k - 0.5) / num_nodes if nodes == "midpoint" else k / (num_nodes + 1.0))
 
 
-def perturb_max_np(mu, noise="normal", *, num_nodes=100, nodes="midpoint", scale=1.0, renormalize=True):
+def perturb_max_np(
+    mu: ArrayLike,
+    noise: str = "normal",
+    *,
+    num_nodes: int = 100,
+    nodes: str = "midpoint",
+    scale: float = 1.0,
+    renormalize: bool = True,
+) -> Array:
     """`PerturbMax` in numpy, float64.
 
     Args:
@@ -61,7 +72,16 @@ def perturb_max_np(mu, noise="normal", *, num_nodes=100, nodes="midpoint", scale
 
 
 @register
-def perturb_max(mu, noise="normal", *, num_nodes=100, nodes="midpoint", scale=1.0, renormalize=True, chunk_size=20):
+def perturb_max(
+    mu: TensorLike,
+    noise: str = "normal",
+    *,
+    num_nodes: int = 100,
+    nodes: str = "midpoint",
+    scale: float = 1.0,
+    renormalize: bool = True,
+    chunk_size: int = 20,
+) -> Tensor:
     """p_i = P[argmax(mu + scale eps) = i], eps independent: `PerturbMax` as a function of a tensor.
 
     Args:
@@ -103,7 +123,9 @@ def perturb_max(mu, noise="normal", *, num_nodes=100, nodes="midpoint", scale=1.
     return tf.cast(p, mu.dtype)
 
 
-def sample_perturb_max(mu, noise="normal", *, scale=1.0, seed=None):
+def sample_perturb_max(
+    mu: TensorLike, noise: str = "normal", *, scale: float = 1.0, seed: Optional[int] = None
+) -> Tensor:
     """A sample of the distribution that `PerturbMax` computes: argmax(mu + scale eps).
 
     Args:
@@ -162,25 +184,33 @@ class PerturbMax(Layer):
     """
 
     def __init__(
-        self, noise="normal", *, num_nodes=100, nodes="midpoint", scale=1.0, renormalize=True, chunk_size=20, **kwargs
-    ):
+        self,
+        noise: str = "normal",
+        *,
+        num_nodes: int = 100,
+        nodes: str = "midpoint",
+        scale: float = 1.0,
+        renormalize: bool = True,
+        chunk_size: int = 20,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         _check(noise, num_nodes, nodes, scale, "PerturbMax")
         self.noise, self.num_nodes, self.nodes = noise, int(num_nodes), nodes
         self.scale, self.renormalize = float(scale), bool(renormalize)
         self.chunk_size = checks.whole_number(chunk_size, "chunk_size", "PerturbMax", least=1)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         parameters = {key: getattr(self, key) for key in ("num_nodes", "nodes", "scale", "renormalize", "chunk_size")}
         return perturb_max(inputs, self.noise, **parameters)
 
-    def sample(self, mu, seed=None):
+    def sample(self, mu: TensorLike, seed: Optional[int] = None) -> Tensor:
         """int64 tensor [...]: classes drawn from the distribution, by adding noise and taking the largest."""
         return sample_perturb_max(mu, self.noise, scale=self.scale, seed=seed)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         names = ("noise", "num_nodes", "nodes", "scale", "renormalize", "chunk_size")
         return dict(super().get_config(), **{name: getattr(self, name) for name in names})

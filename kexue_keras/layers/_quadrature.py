@@ -4,11 +4,13 @@ Reference: "用狄拉克函数来构造非光滑函数的光滑近似", kexue.fm
 """
 
 import math
+from typing import Callable, Optional, Sequence
 
 import numpy as np
 from scipy.integrate import quad
 
 from kexue_keras import checks
+from kexue_keras.types import Array, ArrayLike
 
 # In unit width; a logistic kernel beyond 700 is 0, and its cosh overflows.
 DENSITIES = {
@@ -19,7 +21,14 @@ DENSITIES = {
 }
 
 
-def smooth_by_quadrature(f, kernel="gauss", width=1.0, *, breaks=(), reach=None):
+def smooth_by_quadrature(
+    f: Callable[[float], float],
+    kernel: str = "gauss",
+    width: float = 1.0,
+    *,
+    breaks: Sequence[float] = (),
+    reach: Optional[float] = None,
+) -> Callable[[ArrayLike], Array]:
     """The function x -> integral f(y) phi(x - y) dy, by adaptive quadrature; numpy, slow, for any f.
 
     Args:

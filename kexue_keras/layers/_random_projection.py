@@ -5,6 +5,7 @@ kexue.fm/archives/8706; Achlioptas 2003 for the "sign" and "sparse" distribution
 """
 
 import math
+from typing import Any, Optional, Union
 
 import numpy as np
 import tensorflow as tf
@@ -12,11 +13,12 @@ from bert4keras.layers import Layer
 
 from kexue_keras import checks
 from kexue_keras.backend import register, widen
+from kexue_keras.types import Array, ArrayLike, Config, Shape, Tensor
 
 DISTRIBUTIONS = ("gaussian", "sign", "sparse")
 
 
-def projection_matrix(rows, columns, distribution="gaussian", seed=0):
+def projection_matrix(rows: int, columns: int, distribution: str = "gaussian", seed: int = 0) -> Array:
     """A random [rows, columns] matrix A with E |v A|^2 = |v|^2; numpy, the same for the same seed everywhere.
 
     Args:
@@ -75,7 +77,9 @@ class RandomProjection(Layer):
     True
     """
 
-    def __init__(self, units, *, distribution="gaussian", seed=None, **kwargs):
+    def __init__(
+        self, units: int, *, distribution: str = "gaussian", seed: Optional[int] = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.units = checks.whole_number(units, "units", type(self).__name__, least=1)
         self.distribution = checks.choice(distribution, DISTRIBUTIONS, "distribution", type(self).__name__)
@@ -85,7 +89,7 @@ class RandomProjection(Layer):
             else checks.whole_number(seed, "seed", type(self).__name__, least=0)
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         size = tf.compat.dimension_value(tf.TensorShape(input_shape)[-1])
         if size is None:
             raise ValueError("%s: the last axis must be known, but the shape is %s" % (self.name, input_shape))
@@ -98,18 +102,18 @@ class RandomProjection(Layer):
         )
         super().build(input_shape)
 
-    def project(self, inputs):
+    def project(self, inputs: Tensor) -> Tensor:
         """x A, in float32 at least."""
         wide = widen(inputs)
         return tf.tensordot(wide, tf.cast(self.matrix, wide.dtype), [[-1], [0]])
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return tf.cast(self.project(inputs), inputs.dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)[:-1] + (self.units,)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), units=self.units, distribution=self.distribution, seed=self.seed)
 
 
@@ -140,17 +144,17 @@ class SimHash(RandomProjection):
     True
     """
 
-    def __init__(self, bits, *, distribution="gaussian", seed=None, **kwargs):
+    def __init__(self, bits: int, *, distribution: str = "gaussian", seed: Optional[int] = None, **kwargs: Any) -> None:
         super().__init__(bits, distribution=distribution, seed=seed, **kwargs)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         positive = self.project(inputs) >= 0
         return tf.cast(
             tf.where(positive, tf.ones_like(positive, "float32"), -tf.ones_like(positive, "float32")), inputs.dtype
         )
 
     @staticmethod
-    def cosine(a, b):
+    def cosine(a: Union[Tensor, ArrayLike], b: Union[Tensor, ArrayLike]) -> Union[Tensor, Array]:
         """The cosine of the angle between the vectors behind two codes.
 
         Args:
@@ -164,7 +168,7 @@ class SimHash(RandomProjection):
             return tf.cos(math.pi / 2 * (1 - agreement))
         return np.cos(np.pi / 2 * (1 - np.mean(np.asarray(a, "float64") * np.asarray(b), axis=-1)))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super().get_config()
         config["bits"] = config.pop("units")
         return config

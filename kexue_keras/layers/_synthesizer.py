@@ -4,6 +4,7 @@ Article: Google新作Synthesizer：我们还不够了解自注意力 (kexue.fm/a
 """
 
 import math
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +13,7 @@ from bert4keras.layers import MultiHeadAttention, apply_rotary_position_embeddin
 from kexue_keras import checks
 from kexue_keras.backend import K, keras, register, widen
 from kexue_keras.layers._masking import attend, four_axes, last_dimension, visible_keys
+from kexue_keras.types import Config, Mask, Shape, Tensor, Tensors
 
 VARIANTS = ("dense", "random", "fixed_random", "factorized_dense", "factorized_random", "vanilla")
 
@@ -56,16 +58,16 @@ class SynthesizerAttention(MultiHeadAttention):
 
     def __init__(
         self,
-        heads,
-        head_size,
+        heads: int,
+        head_size: int,
         *,
-        variants=("dense", "vanilla"),
-        max_length=512,
-        rank=8,
-        factors=None,
-        seed=None,
-        **kwargs,
-    ):
+        variants: Union[str, Sequence[str]] = ("dense", "vanilla"),
+        max_length: int = 512,
+        rank: int = 8,
+        factors: Optional[Tuple[int, int]] = None,
+        seed: Optional[int] = None,
+        **kwargs: Any,
+    ) -> None:
         super(SynthesizerAttention, self).__init__(heads, head_size, **kwargs)
         variants = (variants,) if isinstance(variants, str) else tuple(variants)
         if not variants or len(set(variants)) < len(variants):
@@ -90,7 +92,7 @@ class SynthesizerAttention(MultiHeadAttention):
             )
         self.seed = int(np.random.randint(2**31 - 1)) if seed is None else int(seed)
 
-    def build(self, input_shape):
+    def build(self, input_shape: List[Shape]) -> None:
         keras.layers.Layer.build(self, input_shape)
         size = last_dimension(input_shape, self.name)
 
@@ -131,7 +133,7 @@ class SynthesizerAttention(MultiHeadAttention):
         # only, and the model that reads it must draw the same matrix. Smaller logits than these would only average.
         return tf.cast(tf.random.stateless_normal([int(s) for s in shape], seed=[self.seed, 0]), dtype or K.floatx())
 
-    def call(self, inputs, mask=None, **kwargs):
+    def call(self, inputs: List[Tensor], mask: Mask = None, **kwargs: Any) -> Tensors:
         q, k, v = inputs[:3]
         if kwargs.get("p_bias") and "vanilla" not in self.variants:
             raise ValueError(
@@ -154,7 +156,9 @@ class SynthesizerAttention(MultiHeadAttention):
         o = self.o_dense(K.flatten(o, 2))
         return [o, scores] if self.return_attention_scores else o
 
-    def pay_attention_to(self, inputs, mask=None, *, queries=None, **kwargs):
+    def pay_attention_to(
+        self, inputs: List[Tensor], mask: Mask = None, *, queries: Optional[Tensor] = None, **kwargs: Any
+    ) -> Tuple[Tensor, Tensor]:
         """As in bert4keras; `queries` `[b, n, d]` is what the dense variants look at."""
         (qw, kw, vw), rest = inputs[:3], list(inputs[3:])
         bias = rest.pop(0) if kwargs.get("a_bias") else None
@@ -227,7 +231,7 @@ class SynthesizerAttention(MultiHeadAttention):
     def _factorized_random(self, x, n, m):
         return tf.einsum("hjr,hkr->hjk", self.synthesizer_r1[:, :n], self.synthesizer_r2[:, :m])[None]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super(SynthesizerAttention, self).get_config()
         return dict(
             config,

@@ -4,6 +4,7 @@
 """
 
 import math
+from typing import Any, Callable, Optional, Sequence, Union
 
 import tensorflow as tf
 
@@ -13,10 +14,19 @@ from kexue_keras.checks import require, require_same_shape, warn_if_probabilitie
 from kexue_keras.losses._hermite import fixed_nodes, moved_nodes
 from kexue_keras.losses._labels import class_count, one_class_each
 from kexue_keras.numerics import log_normal_cdf, masked_logsumexp
+from kexue_keras.types import Config, Logs, Mask, Shape, Tensor, TensorLike
 
 
 @register
-def expected_accuracy(y_true, y_pred, *, sigma=1.0, num_nodes=32, margin=None, sparse=True):
+def expected_accuracy(
+    y_true: TensorLike,
+    y_pred: TensorLike,
+    *,
+    sigma: float = 1.0,
+    num_nodes: int = 32,
+    margin: Optional[float] = None,
+    sparse: bool = True,
+) -> Tensor:
     r"""Probability that the right class is the largest after Gaussian noise on the logits; also a metric.
 
     $$p=P\big(y=\arg\max_i(\mu_i/\sigma+\varepsilon_i)\big)
@@ -51,7 +61,16 @@ def expected_accuracy(y_true, y_pred, *, sigma=1.0, num_nodes=32, margin=None, s
 
 
 @register
-def negative_log_accuracy(y_true, y_pred, *, sigma=1.0, num_nodes=32, margin=None, sparse=True, sample_weight=None):
+def negative_log_accuracy(
+    y_true: TensorLike,
+    y_pred: TensorLike,
+    *,
+    sigma: float = 1.0,
+    num_nodes: int = 32,
+    margin: Optional[float] = None,
+    sparse: bool = True,
+    sample_weight: Optional[TensorLike] = None,
+) -> Tensor:
     r"""$-\log E[p]$, the logarithm of the expected accuracy of a whole batch, the paper's other loss.
 
     Sums are taken in logarithms, and the nodes where the integrand is, so the gradient does not vanish where a whole
@@ -152,14 +171,14 @@ class ExactAccuracy(FunctionLoss):
     def __init__(
         self,
         *,
-        sigma=1.0,
-        num_nodes=32,
-        margin=None,
-        sparse=True,
-        logarithm=False,
-        name="exact_accuracy",
-        reduction="sum_over_batch_size",
-    ):
+        sigma: float = 1.0,
+        num_nodes: int = 32,
+        margin: Optional[float] = None,
+        sparse: bool = True,
+        logarithm: bool = False,
+        name: str = "exact_accuracy",
+        reduction: str = "sum_over_batch_size",
+    ) -> None:
         _check(sigma, num_nodes, margin, "ExactAccuracy")
         self.logarithm = bool(logarithm)
         super().__init__(
@@ -173,7 +192,7 @@ class ExactAccuracy(FunctionLoss):
             sparse=sparse,
         )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), logarithm=self.logarithm)
 
 
@@ -197,13 +216,13 @@ class ExactScale(keras.layers.Layer):
     [[2.0, 2.0, 2.0]]
     """
 
-    def __init__(self, *, sigma=1.0, learn=True, **kwargs):
+    def __init__(self, *, sigma: float = 1.0, learn: bool = True, **kwargs: Any) -> None:
         _check(sigma, 32, None, "ExactScale")
         super().__init__(**kwargs)
         self.sigma, self.learn = sigma, learn
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.log_sigma = self.add_weight(
             name="log_sigma",
             shape=(),
@@ -212,16 +231,16 @@ class ExactScale(keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return inputs * tf.cast(tf.exp(-self.log_sigma), inputs.dtype)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensor, mask: Mask = None) -> Mask:
         return mask
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), sigma=self.sigma, learn=self.learn)
 
 
@@ -243,11 +262,13 @@ class SigmaSchedule(keras.callbacks.Callback):
     0.25
     """
 
-    def __init__(self, schedule, *, layer=None):
+    def __init__(
+        self, schedule: Union[Callable[[int], float], Sequence[float]], *, layer: Optional[str] = None
+    ) -> None:
         super().__init__()
         self.schedule, self.layer = schedule, layer
 
-    def sigma_at(self, epoch):
+    def sigma_at(self, epoch: int) -> float:
         """The sigma of an epoch, counted from 0."""
         sigma = self.schedule(epoch) if callable(self.schedule) else self.schedule[min(epoch, len(self.schedule) - 1)]
         _check(sigma, 32, None, "SigmaSchedule in epoch %d" % epoch)
@@ -264,12 +285,12 @@ class SigmaSchedule(keras.callbacks.Callback):
             )
         return named[0]
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Optional[Logs] = None) -> None:
         K.set_value(self._target().log_sigma, math.log(self.sigma_at(epoch)))
 
 
 @register
-def soft_accuracy(y_true, y_pred, *, from_logits=True, sparse=True):
+def soft_accuracy(y_true: TensorLike, y_pred: TensorLike, *, from_logits: bool = True, sparse: bool = True) -> Tensor:
     """The error under the model's own probabilities, 1 - p(right class), as a loss.
 
     Its gradient p_y (p - onehot) vanishes for samples that are badly wrong: for the end of a fine-tuning, not for

@@ -9,6 +9,7 @@ layout is that of SimCSE (kexue.fm/archives/8348) and SimBERT (kexue.fm/archives
 """
 
 import functools
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +18,7 @@ from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_rank, require_same_shape, static_length
 from kexue_keras.numerics import masked_logsumexp, softplus
+from kexue_keras.types import Tensor, TensorLike
 
 _REPORTS = ("flat", "one", "infonce")
 _LAYOUTS = ("pairs", "two_view")
@@ -61,7 +63,7 @@ def _mean_over_positives(values, pair):
 
 
 @register
-def info_nce(scores, positive_mask=None):
+def info_nce(scores: TensorLike, positive_mask: Optional[TensorLike] = None) -> Tensor:
     """InfoNCE, the softmax cross-entropy of the positive among all candidates.
 
     L = log(1 + sum_i exp(s_i - s_t)), i over the negatives, computed as softplus(logsumexp_i s_i - s_t): in float32
@@ -91,7 +93,7 @@ def info_nce(scores, positive_mask=None):
 
 
 @register
-def flat_nce(scores, positive_mask=None, *, report="flat"):
+def flat_nce(scores: TensorLike, positive_mask: Optional[TensorLike] = None, *, report: str = "flat") -> Tensor:
     """FlatNCE: InfoNCE without the 1 in its logarithm.
 
     L = log(sum_i exp(s_i - s_t)) = logsumexp_i s_i - s_t, i over the negatives. Its gradient is that of InfoNCE
@@ -223,7 +225,15 @@ class InfoNCE(FunctionLoss):
     array([0.5282, 0.8189, 0.8189, 0.5282], dtype=float32)
     """
 
-    def __init__(self, temperature=0.05, *, layout="pairs", symmetric=False, name="info_nce", **kwargs):
+    def __init__(
+        self,
+        temperature: float = 0.05,
+        *,
+        layout: str = "pairs",
+        symmetric: bool = False,
+        name: str = "info_nce",
+        **kwargs: Any,
+    ) -> None:
         _check("InfoNCE", temperature, layout, symmetric)
         super().__init__(
             _info_nce_of_embeddings,
@@ -259,7 +269,16 @@ class FlatNCE(FunctionLoss):
     array([-0.3625,  0.2375,  0.2375, -0.3625], dtype=float32)
     """
 
-    def __init__(self, temperature=0.05, *, layout="pairs", symmetric=False, report="flat", name="flat_nce", **kwargs):
+    def __init__(
+        self,
+        temperature: float = 0.05,
+        *,
+        layout: str = "pairs",
+        symmetric: bool = False,
+        report: str = "flat",
+        name: str = "flat_nce",
+        **kwargs: Any,
+    ) -> None:
         checks.choice(report, _REPORTS, "report", "FlatNCE")
         _check("FlatNCE", temperature, layout, symmetric)
         super().__init__(

@@ -3,6 +3,8 @@
 Reference: "CoSENT（一）：比Sentence-BERT更有效的句向量方案", kexue.fm/archives/8847 (no paper).
 """
 
+from typing import Optional
+
 import tensorflow as tf
 
 from kexue_keras import checks
@@ -10,6 +12,7 @@ from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_rank, static_length
 from kexue_keras.losses._contrastive import unit_vectors
 from kexue_keras.numerics import masked_logsumexp, softplus
+from kexue_keras.types import Config, Tensor, TensorLike
 
 _LABELS = ("pair_rows", "per_pair")
 _METHODS = ("auto", "pairwise", "factorised")
@@ -34,7 +37,14 @@ def _factorised(scores, labels, log_weights, used):
 
 
 @register
-def cosent_loss(cosines, labels, scale=20.0, *, method="auto", weights=None):
+def cosent_loss(
+    cosines: TensorLike,
+    labels: TensorLike,
+    scale: float = 20.0,
+    *,
+    method: str = "auto",
+    weights: Optional[TensorLike] = None,
+) -> Tensor:
     """CoSENT on the cosines of P sentence pairs.
 
     L = log(1 + sum over y_a > y_b of w_a w_b exp(scale * (c_b - c_a))).
@@ -191,11 +201,13 @@ class CoSENT(FunctionLoss):
     22.325
     """
 
-    def __init__(self, scale=20.0, *, labels="pair_rows", method="auto", name="cosent"):
+    def __init__(
+        self, scale: float = 20.0, *, labels: str = "pair_rows", method: str = "auto", name: str = "cosent"
+    ) -> None:
         checks.choice(labels, _LABELS, "labels", "CoSENT")
         checks.choice(method, _METHODS, "method", "CoSENT")
         scale = checks.number(scale, "scale", "CoSENT", above=0)
         super().__init__(_of_embeddings, name=name, own_weights=True, scale=scale, labels=labels, method=method)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(self.parameters, name=self.name)

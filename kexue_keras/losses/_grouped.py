@@ -3,6 +3,8 @@
 Reference: "用开源的人工标注数据来增强RoFormer-Sim", kexue.fm/archives/8541 (binary and NLI pairs over one Dense(5)).
 """
 
+from typing import Any, Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -10,6 +12,7 @@ from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_rank
 from kexue_keras.numerics import masked_logsumexp
+from kexue_keras.types import Tensor, TensorLike
 
 
 def _check(groups, name):
@@ -20,7 +23,7 @@ def _check(groups, name):
 
 
 @register
-def grouped_crossentropy(y_true, y_pred, *, groups):
+def grouped_crossentropy(y_true: TensorLike, y_pred: TensorLike, *, groups: Sequence[int]) -> Tensor:
     """Cross-entropy of each sample among the classes of its label's group; the other logits do not count.
 
     L = log sum_{j in group(y)} exp(s_j) - s_y.
@@ -80,5 +83,5 @@ class GroupedCrossentropy(FunctionLoss):
     0.9968
     """
 
-    def __init__(self, groups, *, name="grouped_crossentropy", **kwargs):
+    def __init__(self, groups: Sequence[int], *, name: str = "grouped_crossentropy", **kwargs: Any) -> None:
         super().__init__(grouped_crossentropy, name=name, groups=list(_check(groups, "GroupedCrossentropy")), **kwargs)

@@ -4,12 +4,15 @@ Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kex
 2001.07676 (pattern-exploiting training).
 """
 
+from typing import Any, Optional
+
 import tensorflow as tf
 
 from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_rank, require_same_shape, static_length, warn_if_probabilities
 from kexue_keras.numerics import log_probability
+from kexue_keras.types import Tensor, TensorLike
 
 _NORMALIZATIONS = ("batch", "sample", "sum")
 # The largest integer below which all integers can be represented.
@@ -75,7 +78,15 @@ def _scales(mask, normalization):
 
 
 @register
-def masked_crossentropy(y_true, y_pred, *, mask=None, from_logits=True, ignore=0, normalization="batch"):
+def masked_crossentropy(
+    y_true: TensorLike,
+    y_pred: TensorLike,
+    *,
+    mask: Optional[TensorLike] = None,
+    from_logits: bool = True,
+    ignore: Optional[int] = 0,
+    normalization: str = "batch",
+) -> Tensor:
     """Cross-entropy over the positions that are to be predicted, one value a sample.
 
     L = sum_j m_j CE_j / sum_j m_j, over the whole batch or sample by sample; 0 if there is no such position.
@@ -148,7 +159,15 @@ class MaskedCrossentropy(FunctionLoss):
     0.0134
     """
 
-    def __init__(self, from_logits=True, *, ignore=0, normalization="batch", name="masked_crossentropy", **kwargs):
+    def __init__(
+        self,
+        from_logits: bool = True,
+        *,
+        ignore: Optional[int] = 0,
+        normalization: str = "batch",
+        name: str = "masked_crossentropy",
+        **kwargs: Any,
+    ) -> None:
         checks.choice(normalization, _NORMALIZATIONS, "normalization", "MaskedCrossentropy")
         super().__init__(
             _token_values,

@@ -5,6 +5,8 @@ kexue.fm/archives/9064; 生成高质量的多标签KL散度 (the divergence for 
 Paper: ZLPR, arXiv 2208.02955.
 """
 
+from typing import Optional, Union
+
 import numpy as np
 import tensorflow as tf
 from scipy.special import expit
@@ -14,24 +16,25 @@ from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_same_shape, warn_if_probabilities
 from kexue_keras.losses._labels import as_classes, class_count, multi_hot, row_and_column
 from kexue_keras.numerics import log_one_plus_sum_exp, sigmoid, sigmoid_difference
+from kexue_keras.types import Array, Tensor, TensorLike
 
 _INF = float("inf")
 
 
 @register
 def multilabel_crossentropy(
-    y_true,
-    y_pred,
+    y_true: TensorLike,
+    y_pred: TensorLike,
     *,
-    mask=None,
-    label_smoothing=0.0,
-    from_sparse=False,
-    mask_zero=False,
-    mask_below=-1e7,
-    gamma=1.0,
-    margin=0.0,
-    learned_threshold=False,
-):
+    mask: Optional[TensorLike] = None,
+    label_smoothing: float = 0.0,
+    from_sparse: bool = False,
+    mask_zero: bool = False,
+    mask_below: float = -1e7,
+    gamma: float = 1.0,
+    margin: float = 0.0,
+    learned_threshold: bool = False,
+) -> Tensor:
     r"""Cross-entropy of multi-label classification; the classes with a logit above 0 are the answer.
 
     $$\log\Big(1+\sum_i (1-t_i)e^{s_i}\Big)+\log\Big(1+\sum_i t_i e^{-s_i}\Big)$$
@@ -99,17 +102,17 @@ def multilabel_crossentropy(
 
 @register
 def sparse_multilabel_crossentropy(
-    y_true,
-    y_pred,
+    y_true: TensorLike,
+    y_pred: TensorLike,
     *,
-    mask=None,
-    label_smoothing=0.0,
-    mask_zero=False,
-    mask_below=-1e7,
-    gamma=1.0,
-    margin=0.0,
-    learned_threshold=False,
-):
+    mask: Optional[TensorLike] = None,
+    label_smoothing: float = 0.0,
+    mask_zero: bool = False,
+    mask_below: float = -1e7,
+    gamma: float = 1.0,
+    margin: float = 0.0,
+    learned_threshold: bool = False,
+) -> Tensor:
     """`multilabel_crossentropy` from the numbers of the right classes, for thousands of classes.
 
     The same value and gradient as from multi-hot labels, at about a quarter of the time and memory. The negative
@@ -206,16 +209,16 @@ class MultilabelCrossentropy(FunctionLoss):
     def __init__(
         self,
         *,
-        label_smoothing=0.0,
-        from_sparse=False,
-        mask_zero=False,
-        mask_below=-1e7,
-        gamma=1.0,
-        margin=0.0,
-        learned_threshold=False,
-        name="multilabel_crossentropy",
-        reduction="sum_over_batch_size",
-    ):
+        label_smoothing: float = 0.0,
+        from_sparse: bool = False,
+        mask_zero: bool = False,
+        mask_below: float = -1e7,
+        gamma: float = 1.0,
+        margin: float = 0.0,
+        learned_threshold: bool = False,
+        name: str = "multilabel_crossentropy",
+        reduction: str = "sum_over_batch_size",
+    ) -> None:
         checks.number(label_smoothing, "label_smoothing", "MultilabelCrossentropy", least=0, below=1)
         check_scale(gamma, margin, "MultilabelCrossentropy")
         if mask_zero and not from_sparse:
@@ -235,7 +238,9 @@ class MultilabelCrossentropy(FunctionLoss):
 
 
 @register
-def multilabel_kl(logits, other, *, mask=None, mask_below=-1e7):
+def multilabel_kl(
+    logits: TensorLike, other: TensorLike, *, mask: Optional[TensorLike] = None, mask_below: float = -1e7
+) -> Tensor:
     r"""Symmetric divergence of two multi-label predictions, for R-Drop and virtual adversarial training.
 
     $$D(s,u)=\sum_i (\sigma(s_i)-\sigma(u_i))(s_i-u_i)$$
@@ -267,7 +272,9 @@ def multilabel_kl(logits, other, *, mask=None, mask_below=-1e7):
 
 
 @register
-def multilabel_probabilities(logits, *, gamma=1.0, learned_threshold=False):
+def multilabel_probabilities(
+    logits: Union[Tensor, Array], *, gamma: float = 1.0, learned_threshold: bool = False
+) -> Union[Tensor, Array]:
     """Probabilities of the classes under `multilabel_crossentropy`: sigma(2 gamma (s - s_0)), not sigma(s).
 
     The soft loss is smallest where the label is sigma(2 gamma (s - s_0)). Above 0.5 is a logit above the threshold.

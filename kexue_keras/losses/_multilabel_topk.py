@@ -4,6 +4,8 @@
 of Circle loss, arXiv 2002.10857.
 """
 
+from typing import Optional
+
 import numpy as np
 import tensorflow as tf
 
@@ -13,12 +15,21 @@ from kexue_keras.checks import require, require_same_shape, warn_if_probabilitie
 from kexue_keras.losses._labels import as_classes, class_count, multi_hot
 from kexue_keras.losses._multilabel import check_scale, in_unit_interval, masked_logits
 from kexue_keras.numerics import masked_logsumexp, softplus
+from kexue_keras.types import Tensor, TensorLike
 
 
 @register
 def pairwise_multilabel_crossentropy(
-    y_true, y_pred, *, mask=None, from_sparse=False, mask_zero=False, mask_below=-1e7, gamma=1.0, margin=0.0
-):
+    y_true: TensorLike,
+    y_pred: TensorLike,
+    *,
+    mask: Optional[TensorLike] = None,
+    from_sparse: bool = False,
+    mask_zero: bool = False,
+    mask_below: float = -1e7,
+    gamma: float = 1.0,
+    margin: float = 0.0,
+) -> Tensor:
     r"""Every right class above every wrong one: for a known number of right classes, with no threshold.
 
     $$\log\Big(1+\sum_{i,j}(1-t_i)\,t_j\,e^{\gamma(s_i-s_j+m)}\Big)$$
@@ -84,14 +95,14 @@ class PairwiseMultilabelCrossentropy(FunctionLoss):
     def __init__(
         self,
         *,
-        from_sparse=False,
-        mask_zero=False,
-        mask_below=-1e7,
-        gamma=1.0,
-        margin=0.0,
-        name="pairwise_multilabel_crossentropy",
-        reduction="sum_over_batch_size",
-    ):
+        from_sparse: bool = False,
+        mask_zero: bool = False,
+        mask_below: float = -1e7,
+        gamma: float = 1.0,
+        margin: float = 0.0,
+        name: str = "pairwise_multilabel_crossentropy",
+        reduction: str = "sum_over_batch_size",
+    ) -> None:
         check_scale(gamma, margin, "PairwiseMultilabelCrossentropy")
         if mask_zero and not from_sparse:
             raise ValueError(
@@ -110,7 +121,7 @@ class PairwiseMultilabelCrossentropy(FunctionLoss):
 
 
 @register
-def combination_crossentropy(y_true, y_pred, *, k, padding_first=False):
+def combination_crossentropy(y_true: TensorLike, y_pred: TensorLike, *, k: int, padding_first: bool = False) -> Tensor:
     r"""Softmax over all sets of k classes: the article's first thought for a fixed k.
 
     $$\log\sum_{|S|=k}e^{\sum_{i\in S}s_i}-\sum_{j\ \text{right}}s_j$$

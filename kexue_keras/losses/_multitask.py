@@ -6,6 +6,7 @@ et al., arXiv 1705.07115. Combining gradients instead of losses (kexue.fm/archiv
 """
 
 import math
+from typing import Optional, Sequence, Union
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +14,7 @@ import tensorflow as tf
 from kexue_keras import checks
 from kexue_keras.backend import register, widen
 from kexue_keras.checks import require
+from kexue_keras.types import ArrayLike, Tensor, Variable
 
 _METHODS = ("sum", "initial", "prior", "running", "geometric", "power", "uncertainty")
 ANY_SIGN = "'sum', 'initial' and 'prior'"
@@ -102,7 +104,16 @@ def _power_mean(losses, gamma):
 
 
 @register
-def combine_losses(losses, *, method="sum", initial=None, prior=None, gamma=None, log_variances=None, names=None):
+def combine_losses(
+    losses: Sequence[Tensor],
+    *,
+    method: str = "sum",
+    initial: Optional[Sequence[float]] = None,
+    prior: Optional[Sequence[float]] = None,
+    gamma: Optional[float] = None,
+    log_variances: Optional[Union[Tensor, Variable]] = None,
+    names: Optional[Sequence[str]] = None,
+) -> Tensor:
     """One loss out of several task losses L_1 .. L_n.
 
     | method | value |
@@ -174,7 +185,7 @@ def combine_losses(losses, *, method="sum", initial=None, prior=None, gamma=None
 
 
 @register
-def prior_loss(labels, loss="crossentropy"):
+def prior_loss(labels: ArrayLike, loss: str = "crossentropy") -> float:
     """The loss of the best constant prediction: what a task's loss is divided by with method="prior".
 
     Args:

@@ -4,6 +4,7 @@
 """
 
 import warnings
+from typing import Optional
 
 import tensorflow as tf
 
@@ -14,6 +15,7 @@ from kexue_keras.checks import require, require_same_shape, warn_if_probabilitie
 from kexue_keras.losses._labels import class_count, one_class_each
 from kexue_keras.losses._multilabel import multilabel_crossentropy, multilabel_kl
 from kexue_keras.numerics import log_probability
+from kexue_keras.types import Config, Tensor, TensorLike
 
 _DIVERGENCES = ("kl", "mse", "multilabel")
 _CONVENTIONS = {"article": 0.25, "mean": 0.5}
@@ -21,7 +23,9 @@ _PAIR_OP = "rdrop_pair"
 
 
 @register
-def rdrop_divergence(first, second, *, divergence="kl", from_logits=True):
+def rdrop_divergence(
+    first: TensorLike, second: TensorLike, *, divergence: str = "kl", from_logits: bool = True
+) -> Tensor:
     r"""Symmetric divergence of the answers of two passes, D(f1, f2) + D(f2, f1).
 
     kl: $\langle\mathrm{softmax}(a)-\mathrm{softmax}(b),\,a-b\rangle$, that is KL(p, q) + KL(q, p) without a clipped
@@ -72,17 +76,17 @@ def rdrop_divergence(first, second, *, divergence="kl", from_logits=True):
 
 @register
 def rdrop_crossentropy(
-    y_true,
-    y_pred,
+    y_true: TensorLike,
+    y_pred: TensorLike,
     *,
-    alpha=4.0,
-    from_logits=True,
-    sparse=True,
-    divergence="kl",
-    convention="article",
-    train_only=False,
-    sample_weight=None,
-):
+    alpha: float = 4.0,
+    from_logits: bool = True,
+    sparse: bool = True,
+    divergence: str = "kl",
+    convention: str = "article",
+    train_only: bool = False,
+    sample_weight: Optional[TensorLike] = None,
+) -> Tensor:
     r"""Cross-entropy of two dropout passes plus their divergence.
 
     For sample i with the passes 1 and 2 (in the batch: the rows 2i and 2i+1),
@@ -197,16 +201,16 @@ class RDropCrossentropy(FunctionLoss):
     def __init__(
         self,
         *,
-        alpha=4.0,
-        from_logits=True,
-        sparse=True,
-        divergence="kl",
-        convention="article",
-        train_only=True,
-        semi_supervised=False,
-        name="rdrop_crossentropy",
-        reduction="sum_over_batch_size",
-    ):
+        alpha: float = 4.0,
+        from_logits: bool = True,
+        sparse: bool = True,
+        divergence: str = "kl",
+        convention: str = "article",
+        train_only: bool = True,
+        semi_supervised: bool = False,
+        name: str = "rdrop_crossentropy",
+        reduction: str = "sum_over_batch_size",
+    ) -> None:
         _check(alpha, divergence, convention, from_logits, "RDropCrossentropy")
         self.semi_supervised = bool(semi_supervised)
         super().__init__(
@@ -222,7 +226,7 @@ class RDropCrossentropy(FunctionLoss):
             train_only=train_only,
         )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), semi_supervised=self.semi_supervised)
 
 

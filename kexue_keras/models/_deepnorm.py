@@ -3,6 +3,8 @@
 Reference: "训练1000层的Transformer究竟有什么困难？", kexue.fm/archives/8978; Wang et al., arXiv 2203.00555.
 """
 
+from typing import Optional, Type
+
 from bert4keras.layers import Add, FeedForward, MultiHeadAttention
 from bert4keras.models import GPT2, GPT2_ML, T5_Base, T5_Decoder, Transformer
 
@@ -14,7 +16,15 @@ from kexue_keras.models._partial_weights import extended_bases
 PRE_NORM = (GPT2, T5_Base)
 
 
-def extend_with_deepnorm(BaseModel, *, rule=None, alpha=None, beta=None, stream=1.0, allow_pretrained=False):
+def extend_with_deepnorm(
+    BaseModel: Type[Transformer],
+    *,
+    rule: Optional[str] = None,
+    alpha: Optional[float] = None,
+    beta: Optional[float] = None,
+    stream: float = 1.0,
+    allow_pretrained: bool = False,
+) -> Type[Transformer]:
     """A model class like `BaseModel` with DeepNorm, for `build_transformer_model(..., model=...)`.
 
     x <- LN(alpha x + F(x)); V, O and both FFN kernels start from beta times Xavier, Q and K from Xavier, instead of

@@ -4,17 +4,20 @@ With 15% of the tokens to predict, the dense layer, the norm and the large produ
 alone, which saves most of the head's time and memory.
 """
 
+from typing import Any, Dict
+
 import numpy as np
 import tensorflow as tf
 
 from kexue_keras.backend import ModelSession, keras
 from kexue_keras.data import BucketedBatches, encode, gather_places, random_masking
 from kexue_keras.errors import WeightsError
+from kexue_keras.types import Model, Texts, Tokenizer, Transformer
 
 HEAD = ("MLM-Dense", "MLM-Norm", "MLM-Bias")
 
 
-def predict_at(transformer):
+def predict_at(transformer: Transformer) -> Model:
     """A Keras model that gives the head's logits at given places.
 
     Args:
@@ -97,7 +100,16 @@ def special_ids(tokenizer):
     return [i for i in (getattr(tokenizer, name, None) for name in names) if i is not None]
 
 
-def masked_accuracy(model, tokenizer, texts, *, max_length=128, mask_rate=0.15, batch_size=32, seed=12345):
+def masked_accuracy(
+    model: Model,
+    tokenizer: Tokenizer,
+    texts: Texts,
+    *,
+    max_length: int = 128,
+    mask_rate: float = 0.15,
+    batch_size: int = 32,
+    seed: int = 12345,
+) -> Dict[str, Any]:
     """How well hidden tokens of `texts` are predicted; the same ones each time.
 
     Args:

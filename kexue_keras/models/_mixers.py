@@ -4,6 +4,7 @@ Article: 也来盘点一些最近的非Transformer工作 (kexue.fm/archives/8431
 """
 
 import re
+from typing import Any, Optional, Type
 
 from bert4keras.layers import MultiHeadAttention
 
@@ -12,14 +13,21 @@ from kexue_keras.backend import register
 from kexue_keras.layers.mixing import MIXERS, make_mixer
 from kexue_keras.layers.mixing._block import WITHOUT_FEED_FORWARD
 from kexue_keras.models._partial_weights import extended_bases
+from kexue_keras.types import Transformer
 
 _FEED_FORWARD = re.compile(r"Transformer-\d+-FeedForward(-\w+)?$")
 
 
 @register
 def extend_with_mixer(
-    BaseModel, mixer="gmlp", *, max_length=None, feed_forward=None, allow_pretrained=False, **options
-):
+    BaseModel: Type[Transformer],
+    mixer: str = "gmlp",
+    *,
+    max_length: Optional[int] = None,
+    feed_forward: Optional[bool] = None,
+    allow_pretrained: bool = False,
+    **options: Any,
+) -> Type[Transformer]:
     """Subclass of a bert4keras model class with a token mixer in the place of each self-attention.
 
     Norms and residuals stay where the model has them: LN(x + mix(x)), LN(x + FFN(x)). RoFormer's rotary positions have

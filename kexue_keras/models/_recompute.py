@@ -5,6 +5,7 @@ Reducing Activation Recomputation in Large Transformer Models, arXiv 2205.05198 
 """
 
 import contextlib
+from typing import Optional, Tuple, Type, Union
 
 from bert4keras.layers import FeedForward, GatedAttentionUnit, MultiHeadAttention, ScaleOffset
 from bert4keras.models import Transformer
@@ -30,7 +31,13 @@ POLICIES = ("selective", "blocks") + tuple(sorted(_LAYERS))
 SELECTIVE_COST = (8.0, 5.0)
 
 
-def extend_with_recompute(base, policy="selective", *, segment=1, keep_cost=None):
+def extend_with_recompute(
+    base: Type[Transformer],
+    policy: Union[str, RecomputeBudget] = "selective",
+    *,
+    segment: int = 1,
+    keep_cost: Optional[Union[float, Tuple[float, ...]]] = None,
+) -> Type[Transformer]:
     """A bert4keras model class that computes a part of its results again in the backward pass, to save memory.
 
     Layers, names and weights are those of `base`, so checkpoints load, and its values and gradients too; only

@@ -3,17 +3,27 @@
 Article: Google新作Synthesizer：我们还不够了解自注意力 (kexue.fm/archives/7430). Paper: arXiv 2005.00743.
 """
 
+from typing import Optional, Sequence, Tuple, Type, Union
+
 from bert4keras.layers import MultiHeadAttention
 
 from kexue_keras.backend import register
 from kexue_keras.layers._synthesizer import SynthesizerAttention
 from kexue_keras.models._partial_weights import extended_bases
+from kexue_keras.types import Transformer
 
 
 @register
 def extend_with_synthesizer(
-    BaseModel, *, variants=("dense", "vanilla"), max_length=None, rank=8, factors=None, seed=0, allow_pretrained=False
-):
+    BaseModel: Type[Transformer],
+    *,
+    variants: Union[str, Sequence[str]] = ("dense", "vanilla"),
+    max_length: Optional[int] = None,
+    rank: int = 8,
+    factors: Optional[Tuple[int, int]] = None,
+    seed: int = 0,
+    allow_pretrained: bool = False,
+) -> Type[Transformer]:
     """Subclass of a bert4keras model class whose attentions are `SynthesizerAttention`.
 
     Args:

@@ -5,6 +5,7 @@ are bert4keras' `extend_with_parameter_wise_lr`.
 """
 
 import re
+from typing import Dict, Optional
 
 import tensorflow as tf
 
@@ -12,6 +13,7 @@ from kexue_keras import checks
 from kexue_keras.backend import register
 from kexue_keras.optimizers._adamw import as_patterns
 from kexue_keras.optimizers._base import Wrapper
+from kexue_keras.types import Config, Gradients, KerasOptimizer, Op, Variables
 
 # The names of bert4keras: Transformer-3-FeedForward, Encoder-Transformer-3-..., Embedding-Token.
 _BLOCK = re.compile(r"Transformer-(\d+)-")
@@ -50,7 +52,15 @@ class LayerwiseLearningRate(Wrapper):
     [10.0, 0.0]
     """
 
-    def __init__(self, optimizer, *, multipliers=None, decay=None, num_hidden_layers=None, name=None):
+    def __init__(
+        self,
+        optimizer: KerasOptimizer,
+        *,
+        multipliers: Optional[Dict[str, float]] = None,
+        decay: Optional[float] = None,
+        num_hidden_layers: Optional[int] = None,
+        name: Optional[str] = None,
+    ) -> None:
         owner = type(self).__name__
         if not multipliers and decay is None:
             raise ValueError("give multipliers={'classifier': 10}, or decay=0.9, or both; with neither nothing is done")
@@ -68,7 +78,7 @@ class LayerwiseLearningRate(Wrapper):
         super().__init__(optimizer, name=name)
         self.decay, self.num_hidden_layers = decay, num_hidden_layers
 
-    def factor(self, variable_name, *, num_hidden_layers=None):
+    def factor(self, variable_name: str, *, num_hidden_layers: Optional[int] = None) -> float:
         """The factor of the variable of this name.
 
         Args:
@@ -92,7 +102,7 @@ class LayerwiseLearningRate(Wrapper):
             return value * self.decay ** (num_hidden_layers - int(block.group(1)))
         return value * self.decay ** (num_hidden_layers + 1) if _EMBEDDING.search(variable_name) else value
 
-    def factors(self, params):
+    def factors(self, params: Variables) -> Dict[str, float]:
         """Dict name -> factor for these variables, after checking that every pattern fits one of them."""
         names = [p.name for p in params]
         some = ", ".join(names[:4] + ["..."] + names[-4:]) if len(names) > 8 else ", ".join(names)
@@ -110,7 +120,7 @@ class LayerwiseLearningRate(Wrapper):
         num_hidden_layers = self.num_hidden_layers or (max(blocks) + 1 if blocks else None)
         return {name: self.factor(name, num_hidden_layers=num_hidden_layers) for name in names}
 
-    def update(self, gradients, params):
+    def update(self, gradients: Gradients, params: Variables) -> Op:
         factors = self.factors(params)
 
         def scaled(p, step):
@@ -122,7 +132,7 @@ class LayerwiseLearningRate(Wrapper):
 
         return self.transform_step(gradients, params, scaled)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(
             super().get_config(),
             multipliers=dict(self.multipliers),

@@ -4,6 +4,7 @@ Article: 指数梯度下降 + 元学习 = 自适应学习率 (kexue.fm/archives/
 """
 
 import math
+from typing import Optional, Tuple
 
 import tensorflow as tf
 
@@ -11,6 +12,7 @@ from kexue_keras import checks
 from kexue_keras.backend import register
 from kexue_keras.optimizers._adamw import constrained
 from kexue_keras.optimizers._base import Optimizer, Wrapper
+from kexue_keras.types import Config, Gradients, KerasOptimizer, LearningRate, Op, Tensor, Variable, Variables
 
 
 def checked_bounds(bounds, owner):
@@ -88,7 +90,16 @@ class ExponentiatedStepSize(_Gains, Wrapper):
     >>> loss = model.train_on_batch(np.ones((4, 3)), np.ones((4, 1)))
     """
 
-    def __init__(self, optimizer, *, gamma=1e-3, bounds=(0.1, 10.0), max_exponent=1.0, alignment="raw", name=None):
+    def __init__(
+        self,
+        optimizer: KerasOptimizer,
+        *,
+        gamma: float = 1e-3,
+        bounds: Tuple[float, float] = (0.1, 10.0),
+        max_exponent: float = 1.0,
+        alignment: str = "raw",
+        name: Optional[str] = None,
+    ) -> None:
         owner = type(self).__name__
         self.gamma = checks.number(gamma, "gamma", owner, least=0, remedy="with 0 gains stay 1")
         self.bounds = checked_bounds(bounds, owner)
@@ -101,17 +112,17 @@ class ExponentiatedStepSize(_Gains, Wrapper):
                 "GradientAccumulation(ExponentiatedStepSize(...), k)" % (type(self).__name__, type(optimizer).__name__)
             )
 
-    def gain(self, param):
+    def gain(self, param: Variable) -> Tensor:
         """Float tensor: the present gain of every coordinate of `param`."""
         return tf.exp(self.state("log_gain", param).read_value())
 
-    def create_state(self, params):
+    def create_state(self, params: Variables) -> None:
         for p in params:
             dtype = "float32" if p.dtype.base_dtype == tf.float16 else None
             self.add_state("log_gain", p, dtype=dtype)
             self.add_state("previous", p, dtype=dtype)
 
-    def update(self, gradients, params):
+    def update(self, gradients: Gradients, params: Variables) -> Op:
         log_gains, kept = {}, []
         for g, p in zip(self.densify(gradients, params), params):
             log_gain, previous = self.state("log_gain", p), self.state("previous", p)
@@ -125,7 +136,7 @@ class ExponentiatedStepSize(_Gains, Wrapper):
         step = self.transform_step(gradients, params, lambda p, s: s * tf.cast(tf.exp(log_gains[id(p)]), s.dtype))
         return tf.group(step, *kept)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(
             super().get_config(),
             gamma=self.gamma,
@@ -166,16 +177,16 @@ class ExponentiatedStepSizeMomentum(_Gains, Optimizer):
 
     def __init__(
         self,
-        learning_rate=0.01,
+        learning_rate: LearningRate = 0.01,
         *,
-        momentum=0.9,
-        beta_1=0.9,
-        gamma_p=1e-3,
-        gamma_s=1e-3,
-        bounds=(0.1, 10.0),
-        max_exponent=1.0,
-        name=None,
-    ):
+        momentum: float = 0.9,
+        beta_1: float = 0.9,
+        gamma_p: float = 1e-3,
+        gamma_s: float = 1e-3,
+        bounds: Tuple[float, float] = (0.1, 10.0),
+        max_exponent: float = 1.0,
+        name: Optional[str] = None,
+    ) -> None:
         owner = type(self).__name__
         self.momentum = checks.number(momentum, "momentum", owner, least=0, below=1)
         self.beta_1 = checks.number(beta_1, "beta_1", owner, least=0, below=1)
@@ -185,13 +196,13 @@ class ExponentiatedStepSizeMomentum(_Gains, Optimizer):
         self.max_exponent = checks.number(max_exponent, "max_exponent", owner, above=0)
         super().__init__(learning_rate, name=name)
 
-    def create_state(self, params):
+    def create_state(self, params: Variables) -> None:
         self.add_state("log_scale")
         for p in params:
             for label in ("log_gain", "m", "h"):
                 self.add_state(label, p)
 
-    def update(self, gradients, params):
+    def update(self, gradients: Gradients, params: Variables) -> Op:
         lr = self.read_learning_rate()
         gradients = [tf.cast(g, p.dtype.base_dtype) for g, p in zip(self.densify(gradients, params), params)]
         old = {label: [self.state(label, p).read_value() for p in params] for label in ("log_gain", "m", "h")}
@@ -212,7 +223,7 @@ class ExponentiatedStepSizeMomentum(_Gains, Optimizer):
                 ops.append(constrained(p, p.assign_sub(step, read_value=False)))
         return self.count(ops)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(
             super().get_config(),
             learning_rate=self.learning_rate_config(),

@@ -5,10 +5,12 @@ kexue.fm/archives/8295.
 """
 
 import os
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from kexue_keras.backend import ModelSession
+from kexue_keras.checkpoints._load import PretrainedModel
 from kexue_keras.data import BucketedBatches, checked_texts
 from kexue_keras.data._batches import rows_by_step
 from kexue_keras.errors import WeightsError
@@ -28,6 +30,7 @@ from kexue_keras.prompting._verbalizer import Verbalizer
 from kexue_keras.schemas.prompt import VERBALIZER_WORDS
 from kexue_keras.trainer import Techniques, train_model
 from kexue_keras.trainer._techniques import NOT_FOR_TOKENS
+from kexue_keras.types import Array, KerasOptimizer, Path, Say, Texts, Tokenizer
 
 TRAINED = ("all", "soft_tokens")
 CHECKED_TEXTS = 64
@@ -78,15 +81,15 @@ class PromptClassifier(object):
 
     def __init__(
         self,
-        pretrained,
-        patterns,
-        verbalizer,
+        pretrained: PretrainedModel,
+        patterns: Union[str, Pattern, Sequence[Union[str, Pattern]]],
+        verbalizer: Union[Verbalizer, Dict[str, Union[str, Sequence[str]]]],
         *,
-        max_length=128,
-        trained="all",
-        batch_size=32,
-        allow_untrained_head=False,
-    ):
+        max_length: int = 128,
+        trained: str = "all",
+        batch_size: int = 32,
+        allow_untrained_head: bool = False,
+    ) -> None:
         if trained not in TRAINED:
             raise ValueError("trained=%r; it is one of %s" % (trained, ", ".join(TRAINED)))
         if pretrained.tokenizer is None:
@@ -137,7 +140,7 @@ class PromptClassifier(object):
             raise ValueError("trained='soft_tokens', but no pattern has any; write [unused1][unused2]... into it")
         return [token_ids(self.tokenizer, token, "soft token")[1][0] for token in tokens]
 
-    def check_head(self, texts):
+    def check_head(self, texts: Texts) -> Dict[str, Any]:
         """Masked accuracy of the head against chance on some of `texts`; warns if it is no better.
 
         `fit` and the first `predict` with enough text do it by themselves.
@@ -164,7 +167,7 @@ class PromptClassifier(object):
                 if self.head_scores is None:
                     self.check_head(texts)
 
-    def predict_proba(self, texts):
+    def predict_proba(self, texts: Texts) -> Array:
         """Probabilities of the labels.
 
         Args:
@@ -179,11 +182,11 @@ class PromptClassifier(object):
         each = self.probabilities_by_pattern(texts)
         return sum(weight * one for weight, one in zip(self.weights, each))
 
-    def predict(self, texts):
+    def predict(self, texts: Texts) -> List[str]:
         """The likeliest label of each text, a list."""
         return [self.labels[i] for i in self.predict_proba(texts).argmax(axis=1)]
 
-    def probabilities_by_pattern(self, texts):
+    def probabilities_by_pattern(self, texts: Texts) -> List[Array]:
         """List of `predict_proba` by each pattern alone."""
         texts = checked_texts(texts)
         if texts:
@@ -209,12 +212,12 @@ class PromptClassifier(object):
             scores[indices] = self._words.word_scores(logits)
         return scores
 
-    def accuracy(self, labelled):
+    def accuracy(self, labelled: Sequence[Tuple[Any, str]]) -> float:
         """Share of right answers; `labelled` is a list of (text, label)."""
         predicted = self.predict([text for text, _ in labelled])
         return sum(one == label for one, (_, label) in zip(predicted, labelled)) / len(labelled)
 
-    def weigh_patterns(self, labelled):
+    def weigh_patterns(self, labelled: Sequence[Tuple[Any, str]]) -> None:
         """Weigh the patterns by their accuracy on labelled texts, as PET does before training.
 
         Args:
@@ -236,23 +239,23 @@ class PromptClassifier(object):
 
     def fit(
         self,
-        labelled,
-        unlabelled=None,
+        labelled: Sequence[Tuple[Any, str]],
+        unlabelled: Optional[Texts] = None,
         *,
-        epochs=10,
-        batch_size=16,
-        learning_rate=1e-5,
-        optimizer=None,
-        repeats=1,
-        mask_rate=0.15,
-        mask_pattern=False,
-        valid=None,
-        techniques=None,
-        seed=0,
-        folder=None,
-        save_every=None,
-        say=None,
-    ):
+        epochs: int = 10,
+        batch_size: int = 16,
+        learning_rate: float = 1e-5,
+        optimizer: Optional[KerasOptimizer] = None,
+        repeats: int = 1,
+        mask_rate: float = 0.15,
+        mask_pattern: bool = False,
+        valid: Optional[Sequence[Tuple[Any, str]]] = None,
+        techniques: Optional[Techniques] = None,
+        seed: int = 0,
+        folder: Optional[Path] = None,
+        save_every: Optional[int] = None,
+        say: Optional[Say] = None,
+    ) -> List[Dict[str, Any]]:
         """Train on labelled texts in the pattern, with random masking, and on unlabelled texts as they are.
 
         L = sum of the cross-entropies over slots and hidden tokens / their number. A model that reads left to right
@@ -343,7 +346,7 @@ class PromptClassifier(object):
                 history[-1]["valid"] = row["valid_score"]
         return history
 
-    def save(self, path, *, overwrite=False):
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write model, patterns and verbalizer; `PromptClassifier.load` reads them.
 
         Trained soft tokens stand in the saved embedding, so that `path/model` is an ordinary model folder.
@@ -369,7 +372,14 @@ class PromptClassifier(object):
         write_prompt(path, self.pretrained, settings, overwrite=overwrite)
 
     @classmethod
-    def load(cls, path, *, trained="all", allow_untrained_head=False, tokenizer=None):
+    def load(
+        cls,
+        path: Path,
+        *,
+        trained: str = "all",
+        allow_untrained_head: bool = False,
+        tokenizer: Optional[Tokenizer] = None,
+    ) -> "PromptClassifier":
         """Read what `save` wrote.
 
         Args:

@@ -7,6 +7,7 @@ import re
 from collections import namedtuple
 
 from kexue_keras.prompting._tokens import BRACKETED, mask_id, token_ids
+from kexue_keras.types import Tokenizer
 
 _FIELD = re.compile(r"(\{[^{}]*\})")
 _SINGLE, _PAIR = ("text",), ("text_a", "text_b")
@@ -44,7 +45,7 @@ class Pattern(object):
     ['[unused1]', '[unused2]']
     """
 
-    def __init__(self, template):
+    def __init__(self, template: str) -> None:
         if not isinstance(template, str):
             raise ValueError("a pattern is a string such as '{mask}满意。{text}', not %r" % (template,))
         self.template = template = template.replace("[MASK]", "{mask}")
@@ -73,7 +74,7 @@ class Pattern(object):
     def _literals(self):
         return [part for part in self._parts if not _FIELD.fullmatch(part)]
 
-    def with_slots(self, slots):
+    def with_slots(self, slots: int) -> "Pattern":
         """The pattern with its masks, which have to stand side by side, replaced by `slots` of them.
 
         Raises:
@@ -90,7 +91,7 @@ class Pattern(object):
             )
         return Pattern(self.template.replace(run, "{mask}" * slots))
 
-    def compile(self, tokenizer, max_length):
+    def compile(self, tokenizer: Tokenizer, max_length: int) -> "TokenizedPattern":
         """The pattern in the tokens of a vocabulary.
 
         Args:

@@ -4,9 +4,12 @@ Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kex
 (one token a label), arXiv 2009.07118 (several).
 """
 
+from typing import Dict, Sequence, Union
+
 import numpy as np
 
 from kexue_keras.prompting._tokens import token_ids
+from kexue_keras.types import Config, Tokenizer
 
 JOINS = ("mean_logit", "sum_probability")
 
@@ -38,7 +41,9 @@ class Verbalizer(object):
     ['负面', '正面']
     """
 
-    def __init__(self, words, *, join="mean_logit", normalize_length=False):
+    def __init__(
+        self, words: Dict[str, Union[str, Sequence[str]]], *, join: str = "mean_logit", normalize_length: bool = False
+    ) -> None:
         if join not in JOINS:
             raise ValueError("join=%r; it is one of %s" % (join, ", ".join(JOINS)))
         if not isinstance(words, dict) or len(words) < 2:
@@ -60,17 +65,17 @@ class Verbalizer(object):
                     )
                 owners[word] = label
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Dict of the arguments."""
         words = [[label, list(several)] for label, several in self.words.items()]
         return {"words": words, "join": self.join, "normalize_length": self.normalize_length}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> "Verbalizer":
         """The verbalizer of `get_config`."""
         return cls(**dict(config, words={label: words for label, words in config["words"]}))
 
-    def compile(self, tokenizer):
+    def compile(self, tokenizer: Tokenizer) -> "TokenizedVerbalizer":
         """The verbalizer in the tokens of a vocabulary.
 
         Args:
@@ -155,6 +160,20 @@ class TokenizedVerbalizer(object):
         shifted = self.label_scores(scores)
         shifted = np.exp(shifted - shifted.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def label_indices(labels, labelled):
+    """The places of the labels of (text, label) pairs among `labels`, an int array.
+
+    Raises:
+        ValueError: a label that is not among them.
+    """
+    index = {label: i for i, label in enumerate(labels)}
+    for text, label in labelled:
+        if label not in index:
+            known = ", ".join(map(str, labels))
+            raise ValueError("unknown label %r of the text %r; the verbalizer has %s" % (label, text, known))
+    return np.array([index[label] for _, label in labelled])
 
 
 def _ids_of_word(tokenizer, label, word):

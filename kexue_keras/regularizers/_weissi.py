@@ -4,11 +4,13 @@ Article: L2正则没有想象那么好？可能是“权重尺度偏移”惹的
 """
 
 import re
+from typing import List, Optional, Union
 
 import tensorflow as tf
 
 from kexue_keras import checks
 from kexue_keras.backend import K, is_tf_keras, keras, register, widen
+from kexue_keras.types import Config, Model, Tensor, Variable
 
 
 def _log_norm(w, epsilon):
@@ -55,22 +57,28 @@ class WEISSI(keras.regularizers.Regularizer):
     >>> layer = keras.layers.Dense(4, kernel_regularizer=kexue_keras.regularizers.WEISSI(1e-4, 1e-5))
     """
 
-    def __init__(self, lambda1=1e-4, lambda2=0.0, epsilon=1e-12):
+    def __init__(self, lambda1: float = 1e-4, lambda2: float = 0.0, epsilon: float = 1e-12) -> None:
         self.lambda1, self.lambda2, self.epsilon = _checked(lambda1, lambda2, epsilon, "WEISSI")
 
-    def __call__(self, x):
+    def __call__(self, x: Union[Tensor, Variable]) -> Tensor:
         w = widen(x)
         value = self.lambda1 * _log_norm(w, self.epsilon)
         return value + self.lambda2 * _shape_part(w, self.epsilon) if self.lambda2 else value
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"lambda1": self.lambda1, "lambda2": self.lambda2, "epsilon": self.epsilon}
 
 
 @register
 def add_weissi(
-    model, *, lambda1=1e-4, lambda2=0.0, form="log", exclude=r"bias|gamma|beta|[Ee]mbedding|[Nn]orm", epsilon=1e-12
-):
+    model: Model,
+    *,
+    lambda1: float = 1e-4,
+    lambda2: float = 0.0,
+    form: str = "log",
+    exclude: Optional[str] = r"bias|gamma|beta|[Ee]mbedding|[Nn]orm",
+    epsilon: float = 1e-12,
+) -> List[str]:
     """Add WEISSI over the kernels of a built model to its loss; before `compile`.
 
     'log': sum_l (lambda1 log |W_l| + lambda2 |W_l|_1 / |W_l|); 'prod' has lambda1 prod_l |W_l| for the first

@@ -6,13 +6,14 @@ Reference: "无监督语义相似度哪家强？我们做了个比较全面的�
 
 import os
 from collections import namedtuple
+from typing import Any, List, Optional, Sequence, Union
 
 import numpy as np
 
 from kexue_keras import checks
 from kexue_keras.backend import ModelSession
 from kexue_keras.checkpoints._convert import save_into
-from kexue_keras.checkpoints._load import load
+from kexue_keras.checkpoints._load import PretrainedModel, load
 from kexue_keras.data._batches import BucketedBatches, encode
 from kexue_keras.data._texts import checked_texts
 from kexue_keras.errors import WeightsError
@@ -23,6 +24,7 @@ from kexue_keras.schemas import read_settings, sentence_encoder_settings
 from kexue_keras.similarity._index import VectorIndex, unit_rows
 from kexue_keras.similarity._pooling import POOLINGS, sentence_vector
 from kexue_keras.similarity._whitening import Whitening
+from kexue_keras.types import Array, Encoded, Path
 
 SETTINGS = "sentence_encoder.json"
 WHITENING = "whitening.npz"
@@ -60,7 +62,9 @@ class SentenceEncoder(object):
     ['今天的天气']
     """
 
-    def __init__(self, pretrained, *, pooling="mean", max_length=64, **arguments):
+    def __init__(
+        self, pretrained: Union[Path, PretrainedModel], *, pooling: str = "mean", max_length: int = 64, **arguments: Any
+    ) -> None:
         checks.choice(pooling, POOLINGS, "pooling", "SentenceEncoder")
         if is_path(pretrained):
             if POOLINGS[pooling]:
@@ -76,12 +80,12 @@ class SentenceEncoder(object):
         self.session = ModelSession(self.model)
 
     @property
-    def max_length(self):
+    def max_length(self) -> int:
         """Longest text in tokens; setting it checks it as the constructor does."""
         return self._max_length
 
     @max_length.setter
-    def max_length(self, max_length):
+    def max_length(self, max_length: int) -> None:
         self._max_length = self._checked("max_length", max_length)
 
     def _checked(self, name, max_length):
@@ -92,7 +96,9 @@ class SentenceEncoder(object):
     def __repr__(self):
         return "<SentenceEncoder %s, pooling %s, max_length %d>" % (self.pretrained.name, self.pooling, self.max_length)
 
-    def encode(self, texts, *, batch_size=64, max_length=None, normalize=True):
+    def encode(
+        self, texts: Sequence[str], *, batch_size: int = 64, max_length: Optional[int] = None, normalize: bool = True
+    ) -> Array:
         """One vector a text.
 
         Texts of about the same length share a batch; the vectors come in the order of the texts.
@@ -118,7 +124,9 @@ class SentenceEncoder(object):
             vectors = self.whitening.transform(vectors)
         return unit_rows(vectors) if normalize else vectors
 
-    def encode_ids(self, encoded, *, batch_size=64, max_length=None):
+    def encode_ids(
+        self, encoded: Sequence[Encoded], *, batch_size: int = 64, max_length: Optional[int] = None
+    ) -> Array:
         """The model's own vectors of encoded texts.
 
         Args:
@@ -134,7 +142,9 @@ class SentenceEncoder(object):
             vectors[indices] = self.session.predict_on_batch(self.model, batches.inputs(indices))
         return vectors
 
-    def similarity(self, a, b, **options):
+    def similarity(
+        self, a: Union[str, Sequence[str]], b: Union[str, Sequence[str]], **options: Any
+    ) -> Union[float, Array]:
         """Cosines of texts, pair by pair.
 
         Args:
@@ -157,14 +167,16 @@ class SentenceEncoder(object):
         vectors = self.encode(a + b, **dict(options, normalize=True))
         return np.sum(vectors[: len(a)] * vectors[len(a) :], axis=1)
 
-    def index(self, corpus, *, method="exact", **options):
+    def index(self, corpus: Sequence[str], *, method: str = "exact", **options: Any) -> VectorIndex:
         """`VectorIndex` of texts, for many searches in one corpus; method 'hnsw' pays from about 100,000 texts."""
         corpus = checked_texts(corpus, name="corpus", pairs=False)
         index = VectorIndex(self.encode(corpus, **options), method=method)
         index.texts = corpus
         return index
 
-    def search(self, queries, corpus, k=10, **options):
+    def search(
+        self, queries: Sequence[str], corpus: Union[Sequence[str], VectorIndex], k: int = 10, **options: Any
+    ) -> List[List[Hit]]:
         """The nearest texts of each query, the nearest first.
 
         Args:
@@ -183,7 +195,9 @@ class SentenceEncoder(object):
             for row in zip(places, scores)
         ]
 
-    def fit_whitening(self, texts, components=None, **options):
+    def fit_whitening(
+        self, texts: Sequence[str], components: Optional[int] = None, **options: Any
+    ) -> "SentenceEncoder":
         """From now on whiten all vectors, as fitted on `texts` (kexue.fm/archives/8069); returns the encoder.
 
         Args:
@@ -195,7 +209,7 @@ class SentenceEncoder(object):
         self.whitening = Whitening.fit(self.encode(texts, **dict(options, normalize=False)), components)
         return self
 
-    def save(self, path, *, overwrite=False):
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write a folder that `SentenceEncoder.load` reads, and `models.load` too; it appears when it is complete.
 
         Args:
@@ -214,7 +228,7 @@ class SentenceEncoder(object):
             write_json(os.path.join(folder, SETTINGS), settings)
 
     @classmethod
-    def load(cls, path, **arguments):
+    def load(cls, path: Path, **arguments: Any) -> "SentenceEncoder":
         """The encoder that `save` wrote.
 
         Args:

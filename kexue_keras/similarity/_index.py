@@ -1,10 +1,12 @@
 """Nearest vectors by cosine: exact with numpy, or approximate with the library faiss where a corpus is large."""
 
 import importlib.util
+from typing import Tuple
 
 import numpy as np
 
 from kexue_keras import checks
+from kexue_keras.types import Array, ArrayLike
 
 METHODS = ("exact", "hnsw")
 # Scores that are held at once: 256 MB of float32.
@@ -43,7 +45,7 @@ class VectorIndex(object):
     (array([[2, 0]]), array([[0.99, 0.8 ]], dtype=float32))
     """
 
-    def __init__(self, vectors, *, method="exact"):
+    def __init__(self, vectors: ArrayLike, *, method: str = "exact") -> None:
         checks.choice(method, METHODS, "method", "VectorIndex")
         self.vectors = unit_rows(vectors)
         if self.vectors.ndim != 2 or not len(self.vectors):
@@ -51,10 +53,10 @@ class VectorIndex(object):
         self.method = method
         self._graph = _build_graph(self.vectors) if method == "hnsw" else None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.vectors)
 
-    def search(self, queries, k=10):
+    def search(self, queries: ArrayLike, k: int = 10) -> Tuple[Array, Array]:
         """The nearest vectors of each query, the nearest first.
 
         Args:

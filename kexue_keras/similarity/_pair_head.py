@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kexue_keras.backend import keras, register
 from kexue_keras.checks import require, static_length
+from kexue_keras.types import Model, Shape, Tensor
 
 
 @register
@@ -24,7 +25,7 @@ class PairFeatures(keras.layers.Layer):
            [1. , 0. , 0.8, 0.6, 0.2, 0.6]], dtype=float32)
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         rows = static_length(inputs, 0) or tf.shape(inputs)[0]
         inputs = require(
             tf.equal(rows % 2, 0),
@@ -37,11 +38,11 @@ class PairFeatures(keras.layers.Layer):
         width = 3 * int(inputs.shape[-1])
         return tf.reshape(tf.tile(features[:, None], [1, 2, 1]), [-1, width])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], 3 * input_shape[-1])
 
 
-def pair_classifier(encoder, num_classes, *, seed=0):
+def pair_classifier(encoder: Model, num_classes: int, *, seed: int = 0) -> Model:
     """Keras model: sentence vectors of rows 2i and 2i+1, their features, and a dense layer without bias.
 
     Args:

@@ -7,6 +7,7 @@ Reference: "无监督语义相似度哪家强？我们做了个比较全面的�
 from kexue_keras import checks
 from kexue_keras.backend import keras
 from kexue_keras.layers._pooling import SequencePooling
+from kexue_keras.types import Model, Transformer
 
 # name -> argument `with_pool` of build_transformer_model
 POOLINGS = {"cls": False, "pooler": True, "linear-pooler": "linear", "mean": False, "first-last": False, "max": False}
@@ -27,7 +28,7 @@ def hidden_states(transformer, number):
     raise ValueError("%s has no Transformer layers whose hidden states could be pooled" % type(transformer).__name__)
 
 
-def sentence_vector(transformer, pooling="mean"):
+def sentence_vector(transformer: Transformer, pooling: str = "mean") -> Model:
     """The tensor `[B, d]` of sentence vectors, and the Keras model around it.
 
     Args:

@@ -5,15 +5,17 @@ kexue.fm/archives/8454.
 """
 
 from collections import namedtuple
+from typing import Any, List, Optional, Sequence, Union
 
 from kexue_keras import checks
-from kexue_keras.checkpoints._load import load
+from kexue_keras.checkpoints._load import PretrainedModel, load
 from kexue_keras.data._texts import checked_texts
 from kexue_keras.decoding import Generator
 from kexue_keras.errors import WeightsError
 from kexue_keras.files.paths import is_path
 from kexue_keras.models._lengths import checked_max_length, positions_of
 from kexue_keras.similarity._encoder import SentenceEncoder
+from kexue_keras.types import Path
 
 Question = namedtuple("Question", "text score")
 
@@ -41,7 +43,14 @@ class SimilarQuestions(object):
     Reference: kexue.fm/archives/7427, 8454.
     """
 
-    def __init__(self, pretrained, *, encoder=None, max_length=64, **arguments):
+    def __init__(
+        self,
+        pretrained: Union[Path, PretrainedModel],
+        *,
+        encoder: Optional[SentenceEncoder] = None,
+        max_length: int = 64,
+        **arguments: Any,
+    ) -> None:
         if is_path(pretrained):
             arguments = dict({"application": "unilm", "with_mlm": "linear"}, **arguments)
             if encoder is None:
@@ -61,8 +70,18 @@ class SimilarQuestions(object):
         self.encoder = encoder
 
     def generate(
-        self, text, *, n=100, k=20, top_p=0.95, top_k=None, temperature=1.0, mask_positions=(), seed=0, batch_size=64
-    ):
+        self,
+        text: Union[str, Sequence[str]],
+        *,
+        n: int = 100,
+        k: int = 20,
+        top_p: float = 0.95,
+        top_k: Optional[int] = None,
+        temperature: float = 1.0,
+        mask_positions: Sequence[Any] = (),
+        seed: int = 0,
+        batch_size: int = 64,
+    ) -> List[Any]:
         """Texts like `text`, the nearest first.
 
         Args:

@@ -1,5 +1,7 @@
 """The settings of the techniques that can be laid round any task: which are on, and with what numbers."""
 
+from typing import Any, Callable, Dict, Optional, Union
+
 from kexue_keras.backend import sessions_created
 from kexue_keras.data._batches import ROUNDING
 from kexue_keras.errors import UserError
@@ -52,22 +54,22 @@ class Techniques(object):
     def __init__(
         self,
         *,
-        accumulate=1,
-        accumulate_in="buffers",
-        layerwise_lr_decay=1.0,
-        ema=0.0,
-        rdrop=0.0,
-        fgm=0.0,
-        attack_target="matrix",
-        attack_dropout=False,
-        fgm_clean_weight=0.0,
-        gradient_penalty=0.0,
-        penalty_reduction="author",
-        recompute=None,
-        mixed_precision=None,
-        xla=None,
-        spelling=None,
-    ):
+        accumulate: int = 1,
+        accumulate_in: str = "buffers",
+        layerwise_lr_decay: float = 1.0,
+        ema: float = 0.0,
+        rdrop: float = 0.0,
+        fgm: float = 0.0,
+        attack_target: str = "matrix",
+        attack_dropout: bool = False,
+        fgm_clean_weight: float = 0.0,
+        gradient_penalty: float = 0.0,
+        penalty_reduction: str = "author",
+        recompute: Any = None,
+        mixed_precision: Union[None, float, str] = None,
+        xla: Optional[str] = None,
+        spelling: Optional[Callable[[str], str]] = None,
+    ) -> None:
         given = {name: value for name, value in locals().items() if name not in ("self", "spelling")}
         vars(self).update(given)
         self.spelling = spelling or str
@@ -105,7 +107,7 @@ class Techniques(object):
         shown = "%g" % value if isinstance(value, float) else "%r" % (value,)
         raise UserError("%s is %s; %s" % (self.spelling(name), shown, wanted))
 
-    def refuse(self, task, **reasons):
+    def refuse(self, task: str, **reasons: str) -> None:
         """Refuse techniques that do not go with a task.
 
         Args:
@@ -124,7 +126,7 @@ class Techniques(object):
             if name in self.facts():
                 raise UserError("%s does not go with %s: %s" % (self.spelling(name), task, reason))
 
-    def refuse_built(self, task):
+    def refuse_built(self, task: str) -> None:
         """Refuse what a model is built with, for a task that is given one.
 
         Raises:
@@ -135,7 +137,7 @@ class Techniques(object):
             recompute="its model is built already; load it with model=kexue_keras.models.extend_with_recompute(BERT)",
         )
 
-    def check_can_begin(self):
+    def check_can_begin(self) -> None:
         """Refuse what cannot be turned on any more; before files are read, since nothing can be done about it later.
 
         Raises:
@@ -152,17 +154,17 @@ class Techniques(object):
                 "a fresh process" % self.spelling("xla")
             )
 
-    def facts(self):
+    def facts(self) -> Dict[str, Any]:
         """Dict of the settings that are not the default ones, by which a saved point knows its run."""
         defaults = dict(type(self).__init__.__kwdefaults__)
         del defaults["spelling"]
         return {name: getattr(self, name) for name in defaults if getattr(self, name, None) != defaults[name]}
 
-    def accumulates_in(self, where):
+    def accumulates_in(self, where: str) -> bool:
         """Whether several batches make an update, with their gradients in 'buffers' or 'momentum'."""
         return self.accumulate > 1 and self.accumulate_in == where
 
-    def updates(self, steps, epoch_steps=None):
+    def updates(self, steps: int, epoch_steps: Optional[int] = None) -> int:
         """How many updates so many steps make; in buffers the last window of each epoch may be short.
 
         >>> Techniques(accumulate=3).updates(14, 7), Techniques(accumulate=3, accumulate_in='momentum').updates(14, 7)
@@ -175,6 +177,6 @@ class Techniques(object):
         return whole * -(-(epoch_steps or steps) // self.accumulate) + -(-rest // self.accumulate)
 
     @property
-    def rounding(self):
+    def rounding(self) -> int:
         """What the lengths of batches are rounded up to a multiple of."""
         return ROUNDING if self.xla is None else XLA_ROUNDING

@@ -1,27 +1,30 @@
 """Training of a model that stays in memory: the techniques laid round it, then the `Trainer`."""
 
+from typing import Any, Callable, Dict, Optional, Tuple
+
 from kexue_keras.trainer._techniques import Techniques
 from kexue_keras.trainer._trainer import Diverged, Trainer
 from kexue_keras.trainer._wrapping import wrapped
+from kexue_keras.types import KerasOptimizer, Model, Say
 
 
 def train_model(
-    model,
-    make_batch,
+    model: Model,
+    make_batch: Callable[[int], Tuple[Any, ...]],
     *,
-    loss,
-    steps,
-    default,
-    techniques=None,
-    optimizer=None,
-    epoch_steps=None,
-    multipliers=None,
-    num_hidden_layers=None,
-    seed=0,
-    facts=None,
-    say=None,
-    **how,
-):
+    loss: Any,
+    steps: int,
+    default: Tuple[KerasOptimizer, Optional[Callable[[KerasOptimizer, int], KerasOptimizer]]],
+    techniques: Optional[Techniques] = None,
+    optimizer: Optional[KerasOptimizer] = None,
+    epoch_steps: Optional[int] = None,
+    multipliers: Optional[Dict[str, float]] = None,
+    num_hidden_layers: Optional[int] = None,
+    seed: int = 0,
+    facts: Optional[Dict[str, Any]] = None,
+    say: Optional[Say] = None,
+    **how: Any,
+) -> Trainer:
     """Train a model that stays in memory, going on from the point in a folder if there is one.
 
     Args:

@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import time
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -30,6 +31,8 @@ from kexue_keras.trainer._checkpoint import (
     save_point,
 )
 from kexue_keras.trainer._progress import Progress, is_best
+from kexue_keras.training._randomness import Step
+from kexue_keras.types import Model, Path, Say
 
 POINT, BEST = "checkpoint.npz", "best.npz"
 
@@ -83,22 +86,22 @@ class Trainer(object):
 
     def __init__(
         self,
-        model,
-        make_batch,
+        model: Model,
+        make_batch: Callable[[int], Tuple[Any, ...]],
         *,
-        steps,
-        epoch_steps=None,
-        evaluate=None,
-        callbacks=(),
-        folder=None,
-        facts=None,
-        save_every=None,
-        random_step=None,
-        is_locked=False,
-        remedy="a lower learning_rate usually helps",
-        quiet=True,
-        say=None,
-    ):
+        steps: int,
+        epoch_steps: Optional[int] = None,
+        evaluate: Optional[Callable[[], Dict[str, Any]]] = None,
+        callbacks: Sequence[Any] = (),
+        folder: Optional[Path] = None,
+        facts: Optional[Dict[str, Any]] = None,
+        save_every: Optional[int] = None,
+        random_step: Optional[Step] = None,
+        is_locked: bool = False,
+        remedy: str = "a lower learning_rate usually helps",
+        quiet: bool = True,
+        say: Optional[Say] = None,
+    ) -> None:
         if folder is not None and not os.fspath(folder):
             raise UserError("the name of the folder for the point is empty (a variable that is not set?); give a name")
         for name, value in (("steps", steps), ("epoch_steps", steps if epoch_steps is None else epoch_steps)):
@@ -116,7 +119,7 @@ class Trainer(object):
         # Of the best epoch, where there is no folder to keep them in.
         self._best = None
 
-    def run(self):
+    def run(self) -> List[float]:
         """Train to the end; returns `losses`.
 
         Raises:
@@ -130,7 +133,7 @@ class Trainer(object):
         self.losses = self.progress.losses[first:]
         return self.losses
 
-    def forget(self):
+    def forget(self) -> None:
         """Remove the saved points; the run is finished."""
         for path in (self._path(POINT), self._path(BEST)):
             if os.path.exists(path):
@@ -297,7 +300,7 @@ class Trainer(object):
             losses = np.array(self.progress.losses, "float64")
             save_point(self._path(POINT), self.model, meta, losses=losses)
 
-    def restore(self):
+    def restore(self) -> bool:
         """Go back to the saved point; False if there is none.
 
         Raises:

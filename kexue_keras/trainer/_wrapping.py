@@ -7,6 +7,7 @@ To add a technique: a setting in `Techniques`, a line here, and for the command 
 import contextlib
 import warnings
 from collections import namedtuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 import numpy as np
 
@@ -21,31 +22,34 @@ from kexue_keras.optimizers import (
     accumulate_in_momentum,
 )
 from kexue_keras.trainer._repeatable import repeatable, unrepeatable_ops
+from kexue_keras.trainer._techniques import Techniques
+from kexue_keras.training._randomness import Step
 from kexue_keras.training.adversarial import FGM, GradientPenalty
 from kexue_keras.training.precision import LossScale, enable_mixed_precision, enable_xla, fp16_lint
 from kexue_keras.training.precision._xla import FLAGS, VARIABLE
+from kexue_keras.types import KerasOptimizer, Model, Say
 
 Wrapped = namedtuple("Wrapped", "model make_batch random_step")
 
 
 @contextlib.contextmanager
 def wrapped(
-    model,
-    make_batch,
+    model: Model,
+    make_batch: Callable[[int], Tuple[Any, ...]],
     *,
-    loss,
-    optimizer,
-    techniques,
-    steps,
-    epoch_steps=None,
-    schedule=None,
-    multipliers=None,
-    num_hidden_layers=None,
-    metrics=None,
-    seed=0,
-    random_step=None,
-    say=None,
-):
+    loss: Any,
+    optimizer: KerasOptimizer,
+    techniques: Techniques,
+    steps: int,
+    epoch_steps: Optional[int] = None,
+    schedule: Optional[Callable[[KerasOptimizer, int], KerasOptimizer]] = None,
+    multipliers: Optional[Dict[str, float]] = None,
+    num_hidden_layers: Optional[int] = None,
+    metrics: Any = None,
+    seed: int = 0,
+    random_step: Optional[Step] = None,
+    say: Optional[Say] = None,
+) -> Iterator[Wrapped]:
     """Compile a model for training, with the techniques round it; at the end of the context they are taken off again.
 
     Args:
@@ -113,7 +117,7 @@ def wrapped(
 
 
 @contextlib.contextmanager
-def accelerated(techniques, say=None):
+def accelerated(techniques: Techniques, say: Optional[Say] = None) -> Iterator[None]:
     """Mixed precision and XLA on, if `techniques` say so; to be opened before a model is built, closed after training.
 
     `finetune` and `finetune_seq2seq` open it themselves. Round the other tasks, whose models live on, it is yours:

@@ -3,20 +3,23 @@
 又是Dropout两次！这次它做到了有监督任务的SOTA, kexue.fm/archives/8496. Paper: R-Drop, arXiv 2106.14448.
 """
 
+from typing import Any, Optional
+
 import tensorflow as tf
 
 from kexue_keras.backend import K, keras, model_to_call, refuse_eager, register
 from kexue_keras.losses._rdrop import make_pair, warn_if_never_random
+from kexue_keras.types import Mask, Model, Phase, Shape, Tensor
 
 
 class _RowLayer(keras.layers.Layer):
     """Gives more or fewer rows in the training phase, each as it came, and a mask to go with them."""
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (None,) + tuple(input_shape[1:])
 
 
@@ -31,10 +34,10 @@ class RDropRepeat(_RowLayer):
     (3, 2)
     """
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: Phase = None) -> Tensor:
         return _in_training(lambda: tf.repeat(inputs, 2, axis=0), inputs, training)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensor, mask: Mask = None) -> Mask:
         return None if mask is None else _in_training(lambda: tf.repeat(mask, 2, axis=0), mask, None)
 
 
@@ -51,17 +54,17 @@ class RDropPair(_RowLayer):
     (3, 2)
     """
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: Phase = None) -> Tensor:
         return make_pair(
             _in_training(lambda: inputs[::2], inputs, training),
             _in_training(lambda: inputs[1::2], inputs, training),
         )
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensor, mask: Mask = None) -> Mask:
         return None if mask is None else _in_training(lambda: mask[::2], mask, None)
 
 
-def rdrop(model, *, name=None):
+def rdrop(model: Model, *, name: Optional[str] = None) -> Model:
     """A model for training `model` with R-Drop; the data stay as they are.
 
     It has the inputs, the outputs and the weights of `model`. In the training phase each batch of B samples is

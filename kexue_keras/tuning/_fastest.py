@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import warnings
+from typing import Any, Callable, Optional, Sequence, Tuple, Union
 
 import tensorflow as tf
 
@@ -24,7 +25,9 @@ from kexue_keras.files import atomic, describe
 from kexue_keras.schemas.reading import matches, read_object
 from kexue_keras.schemas.words import TEXT, either, keys, list_of, number, one_of
 from kexue_keras.training.precision._loss_scale import check_loss_scale
+from kexue_keras.training.precision._mixed_precision import Acceleration
 from kexue_keras.tuning._trial import Trial, enable_mode, missing, mode_parts, try_mode
+from kexue_keras.types import Path, Say
 
 MODES = ("amp+xla", "amp+xla-lite", "amp", "xla", "xla-lite", "off")
 CACHE = os.path.join("~", ".cache", "kexue_keras", "fastest.json")
@@ -44,10 +47,12 @@ class Fastest(object):
         from_cache: whether it was remembered and not tried now.
     """
 
-    def __init__(self, name, trials, loss_scale, from_cache=False):
+    def __init__(
+        self, name: str, trials: Sequence[Trial], loss_scale: Union[float, str], from_cache: bool = False
+    ) -> None:
         self.name, self.trials, self.loss_scale, self.from_cache = name, trials, loss_scale, from_cache
 
-    def enable(self):
+    def enable(self) -> Acceleration:
         """Turn it on in this process: an `Acceleration`, whose `.scale(optimizer)` the model is compiled with."""
         return enable_mode(self.name, self.loss_scale)
 
@@ -78,8 +83,17 @@ def choose(trials):
 
 
 def find_fastest(
-    build, *, modes=MODES, loss_scale=1000.0, steps=20, warmup=3, timeout=900, cache=CACHE, refresh=False, say=print
-):
+    build: Callable[[], Tuple[Any, ...]],
+    *,
+    modes: Sequence[str] = MODES,
+    loss_scale: Union[float, str] = 1000.0,
+    steps: int = 20,
+    warmup: int = 3,
+    timeout: float = 900,
+    cache: Optional[Path] = CACHE,
+    refresh: bool = False,
+    say: Optional[Say] = print,
+) -> Fastest:
     """Train some steps in each of several modes, in a process of its own, and remember which is fastest.
 
     A mode is dropped when a loss or a weight is NaN or infinite, when memory runs out, when its process dies or hangs,

@@ -3,11 +3,14 @@
 Paper: arXiv 2105.14103 (not in the article 也来盘点一些最近的非Transformer工作, kexue.fm/archives/8431).
 """
 
+from typing import Any, Optional
+
 import tensorflow as tf
 
 from kexue_keras import checks
 from kexue_keras.backend import K, keras, register
-from kexue_keras.layers.mixing._base import TokenMixer, project
+from kexue_keras.layers.mixing._base import TokenMixer, Tokens, project
+from kexue_keras.types import Config, Shapes, Tensor
 
 
 @register
@@ -39,13 +42,13 @@ class AFT(TokenMixer):
     (None, None, 16)
     """
 
-    def __init__(self, max_length, *, units=None, limit=30.0, **kwargs):
+    def __init__(self, max_length: int, *, units: Optional[int] = None, limit: float = 30.0, **kwargs: Any) -> None:
         super(AFT, self).__init__(max_length, **kwargs)
         self.units = None if units is None else checks.whole_number(units, "units", self.name, least=1)
         overflow = "above 40 the exponentials overflow in float32"
         self.limit = checks.number(limit, "limit", self.name, above=0, most=40, remedy=overflow)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shapes) -> None:
         size = self.size(input_shape)
         units = self.units or size
         self.weight("in_kernel", (size, 3 * units))
@@ -55,11 +58,11 @@ class AFT(TokenMixer):
         self.weight("out_bias", (size,), "zeros")
         super(AFT, self).build(input_shape)
 
-    def mix(self, tokens):
+    def mix(self, tokens: Tokens) -> Tensor:
         q, k, v = tf.split(project(tokens.x, self.in_kernel, self.in_bias), 3, axis=-1)
         return project(self.attend(tokens, q, k, v), self.out_kernel, self.out_bias)
 
-    def attend(self, tokens, q, k, v):
+    def attend(self, tokens: Tokens, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The formula, from `[b, n, units]` each."""
         n = tokens.length
         key_weights = tokens.zero_padding(tf.exp(K.clip(k, -self.limit, self.limit)))
@@ -67,5 +70,5 @@ class AFT(TokenMixer):
         above, below = tokens.sum(positions, key_weights * v), tokens.sum(positions, key_weights)
         return tf.sigmoid(q) * tf.math.divide_no_nan(above, below)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super(AFT, self).get_config(), units=self.units, limit=self.limit)

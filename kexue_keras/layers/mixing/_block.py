@@ -3,6 +3,8 @@
 Article: 也来盘点一些最近的非Transformer工作 (kexue.fm/archives/8431).
 """
 
+from typing import Any, Dict, Optional
+
 import tensorflow as tf
 from bert4keras.layers import FeedForward, LayerNormalization
 
@@ -15,6 +17,7 @@ from kexue_keras.layers.mixing._fnet import FNet
 from kexue_keras.layers.mixing._gmlp import AMLP, GMLP
 from kexue_keras.layers.mixing._resmlp import Affine, LinearTokenMixing
 from kexue_keras.layers.mixing._token_mlp import FFStack, TokenMixingMLP
+from kexue_keras.types import Activation, Config, Layer, Mask, Shape, Shapes, Tensor, Tensors
 
 MIXERS = {
     "mlp": TokenMixingMLP,
@@ -30,7 +33,9 @@ MIXERS = {
 WITHOUT_FEED_FORWARD = ("gmlp", "amlp")
 
 
-def make_mixer(mixer, *, max_length, ffn_units, name=None, **options):
+def make_mixer(
+    mixer: str, *, max_length: Optional[int], ffn_units: int, name: Optional[str] = None, **options: Any
+) -> Layer:
     """The layer of a mixer's name with what it needs of `max_length` and `ffn_units`; more options as in its class.
 
     Raises:
@@ -84,16 +89,16 @@ class MixerBlock(keras.layers.Layer):
 
     def __init__(
         self,
-        mixer,
-        ffn_units,
+        mixer: str,
+        ffn_units: int,
         *,
-        max_length=None,
-        activation="gelu",
-        dropout_rate=0.0,
-        scale=0.1,
-        options=None,
-        **kwargs,
-    ):
+        max_length: Optional[int] = None,
+        activation: Activation = "gelu",
+        dropout_rate: float = 0.0,
+        scale: float = 0.1,
+        options: Optional[Dict[str, Any]] = None,
+        **kwargs: Any,
+    ) -> None:
         super(MixerBlock, self).__init__(**kwargs)
         self.supports_masking = True
         self.mixer, self.max_length, self.scale = mixer, max_length, scale
@@ -110,7 +115,7 @@ class MixerBlock(keras.layers.Layer):
             options.setdefault("activation", self.activation)
         return make_mixer(self.mixer, max_length=self.max_length, ffn_units=self.ffn_units, **options)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shapes) -> None:
         last_dimension(input_shape, self.name)
         self.norms, self.scales = [], []
         self.has_ffn = self.mixer not in WITHOUT_FEED_FORWARD
@@ -128,7 +133,7 @@ class MixerBlock(keras.layers.Layer):
             self.drop = keras.layers.Dropout(self.dropout_rate)
         super(MixerBlock, self).build(input_shape)
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Tensors, mask: Mask = None) -> Tensor:
         allowed = []
         if isinstance(inputs, (list, tuple)):
             inputs, allowed = inputs[0], [inputs[1]]
@@ -148,13 +153,13 @@ class MixerBlock(keras.layers.Layer):
         y = y if scale is None else scale(y)
         return self.drop(y) if self.dropout_rate else tf.identity(y)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensors, mask: Mask = None) -> Mask:
         return mask[0] if isinstance(mask, (list, tuple)) else mask
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shapes) -> Shape:
         return tuple(first_shape(input_shape))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(
             super(MixerBlock, self).get_config(),
             mixer=self.mixer,
@@ -189,10 +194,10 @@ class ResMLP(MixerBlock):
     (None, None, 16)
     """
 
-    def __init__(self, ffn_units, *, max_length, **kwargs):
+    def __init__(self, ffn_units: int, *, max_length: int, **kwargs: Any) -> None:
         super(ResMLP, self).__init__("resmlp", ffn_units, max_length=max_length, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super(ResMLP, self).get_config()
         config.pop("mixer")
         return config

@@ -3,12 +3,15 @@
 Article: 也来盘点一些最近的非Transformer工作 (kexue.fm/archives/8431). Papers: arXiv 2105.01601, 2105.02723.
 """
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from kexue_keras import checks
 from kexue_keras.backend import K, keras, register
-from kexue_keras.layers.mixing._base import MatrixMixer
+from kexue_keras.layers.mixing._base import MatrixMixer, Tokens
+from kexue_keras.types import Activation, Config, Shapes, Tensor
 
 
 @register
@@ -39,19 +42,19 @@ class TokenMixingMLP(MatrixMixer):
     (None, None, 16)
     """
 
-    def __init__(self, token_units, max_length, *, activation="gelu", **kwargs):
+    def __init__(self, token_units: int, max_length: int, *, activation: Activation = "gelu", **kwargs: Any) -> None:
         super(TokenMixingMLP, self).__init__(max_length, **kwargs)
         self.token_units = checks.whole_number(token_units, "token_units", self.name, least=1)
         self.activation = keras.activations.get(activation)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shapes) -> None:
         self.weight("kernel_1", (self.max_length, self.token_units))
         self.weight("bias_1", (self.token_units,), "zeros")
         self.weight("kernel_2", (self.token_units, self.max_length))
         self.weight("bias_2", (self.max_length,), "zeros")
         super(TokenMixingMLP, self).build(input_shape)
 
-    def mix(self, tokens):
+    def mix(self, tokens: Tokens) -> Tensor:
         n, x = tokens.length, tokens.x
         w1, w2 = tf.cast(self.kernel_1[:n], x.dtype), tf.cast(self.kernel_2[:, :n], x.dtype)
         b1, b2 = tf.cast(self.bias_1, x.dtype), tf.cast(self.bias_2[:n], x.dtype)
@@ -80,7 +83,7 @@ class TokenMixingMLP(MatrixMixer):
             return tf.einsum("is,bsd->bid", weights[0], hidden) + b2[:, None]
         return tf.einsum("bis,bsd->bid", weights, hidden) + b2[:, None]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(
             super(TokenMixingMLP, self).get_config(),
             token_units=self.token_units,
@@ -109,13 +112,13 @@ class FFStack(TokenMixingMLP):
     True
     """
 
-    def __init__(self, max_length, *, expansion=4, **kwargs):
+    def __init__(self, max_length: int, *, expansion: int = 4, **kwargs: Any) -> None:
         self.expansion = checks.whole_number(expansion, "expansion", "FFStack", least=1)
         super(FFStack, self).__init__(
             self.expansion * checks.whole_number(max_length, "max_length", "FFStack", least=1), max_length, **kwargs
         )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = dict(super(FFStack, self).get_config(), expansion=self.expansion)
         config.pop("token_units")
         return config

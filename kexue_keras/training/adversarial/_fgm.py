@@ -3,11 +3,14 @@
 对抗训练浅谈：意义、方法和思考（附Keras实现）, kexue.fm/archives/7234. Papers: arXiv 1412.6572; for texts arXiv 1605.07725.
 """
 
+from typing import Optional, Tuple
+
 import tensorflow as tf
 
 from kexue_keras import checks
 from kexue_keras.training.adversarial._perturbation import perturbed_embeddings
 from kexue_keras.training.adversarial._training_loss import TARGETS, TrainingLoss, without_dropout
+from kexue_keras.types import Model, Tensor
 
 
 class FGM(TrainingLoss):
@@ -61,15 +64,15 @@ class FGM(TrainingLoss):
 
     def __init__(
         self,
-        model,
+        model: Model,
         *,
-        layer=None,
-        epsilon=0.5,
-        target="matrix",
-        clean_weight=0.0,
-        adversarial_weight=1.0,
-        attack_dropout=False,
-    ):
+        layer: Optional[str] = None,
+        epsilon: float = 0.5,
+        target: float = "matrix",
+        clean_weight: float = 0.0,
+        adversarial_weight: float = 1.0,
+        attack_dropout: bool = False,
+    ) -> None:
         self.epsilon = checks.number(epsilon, "epsilon", "FGM", least=0)
         self.target = checks.choice(target, TARGETS, "target", "FGM")
         self.clean_weight = checks.number(clean_weight, "clean_weight", "FGM", least=0)
@@ -80,7 +83,7 @@ class FGM(TrainingLoss):
         super().__init__(model, layer)
         self.enable()
 
-    def objective(self, loss):
+    def objective(self, loss: Tensor) -> Tuple[Tensor, Tensor]:
         embeddings = perturbed_embeddings(self.layer, self.target, [loss], "FGM")
         clean = loss
         if not self.attack_dropout:

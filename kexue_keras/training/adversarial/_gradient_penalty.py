@@ -4,6 +4,8 @@
 kexue.fm/archives/7466. Paper: arXiv 1711.09404.
 """
 
+from typing import Dict, Optional, Tuple, Union
+
 import tensorflow as tf
 
 from kexue_keras import checks
@@ -13,6 +15,7 @@ from kexue_keras.training._randomness import own_key
 from kexue_keras.training.adversarial._output_penalty import DIVERGENCES, rooted_outputs, signed_sums
 from kexue_keras.training.adversarial._perturbation import outputs_of
 from kexue_keras.training.adversarial._training_loss import TrainingLoss, without_dropout
+from kexue_keras.types import Model, Tensor
 
 REDUCTIONS = ("author", "per_sample")
 OF = ("loss", "outputs")
@@ -79,17 +82,17 @@ class GradientPenalty(TrainingLoss):
 
     def __init__(
         self,
-        model,
+        model: Model,
         *,
-        layer=None,
-        epsilon=1.0,
-        of="loss",
-        reduction=None,
-        dropout=True,
-        divergence=None,
-        from_logits=None,
-        draws=None,
-    ):
+        layer: Optional[str] = None,
+        epsilon: float = 1.0,
+        of: str = "loss",
+        reduction: Optional[str] = None,
+        dropout: bool = True,
+        divergence: Optional[Union[str, Dict[str, str]]] = None,
+        from_logits: Optional[bool] = None,
+        draws: Optional[int] = None,
+    ) -> None:
         owner = "GradientPenalty"
         self.epsilon = checks.number(epsilon, "epsilon", owner, least=0)
         self.of = checks.choice(of, OF, "of", owner)
@@ -111,7 +114,7 @@ class GradientPenalty(TrainingLoss):
             self._key = own_key()
         self.enable()
 
-    def objective(self, loss):
+    def objective(self, loss: Tensor) -> Tuple[Tensor, Tensor]:
         penalty = self._of_outputs() if self.of == "outputs" else None
         if penalty is None:
             loss = twice_differentiable(loss)

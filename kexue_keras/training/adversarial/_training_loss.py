@@ -7,10 +7,13 @@ How a model's training is led to it, which layer is perturbed, and a pass withou
 in `_perturbation.py`, how the perturbed loss is computed in `backend.graph.SecondPass`.
 """
 
+from typing import Any, Tuple, Union
+
 import tensorflow as tf
 
 from kexue_keras.backend import K, keras, minimise_instead, refuse_eager
 from kexue_keras.backend.graph import SecondPass
+from kexue_keras.types import Layer, Model, Tensor
 
 TARGETS = ("matrix", "output")
 
@@ -24,7 +27,7 @@ class TrainingLoss(object):
             Embedding layer.
     """
 
-    def __init__(self, model, layer):
+    def __init__(self, model: Model, layer: Union[None, str, Layer]) -> None:
         refuse_eager(type(self).__name__)
         if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
             raise ValueError(
@@ -35,11 +38,11 @@ class TrainingLoss(object):
         self.layer = find_layer(model, layer, type(self).__name__)
         self._put_back = None
 
-    def objective(self, loss):
+    def objective(self, loss: Tensor) -> Tuple[Tensor, Tensor]:
         """(loss to minimise, loss to show as `clean_loss`), scalars; to be overridden."""
         raise NotImplementedError
 
-    def enable(self):
+    def enable(self) -> "TrainingLoss":
         """Begin, or begin again; returns self, so that it can stand in a `with`."""
         if self._put_back is None:
             other = getattr(self.model, "kexue_training_loss", None)
@@ -52,17 +55,17 @@ class TrainingLoss(object):
             vars(self.model)["kexue_training_loss"] = self
         return self
 
-    def disable(self):
+    def disable(self) -> None:
         """Train on the compiled loss again."""
         if self._put_back is not None:
             self._put_back()
             self._put_back = None
             del vars(self.model)["kexue_training_loss"]
 
-    def __enter__(self):
+    def __enter__(self) -> "TrainingLoss":
         return self.enable()
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self.disable()
 
 

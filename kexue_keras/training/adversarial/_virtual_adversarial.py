@@ -4,6 +4,7 @@
 """
 
 import itertools
+from typing import Any, Callable, Dict, Iterable, Optional, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +17,7 @@ from kexue_keras.numerics import log_probability
 from kexue_keras.training._randomness import fold_in, own_key
 from kexue_keras.training.adversarial._perturbation import perturbed_embeddings
 from kexue_keras.training.adversarial._training_loss import TARGETS, TrainingLoss, learning_phase, without_dropout
+from kexue_keras.types import Arrays, KerasOptimizer, Logs, Model, Tensor
 
 DIVERGENCES = ("kl", "multilabel", "mse")
 
@@ -82,19 +84,19 @@ class VirtualAdversarial(TrainingLoss):
 
     def __init__(
         self,
-        model,
+        model: Model,
         *,
-        layer=None,
-        epsilon=1.0,
-        xi=10.0,
-        iterations=1,
-        target="matrix",
-        divergence="kl",
-        from_logits=None,
-        weight=1.0,
-        attack_dropout=False,
-        optimizer=None,
-    ):
+        layer: Optional[str] = None,
+        epsilon: float = 1.0,
+        xi: float = 10.0,
+        iterations: int = 1,
+        target: float = "matrix",
+        divergence: Union[str, Callable[[Tensor, Tensor], Tensor], Dict[str, Any]] = "kl",
+        from_logits: Optional[bool] = None,
+        weight: float = 1.0,
+        attack_dropout: bool = False,
+        optimizer: Optional[KerasOptimizer] = None,
+    ) -> None:
         owner = "VirtualAdversarial"
         self.epsilon = checks.number(epsilon, "epsilon", owner, least=0)
         self.xi = checks.number(xi, "xi", owner, above=0)
@@ -112,7 +114,7 @@ class VirtualAdversarial(TrainingLoss):
         if optimizer is None:
             self.enable()
 
-    def enable(self):
+    def enable(self) -> "VirtualAdversarial":
         if self.optimizer is not None:
             raise ValueError(
                 "VirtualAdversarial has an optimizer of its own for unlabelled batches, so fit stays as it is; leave "
@@ -120,10 +122,10 @@ class VirtualAdversarial(TrainingLoss):
             )
         return super().enable()
 
-    def objective(self, loss):
+    def objective(self, loss: Tensor) -> Tuple[Tensor, Tensor]:
         return loss + tf.cast(self.weight * self.loss(), loss.dtype), loss
 
-    def loss(self):
+    def loss(self) -> Tensor:
         """The mean divergence of the batch, a float32 scalar; builds its graph anew."""
         compared = [
             (signal_of(output, self.divergences[name], self.from_logits, "VirtualAdversarial"), mask)
@@ -156,7 +158,7 @@ class VirtualAdversarial(TrainingLoss):
             u = embeddings.unit(embeddings.gradient(divergence(clean, near)))
         return divergence(clean, embeddings.moved([self.epsilon * d for d in u], "VAT")(signals))
 
-    def train_on_batch(self, x):
+    def train_on_batch(self, x: Arrays) -> float:
         """One step with unlabelled texts.
 
         Args:
@@ -187,7 +189,7 @@ class VirtualAdversarial(TrainingLoss):
             updates = optimizer.get_updates(loss=self.weight * loss, params=weights)
         return K.function(list(self.model.inputs) + phase, [loss], updates=updates)
 
-    def after_each_batch(self, batches):
+    def after_each_batch(self, batches: Iterable[Arrays]) -> "AfterEachBatch":
         """Keras callback for `fit` that makes a step with the next unlabelled batch after each labelled one.
 
         Args:
@@ -199,17 +201,17 @@ class VirtualAdversarial(TrainingLoss):
 class AfterEachBatch(keras.callbacks.Callback):
     """Made by `VirtualAdversarial.after_each_batch`; `losses` are the divergences of the steps."""
 
-    def __init__(self, technique, batches):
+    def __init__(self, technique: VirtualAdversarial, batches: Iterable[Arrays]) -> None:
         super().__init__()
         self.technique = technique
         self.batches = itertools.cycle(batches) if isinstance(batches, (list, tuple)) else iter(batches)
         self.losses = []
 
-    def on_batch_end(self, batch, logs=None):
+    def on_batch_end(self, batch: int, logs: Optional[Logs] = None) -> None:
         """Called by Keras."""
         self.losses.append(self.technique.train_on_batch(next(self.batches)))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Optional[Logs] = None) -> None:
         """Adds the mean divergence of the epoch to the logs, as `vat_loss`."""
         if logs is not None and self.losses:
             logs["vat_loss"] = float(np.mean(self.losses))

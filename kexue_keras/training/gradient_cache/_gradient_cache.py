@@ -9,6 +9,7 @@ gives up dropout for this, and SimCSE with it: both computations need the same m
 """
 
 import warnings
+from typing import Any, List, Optional, Sequence, Union
 
 import tensorflow as tf
 
@@ -18,6 +19,7 @@ from kexue_keras.losses._rdrop import never_random
 from kexue_keras.training._randomness import fold_in, own_key, replayed_dropout
 from kexue_keras.training.gradient_cache._encoder_checks import check_encoder, check_randomness
 from kexue_keras.training.gradient_cache._micro_batches import in_micro_batches
+from kexue_keras.types import Config, Mask, Model, Phase, Shape, Shapes, Tensor, Tensors
 
 # Keras 2.3.1 does not export it.
 _Wrapper = keras.layers.TimeDistributed.__bases__[0]
@@ -59,7 +61,7 @@ class GradientCache(_Wrapper):
     (5, 1)
     """
 
-    def __init__(self, layer, *, chunk_size, views=1, **kwargs):
+    def __init__(self, layer: Model, *, chunk_size: int, views: int = 1, **kwargs: Any) -> None:
         refuse_eager("GradientCache")
         check_encoder(layer)
         self.chunk_size = checks.whole_number(chunk_size, "chunk_size", "GradientCache", least=1)
@@ -74,14 +76,14 @@ class GradientCache(_Wrapper):
         self.supports_masking = True
 
     @property
-    def encoder(self):
+    def encoder(self) -> Model:
         """The model that embeds; its weights are those that are trained."""
         return self.layer
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Optional[Shapes] = None) -> None:
         self.built = True
 
-    def call(self, inputs, mask=None, training=None):
+    def call(self, inputs: Tensors, mask: Mask = None, training: Phase = None) -> Tensor:
         if training is not None and not is_tf_keras:
             raise ValueError(
                 "GradientCache: on Keras 2.3.1 a model takes no argument `training`, but training=%r was given; use "
@@ -133,19 +135,21 @@ class GradientCache(_Wrapper):
 
         return function
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensors, mask: Mask = None) -> None:
         return None
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shapes) -> Shape:
         shape = input_shape[0] if isinstance(input_shape[0], (list, tuple)) else input_shape
         views = (self.views,) if self.views > 1 else ()
         return (shape[0],) + views + (K.int_shape(self.encoder.outputs[0])[1],)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), chunk_size=self.chunk_size, views=self.views)
 
 
-def gradient_cache(encoder, *, chunk_size, views=1, name=None):
+def gradient_cache(
+    encoder: Union[Model, Sequence[Model]], *, chunk_size: int, views: int = 1, name: Optional[str] = None
+) -> Model:
     """A model for contrastive training of `encoder` with large batches and the memory of one chunk.
 
     Compile it with any optimizer and any loss on embeddings, and fit it as any model: the loss that is shown is the
@@ -219,10 +223,10 @@ class Towers(keras.layers.Layer):
     (5, 2, 3)
     """
 
-    def call(self, inputs):
+    def call(self, inputs: List[Tensor]) -> Tensor:
         return tf.stack(inputs, axis=1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: List[Shape]) -> Shape:
         return (input_shape[0][0], len(input_shape), input_shape[0][1])
 
 

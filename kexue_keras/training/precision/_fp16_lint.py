@@ -5,6 +5,7 @@ instead of 1e4, epsilon 1e-12 instead of 1e-5, or "other constants", which is wh
 """
 
 from collections import namedtuple
+from typing import List, Union
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +14,7 @@ from kexue_keras.backend import refuse_eager
 from kexue_keras.backend.graph import depth_first
 from kexue_keras.training.precision._report import ancestors, layer_of, model_graph, source
 from kexue_keras.training.precision._simulated_rewrite import FLOAT, HALF, turned_half
+from kexue_keras.types import Model
 
 LARGEST = float(np.finfo("float16").max)
 # Half precision rounds a number in its ordinary range by 0.05% at most; 1e-5 by 0.1%, 1e-7 by 19%.
@@ -89,7 +91,7 @@ def half_problem(values):
     return None, None
 
 
-def fp16_lint(model, *, rewrite=True):
+def fp16_lint(model: Union[Model, tf.Graph], *, rewrite: bool = True) -> List[Finding]:
     """Constants in a model's graph that half precision cannot hold.
 
     Looks at every float constant on the way from the inputs to outputs and loss: epsilons that become 0 (bert4keras'

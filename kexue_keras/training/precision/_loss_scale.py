@@ -4,12 +4,15 @@ Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives
 (arXiv 1710.03740). Turning half precision on is `_mixed_precision.py`.
 """
 
+from typing import Optional, Union
+
 import tensorflow as tf
 
 from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, is_tf_keras, keras, reduction_of, register, tf1
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._base import Optimizer, Wrapper, chain, check_instance, repaired
+from kexue_keras.types import Config, Gradients, KerasOptimizer, Loss, Op, Tensor, Variable, Variables
 
 # Powers of two change no digit of a gradient.
 FIRST_SCALE = 2.0**15
@@ -76,7 +79,15 @@ class LossScale(Wrapper):
     # Whether a step is an update is known only when it runs.
     always_updates = False
 
-    def __init__(self, optimizer, scale=1000.0, *, growth_steps=2000, patience=100, name=None):
+    def __init__(
+        self,
+        optimizer: KerasOptimizer,
+        scale: Union[float, str] = 1000.0,
+        *,
+        growth_steps: int = 2000,
+        patience: int = 100,
+        name: Optional[str] = None,
+    ) -> None:
         self.scale = check_loss_scale(scale)
         self.growth_steps = checks.whole_number(growth_steps, "growth_steps", type(self).__name__, least=1)
         self.patience = checks.whole_number(patience, "patience", type(self).__name__, least=1)
@@ -90,21 +101,21 @@ class LossScale(Wrapper):
         self._scaled = False
 
     @property
-    def is_dynamic(self):
+    def is_dynamic(self) -> bool:
         """Whether the scale adapts itself."""
         return self.scale == "dynamic"
 
     @property
-    def skipped(self):
+    def skipped(self) -> Variable:
         """int64 variable: steps that were not finite."""
         return self._own("skipped")
 
     @property
-    def loss_scale(self):
+    def loss_scale(self) -> Union[Variable, Tensor]:
         """The scale as it is now: float32 variable for 'dynamic', else a constant tensor."""
         return self._own("loss_scale") if self.is_dynamic else tf.constant(self.scale)
 
-    def create_state(self, params):
+    def create_state(self, params: Variables) -> None:
         # All at once, whoever asks first, since the order is that of the saved weights.
         self.add_state("skipped", dtype="int64")
         self.add_state("skipped_in_a_row", dtype="int64")
@@ -116,7 +127,7 @@ class LossScale(Wrapper):
         self.create_state(())
         return self.state(label)
 
-    def get_gradients(self, loss, params):
+    def get_gradients(self, loss: Tensor, params: Variables) -> Gradients:
         # A single variable is somebody looking at its gradient (TensorBoard), which trains nothing.
         self._scaled = self._scaled or isinstance(params, (list, tuple))
         scale = tf.identity(self.loss_scale)
@@ -127,7 +138,7 @@ class LossScale(Wrapper):
         factor = 1.0 / scale
         return [grads.map_values(lambda x: tf.math.multiply_no_nan(x, tf.cast(factor, x.dtype)), g) for g in scaled]
 
-    def update(self, gradients, params):
+    def update(self, gradients: Gradients, params: Variables) -> Op:
         if not self._scaled:
             raise RuntimeError(
                 "LossScale got gradients of an unscaled loss, which somebody else has computed. It has to be the "
@@ -167,7 +178,7 @@ class LossScale(Wrapper):
                 )
             )
 
-    def flush(self):
+    def flush(self) -> int:
         """Apply the unfinished window of the accumulation inside, if there is one.
 
         Returns:
@@ -176,14 +187,14 @@ class LossScale(Wrapper):
         accumulation = self._accumulation()
         return accumulation.flush() if accumulation is not None else 0
 
-    def reset(self):
+    def reset(self) -> None:
         """Throw away the unfinished window of the accumulation inside, if there is one."""
         accumulation = self._accumulation()
         if accumulation is not None:
             accumulation.reset()
 
     @property
-    def micro_step(self):
+    def micro_step(self) -> Variable:
         """Micro batches in the present window of the accumulation inside."""
         accumulation = self._accumulation()
         if accumulation is None:
@@ -193,7 +204,7 @@ class LossScale(Wrapper):
     def _accumulation(self):
         return next((o for o in chain(self.optimizer) if hasattr(o, "flush")), None)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), scale=self.scale, growth_steps=self.growth_steps, patience=self.patience)
 
 
@@ -234,7 +245,9 @@ class ScaledLoss(FunctionLoss):
         name: default that of the loss.
     """
 
-    def __init__(self, loss, scale, *, name=None, reduction=None):
+    def __init__(
+        self, loss: Union[Loss, Config], scale: float, *, name: Optional[str] = None, reduction: Optional[str] = None
+    ) -> None:
         scale = check_loss_scale(scale)
         if scale == "dynamic":
             raise ValueError("scale_loss takes a number; 'dynamic' needs to see the gradients, use LossScale")
@@ -248,7 +261,7 @@ class ScaledLoss(FunctionLoss):
         )
         self.loss, self.scale = loss, scale
 
-    def get_config(self):
+    def get_config(self) -> Config:
         if hasattr(self.loss, "get_config"):
             loss = {"class_name": type(self.loss).__name__, "config": self.loss.get_config()}
         else:
@@ -256,7 +269,7 @@ class ScaledLoss(FunctionLoss):
         return {"loss": loss, "scale": self.scale, "name": self.name, "reduction": reduction_of(self)}
 
 
-def scale_loss(loss, scale):
+def scale_loss(loss: Union[Tensor, Loss], scale: float) -> Union[Tensor, ScaledLoss]:
     """The same loss with `scale` times its gradient, as the author trains; what is shown stays as it is.
 
     Nothing is divided by the scale afterwards. Adam, AdamW and LAMB make the same step for any scale as long as the

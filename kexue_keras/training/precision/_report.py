@@ -6,11 +6,13 @@ found out nevertheless is in `_simulated_rewrite.py`.
 
 import re
 from collections import Counter, OrderedDict, namedtuple
+from typing import Any, Optional
 
 from kexue_keras import backend
 from kexue_keras.backend import refuse_eager, tf1
 from kexue_keras.backend.graph import depth_first
 from kexue_keras.training.precision._simulated_rewrite import FLOAT, HALF, turned_half
+from kexue_keras.types import Model
 
 PRODUCTS = ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Conv1D", "Conv2D", "Conv3D", "Einsum")
 # They have a type, but compute nothing of that type.
@@ -115,7 +117,7 @@ class PrecisionReport(object):
         trains: whether it is a training step, else a prediction.
     """
 
-    def __init__(self, graph, rewritten):
+    def __init__(self, graph: ModelGraph, rewritten: Any) -> None:
         self.nodes, self.trains = len(graph.graph_def.node), graph.trains
         self.casts, self.casts_back = rewritten.casts, rewritten.casts_back
         self.half, self.kept = Counter(), Counter()
@@ -134,12 +136,12 @@ class PrecisionReport(object):
         self.layers = [LayerRow(name, *rows[name]) for name in names]
 
     @property
-    def half_nodes(self):
+    def half_nodes(self) -> int:
         """Number of nodes that compute in half precision."""
         return sum(self.half.values())
 
     @property
-    def half_products(self):
+    def half_products(self) -> float:
         """Share of matrix products and convolutions in half precision, in [0, 1]; 0 if there are none."""
         products = sum(row.products for row in self.layers)
         return sum(row.half_products for row in self.layers) / products if products else 0.0
@@ -171,7 +173,7 @@ def _counts(counter, most=None):
     return ", ".join("%s %d" % pair for pair in counter.most_common(most)) or "nothing"
 
 
-def precision_report(model, *, as_built=None):
+def precision_report(model: Model, *, as_built: Optional[bool] = None) -> PrecisionReport:
     """Which operations of a model turn half under `enable_mixed_precision`, on a GPU with tensor cores.
 
     In a TensorFlow that is built for GPUs its own rewriting runs on a virtual GPU of compute capability 8.0; no GPU

@@ -83,7 +83,7 @@ def xla_compiles(mode="auto"):
     return done.returncode == 0 and "clusters" in done.stdout and int(done.stdout.split()[-1]) > 0
 
 
-def enable_xla(mode="auto"):
+def enable_xla(mode: str = "auto") -> Acceleration:
     """Let XLA compile parts of the graph; on the GPU, or on the CPU where there is no GPU. Works on both Kerases.
 
     | mode | flags | |

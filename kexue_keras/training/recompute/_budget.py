@@ -4,6 +4,7 @@
 """
 
 from collections import deque
+from typing import Any, Callable
 
 import tensorflow as tf
 
@@ -11,6 +12,7 @@ from kexue_keras import checks
 from kexue_keras.backend import refuse_eager, tf1
 from kexue_keras.training._randomness import replayed_dropout
 from kexue_keras.training.recompute._memory import training_memory
+from kexue_keras.types import Arrays, Config, Model, Say
 
 # They hand their first input on (or, the last two, an input of the branch that runs) without a copy.
 _ALIASES = {
@@ -76,7 +78,7 @@ def predict_peak(fetches, shapes):
     return int(peak)
 
 
-def recompute_for_budget(memory, *, batch_size, max_length, say=print):
+def recompute_for_budget(memory: float, *, batch_size: int, max_length: int, say: Say = print) -> "RecomputeBudget":
     """A policy for `models.extend_with_recompute`: recompute as little as possible, so that a step fits in `memory`.
 
     When the model is built, small models of two to four blocks with each plan in turn (the fastest first, from no
@@ -121,7 +123,7 @@ class RecomputeBudget(object):
         {"policy": "blocks"},
     )
 
-    def __init__(self, memory, batch_size, max_length, say=print):
+    def __init__(self, memory: float, batch_size: int, max_length: int, say: Say = print) -> None:
         owner = "recompute_for_budget"
         refuse_eager(owner)
         self.memory = checks.number(memory, "memory", owner, above=0)
@@ -130,7 +132,7 @@ class RecomputeBudget(object):
         self.say = say
         self.plan = self.predicted = None
 
-    def choose(self, build, blocks):
+    def choose(self, build: Callable[[Config, int], Model], blocks: int) -> Config:
         """Set and return the plan.
 
         Args:
@@ -181,7 +183,7 @@ class RecomputeBudget(object):
         known = [tf1.dimension_value(d) for d in x.shape]
         return [self.batch_size] + [self.max_length if size is None else size for size in known[1:]]
 
-    def measure(self, model, inputs, targets, **options):
+    def measure(self, model: Model, inputs: Arrays, targets: Arrays, **options: Any) -> int:
         """Make one training step of the compiled model and print the predicted and the measured peak.
 
         Args:

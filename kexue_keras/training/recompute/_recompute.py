@@ -5,6 +5,7 @@
 
 import functools
 import inspect
+from typing import Any, Optional, TypeVar
 
 import tensorflow as tf
 from bert4keras import backend
@@ -13,11 +14,13 @@ from kexue_keras.backend import keras, refuse_eager, register, tf1
 from kexue_keras.backend.graph import origin
 from kexue_keras.training._randomness import dropout_is_repeatable, own_key, replayed_dropout
 from kexue_keras.training.recompute._segments import checkpoint
+from kexue_keras.types import Config, Mask, Shape, Shapes, Tensors
 
+_Target = TypeVar("_Target")
 _COSTS = {"Erf": 5.0, "Softmax": 1.1}
 
 
-def recompute(target):
+def recompute(target: _Target) -> _Target:
     """Keep only the inputs and outputs of a layer for the backward pass; what is in between is computed again there.
 
     Gradients stay the same: for one input given several times (`[x, x, x]`), with masks, None and integer inputs,
@@ -182,13 +185,13 @@ class RecomputeBoundary(keras.layers.Layer):
     (2, 16)
     """
 
-    def __init__(self, keep_cost=None, level=0, **kwargs):
+    def __init__(self, keep_cost: Optional[float] = None, level: int = 0, **kwargs: Any) -> None:
         refuse_eager("RecomputeBoundary")
         super().__init__(**kwargs)
         self.supports_masking = True
         self.keep_cost, self.level = keep_cost, level
 
-    def call(self, inputs):
+    def call(self, inputs: Tensors) -> Tensors:
         refuse_bert4keras_recompute()
         several = isinstance(inputs, (list, tuple))
         handed = checkpoint(list(inputs) if several else [inputs], keep=self._is_dear, level=self.level)
@@ -198,11 +201,11 @@ class RecomputeBoundary(keras.layers.Layer):
     def _is_dear(self, op):
         return self.keep_cost is not None and cost_per_byte(op) >= self.keep_cost
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensors, mask: Mask = None) -> Mask:
         return mask
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shapes) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), keep_cost=self.keep_cost, level=self.level)
