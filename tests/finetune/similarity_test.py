@@ -210,7 +210,7 @@ def test_sampling_pairs_of_several_sets():
         def tokenize(self, text):
             return ["c"] + list(text) + ["s"]
 
-        def encode(self, tokens, second, max_length):
+        def encode(self, tokens, second, maxlen):
             return ([2] + [ord(t) - 90 for t in tokens[1:-1]] + [3])[:max_length], [0] * len(tokens)
 
     small = PairSet([("a", "b")], [2], group=1)
