@@ -61,7 +61,7 @@ class MaskedLanguageModel(object):
         frozen: int = 0,
         mask_rate: float = 0.15,
         techniques: Optional[Techniques] = None,
-        **arguments,
+        **arguments: Any,
     ) -> None:
         self.techniques = techniques or Techniques()
         self.techniques.refuse("a masked language model", **NOT_FOR_TOKENS)

@@ -211,7 +211,7 @@ def test_sampling_pairs_of_several_sets():
             return ["c"] + list(text) + ["s"]
 
         def encode(self, tokens, second, maxlen):
-            return ([2] + [ord(t) - 90 for t in tokens[1:-1]] + [3])[:max_length], [0] * len(tokens)
+            return ([2] + [ord(t) - 90 for t in tokens[1:-1]] + [3])[:maxlen], [0] * len(tokens)
 
     small = PairSet([("a", "b")], [2], group=1)
     large = PairSet([("c", "d"), ("e", "fg")] * 50, [0, 1] * 50)
