@@ -64,6 +64,18 @@ def test_the_environment_names_the_stack(monkeypatch):
     assert stacks.here() == "tf2"
 
 
+def test_a_test_with_cases_leaves_each_out_on_one_of_three(monkeypatch):
+    cases = [item("optimizers/x_test.py::test_it[%d]" % i) for i in range(6)]
+    runs = turns(monkeypatch, ["a", "b", "c"], cases)
+    assert all(len(stacks_of) == 2 for stacks_of in runs.values())
+    counts = collections.Counter(name for stacks_of in runs.values() for name in stacks_of)
+    assert set(counts.values()) == {4}
+    runs = turns(monkeypatch, ["a", "b"], cases)
+    assert all(len(stacks_of) == 2 for stacks_of in runs.values())
+    marked = [item("optimizers/x_test.py::test_it[%d]" % i, ("all",)) for i in range(3)]
+    assert all(len(stacks_of) == 3 for stacks_of in turns(monkeypatch, ["a", "b", "c"], marked).values())
+
+
 def test_two_stacks_share_what_three_would():
     cases = [item("losses/x_test.py::test_it[%d]" % i) for i in range(6)]
     left = [stacks.of_other_stacks(cases, name, ROOT, ["keras", "tf.keras"]) for name in ("keras", "tf.keras")]

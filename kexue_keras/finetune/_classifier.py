@@ -38,9 +38,10 @@ class Classifier(object):
     ) -> None:
         self.model, self.tokenizer, self.labels, self.head = model, tokenizer, labels, head
         try:
-            self.max_length = checked_max_length(options.max_length, positions_of(model), least=3)
+            positions = positions_of(model)
+            self.max_length = checked_max_length(options.max_length, positions, name="--max-length", least=3)
         except ValueError as error:
-            raise UserError("--" + str(error))
+            raise UserError(error)
         self.batch_size, self.pairs = options.batch_size, pairs
         self.truncated = 0
         self.session = ModelSession(model)

@@ -23,7 +23,7 @@ from kexue_keras.prompting._causal import CausalPattern, CausalRows, causal_scor
 from kexue_keras.prompting._folder import SETTINGS, loading_settings, read_prompt, write_prompt
 from kexue_keras.prompting._head import check_head, require_head
 from kexue_keras.prompting._pattern import Pattern
-from kexue_keras.prompting._rows import TrainingRows
+from kexue_keras.prompting._rows import TrainingRows, history_of
 from kexue_keras.prompting._soft_tokens import with_soft_tokens, write_back
 from kexue_keras.prompting._tokens import token_ids
 from kexue_keras.prompting._verbalizer import Verbalizer
@@ -223,19 +223,11 @@ class PromptClassifier(object):
         Args:
             labelled: list of (text, label).
         """
-        right = self._label_indices(labelled)
+        right = self.verbalizer.indices_of(labelled)
         each = self.probabilities_by_pattern([text for text, _ in labelled])
         accuracies = [float(np.mean(one.argmax(axis=1) == right)) for one in each]
         total = sum(accuracies)
         self.weights = [a / total for a in accuracies] if total else [1.0 / len(each)] * len(each)
-
-    def _label_indices(self, labelled):
-        index = {label: i for i, label in enumerate(self.labels)}
-        for text, label in labelled:
-            if label not in index:
-                known = ", ".join(map(str, self.labels))
-                raise ValueError("unknown label %r of the text %r; the verbalizer has %s" % (label, text, known))
-        return np.array([index[label] for _, label in labelled])
 
     def fit(
         self,
@@ -305,7 +297,7 @@ class PromptClassifier(object):
         rows = make(
             self._compiled,
             self._words,
-            list(zip([text for text, _ in labelled], self._label_indices(labelled))),
+            list(zip([text for text, _ in labelled], self.verbalizer.indices_of(labelled))),
             unlabelled,
             batch_size=batch_size,
             max_length=self.max_length,
@@ -316,7 +308,7 @@ class PromptClassifier(object):
             rounding=techniques.rounding,
             **causal,
         )
-        self._label_indices(valid or ())
+        self.verbalizer.indices_of(valid or ())
         self._check_once([text for text, _ in labelled] + unlabelled)
         rows_of, epoch_steps = rows_by_step(rows.batches), len(rows.batches)
         facts = {"batch_size": batch_size, "seed": seed, "labelled": len(labelled), "unlabelled": len(unlabelled)}
@@ -338,13 +330,7 @@ class PromptClassifier(object):
             save_every=save_every,
             say=say,
         ).progress
-        history = []
-        for epoch, row in enumerate(progress.history):
-            losses = progress.losses[epoch * epoch_steps : (epoch + 1) * epoch_steps]
-            history.append({"epoch": epoch + 1, "loss": float(np.mean(losses))})
-            if "valid_score" in row:
-                history[-1]["valid"] = row["valid_score"]
-        return history
+        return history_of(progress, epoch_steps)
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write model, patterns and verbalizer; `PromptClassifier.load` reads them.

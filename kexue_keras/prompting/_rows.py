@@ -100,3 +100,14 @@ class TrainingRows(object):
                 labels[row, slots] = words[random.randint(len(words))]
         places, labels = gather_places(labels)
         return [inputs, segments, places], labels[..., None]
+
+
+def history_of(progress, epoch_steps):
+    """What `fit` returns of a training: a dict an epoch with its mean loss, and its accuracy where one was measured."""
+    history = []
+    for epoch, row in enumerate(progress.history):
+        losses = progress.losses[epoch * epoch_steps : (epoch + 1) * epoch_steps]
+        history.append({"epoch": epoch + 1, "loss": float(np.mean(losses))})
+        if "valid_score" in row:
+            history[-1]["valid"] = row["valid_score"]
+    return history

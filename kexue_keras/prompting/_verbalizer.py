@@ -4,12 +4,12 @@ Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kex
 (one token a label), arXiv 2009.07118 (several).
 """
 
-from typing import Dict, Sequence, Union
+from typing import Any, Dict, Sequence, Tuple, Union
 
 import numpy as np
 
 from kexue_keras.prompting._tokens import token_ids
-from kexue_keras.types import Config, Tokenizer
+from kexue_keras.types import Array, Config, Tokenizer
 
 JOINS = ("mean_logit", "sum_probability")
 
@@ -64,6 +64,19 @@ class Verbalizer(object):
                         % (word, owners[word], label)
                     )
                 owners[word] = label
+
+    def indices_of(self, labelled: Sequence[Tuple[Any, str]]) -> Array:
+        """Number of the label of each (text, label), int `[N]`.
+
+        Raises:
+            ValueError: a label that has no words.
+        """
+        index = {label: i for i, label in enumerate(self.labels)}
+        for text, label in labelled:
+            if label not in index:
+                known = ", ".join(map(str, self.labels))
+                raise ValueError("unknown label %r of the text %r; the verbalizer has %s" % (label, text, known))
+        return np.array([index[label] for _, label in labelled])
 
     def get_config(self) -> Config:
         """Dict of the arguments."""
