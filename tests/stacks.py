@@ -16,6 +16,7 @@ STACKS = {
 }
 # The tests of these run each case on one stack unless they are marked `stacks("all")`; all others the other way round.
 ROOMS = (
+    "analysis",
     "checkpoints",
     "data",
     "decoding",
