@@ -304,9 +304,9 @@ TECHNIQUES = [
         (
             33,
             "Words that a language model can never predict",
-            "",
+            "你的语言模型有没有“无法预测的词”？",
             (9046,),
-            ("analysis.find_unargmaxable",),
+            ("analysis.find_unargmaxable", "analysis.minimax_margin", "analysis.output_layer"),
             "analysis/unargmaxable.md",
         ),
         (34, "logsumexp inequalities", "", (9070,), ("analysis.logsumexp_bounds",), "analysis/logsumexp.md"),

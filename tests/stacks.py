@@ -18,6 +18,7 @@ STACKS = {
 # The tests of these run each case on one stack unless they are marked `stacks("all")`. All others run on all stacks;
 # but of a test with several cases, each is left out on one of three stacks, for time.
 ROOMS = (
+    "analysis",
     "checkpoints",
     "data",
     "decoding",

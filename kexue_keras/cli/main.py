@@ -30,6 +30,7 @@ COMMANDS = {
     "convert": Command(
         "convert", "convert a model folder: TensorFlow checkpoint <-> Hugging Face; trim its vocabulary"
     ),
+    "inspect": Command("inspect_model", "look at a model's numbers: words that it can never predict"),
     "similar": Command("similar", "nearest texts of a file, or similar texts by generating"),
 }
 
