@@ -24,8 +24,7 @@ from kexue_keras.prompting._folder import SETTINGS, loading_settings, read_promp
 from kexue_keras.prompting._head import check_head, require_head
 from kexue_keras.prompting._pattern import Pattern
 from kexue_keras.prompting._rows import TrainingRows, history_of
-from kexue_keras.prompting._soft_tokens import with_soft_tokens, write_back
-from kexue_keras.prompting._tokens import token_ids
+from kexue_keras.prompting._soft_tokens import soft_ids, with_soft_tokens, write_back
 from kexue_keras.prompting._verbalizer import Verbalizer
 from kexue_keras.schemas.prompt import VERBALIZER_WORDS
 from kexue_keras.trainer import Techniques, train_model
@@ -114,7 +113,7 @@ class PromptClassifier(object):
         self.weights = [1.0 / len(self.patterns)] * len(self.patterns)
         self._bert = pretrained.bert
         if trained == "soft_tokens":
-            self._bert = with_soft_tokens(pretrained.bert, self._soft_ids())
+            self._bert = with_soft_tokens(pretrained.bert, soft_ids(self.patterns, self.tokenizer))
         self.model = (predict_at if self.reading == "encoder" else predict_next_at)(self._bert)
         self.session = ModelSession(self.model)
 
@@ -133,12 +132,6 @@ class PromptClassifier(object):
         return {
             k: CausalPattern(one, self.tokenizer, self.max_length, slots=k, **options) for k, one in versions.items()
         }
-
-    def _soft_ids(self):
-        tokens = dict.fromkeys(token for pattern in self.patterns for token in pattern.soft_tokens)
-        if not tokens:
-            raise ValueError("trained='soft_tokens', but no pattern has any; write [unused1][unused2]... into it")
-        return [token_ids(self.tokenizer, token, "soft token")[1][0] for token in tokens]
 
     def check_head(self, texts: Texts) -> Dict[str, Any]:
         """Masked accuracy of the head against chance on some of `texts`; warns if it is no better.

@@ -177,20 +177,6 @@ class TokenizedVerbalizer(object):
         return shifted / shifted.sum(axis=1, keepdims=True)
 
 
-def label_indices(labels, labelled):
-    """The places of the labels of (text, label) pairs among `labels`, an int array.
-
-    Raises:
-        ValueError: a label that is not among them.
-    """
-    index = {label: i for i, label in enumerate(labels)}
-    for text, label in labelled:
-        if label not in index:
-            known = ", ".join(map(str, labels))
-            raise ValueError("unknown label %r of the text %r; the verbalizer has %s" % (label, text, known))
-    return np.array([index[label] for _, label in labelled])
-
-
 def _ids_of_word(tokenizer, label, word):
     where = "label %r, word %r" % (label, word)
     tokens, ids = token_ids(tokenizer, word, where)
