@@ -1,7 +1,8 @@
-"""Learning rate schedule of the command: linear warm-up, then constant or linear decay to 0."""
+"""Learning rate schedules of the tasks: linear warm-up, then constant or linear decay to 0."""
 
 from kexue_keras.errors import UserError
-from kexue_keras.optimizers._schedules import PiecewiseLinear, linear_warmup
+from kexue_keras.optimizers import AdamW, PiecewiseLinear
+from kexue_keras.optimizers._schedules import linear_warmup
 
 
 def schedule_of(options):
@@ -30,3 +31,13 @@ def warmup_updates(warmup, updates):
     """
     wanted = int(round(warmup * updates)) if warmup < 1 else int(warmup)
     return min(wanted, updates - 1)
+
+
+def warmed_up(learning_rate, warmup=0.1, weight_decay=0.01):
+    """(AdamW, schedule) of SimBERT and Sentence-BERT: up over a share `warmup` of the updates, then down to 0."""
+
+    def schedule(optimizer, updates):
+        first = min(max(1, int(warmup * updates)), max(1, updates - 1))
+        return PiecewiseLinear(optimizer, linear_warmup(first, max(updates, first + 1)))
+
+    return AdamW(learning_rate, weight_decay=weight_decay), schedule

@@ -13,8 +13,8 @@ import numpy as np
 from kexue_keras.data import checked_texts, encode, inference_classes
 from kexue_keras.data._batches import ROUNDING, pad
 from kexue_keras.errors import UserError
+from kexue_keras.finetune._schedule import warmed_up
 from kexue_keras.finetune._similarity_heads import SbertHead
-from kexue_keras.finetune._steps import warmed_up
 from kexue_keras.losses import GroupedCrossentropy
 from kexue_keras.similarity import SentenceEncoder, pair_classifier
 from kexue_keras.trainer import Techniques, train_model

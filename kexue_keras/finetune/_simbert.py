@@ -17,7 +17,7 @@ from kexue_keras.data._batches import pad
 from kexue_keras.data._word_masking import token_words, whole_word_masking
 from kexue_keras.errors import UserError
 from kexue_keras.finetune._encoder import recomputed
-from kexue_keras.finetune._steps import warmed_up
+from kexue_keras.finetune._schedule import warmed_up
 from kexue_keras.losses import InfoNCE, MaskedCrossentropy, SimilarityDistillation
 from kexue_keras.models import load
 from kexue_keras.models._lengths import checked_max_length, positions_of

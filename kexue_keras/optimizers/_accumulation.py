@@ -12,7 +12,8 @@ from kexue_keras import checks
 from kexue_keras.backend import K, get_session, keras, register
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._averaging import own_weights_in
-from kexue_keras.optimizers._base import Wrapper, chain
+from kexue_keras.optimizers._base import Wrapper
+from kexue_keras.optimizers._inner import chain
 from kexue_keras.optimizers._windows import WindowOwner
 from kexue_keras.types import Config, Gradients, KerasOptimizer, Logs, Op, Tensor, Variable, Variables
 

@@ -13,7 +13,8 @@ import tensorflow as tf
 from kexue_keras import checks
 from kexue_keras.backend import register
 from kexue_keras.optimizers import _gradients as grads
-from kexue_keras.optimizers._base import Optimizer, adapter
+from kexue_keras.optimizers._base import Optimizer
+from kexue_keras.optimizers._inner import adapter
 from kexue_keras.types import Config, Gradients, LearningRate, Op, Variable, Variables
 
 

@@ -12,7 +12,8 @@ import tensorflow as tf
 from kexue_keras import checks
 from kexue_keras.backend import K, keras, register, tf1
 from kexue_keras.optimizers._adamw import bias_corrections
-from kexue_keras.optimizers._base import Wrapper, chain
+from kexue_keras.optimizers._base import Wrapper
+from kexue_keras.optimizers._inner import chain
 from kexue_keras.types import Config, Gradients, KerasOptimizer, Logs, Op, Variables
 
 

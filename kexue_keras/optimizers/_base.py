@@ -53,14 +53,7 @@ from kexue_keras import checks
 from kexue_keras.backend import K, is_tf_keras, keras
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._arrivals import Arrivals, same
-from kexue_keras.optimizers._inner import (  # noqa: F401  (chain: for those who look for it here)
-    adapter,
-    chain,
-    check_instance,
-    check_order,
-    repaired,
-    warn_of_one_counter,
-)
+from kexue_keras.optimizers._inner import adapter, check_instance, check_order, repaired, warn_of_one_counter
 from kexue_keras.types import Array, Config, Gradients, KerasOptimizer, LearningRate, Op, Tensor, Variable, Variables
 
 

@@ -20,7 +20,8 @@ from kexue_keras.optimizers._adamw import (
     layer_ratio,
     matches,
 )
-from kexue_keras.optimizers._base import Optimizer, check_instance
+from kexue_keras.optimizers._base import Optimizer
+from kexue_keras.optimizers._inner import check_instance
 from kexue_keras.optimizers._windows import WindowOwner
 from kexue_keras.types import Config, Gradients, KerasOptimizer, LearningRate, Op, Tensor, Variable, Variables
 

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from kexue_keras import backend
 from kexue_keras.backend import K
-from kexue_keras.optimizers._base import chain
+from kexue_keras.optimizers._inner import chain
 from kexue_keras.training.precision._mixed_precision import Acceleration, enable_mixed_precision
 from kexue_keras.training.precision._xla import enable_xla
 

@@ -10,7 +10,7 @@ from kexue_keras.errors import UserError
 from kexue_keras.finetune import _classification as classification
 from kexue_keras.finetune._encoder import model_class
 from kexue_keras.losses import RDropCrossentropy
-from kexue_keras.optimizers._base import chain
+from kexue_keras.optimizers._inner import chain
 from kexue_keras.trainer import Techniques, Trainer
 
 

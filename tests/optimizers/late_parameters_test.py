@@ -26,7 +26,7 @@ from kexue_keras.optimizers import (
     WarmupCosine,
     WarmupInverseSquareRoot,
 )
-from kexue_keras.optimizers._base import chain
+from kexue_keras.optimizers._inner import chain
 from kexue_keras.training.precision import LossScale
 
 optimizers = keras.optimizers

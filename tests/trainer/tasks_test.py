@@ -14,7 +14,7 @@ from kexue_keras.backend import K
 from kexue_keras.errors import UserError
 from kexue_keras.optimizers import MomentumAccumulationAdamW
 from kexue_keras.optimizers._averaging import average_of
-from kexue_keras.optimizers._base import chain
+from kexue_keras.optimizers._inner import chain
 from kexue_keras.trainer import Techniques, Trainer
 from kexue_keras.training.adversarial._training_loss import layers_of
 from kexue_keras.training.recompute import RecomputeBoundary

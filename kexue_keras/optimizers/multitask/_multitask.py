@@ -13,7 +13,8 @@ from kexue_keras import checks
 from kexue_keras.backend import register, tf1
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._adamw import as_patterns, constrained, matches
-from kexue_keras.optimizers._base import Wrapper, chain
+from kexue_keras.optimizers._base import Wrapper
+from kexue_keras.optimizers._inner import chain
 from kexue_keras.optimizers.multitask import _conflict as conflict
 from kexue_keras.optimizers.multitask._loss_tasks import find_tasks
 from kexue_keras.optimizers.multitask._loss_terms import named_term

@@ -11,7 +11,8 @@ import tensorflow as tf
 from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, is_tf_keras, keras, reduction_of, register, tf1
 from kexue_keras.optimizers import _gradients as grads
-from kexue_keras.optimizers._base import Optimizer, Wrapper, chain, check_instance, repaired
+from kexue_keras.optimizers._base import Optimizer, Wrapper
+from kexue_keras.optimizers._inner import chain, check_instance, repaired
 from kexue_keras.types import Config, Gradients, KerasOptimizer, Loss, Op, Tensor, Variable, Variables
 
 # Powers of two change no digit of a gradient.

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from kexue_keras import losses, optimizers
 from kexue_keras.backend import K, keras, set_seed
 from kexue_keras.training import rdrop
-from kexue_keras.training.adversarial import FGM, GradientPenalty
-from kexue_keras.training.gradient_cache import gradient_cache
+from kexue_keras.training.adversarial import FGM
 from kexue_keras.training.recompute._recompute import recompute
 
 SGD = keras.optimizers.SGD
@@ -356,16 +355,6 @@ def test_saved_it_is_the_plain_model(rng, tmp_path, run_python):
     assert said[-4].split() == ["Model", "2"]
     assert said[-3].split() == ["4", "5", "True"]
     np.testing.assert_allclose(np.array(said[-2].split(), "f"), model.predict(x).ravel(), atol=2e-6)
-
-
-def test_no_lookups_within_a_loop(rng):
-    tokens = keras.layers.Input([4])
-    h = keras.layers.Lambda(lambda t: K.mean(t, 1))(keras.layers.Embedding(9, 4)(tokens))
-    model = gradient_cache(keras.models.Model(tokens, keras.layers.Dropout(0.1)(h)), chunk_size=2, views=2)
-    model.compile("sgd", "mse")
-    for technique in (FGM, GradientPenalty):
-        with technique(model), pytest.raises(NotImplementedError, match=r"while_loop \(of a GradientCache"):
-            model.train_on_batch(np.ones((4, 4)), np.ones((4, 2, 4)))
 
 
 def test_half_precision_arrays_and_large_ids(rng):

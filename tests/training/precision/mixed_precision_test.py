@@ -12,7 +12,7 @@ from kexue_keras.errors import UserError
 from kexue_keras.finetune import _report as report
 from kexue_keras.finetune import finetune
 from kexue_keras.optimizers import AdamW
-from kexue_keras.optimizers._base import chain
+from kexue_keras.optimizers._inner import chain
 from kexue_keras.trainer import Trainer
 from kexue_keras.training.precision import LossScale
 from kexue_keras.training.precision import _mixed_precision as precision
