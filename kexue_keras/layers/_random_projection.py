@@ -79,7 +79,9 @@ class RandomProjection(Layer):
         super().__init__(**kwargs)
         self.units = require_count(units, "units", type(self).__name__)
         self.kind = require_choice(kind, KINDS, "kind", type(self).__name__)
-        self.seed = int(np.random.randint(2**31 - 1)) if seed is None else require_count(seed, "seed", "seed", 0)
+        self.seed = (
+            int(np.random.randint(2**31 - 1)) if seed is None else require_count(seed, "seed", type(self).__name__, 0)
+        )
 
     def build(self, input_shape):
         size = tf.compat.dimension_value(tf.TensorShape(input_shape)[-1])
