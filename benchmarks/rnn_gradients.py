@@ -56,7 +56,8 @@ def recurrent(name, units, **options):
 def build(name, options, seed, optimizer=None, **arguments):
     from kexue_keras.backend import K, keras, set_seed
 
-    K.clear_session()
+    if optimizer is None:
+        K.clear_session()
     set_seed(seed)
     x = keras.layers.Input((options.delay + 2 * COPIED, SYMBOLS + 2))
     layer = recurrent(name, options.units, **arguments)
@@ -132,6 +133,7 @@ def clip(options):
                 continue
             settings = dict(settings)
             norm = settings.pop("clip", None)
+            keras.backend.clear_session()
             sgd = keras.optimizers.SGD(0.1) if norm is None else keras.optimizers.SGD(0.1, clipnorm=norm)
             model, layer = build("SimpleRNN relu", options, seed, sgd, **settings)
             weights = layer.get_weights()
