@@ -1,30 +1,54 @@
-# Needed beforehand: git, make, sh. `make demo` shows the main job, `make test` runs everything on both stacks.
-.PHONY: demo test test-all test-keras test-tf.keras lint format venv readme clean help
+# Needed beforehand: git, make, sh. `make demo` shows the main job, `make test` runs everything on all stacks.
+.PHONY: demo test test-all test-keras test-tf.keras test-tf2 test-tf2.16 lint format venv venv-tf2 readme clean help
 PY = .venv/bin/python
-PYTEST = TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore $(PY) -m pytest
+QUIET = TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore
+# What of `make demo STACK=...`: the environment that chooses the stack, and its Python.
+STACK = keras
+ENV_keras = TF_KERAS=0
+ENV_tf.keras = TF_KERAS=1
+ENV_tf2 = TF_KERAS=1 TF_USE_LEGACY_KERAS=1
+PY_keras = $(PY)
+PY_tf.keras = $(PY)
+PY_tf2 = $(TF2)/bin/python
+TF2 = .venv-tf2
 
 help:
-	@echo "make demo | test | test-all | lint | venv | clean"
+	@echo "make demo [STACK=keras|tf.keras|tf2] | test | test-all | lint | venv | venv-tf2 | clean"
 
 venv:
 	@sh tools/venv.sh
 
-demo: venv
-	@TF_CPP_MIN_LOG_LEVEL=2 PYTHONWARNINGS=ignore $(PY) examples/demo.py
+venv-tf2:
+	@sh tools/venv.sh tf2
 
-# One process a stack, both at once: there are two of them and rarely fewer than two cores.
+demo: $(if $(filter tf2,$(STACK)),venv-tf2,venv)
+	@$(ENV_$(STACK)) TF_CPP_MIN_LOG_LEVEL=2 PYTHONWARNINGS=ignore $(PY_$(STACK)) examples/demo.py
+
+# One process a stack, all at once. The third stack takes the newest TensorFlow that a Python of this machine can have;
+# where there is none, the two others share all cases.
 test: venv
-	@$(MAKE) --no-print-directory -j2 -O test-keras test-tf.keras
+	@if sh tools/venv.sh tf2; then tf2=.venv-tf2; elif sh tools/venv.sh tf2.16; then tf2=.venv-tf2.16; else tf2=; fi; \
+	if [ "$$tf2" ]; then stacks="keras tf.keras tf2"; else stacks="keras tf.keras"; fi; \
+	$(MAKE) --no-print-directory -j3 -O $$(printf 'test-%s ' $$stacks) TF2=$$tf2 \
+		ARGS="--stacks=$$(echo $$stacks | tr ' ' ,) $(ARGS)"
 
-# Also the cases that the stacks share out, each on all of them.
+# Also the cases that the stacks share out, each on all of them, and TensorFlow 2.16 beside 2.21.
 test-all:
 	@$(MAKE) --no-print-directory test ARGS="--all-cases $(ARGS)"
+	@$(MAKE) --no-print-directory test-tf2.16 ARGS="--all-cases $(ARGS)"
 
 test-keras:
-	@echo "== Keras 2.3.1"; TF_KERAS=0 $(PYTEST) tests $(ARGS)
+	@echo "== Keras 2.3.1"; $(ENV_keras) $(QUIET) $(PY) -m pytest tests $(ARGS)
 
 test-tf.keras:
-	@echo "== tf.keras"; TF_KERAS=1 $(PYTEST) tests $(ARGS)
+	@echo "== tf.keras"; $(ENV_tf.keras) $(QUIET) $(PY) -m pytest tests $(ARGS)
+
+test-tf2:
+	@echo "== TensorFlow 2 ($(TF2))"; $(ENV_tf2) $(QUIET) $(PY_tf2) -m pytest tests $(ARGS)
+
+test-tf2.16:
+	@sh tools/venv.sh tf2.16
+	@$(MAKE) --no-print-directory test-tf2 TF2=.venv-tf2.16
 
 lint: venv
 	@$(PY) -m flake8 . && $(PY) -m isort --check --diff . && $(PY) -m black --check -q . && echo "lint: clean"
@@ -37,4 +61,4 @@ readme: venv
 	@$(PY) tools/readme_table.py
 
 clean:
-	rm -rf .venv .cache build dist *.egg-info
+	rm -rf .venv .venv-tf2 .venv-tf2.16 .cache build dist *.egg-info

@@ -16,7 +16,8 @@ def main(argv=None):
     spec = importlib.util.spec_from_file_location("kexue_keras_cli", path)
     cli = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(cli)
-    tf_keras = os.environ.get("TF_KERAS", "0").lower() in ("1", "true", "t", "yes", "y", "on")
+    asked = os.environ.get("TF_KERAS")
+    tf_keras = None if asked is None else asked.lower() in ("1", "true", "t", "yes", "y", "on")
     return cli.main(argv, tf_keras=tf_keras)
 
 

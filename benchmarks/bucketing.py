@@ -11,6 +11,7 @@ probabilities must be the same both ways.
 import argparse
 import contextlib
 import os
+import re
 import tempfile
 import time
 
@@ -18,10 +19,9 @@ import numpy as np
 from record import record
 
 from kexue_keras.backend import K
-from kexue_keras.data import BucketedBatches, encode, split_reviews, write_reviews
-from kexue_keras.finetune import _recipe as recipe
-from kexue_keras.finetune import finetune
-from kexue_keras.finetune._recipe import Batch
+from kexue_keras.data import BucketedBatches, split_reviews, write_reviews
+from kexue_keras.finetune import Classifier, finetune
+from kexue_keras.optimizers import AdamW
 
 
 def cells(batches, order):
@@ -54,7 +54,7 @@ class Clock(object):
 def both_ways(encoded, args, seed):
     """The same texts as bucketed and as padded batches."""
     return {
-        way: BucketedBatches(encoded, batch_size=args.batch_size, maxlen=args.length, seed=seed, bucketing=way)
+        way: BucketedBatches(encoded, batch_size=args.batch_size, max_length=args.max_length, seed=seed, bucketing=way)
         for way in (True, False)
     }
 
@@ -72,53 +72,51 @@ def alternate(batches, orders, run):
 
 
 def train(args, data, test, out, seed, bucketing):
-    """Fine-tune once; (test metrics, the recipe with its trained model)."""
-    kept = {}
-
-    class Keep(recipe.Technique):
-        name = "keep"
-
-        def compiled(self, r):
-            kept["recipe"] = r
-
+    """Fine-tune once; test metrics."""
     K.clear_session()
-    recipe.TECHNIQUES.append(Keep())
-    try:
-        metrics = finetune(
-            args.model,
-            data,
-            out,
-            test=test,
-            epochs=args.epochs,
-            batch_size=args.batch_size,
-            length=args.length,
-            seed=seed,
-            train_layers=args.train_layers,
-            bucketing=bucketing,
-            quiet=True,
-        )
-    finally:
-        recipe.TECHNIQUES.pop()
-    return metrics["test"], kept["recipe"]
+    metrics = finetune(
+        args.model,
+        data,
+        out,
+        test=test,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        max_length=args.max_length,
+        seed=seed,
+        train_layers=args.train_layers,
+        bucketing=bucketing,
+        quiet=True,
+    )
+    return metrics["test"]
 
 
-def compare_speed(args, r, texts, seed):
-    """Training steps and predictions both ways with one model; dict of what was measured."""
-    batches = both_ways(r.batches.encoded, args, seed)
+def compare_speed(args, run, rows, texts, seed):
+    """Training steps and predictions both ways with the model of a run; dict of what was measured."""
+    K.clear_session()
+    classifier = Classifier.load(run)
+    model, head = classifier.model, classifier.head
+    if args.train_layers is not None:
+        blocks = [int(found) for found in re.findall(r"Transformer-(\d+)-", " ".join(w.name for w in model.weights))]
+        frozen = tuple("Transformer-%d-" % i for i in range(max(blocks) + 1 - args.train_layers)) + ("Embedding-",)
+        for layer in model.layers:
+            layer.trainable = not layer.name.startswith(frozen)
+    model.compile(AdamW(1e-4), head.loss(), metrics=head.metrics())
+    targets = head.targets([label for _, label in rows], classifier.labels)
+    batches = both_ways(classifier.encode([text for text, _ in rows]), args, seed)
     orders = {way: batches[way].epoch(0) for way in batches}
     padding = {way: cells(batches[way], orders[way]) / batches[way].lengths.sum() for way in batches}
 
     def predict(way, ordered, indices):
-        logits[way][indices] = r.model.predict_on_batch(ordered.inputs(indices))
+        logits[way][indices] = model.predict_on_batch(ordered.inputs(indices))
 
-    encoded, _ = encode(r.pretrained.tokenizer, texts, args.length)
-    test = both_ways(encoded, args, seed)
-    logits = {way: np.zeros((len(texts), len(r.labels)), "float32") for way in test}
+    test = both_ways(classifier.encode(texts), args, seed)
+    logits = {way: np.zeros((len(texts), len(classifier.labels)), "float32") for way in test}
     predicting = alternate(test, {way: test[way].in_length_order() for way in test}, predict)
-    probabilities = {way: r.head.probabilities(logits[way]) for way in logits}
+    probabilities = {way: head.probabilities(logits[way]) for way in logits}
 
     def step(way, ordered, indices):
-        r.train_on_batch(Batch(ordered.inputs(indices), r.targets[indices], np.ones(len(indices), "float32")))
+        ones = np.ones(len(indices), "float32")
+        model.train_on_batch(ordered.inputs(indices), targets[indices], sample_weight=ones)
 
     training = alternate(batches, orders, step)
     return {
@@ -137,7 +135,7 @@ def main():
     parser.add_argument("--test", type=int, default=400)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--train-layers", type=int)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     args = parser.parse_args()
@@ -149,10 +147,10 @@ def main():
             test = write_reviews(rest, os.path.join(folder, "test%d.tsv" % seed))
             for name in ("padded", "bucketed"):
                 out = os.path.join(folder, "run-%d-%s" % (seed, name))
-                measured, r = train(args, data, test, out, seed, name == "bucketed")
+                measured = train(args, data, test, out, seed, name == "bucketed")
                 scores[name].append({key: measured[key] for key in ("accuracy", "loss")})
                 print("seed %d, %-8s %s" % (seed, name, scores[name][-1]), flush=True)
-            speeds.append(compare_speed(args, r, [text for text, _ in rest], seed))
+            speeds.append(compare_speed(args, out, rows, [text for text, _ in rest], seed))
             print("seed %d, speed    %s" % (seed, speeds[-1]), flush=True)
     row = {"setting": vars(args), "scores": scores, "speeds": speeds}
     for what in ("train", "predict"):

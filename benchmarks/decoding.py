@@ -19,6 +19,7 @@ import tempfile
 import time
 
 import numpy as np
+from record import STACKS, stack_process
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SIZES = dict(hidden_size=384, num_hidden_layers=12, num_attention_heads=12, intermediate_size=1536)
@@ -185,7 +186,7 @@ def measure(kind, application, beams, args):
 def main():
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stack", choices=["0", "1"], default="0", help="TF_KERAS of the process")
+    parser.add_argument("--stack", choices=list(STACKS), default="keras")
     parser.add_argument("--models", nargs="+", default=["bert", "roformer", "t5.1.1"])
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--inputs", type=int, default=16)
@@ -200,9 +201,8 @@ def main():
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if not args.inside:
-        path = os.pathsep.join(p for p in (ROOT, os.environ.get("PYTHONPATH")) if p)
-        environment = dict(os.environ, TF_KERAS=args.stack, TF_CPP_MIN_LOG_LEVEL="3", PYTHONPATH=path)
-        raise SystemExit(subprocess.call([sys.executable] + sys.argv + ["--inside"], env=environment))
+        python, environment = stack_process(args.stack)
+        raise SystemExit(subprocess.call([python] + sys.argv + ["--inside"], env=environment))
     if args.quick:
         args.inputs, args.length, args.new, args.vocabulary, args.rounds = 2, 6, 4, 50, 1
     from record import record

@@ -17,6 +17,8 @@ import subprocess
 import sys
 import time
 
+from record import STACKS, stack_process
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -154,7 +156,7 @@ def main():
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=sorted(PARTS))
-    parser.add_argument("--stack", choices=["0", "1"], default="0", help="TF_KERAS of the process")
+    parser.add_argument("--stack", choices=list(STACKS), default="keras")
     parser.add_argument("--rows", type=int)
     parser.add_argument("--chunk", type=int)
     parser.add_argument("--length", type=int, default=64)
@@ -166,8 +168,8 @@ def main():
     function, rows, chunk = PARTS[args.part]
     args.rows, args.chunk = args.rows or rows, args.chunk or chunk
     if not args.inside:
-        environment = dict(os.environ, TF_KERAS=args.stack, TF_CPP_MIN_LOG_LEVEL="3", PYTHONPATH=ROOT)
-        code = subprocess.call([sys.executable] + sys.argv + ["--inside"], env=environment)
+        python, environment = stack_process(args.stack)
+        code = subprocess.call([python] + sys.argv + ["--inside"], env=environment)
         raise SystemExit(code)
     from record import record
 

@@ -40,7 +40,7 @@ def model_class(variant, size):
     if variant == "attention":
         return BERT
     if variant in SYNTHESIZERS:
-        return extend_with_synthesizer(BERT, kinds=SYNTHESIZERS[variant])
+        return extend_with_synthesizer(BERT, variants=SYNTHESIZERS[variant])
     options = {"ffn_units": 2 * size["units"]} if variant in ("gmlp", "amlp") else {}
     return extend_with_mixer(BERT, MIXERS[variant], **options)
 

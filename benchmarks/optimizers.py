@@ -17,6 +17,8 @@ import subprocess
 import sys
 import time
 
+from record import STACKS, stack_process
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SMALL = dict(num_hidden_layers=12, hidden_size=384, intermediate_size=1536, num_attention_heads=12, vocab_size=14001)
 TINY = dict(num_hidden_layers=2, hidden_size=16, intermediate_size=32, num_attention_heads=2, vocab_size=50)
@@ -246,20 +248,17 @@ def run(quick, only=None):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="tiny model, few rounds, nothing written")
-    parser.add_argument("--stack", choices=["keras", "tf.keras"], help="only this stack")
+    parser.add_argument("--stack", choices=list(STACKS), help="only this stack")
     parser.add_argument("--only", choices=["times", "difference", "table"], help="only these figures")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         run(arguments.quick, arguments.only)
         return
-    for stack in [arguments.stack] if arguments.stack else ["keras", "tf.keras"]:
+    for stack in [arguments.stack] if arguments.stack else list(STACKS):
         print("== %s" % stack, flush=True)
-        path = os.pathsep.join(p for p in (ROOT, os.environ.get("PYTHONPATH")) if p)
-        environment = dict(os.environ, TF_KERAS=str(int(stack == "tf.keras")), PYTHONPATH=path)
-        environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        environment.setdefault("PYTHONWARNINGS", "ignore")
-        command = [sys.executable, os.path.abspath(__file__), "--child"] + ["--quick"] * arguments.quick
+        python, environment = stack_process(stack)
+        command = [python, os.path.abspath(__file__), "--child"] + ["--quick"] * arguments.quick
         command += ["--only", arguments.only] if arguments.only else []
         subprocess.check_call(command, env=environment)
 

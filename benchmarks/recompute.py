@@ -19,6 +19,8 @@ import subprocess
 import sys
 import time
 
+from record import STACKS, stack_process
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 POLICIES = {
     "none": None,
@@ -172,7 +174,7 @@ def budget(args):
     from kexue_keras.training.recompute import recompute_for_budget
 
     for memory in args.budgets:
-        chosen = recompute_for_budget(memory, batch_size=args.rows, length=args.length)
+        chosen = recompute_for_budget(memory, batch_size=args.rows, max_length=args.length)
         with Side(args, None, chosen) as side:
             measured = max(side.peak(args.rows), 1)
         yield {
@@ -187,7 +189,7 @@ def budget(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["step", "largest", "budget"])
-    parser.add_argument("--stack", choices=["0", "1"], default="0", help="TF_KERAS of the process")
+    parser.add_argument("--stack", choices=list(STACKS), default="keras")
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=["none", "selective", "blocks"])
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--vocabulary", type=int, default=2000)
@@ -201,8 +203,8 @@ def main():
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if not args.inside:
-        environment = dict(os.environ, TF_KERAS=args.stack, TF_CPP_MIN_LOG_LEVEL="3", PYTHONPATH=ROOT)
-        sys.exit(subprocess.call([sys.executable] + sys.argv + ["--inside"], env=environment))
+        python, environment = stack_process(args.stack)
+        sys.exit(subprocess.call([python] + sys.argv + ["--inside"], env=environment))
     if args.quick:
         args.rows, args.length, args.rounds = 4, 12, 2
         args.budget, args.budgets = 2e6, [1e6]

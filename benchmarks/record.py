@@ -6,7 +6,15 @@ import platform
 import subprocess
 import time
 
-RESULTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results")
+HERE = os.path.dirname(os.path.abspath(__file__))
+RESULTS = os.path.join(HERE, "results")
+ROOT = os.path.dirname(HERE)
+# Name of a stack -> folders of its environment (the first that is there; tools/venv.sh makes them), what chooses it.
+STACKS = {
+    "keras": ([".venv"], {"TF_KERAS": "0"}),
+    "tf.keras": ([".venv"], {"TF_KERAS": "1"}),
+    "tf2": ([".venv-tf2", ".venv-tf2.16"], {"TF_KERAS": "1", "TF_USE_LEGACY_KERAS": "1"}),
+}
 
 
 def _commit():
@@ -21,21 +29,37 @@ def _commit():
         return None
 
 
+def stack_process(stack):
+    """How a process of a stack is started.
+
+    Returns:
+        (path of the Python, dict environment with this checkout on its path and TensorFlow kept quiet).
+    """
+    folders, chosen = STACKS[stack]
+    pythons = [os.path.join(ROOT, folder, "bin", "python") for folder in folders]
+    python = next((path for path in pythons if os.path.exists(path)), pythons[0])
+    path = os.pathsep.join(p for p in (ROOT, os.environ.get("PYTHONPATH")) if p)
+    environment = dict(os.environ, PYTHONPATH=path, **chosen)
+    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    environment.setdefault("PYTHONWARNINGS", "ignore")
+    return python, environment
+
+
 def surroundings():
     """What a figure depends on besides the code: versions, stack, cores, commit, UTC time."""
     import numpy as np
     import tensorflow as tf
 
-    from kexue_keras.backend import is_tf_keras, keras
+    from kexue_keras.backend import keras_version, stack_name
 
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": _commit(),
-        "stack": "tf.keras" if is_tf_keras else "keras",
+        "stack": stack_name(),
         "versions": {
             "python": platform.python_version(),
             "tensorflow": tf.__version__,
-            "keras": keras.__version__,
+            "keras": keras_version(),
             "numpy": np.__version__,
         },
         "cores": os.cpu_count(),

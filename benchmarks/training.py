@@ -1,6 +1,6 @@
 """All figures on training steps: recompute, gradient cache, mixed precision and XLA, adversarial training.
 
-    python benchmarks/training.py              # both stacks, one after the other; about an hour on 2 cores
+    python benchmarks/training.py              # all stacks, one after the other; about 90 minutes on 2 cores
     python benchmarks/training.py recompute    # one of them, see PARTS
 
 Each part is a benchmark of its own (its file says what it measures and takes options); rows go to benchmarks/results.
@@ -10,13 +10,15 @@ import os
 import subprocess
 import sys
 
+from record import STACKS, stack_process
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-# name -> command lines; {stack} is the value of TF_KERAS, {name} what it chooses
+# name -> command lines
 PARTS = {
     "recompute": ["recompute.py %s --stack {stack}" % part for part in ("step", "largest", "budget")],
     "grad_cache": ["grad_cache.py %s --stack {stack}" % part for part in ("equal", "time", "large")],
-    "precision": ["precision.py --stack {name}"],
+    "precision": ["precision.py --stack {stack}"],
     "adversarial": ["adversarial.py"],
 }
 
@@ -28,13 +30,12 @@ def main(argv):
         raise SystemExit("no part %s; there are: %s" % (", ".join(unknown), ", ".join(PARTS)))
     failed = 0
     for part in argv or PARTS:
-        for stack in ("0", "1"):
+        for stack in STACKS:
+            python, environment = stack_process(stack)
             for line in PARTS[part]:
-                name = "tf.keras" if stack == "1" else "keras"
-                print("== %s, %s" % (line.split(" --")[0], name), flush=True)
-                environment = dict(os.environ, TF_KERAS=stack)
-                script, *options = line.format(stack=stack, name=name).split()
-                done = subprocess.run([sys.executable, os.path.join(HERE, script)] + options, env=environment)
+                print("== %s, %s" % (line.split(" --")[0], stack), flush=True)
+                script, *options = line.format(stack=stack).split()
+                done = subprocess.run([python, os.path.join(HERE, script)] + options, env=environment)
                 failed += done.returncode != 0
     return failed
 

@@ -53,7 +53,9 @@ def main(task, path):
     changed = sorted(set(before) - set(lines))
     if changed:
         sys.exit("keep_tensorflow: pip changed %s; now %s" % (", ".join(changed), ", ".join(lines)))
-    other = [sys.executable, "-m", "pip", "install", "--no-deps", "-c", path, "tensorflow==1.15.4"]
+    here = next(line.split("==")[1] for line in lines if line.split("==")[0] in BUILDS and "==" in line)
+    another = "1.15.4" if here.startswith("1.") else "2.19.0"
+    other = [sys.executable, "-m", "pip", "install", "--no-deps", "-c", path, "tensorflow==" + another]
     tried = subprocess.run(other, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
     if tried.returncode == 0:
         sys.exit("keep_tensorflow: pip could install another TensorFlow in spite of the constraints")

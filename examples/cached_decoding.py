@@ -14,10 +14,10 @@ from kexue_keras.backend import set_seed
 from kexue_keras.data import split_reviews
 from kexue_keras.decoding import CachedDecoder
 
-maxlen = 32  # tokens to write
+max_length = 32  # tokens to write
 topk = 3
 texts_to_write = 8
-layers = 6  # the lowest 6 of 12, for time
+num_hidden_layers = 6  # the lowest 6 of 12, for time
 
 model_path = "me5-zh-char-mlm"  # bundled with the package
 # model_path = "/root/kg/bert/chinese_L-12_H-768_A-12"  # a folder with bert_config.json, bert_model.ckpt.*, vocab.txt
@@ -25,7 +25,7 @@ model_path = "me5-zh-char-mlm"  # bundled with the package
 
 set_seed(2021)
 texts = [text for text, _ in split_reviews(train=texts_to_write, valid=0, test=0, seed=2021)[0]]
-pretrained = models.load(model_path, application="unilm", with_mlm=True, num_hidden_layers=layers)
+pretrained = models.load(model_path, application="unilm", with_mlm=True, num_hidden_layers=num_hidden_layers)
 tokenizer, model = pretrained.tokenizer, pretrained.model
 
 
@@ -45,9 +45,9 @@ def writer(base):
     return Writer
 
 
-before = writer(AutoRegressiveDecoder)(start_id=None, end_id=tokenizer._token_end_id, maxlen=maxlen)
+before = writer(AutoRegressiveDecoder)(start_id=None, end_id=tokenizer._token_end_id, maxlen=max_length)
 after = writer(CachedDecoder)(
-    start_id=None, end_id=tokenizer._token_end_id, maxlen=maxlen, model=model
+    start_id=None, end_id=tokenizer._token_end_id, maxlen=max_length, model=model
 )  # <- base, model
 
 if __name__ == "__main__":

@@ -37,9 +37,9 @@ def parse(argv):
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(argv)
-    options.layers, options.train_layers = None, 6
+    options.num_hidden_layers, options.train_layers = None, 6
     if options.quick:
-        options.train, options.test, options.epochs, options.layers, options.train_layers = 48, 100, 1, 2, 1
+        options.train, options.test, options.epochs, options.num_hidden_layers, options.train_layers = 48, 100, 1, 2, 1
     return options
 
 
@@ -61,9 +61,9 @@ def main(argv=None):
         out=run,
         epochs=options.epochs,
         batch_size=16,
-        length=96,
+        max_length=96,
         learning_rate=options.learning_rate,
-        layers=options.layers,
+        num_hidden_layers=options.num_hidden_layers,
         train_layers=options.train_layers,
         seed=options.seed,
         overwrite=True,

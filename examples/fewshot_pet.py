@@ -9,11 +9,11 @@ from kexue_keras.backend import set_seed
 from kexue_keras.data import split_reviews
 
 soft = False
-maxlen = 64
+max_length = 64
 batch_size = 16
 epochs = 6
 rows = dict(train=32, valid=32, test=1000)
-layers = 12
+num_hidden_layers = 12
 
 model_path = "me5-zh-char-mlm"  # bundled with the package
 # model_path = "/root/kg/bert/chinese_L-12_H-768_A-12"  # a folder with bert_config.json, bert_model.ckpt.*, vocab.txt
@@ -23,7 +23,7 @@ set_seed(2021)
 train_data, valid_data, test_data = split_reviews(**rows, seed=2021)  # lists of (text, '正面' or '负面')
 more_texts = [text for text, _ in split_reviews(train=400, valid=0, test=0, seed=1)[0]]  # no labels
 
-encoder = models.load(model_path, with_mlm="linear", num_hidden_layers=layers)
+encoder = models.load(model_path, with_mlm="linear", num_hidden_layers=num_hidden_layers)
 if soft:
     tokens = ["[unused%d]" % i for i in range(1, 9)]
     pattern = prompting.Pattern("".join(tokens[:4]) + "{mask}" + "".join(tokens[4:]) + "{text}")
@@ -31,7 +31,7 @@ else:
     pattern = prompting.Pattern("{mask}满意。{text}")  # <- what the model reads
 words = prompting.Verbalizer({"负面": "不", "正面": "很"})  # <- what it may answer
 classifier = prompting.PromptClassifier(
-    encoder, pattern, words, maxlen=maxlen, trained="soft_tokens" if soft else "all"
+    encoder, pattern, words, max_length=max_length, trained="soft_tokens" if soft else "all"
 )
 
 

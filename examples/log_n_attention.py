@@ -13,7 +13,7 @@ from kexue_keras.models import extend_with_entropy_invariance
 from kexue_keras.optimizers import AdamW, WarmupCosine
 
 log_n = True  # False: the ordinary scale
-maxlen = 64
+max_length = 64
 lengths = [64, 128, 256, 512]
 batch_size = 32
 steps = 400
@@ -38,11 +38,11 @@ def windows(stream, starts, length):
 def train_generator():
     """Batches without end."""
     while True:
-        yield windows(train_stream, np.random.randint(0, len(train_stream) - maxlen - 1, batch_size), maxlen)
+        yield windows(train_stream, np.random.randint(0, len(train_stream) - max_length - 1, batch_size), max_length)
 
 
 model = build_transformer_model(
-    model=extend_with_entropy_invariance(RoFormer, base=maxlen) if log_n else RoFormer,  # <-
+    model=extend_with_entropy_invariance(RoFormer, base=max_length) if log_n else RoFormer,  # <-
     application="lm",
     with_mlm=True,
     vocab_size=vocabulary,

@@ -15,7 +15,7 @@ from kexue_keras.models import extend_with_mixer, extend_with_synthesizer
 from kexue_keras.optimizers import AdamW
 
 mixer = "gmlp"  # or "synthesizer", "mlp", "resmlp", "amlp", "external", "fnet", "attention"
-maxlen = 64
+max_length = 64
 batch_size = 32
 epochs = 4
 learning_rate = 1e-3
@@ -33,7 +33,7 @@ class data_generator(DataGenerator):
     def __iter__(self, random=False):
         batch_token_ids, batch_segment_ids, batch_labels = [], [], []
         for is_end, (text, label) in self.sample(random):
-            token_ids, segment_ids = tokenizer.encode(text, maxlen=maxlen)
+            token_ids, segment_ids = tokenizer.encode(text, maxlen=max_length)
             batch_token_ids.append(token_ids)
             batch_segment_ids.append(segment_ids)
             batch_labels.append([labels.index(label)])
@@ -48,9 +48,9 @@ test_generator = data_generator(test_data, 64)
 
 model_class = BERT
 if mixer == "synthesizer":
-    model_class = extend_with_synthesizer(BERT, kinds=("random", "vanilla"), max_len=maxlen)  # <-
+    model_class = extend_with_synthesizer(BERT, variants=("random", "vanilla"), max_length=max_length)  # <-
 elif mixer != "attention":
-    model_class = extend_with_mixer(BERT, mixer, max_len=maxlen)  # <-
+    model_class = extend_with_mixer(BERT, mixer, max_length=max_length)  # <-
 bert = build_transformer_model(
     model=model_class,
     vocab_size=tokenizer._vocab_size,
@@ -59,7 +59,7 @@ bert = build_transformer_model(
     num_attention_heads=2,
     intermediate_size=128,
     hidden_act="gelu",
-    max_position=maxlen,
+    max_position=max_length,
     segment_vocab_size=2,
 )
 output = keras.layers.GlobalAveragePooling1D()(bert.output)

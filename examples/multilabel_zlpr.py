@@ -16,17 +16,17 @@ from kexue_keras.data import split_reviews
 from kexue_keras.losses import MultilabelCrossentropy, decode_multilabel
 from kexue_keras.optimizers import AdamW
 
-maxlen = 96
+max_length = 96
 batch_size = 16
 epochs = 4
 learning_rate = 5e-4
 rows = dict(train=800, valid=200, test=1000)
-layers = 6  # the lowest 6 of 12, for time
+num_hidden_layers = 6  # the lowest 6 of 12, for time
 
 model_path = "me5-zh-char"  # bundled with the package
 # model_path = "/root/kg/bert/chinese_L-12_H-768_A-12"  # a folder with bert_config.json, bert_model.ckpt.*, vocab.txt
 # model_path = "/root/kg/bert/chinese_roformer-sim-char_L-6_H-384_A-6"
-# layers, learning_rate = None, 2e-5  # for these two
+# num_hidden_layers, learning_rate = None, 2e-5  # for these two
 
 csv_path = None  # "/root/DuEE/{part}.csv" with parts train, valid, test
 keywords = ["作者", "内容", "孩子", "故事", "质量", "价格", "印刷", "翻译", "包装", "送货"]
@@ -51,7 +51,7 @@ parts = [load_data(*part) for part in zip(("train", "valid", "test"), split_revi
 train_data, valid_data, test_data = parts
 labels = sorted({label for _, found in train_data for label in found})
 
-encoder = models.load(model_path, num_hidden_layers=layers, dropout_rate=0.1)
+encoder = models.load(model_path, num_hidden_layers=num_hidden_layers, dropout_rate=0.1)
 tokenizer = encoder.tokenizer
 
 
@@ -61,7 +61,7 @@ class data_generator(DataGenerator):
     def __iter__(self, random=False):
         batch_token_ids, batch_segment_ids, batch_labels = [], [], []
         for is_end, (text, found) in self.sample(random):
-            token_ids, segment_ids = tokenizer.encode(text, maxlen=maxlen)
+            token_ids, segment_ids = tokenizer.encode(text, maxlen=max_length)
             batch_token_ids.append(token_ids)
             batch_segment_ids.append(segment_ids)
             batch_labels.append([float(label in found) for label in labels])

@@ -14,17 +14,17 @@ from kexue_keras.data import split_reviews
 from kexue_keras.optimizers import AdamW, MultiTask
 
 method = "main_auxiliary"  # or "normalize", "mgda", "pcgrad", None
-maxlen = 64
+max_length = 64
 batch_size = 16
 epochs = 3
 learning_rate = 2e-4
 rows = dict(train=800, valid=0, test=1000)
-layers = 6  # the lowest 6 of 12, for time
+num_hidden_layers = 6  # the lowest 6 of 12, for time
 
 model_path = "me5-zh-char"  # bundled with the package
 # model_path = "/root/kg/bert/chinese_L-12_H-768_A-12"  # a folder with bert_config.json, bert_model.ckpt.*, vocab.txt
 # model_path = "/root/kg/bert/chinese_roformer-sim-char_L-6_H-384_A-6"
-# layers, learning_rate = None, 2e-5  # for these two
+# num_hidden_layers, learning_rate = None, 2e-5  # for these two
 
 labels = ["负面", "正面"]
 keywords = ["作者", "内容", "孩子", "故事", "质量"]
@@ -44,7 +44,7 @@ def load_data(reviews):
 set_seed(2021)
 train_data, _, test_data = [load_data(part) for part in split_reviews(**rows, seed=2021)]
 
-encoder = models.load(model_path, num_hidden_layers=layers, dropout_rate=0.1)
+encoder = models.load(model_path, num_hidden_layers=num_hidden_layers, dropout_rate=0.1)
 tokenizer = encoder.tokenizer
 
 
@@ -54,7 +54,7 @@ class data_generator(DataGenerator):
     def __iter__(self, random=False):
         batch_token_ids, batch_segment_ids, batch_labels, batch_words = [], [], [], []
         for is_end, (text, label, word) in self.sample(random):
-            token_ids, segment_ids = tokenizer.encode(text, maxlen=maxlen)
+            token_ids, segment_ids = tokenizer.encode(text, maxlen=max_length)
             batch_token_ids.append(token_ids)
             batch_segment_ids.append(segment_ids)
             batch_labels.append([label])

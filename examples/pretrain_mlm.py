@@ -14,12 +14,12 @@ from kexue_keras.data import gather_places, random_masking, split_reviews
 from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.optimizers import AdamW, LayerwiseLearningRate
 
-maxlen = 64
+max_length = 64
 batch_size = 32
 epochs = 1
 learning_rate = 2e-4
 rows = dict(train=3000, valid=0, test=500)
-layers = 6  # the lowest 6 of 12, for time
+num_hidden_layers = 6  # the lowest 6 of 12, for time
 saved = "runs/pretrain_mlm"
 
 model_path = "me5-zh-char"  # bundled with the package; without such a head
@@ -34,7 +34,7 @@ if path:
     with open(path, encoding="utf-8") as f:
         train_data = [line.strip() for line in f if line.strip()]
 
-encoder = models.load(model_path, with_mlm="linear", missing="initialise", num_hidden_layers=layers)
+encoder = models.load(model_path, with_mlm="linear", missing="initialise", num_hidden_layers=num_hidden_layers)
 tokenizer = encoder.tokenizer
 special = [tokenizer._token_start_id, tokenizer._token_end_id]
 
@@ -45,7 +45,7 @@ class data_generator(DataGenerator):
     def __iter__(self, random=False):
         batch_token_ids, state = [], np.random if random else np.random.RandomState(0)
         for is_end, text in self.sample(random):
-            batch_token_ids.append(tokenizer.encode(text, maxlen=maxlen)[0])
+            batch_token_ids.append(tokenizer.encode(text, maxlen=max_length)[0])
             if len(batch_token_ids) == self.batch_size or is_end:
                 token_ids = sequence_padding(batch_token_ids)
                 seen, labels = random_masking(

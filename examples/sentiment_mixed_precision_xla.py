@@ -1,7 +1,7 @@
 #! -*- coding: utf-8 -*-
 """在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059): both are switched on before the model is built.
 
-For a GPU with tensor cores; run with TF_KERAS=1 for mixed precision. On a CPU only XLA does anything, and little of it.
+For a GPU with tensor cores. On a CPU only XLA does anything, and little of it.
 """
 
 import time
@@ -10,24 +10,24 @@ import numpy as np
 from bert4keras.snippets import DataGenerator, sequence_padding
 
 from kexue_keras import models
-from kexue_keras.backend import is_tf_keras, keras, set_seed
+from kexue_keras.backend import keras, set_seed
 from kexue_keras.data import split_reviews
 from kexue_keras.optimizers import AdamW
 from kexue_keras.training.precision import enable_mixed_precision, enable_xla
 
-mixed_precision = is_tf_keras  # Keras 2.3.1 refuses it
+mixed_precision = True
 xla = False  # True: each new shape of a batch is compiled first, which takes a while
-maxlen = 64
+max_length = 64
 batch_size = 16
 epochs = 3
 learning_rate = 2e-4
 rows = dict(train=400, valid=200, test=1000)
-layers = 6  # the lowest 6 of 12, for time
+num_hidden_layers = 6  # the lowest 6 of 12, for time
 
 model_path = "me5-zh-sp"  # bundled with the package
 # model_path = "/root/kg/bert/chinese_L-12_H-768_A-12"  # a folder with bert_config.json, bert_model.ckpt.*, vocab.txt
 # model_path = "/root/kg/bert/chinese_roformer-sim-char_L-6_H-384_A-6"
-# layers, learning_rate = None, 2e-5  # for these two
+# num_hidden_layers, learning_rate = None, 2e-5  # for these two
 
 set_seed(2021)
 optimizer = AdamW(learning_rate)
@@ -40,7 +40,7 @@ if mixed_precision:
 train_data, valid_data, test_data = split_reviews(**rows, seed=2021)  # lists of (text, '正面' or '负面')
 labels = ["负面", "正面"]
 
-encoder = models.load(model_path, num_hidden_layers=layers, dropout_rate=0.1)
+encoder = models.load(model_path, num_hidden_layers=num_hidden_layers, dropout_rate=0.1)
 tokenizer = encoder.tokenizer
 
 
@@ -50,12 +50,12 @@ class data_generator(DataGenerator):
     def __iter__(self, random=False):
         batch_token_ids, batch_segment_ids, batch_labels = [], [], []
         for is_end, (text, label) in self.sample(random):
-            token_ids, segment_ids = tokenizer.encode(text, maxlen=maxlen)
+            token_ids, segment_ids = tokenizer.encode(text, maxlen=max_length)
             batch_token_ids.append(token_ids)
             batch_segment_ids.append(segment_ids)
             batch_labels.append([labels.index(label)])
             if len(batch_token_ids) == self.batch_size or is_end:
-                batch = [sequence_padding(batch_token_ids, maxlen), sequence_padding(batch_segment_ids, maxlen)]
+                batch = [sequence_padding(batch_token_ids, max_length), sequence_padding(batch_segment_ids, max_length)]
                 yield batch, np.array(batch_labels)
                 batch_token_ids, batch_segment_ids, batch_labels = [], [], []
 

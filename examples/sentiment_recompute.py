@@ -16,17 +16,17 @@ from kexue_keras.optimizers import AdamW
 from kexue_keras.training.recompute import training_memory
 
 recompute = True
-maxlen = 64
+max_length = 64
 batch_size = 64
 epochs = 4
 learning_rate = 2e-4
 rows = dict(train=800, valid=200, test=1000)
-layers = 6  # the lowest 6 of 12, for time
+num_hidden_layers = 6  # the lowest 6 of 12, for time
 
 model_path = "me5-zh-sp"  # bundled with the package
 # model_path = "/root/kg/bert/chinese_L-12_H-768_A-12"  # a folder with bert_config.json, bert_model.ckpt.*, vocab.txt
 # model_path = "/root/kg/bert/chinese_roformer-sim-char_L-6_H-384_A-6"
-# layers, learning_rate = None, 2e-5  # for these two
+# num_hidden_layers, learning_rate = None, 2e-5  # for these two
 
 set_seed(2021)
 train_data, valid_data, test_data = split_reviews(**rows, seed=2021)  # lists of (text, '正面' or '负面')
@@ -35,7 +35,7 @@ labels = ["负面", "正面"]
 model_class = (
     extend_with_recompute(BERT) if recompute else BERT
 )  # <- the whole change; RoFormer, ALBERT, T5, ... as well
-encoder = models.load(model_path, model=model_class, num_hidden_layers=layers, dropout_rate=0.1)
+encoder = models.load(model_path, model=model_class, num_hidden_layers=num_hidden_layers, dropout_rate=0.1)
 tokenizer = encoder.tokenizer
 
 
@@ -45,7 +45,7 @@ class data_generator(DataGenerator):
     def __iter__(self, random=False):
         batch_token_ids, batch_segment_ids, batch_labels = [], [], []
         for is_end, (text, label) in self.sample(random):
-            token_ids, segment_ids = tokenizer.encode(text, maxlen=maxlen)
+            token_ids, segment_ids = tokenizer.encode(text, maxlen=max_length)
             batch_token_ids.append(token_ids)
             batch_segment_ids.append(segment_ids)
             batch_labels.append([labels.index(label)])

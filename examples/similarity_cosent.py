@@ -16,17 +16,17 @@ from kexue_keras.data import read_scored_pairs, split_reviews
 from kexue_keras.losses import CoSENT
 from kexue_keras.optimizers import AdamW
 
-maxlen = 40
+max_length = 40
 batch_size = 32  # pairs
 epochs = 2
 learning_rate = 5e-5
 rows = dict(train=1600, valid=400, test=800)
-layers = 6  # the lowest 6 of 12, for time
+num_hidden_layers = 6  # the lowest 6 of 12, for time
 
 model_path = "me5-zh-sp"  # bundled with the package
 # model_path = "/root/kg/bert/chinese_L-12_H-768_A-12"  # a folder with bert_config.json, bert_model.ckpt.*, vocab.txt
 # model_path = "/root/kg/bert/chinese_roformer-sim-char_L-6_H-384_A-6"
-# layers, learning_rate = None, 2e-5  # for these two
+# num_hidden_layers, learning_rate = None, 2e-5  # for these two
 
 path = None  # "/root/senteval_cn/STS-B/STS-B.{part}.data": text, text, score, with parts train, valid, test
 
@@ -48,7 +48,7 @@ set_seed(2021)
 parts = [load_data(*part) for part in zip(("train", "valid", "test"), split_reviews(**rows, seed=2021))]
 train_data, valid_data, test_data = parts
 
-pretrained = models.load(model_path, num_hidden_layers=layers, dropout_rate=0.1)
+pretrained = models.load(model_path, num_hidden_layers=num_hidden_layers, dropout_rate=0.1)
 tokenizer = pretrained.tokenizer
 
 
@@ -59,7 +59,7 @@ class data_generator(DataGenerator):
         batch_token_ids, batch_scores = [], []
         for is_end, (a, b, score) in self.sample(random):
             for text in (a, b):
-                batch_token_ids.append(tokenizer.encode(text, maxlen=maxlen)[0])
+                batch_token_ids.append(tokenizer.encode(text, maxlen=max_length)[0])
                 batch_scores.append([score])
             if len(batch_token_ids) == 2 * self.batch_size or is_end:
                 token_ids = sequence_padding(batch_token_ids)

@@ -14,17 +14,17 @@ from kexue_keras.data import split_reviews
 from kexue_keras.finetune import PairSet, train_sentence_bert
 from kexue_keras.similarity import SentenceEncoder
 
-maxlen = 40
+max_length = 40
 batch_size = 32  # pairs
 steps = 100
 learning_rate = 5e-5
 rows = dict(train=1600, valid=0, test=800)
-layers = 6  # the lowest 6 of 12, for time
+num_hidden_layers = 6  # the lowest 6 of 12, for time
 
 model_path = "me5-zh-sp"  # bundled with the package
 # model_path = "/root/kg/bert/chinese_L-12_H-768_A-12"  # a folder with bert_config.json, bert_model.ckpt.*, vocab.txt
 # model_path = "/root/kg/bert/chinese_roformer-sim-char_L-6_H-384_A-6"
-# layers, learning_rate = None, 2e-5  # for these two
+# num_hidden_layers, learning_rate = None, 2e-5  # for these two
 
 
 def load_data(reviews):
@@ -38,7 +38,9 @@ def load_data(reviews):
 
 set_seed(2021)
 train_data, _, test_data = [load_data(part) for part in split_reviews(**rows, seed=2021)]
-encoder = SentenceEncoder(model_path, pooling="mean", length=maxlen, num_hidden_layers=layers, dropout_rate=0.1)
+encoder = SentenceEncoder(
+    model_path, pooling="mean", max_length=max_length, num_hidden_layers=num_hidden_layers, dropout_rate=0.1
+)
 
 
 def evaluate():
@@ -56,7 +58,7 @@ if __name__ == "__main__":
         steps=steps,
         batch_size=batch_size,
         learning_rate=learning_rate,
-        head_lr=20,
+        head_lr_multiplier=20,
         say=print,
     )
     print("test Spearman: %.4f" % evaluate())

@@ -10,16 +10,16 @@ from kexue_keras.backend import set_seed
 from kexue_keras.finetune import SimBERT
 from kexue_keras.similarity import SimilarQuestions
 
-maxlen = 32
+max_length = 32
 batch_size = 16  # groups
 steps = 150
 learning_rate = 5e-4
-layers = 4  # the lowest 4 of 12, for time
+num_hidden_layers = 4  # the lowest 4 of 12, for time
 
 model_path = "me5-zh-char"  # bundled with the package
 # model_path = "/root/kg/bert/chinese_L-12_H-768_A-12"  # a folder with bert_config.json, bert_model.ckpt.*, vocab.txt
 # model_path = "/root/kg/bert/chinese_roformer-sim-char_L-6_H-384_A-6"
-# layers, learning_rate = None, 1e-5  # for these two
+# num_hidden_layers, learning_rate = None, 1e-5  # for these two
 
 path = None  # "/root/synonyms.txt"
 patterns = ["怎么去{}？", "{}怎么走？", "去{}要怎么走", "请问到{}的路怎么走？"], ["{}多少钱？", "{}卖多少？", "买{}要花多少钱"]
@@ -40,7 +40,7 @@ groups = load_data()
 train_data, test_data = groups[: -len(groups) // 6], groups[-len(groups) // 6 :]
 
 simbert = SimBERT(
-    model_path, length=maxlen, num_hidden_layers=layers, dropout_rate=0.1
+    model_path, max_length=max_length, num_hidden_layers=num_hidden_layers, dropout_rate=0.1
 )  # <- a UniLM whose [CLS] is the vector
 
 
@@ -59,6 +59,6 @@ if __name__ == "__main__":
         train_data, steps=steps, batch_size=batch_size, learning_rate=learning_rate, noise=0.5, say=print
     )
     print("loss %s, found: %.4f" % (losses[-1], evaluate()))
-    questions = SimilarQuestions(simbert.pretrained, length=maxlen)  # or of a folder
+    questions = SimilarQuestions(simbert.pretrained, max_length=max_length)  # or of a folder
     for found in questions.generate(test_data[0][0], n=20, k=5):
         print("%.4f  %s" % (found.score, found.text))

@@ -14,25 +14,25 @@ from kexue_keras.data import split_reviews
 from kexue_keras.optimizers import AdamW
 from kexue_keras.training.gradient_cache import gradient_cache
 
-maxlen = 32
+max_length = 32
 batch_size = 256
 chunk_size = 32  # texts in memory at a time
 epochs = 1
 learning_rate = 5e-5
 rows = dict(train=2048, valid=0, test=500)
-layers = 6  # the lowest 6 of 12, for time
+num_hidden_layers = 6  # the lowest 6 of 12, for time
 
 model_path = "me5-zh-char"  # bundled with the package
 # model_path = "/root/kg/bert/chinese_L-12_H-768_A-12"  # a folder with bert_config.json, bert_model.ckpt.*, vocab.txt
 # model_path = "/root/kg/bert/chinese_roformer-sim-char_L-6_H-384_A-6"
-# layers, learning_rate = None, 1e-5  # for these two
+# num_hidden_layers, learning_rate = None, 1e-5  # for these two
 
 set_seed(2021)
 train_data, _, test_data = split_reviews(**rows, seed=2021)
 train_texts = [text for text, _ in train_data]
 halves = [(text[: len(text) // 2], text[len(text) // 2 :]) for text, _ in test_data]
 
-pretrained = models.load(model_path, num_hidden_layers=layers, dropout_rate=0.1, attention_dropout_rate=0.1)
+pretrained = models.load(model_path, num_hidden_layers=num_hidden_layers, dropout_rate=0.1, attention_dropout_rate=0.1)
 tokenizer = pretrained.tokenizer
 
 
@@ -42,7 +42,7 @@ class data_generator(DataGenerator):
     def __iter__(self, random=False):
         batch_token_ids = []
         for is_end, text in self.sample(random):
-            batch_token_ids.append(tokenizer.encode(text, maxlen=maxlen)[0])
+            batch_token_ids.append(tokenizer.encode(text, maxlen=max_length)[0])
             if len(batch_token_ids) == self.batch_size or is_end:
                 token_ids = sequence_padding(batch_token_ids)
                 yield [token_ids, np.zeros_like(token_ids)], np.zeros((len(token_ids), 1, 1))

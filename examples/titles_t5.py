@@ -16,8 +16,8 @@ from kexue_keras.finetune._seq2seq import small_t5
 from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.optimizers import AdamW
 
-maxlen = 64  # of the source
-max_target = 16
+max_source_length = 64
+max_target_length = 16
 batch_size = 16
 epochs = 2
 learning_rate = 2e-3  # for mT5: 2e-4, about ten times BERT's
@@ -45,7 +45,7 @@ if model_path:
         model_path, keep_tokens=kept, with_lm="linear"
     )  # <- embedding and head cut to these
 else:
-    pretrained = small_t5(hidden_size=128, layers=2)
+    pretrained = small_t5(hidden_size=128, num_hidden_layers=2)
 tokenizer, model = pretrained.tokenizer, pretrained.model
 
 
@@ -55,8 +55,8 @@ class data_generator(DataGenerator):
     def __iter__(self, random=False):
         batch_source_ids, batch_target_ids = [], []
         for is_end, (source, target) in self.sample(random):
-            batch_source_ids.append(tokenizer.encode(source, maxlen=maxlen)[0])
-            batch_target_ids.append([0] + tokenizer.encode(target, maxlen=max_target)[0])  # 0 is where T5 starts
+            batch_source_ids.append(tokenizer.encode(source, maxlen=max_source_length)[0])
+            batch_target_ids.append([0] + tokenizer.encode(target, maxlen=max_target_length)[0])  # 0 is where T5 starts
             if len(batch_source_ids) == self.batch_size or is_end:
                 source_ids, target_ids = sequence_padding(batch_source_ids), sequence_padding(batch_target_ids)
                 yield [source_ids, target_ids[:, :-1]], target_ids[:, 1:, None]
@@ -71,8 +71,8 @@ generator = Generator(model, start_id=0, end_id=tokenizer._token_end_id)  # <- t
 
 def write(sources):
     """A target for each source."""
-    ids = [tokenizer.encode(source, maxlen=maxlen)[0] for source in sources]
-    found = generator.beam_search([ids], max_length=max_target, beams=3, batch_size=32)
+    ids = [tokenizer.encode(source, maxlen=max_source_length)[0] for source in sources]
+    found = generator.beam_search([ids], max_length=max_target_length, beams=3, batch_size=32)
     return [tokenizer.decode(best[0]) for best in found.lists(end_id=tokenizer._token_end_id)]
 
 

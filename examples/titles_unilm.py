@@ -17,18 +17,18 @@ from kexue_keras.decoding import Generator
 from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.optimizers import AdamW
 
-maxlen = 64  # of the source
-max_target = 16
+max_source_length = 64
+max_target_length = 16
 batch_size = 16
 epochs = 2
 learning_rate = 2e-4
 rows = dict(train=2000, valid=0, test=200)
-layers = 6  # the lowest 6 of 12, for time
+num_hidden_layers = 6  # the lowest 6 of 12, for time
 
 model_path = "me5-zh-char-mlm"  # bundled with the package
 # model_path = "/root/kg/bert/chinese_L-12_H-768_A-12"  # a folder with bert_config.json, bert_model.ckpt.*, vocab.txt
 # model_path = "/root/kg/bert/chinese_roformer-char_L-12_H-768_A-12"
-# layers, learning_rate = None, 2e-5  # for these two
+# num_hidden_layers, learning_rate = None, 2e-5  # for these two
 
 
 def load_data(reviews):
@@ -40,7 +40,7 @@ def load_data(reviews):
 set_seed(2021)
 train_data, _, test_data = [load_data(part) for part in split_reviews(**rows, seed=2021)]
 
-pretrained = models.load(model_path, application="unilm", with_mlm="linear", num_hidden_layers=layers)
+pretrained = models.load(model_path, application="unilm", with_mlm="linear", num_hidden_layers=num_hidden_layers)
 tokenizer, model = pretrained.tokenizer, pretrained.model
 
 
@@ -50,8 +50,8 @@ class data_generator(DataGenerator):
     def __iter__(self, random=False):
         batch_token_ids, batch_segment_ids = [], []
         for is_end, (source, target) in self.sample(random):
-            source_ids = tokenizer.encode(source, maxlen=maxlen)[0]
-            target_ids = tokenizer.encode(target, maxlen=max_target)[0][1:]
+            source_ids = tokenizer.encode(source, maxlen=max_source_length)[0]
+            target_ids = tokenizer.encode(target, maxlen=max_target_length)[0][1:]
             batch_token_ids.append(source_ids + target_ids)
             batch_segment_ids.append([0] * len(source_ids) + [1] * len(target_ids))
             if len(batch_token_ids) == self.batch_size or is_end:
@@ -69,8 +69,8 @@ generator = Generator(model, end_id=tokenizer._token_end_id)  # <- keys and valu
 
 def write(sources):
     """A target for each source."""
-    ids = [tokenizer.encode(source, maxlen=maxlen)[0] for source in sources]
-    found = generator.beam_search([ids], max_length=max_target, beams=3, batch_size=32)
+    ids = [tokenizer.encode(source, maxlen=max_source_length)[0] for source in sources]
+    found = generator.beam_search([ids], max_length=max_target_length, beams=3, batch_size=32)
     return [tokenizer.decode(best[0]) for best in found.lists(end_id=tokenizer._token_end_id)]
 
 

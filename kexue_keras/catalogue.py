@@ -348,7 +348,7 @@ def find(name):
     """
     package, _, attribute = name.rpartition(".")
     try:
-        module = importlib.import_module("kexue_keras." + package)
+        module = importlib.import_module("kexue_keras" + (package and "." + package))
     except ImportError:
         return None
     return getattr(module, attribute, None)

@@ -6,6 +6,7 @@ from a file that nobody has looked into, so it is made printable.
 
 import re
 import unicodedata
+from typing import Any, Optional
 
 # Control characters move the cursor and change the terminal; direction marks show a line in another order; line
 # separators make two of it; half of a surrogate pair cannot be written at all.
@@ -87,7 +88,7 @@ class UserError(Exception):
     'train.tsv:3: the text is empty'
     """
 
-    def __init__(self, message, *, path=None, line=None):
+    def __init__(self, message: str, *, path: Any = None, line: Optional[int] = None) -> None:
         self.message = _one_line(message)
         self.path = None if path is None else str(path)
         self.line = line

@@ -1,10 +1,15 @@
 """Elementary functions that keep their digits in float32, values and gradients, also far out and under masks."""
 
+import math
+from typing import Tuple
+
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras.types import Tensor
 
-def softplus(x):
+
+def softplus(x: Tensor) -> Tensor:
     """log(1 + exp(x)) with a gradient that is right everywhere.
 
     The gradient of TensorFlow's own is its sigmoid, which is exactly 0 below -18 in float32, so that what has become
@@ -24,7 +29,16 @@ def softplus(x):
     return tf.where(above, over + tf.math.log1p(tf.exp(-over)), tf.math.log1p(tf.exp(under)))
 
 
-def sigmoid(x):
+def softplus_inverse(value: float) -> float:
+    """The r with log(1 + exp(r)) = value: where a positive parameter that is trained as softplus(r) starts.
+
+    >>> round(kexue_keras.numerics.softplus_inverse(1.0), 6)
+    0.541325
+    """
+    return value + math.log(-math.expm1(-value))
+
+
+def sigmoid(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x)) with its digits in both tails, in the gradient too; TensorFlow's own is 0 below -18 in float32.
 
     Args:
@@ -41,7 +55,7 @@ def sigmoid(x):
     return tf.where(above, 1.0 / (1.0 + tf.exp(-over)), small / (1.0 + small))
 
 
-def sigmoid_difference(x, y):
+def sigmoid_difference(x: Tensor, y: Tensor) -> Tensor:
     """sigmoid(x) - sigmoid(y), also where both have rounded to 0 or to 1, with its gradients.
 
     sigmoid(x) - sigmoid(y) = sigmoid(x) sigmoid(-y) (1 - exp(y - x)), used with the larger one first.
@@ -62,7 +76,57 @@ def sigmoid_difference(x, y):
     return tf.where(up, ahead, behind)
 
 
-def masked_logsumexp(x, keep, axis, *, keepdims=False):
+def normal_cdf(x: Tensor) -> Tensor:
+    """Distribution function of the standard normal; erfc keeps the digits of the left tail, which 1 + erf loses.
+
+    >>> ["%.3g" % p for p in K.eval(kexue_keras.numerics.normal_cdf(tf.constant([-10.0, 0.0])))]
+    ['7.62e-24', '0.5']
+    """
+    return 0.5 * tf.math.erfc(-math.sqrt(0.5) * x)
+
+
+def log_normal_cdf(x: Tensor) -> Tensor:
+    """Logarithm of the standard normal distribution function, accurate in both tails, and its gradient too.
+
+    Args:
+        x: float32 or float64 tensor. Below about -1e19 the square overflows float32: clip before.
+
+    Returns:
+        the same shape and dtype.
+
+    >>> print(K.eval(kexue_keras.numerics.log_normal_cdf(tf.constant([-20.0, 0.0]))).round(4))
+    [-203.9172   -0.6931]
+    """
+    lower, upper = (-10.0, 1.0) if x.dtype == tf.float32 else (-20.0, 1.0)
+    # Each branch gets arguments it can handle, since the gradient of tf.where visits all branches.
+    low = tf.minimum(x, lower)
+    middle = tf.clip_by_value(x, lower, upper)
+    high = tf.maximum(x, upper)
+    inverse_square = 1.0 / tf.square(low)
+    series = tf.ones_like(x)
+    for k in range(10, 0, -1):  # 1 - 1/x^2 + 3/x^4 - 15/x^6 + ..., ten terms: 1e-11 at -10
+        series = 1.0 - (2 * k - 1) * inverse_square * series
+    tail = -0.5 * tf.square(low) - tf.math.log(-low) - 0.5 * math.log(2 * math.pi) + tf.math.log(series)
+    head = tf.math.log1p(-normal_cdf(-high))
+    return tf.where(x < lower, tail, tf.where(x < upper, tf.math.log(normal_cdf(middle)), head))
+
+
+def log_probability(p: Tensor) -> Tensor:
+    """log(p), finite also where a probability has rounded to 0: that counts as the smallest normal number.
+
+    Args:
+        p: float32 or float64 tensor, >= 0.
+
+    Returns:
+        the same shape and dtype.
+
+    >>> print(K.eval(kexue_keras.numerics.log_probability(tf.constant([0.0, 1.0]))))
+    [-87.33655   0.     ]
+    """
+    return tf.math.log(tf.maximum(p, np.finfo(p.dtype.as_numpy_dtype).tiny))
+
+
+def masked_logsumexp(x: Tensor, keep: Tensor, axis: int, *, keepdims: bool = False) -> Tuple[Tensor, Tensor]:
     """Log of the sum of exp(x) over the entries where `keep`; where there is none the value is 0, its gradient 0.
 
     Args:
@@ -88,7 +152,7 @@ def masked_logsumexp(x, keep, axis, *, keepdims=False):
     return tf.where(some, sums, tf.zeros_like(sums)), some
 
 
-def log_one_plus_sum_exp(x, axis=-1):
+def log_one_plus_sum_exp(x: Tensor, axis: int = -1) -> Tensor:
     """log(1 + sum exp(x)), exact also where all of x is -inf or so low that 1 + exp(x) is 1.
 
     Args:

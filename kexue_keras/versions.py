@@ -45,7 +45,14 @@ def installed_tensorflow():
     return None, None
 
 
-def _older(version, bound):
+def is_tensorflow_2():
+    """Whether the TensorFlow of this Python is version 2 or later."""
+    version = installed_tensorflow()[1]
+    return version is not None and not older(version, "2")
+
+
+def older(version, bound):
+    """Whether one version comes before another."""
     return Version(version) < Version(bound)
 
 
@@ -65,7 +72,7 @@ def find_problems(tf_keras, versions=None):
     ['h5py']
     """
     if versions is None:
-        versions = {name: installed(name) for name in ("keras", "h5py", "protobuf", "bert4keras", "numpy")}
+        versions = {name: installed(name) for name in ("keras", "tf-keras", "h5py", "protobuf", "bert4keras", "numpy")}
         versions["tensorflow"] = installed_tensorflow()[1]
     tensorflow = versions.get("tensorflow")
     keras = versions.get("keras")
@@ -85,27 +92,39 @@ def find_problems(tf_keras, versions=None):
             mend = (
                 "use CPython 3.7 (PyPI has TensorFlow 1.15 wheels for it), the image "
                 "nvcr.io/nvidia/tensorflow:21.09-tf1-py3, or TensorFlow 2.16+: "
-                "pip install 'tensorflow>=2.16' 'tf-keras' with TF_KERAS=1 TF_USE_LEGACY_KERAS=1"
+                "pip install 'tensorflow>=2.16' tf-keras"
             )
         add("tensorflow", "none", "1.15.x", mend, "no TensorFlow was found in this Python")
         return problems
-    is_tf1 = _older(tensorflow, "2")
-    if is_tf1 and _older(tensorflow, "1.15"):
+    is_tf1 = older(tensorflow, "2")
+    if is_tf1 and older(tensorflow, "1.15"):
         add("tensorflow", tensorflow, "1.15.x", "pip install tensorflow==1.15.5", "parts we call are missing")
     if not is_tf1 and not tf_keras:
         add(
             "tensorflow",
             tensorflow,
             "1.15.x, or TF_KERAS=1",
-            "pip install tensorflow==1.15.5, or set TF_KERAS=1 (and TF_USE_LEGACY_KERAS=1 from 2.16 on)",
+            "pip install tensorflow==1.15.5, or leave TF_KERAS alone, or set TF_KERAS=1",
             "Keras 2.3.1 does not run on TensorFlow 2",
         )
-    if bert4keras is None or _older(bert4keras, "0.11.3"):
+    if not is_tf1 and older(tensorflow, "2.16"):
+        add(
+            "tensorflow",
+            tensorflow,
+            "1.15.x, or 2.16 and later",
+            "pip install 'tensorflow>=2.16' tf-keras",
+            "what lies between was never tried",
+        )
+    elif not is_tf1 and versions.get("tf-keras") is None:
+        mend = "pip install 'tf-keras~=%s.0'" % ".".join(tensorflow.split(".")[:2])
+        add("tf-keras", "none", "that of TensorFlow %s" % tensorflow, mend, "bert4keras is written for Keras 2")
+    if bert4keras is None or older(bert4keras, "0.11.3"):
         add(
             "bert4keras",
             bert4keras or "none",
             ">=0.11.3",
-            "pip install bert4keras==0.11.5",
+            # It asks pip for Keras 2.3.1, which does not go with TensorFlow 2 and is not used there.
+            "pip install %sbert4keras==0.11.5" % ("" if is_tf1 else "--no-deps "),
             "the model classes we extend look different in older releases",
         )
     if not tf_keras and keras is None:
@@ -124,7 +143,7 @@ def find_problems(tf_keras, versions=None):
             "pip install keras==2.3.1, or set TF_KERAS=1",
             "multi-backend Keras other than 2.3.1 does not work with bert4keras on TensorFlow 1.15",
         )
-    if is_tf1 and h5py is not None and not _older(h5py, "3"):
+    if is_tf1 and h5py is not None and not older(h5py, "3"):
         add(
             "h5py",
             h5py,
@@ -132,7 +151,7 @@ def find_problems(tf_keras, versions=None):
             "pip install 'h5py<3'",
             "Keras of that time calls .decode() on what h5py 3 returns as str, so loading weights fails",
         )
-    if is_tf1 and protobuf is not None and not _older(protobuf, "3.21"):
+    if is_tf1 and protobuf is not None and not older(protobuf, "3.21"):
         add(
             "protobuf",
             protobuf,
@@ -140,7 +159,7 @@ def find_problems(tf_keras, versions=None):
             "pip install 'protobuf<3.21'",
             "the generated code inside TensorFlow 1.15 cannot be created by protobuf 4",
         )
-    if is_tf1 and numpy is not None and not _older(numpy, "1.24"):
+    if is_tf1 and numpy is not None and not older(numpy, "1.24"):
         add(
             "numpy",
             numpy,

@@ -29,10 +29,14 @@ FIXTURES = os.path.join(ROOT, "tests", "fixtures")
 
 def pytest_addoption(parser):
     parser.addoption("--all-cases", action="store_true", help="run here also the cases that the stacks share out")
+    everyone = ",".join(stacks.STACKS)
+    parser.addoption("--stacks", default=everyone, help="those that share them (default: %s)" % everyone)
 
 
 def pytest_configure(config):
-    """With --all-cases time is no matter."""
+    """The package comes first, since on TensorFlow 2 it chooses the Keras; with --all-cases time is no matter."""
+    import kexue_keras  # noqa: F401
+
     if config.getoption("--all-cases"):
         hypothesis.settings.load_profile("many")
 
@@ -41,7 +45,8 @@ def pytest_collection_modifyitems(config, items):
     """Leave to the other stacks what is theirs, unless there is --all-cases."""
     # A fork is safe only before TensorFlow has threads (tests/forking.py).
     items.sort(key=lambda item: "fork" not in item.fixturenames)
-    left = stacks.of_other_stacks(items, stacks.here(), os.path.join(ROOT, "tests"))
+    sharing = config.getoption("--stacks").split(",")
+    left = stacks.of_other_stacks(items, stacks.here(), os.path.join(ROOT, "tests"), sharing)
     if left and not config.getoption("--all-cases"):
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left])
         items[:] = [item for item in items if item.nodeid not in left]

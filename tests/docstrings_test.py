@@ -16,9 +16,19 @@ MODULES = sorted(
 )
 
 
+@pytest.fixture
+def printed_as_ever():
+    """numpy 2 prints True as np.True_."""
+    before = np.get_printoptions()
+    if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
+        np.set_printoptions(legacy="1.25")
+    yield
+    np.set_printoptions(**before)
+
+
 @pytest.mark.stacks("one")
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_run(name):
+def test_examples_run(name, printed_as_ever):
     import tensorflow as tf
 
     import kexue_keras

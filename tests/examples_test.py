@@ -8,16 +8,20 @@ import runpy
 import pytest
 from conftest import ROOT
 
+from kexue_keras import backend
+from kexue_keras.backend import K
+
 EXAMPLES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(ROOT, "examples", "*.py")))
 EXAMPLES.remove("demo.py")  # `.ci/run` runs it, in a process of its own
 FEW = {"train": 12, "valid": 8, "test": 12}
 SMALL = {
-    "layers": "1",
+    "num_hidden_layers": "1",
     "epochs": "1",
     "warm_epochs": "1",
     "steps": "2",
-    "maxlen": "16",
-    "max_target": "6",
+    "max_length": "16",
+    "max_source_length": "16",
+    "max_target_length": "6",
     "batch_size": "4",
     "chunk_size": "2",
     "vocabulary": "100",
@@ -52,7 +56,11 @@ def test_example_runs(name, tmp_path, monkeypatch, plain_sessions, capsys):
         source = small(handle.read(), name)
     path = tmp_path / name
     path.write_text(source, encoding="utf-8")
-    runpy.run_path(str(path), run_name="__main__")
+    K.clear_session()  # as a user starts it: nothing has a session yet
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    finally:
+        backend.exchange_mixed_precision(False)  # a script leaves it on
     assert re.search(r"\d", capsys.readouterr().out), "%s prints no number" % name
 
 

@@ -13,7 +13,7 @@ for name in %r:
     sys.modules[name] = None  # as where it is not installed
 from kexue_keras.cli import main as cli
 folder = sys.argv[1]
-common = ["--model", folder + "/tiny", "--epochs", "1", "--length", "16", "--quiet"]
+common = ["--model", folder + "/tiny", "--epochs", "1", "--max-length", "16", "--quiet"]
 assert cli.main(["finetune", "--data", folder + "/train.tsv", "--out", folder + "/run"] + common) == 0
 pairs = ["--task", "similarity", "--data", folder + "/pairs.tsv", "--out", folder + "/pairs"]
 assert cli.main(["finetune"] + pairs + common) == 0

@@ -6,6 +6,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from loss_graphs import evaluator, slope
+from scipy import special
 from scipy.special import expit
 
 from kexue_keras import losses, numerics
@@ -75,10 +76,44 @@ def test_no_gradient_is_lost_in_float32(name):
     np.testing.assert_allclose(slopes, derivative(FAR), 3e-6)
 
 
+@pytest.mark.skipif(tf.__version__ >= "2", reason="TensorFlow 2 has mended it")
 def test_the_softplus_of_tensorflow_is_why():
     # Where this fails, TensorFlow has mended it, and `numerics` may go.
     _, slopes = values_and_slopes(tf.nn.softplus, [-25.0])
     assert slopes.tolist() == [0.0]
+
+
+def test_the_log_of_the_normal_distribution_in_the_far_tails_with_its_gradient():
+    x = np.concatenate([-np.logspace(4, -3, 200), np.linspace(-25, 9, 200)])
+    for dtype, rtol in (("float32", 1e-5), ("float64", 1e-12)):
+        value, gradient = evaluator(numerics.log_normal_cdf, (dtype, [None]), wrt=0)(x)
+        at = x.astype(dtype).astype("float64")
+        # scipy's own loses digits where the value is near 0
+        wanted = np.where(at > 0, np.log1p(-special.ndtr(-at)), special.log_ndtr(at))
+        mills = np.exp(-0.5 * at**2 - 0.5 * np.log(2 * np.pi) - np.where(at > -30, wanted, 0))
+        series = -at * (1 + 1 / at**2 - 2 / at**4 + 10 / at**6 - 74 / at**8)
+        np.testing.assert_allclose(value, wanted, rtol=rtol, atol=1e-44)
+        np.testing.assert_allclose(gradient, np.where(at > -30, mills, series), rtol=10 * rtol, atol=1e-37)
+
+
+def test_the_normal_distribution_keeps_its_left_tail():
+    x = np.array([-12.5, -9, -5, -1, 0, 2])
+    values, slopes = values_and_slopes(numerics.normal_cdf, x)
+    np.testing.assert_allclose(values, special.ndtr(x), 2e-5)
+    np.testing.assert_allclose(slopes, np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi), 2e-5)
+    assert NOISES["normal"].log_cdf is numerics.log_normal_cdf and KERNELS["gauss"].step is numerics.normal_cdf
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_logarithm_of_a_probability_that_has_rounded_to_zero(dtype):
+    values, slopes = values_and_slopes(numerics.log_probability, [0, 1e-30, 0.25, 1], dtype)
+    np.testing.assert_allclose(values, np.log([np.finfo(dtype).tiny, 1e-30, 0.25, 1]), 1e-6)
+    np.testing.assert_allclose(slopes, [0, 1e30, 4, 1], 1e-6)
+
+
+def test_softplus_and_back():
+    for value in (1e-6, 0.1, 1.0, 30.0, 500.0):
+        np.testing.assert_allclose(softplus(numerics.softplus_inverse(value)), value, 1e-9)
 
 
 @pytest.mark.parametrize("scores", [[25.0, 0, 0], [40.0, 0, -3]])

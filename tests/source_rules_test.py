@@ -114,7 +114,7 @@ def test_the_map_in_contributing_is_the_contract():
     layers = config["importlinter:contract:house"]["layers"].split()
     with open(os.path.join(ROOT, "CONTRIBUTING.md"), encoding="utf-8") as handle:
         rooms = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", handle.read(), re.MULTILINE)
-    assert rooms == [layer.strip("()") for layer in reversed(layers)]
+    assert rooms == [layer for layer in reversed(layers)]
 
 
 def exports(init):

@@ -23,7 +23,7 @@ def turns(monkeypatch, names, items):
     monkeypatch.setattr(stacks, "STACKS", dict.fromkeys(names))
     runs = collections.defaultdict(list)
     for name in names:
-        left = stacks.of_other_stacks(items, name, ROOT)
+        left = stacks.of_other_stacks(items, name, ROOT, names)
         for one in items:
             if one.nodeid not in left:
                 runs[one.nodeid].append(name)
@@ -54,8 +54,7 @@ def test_what_the_room_has_and_what_the_mark_says(monkeypatch):
 
 
 def test_the_environment_names_the_stack(monkeypatch):
-    known = dict(stacks.STACKS, tf2={"TF_KERAS": "1", "TF_USE_LEGACY_KERAS": "1"})
-    monkeypatch.setattr(stacks, "STACKS", known)
+    monkeypatch.delenv("TF_USE_LEGACY_KERAS", raising=False)
     for variables, name in [({}, "keras"), ({"TF_KERAS": "0"}, "keras"), ({"TF_KERAS": "True"}, "tf.keras")]:
         monkeypatch.delenv("TF_KERAS", raising=False)
         for key, value in variables.items():
@@ -63,6 +62,26 @@ def test_the_environment_names_the_stack(monkeypatch):
         assert stacks.here() == name
     monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
     assert stacks.here() == "tf2"
+
+
+def test_a_test_with_cases_leaves_each_out_on_one_of_three(monkeypatch):
+    cases = [item("optimizers/x_test.py::test_it[%d]" % i) for i in range(6)]
+    runs = turns(monkeypatch, ["a", "b", "c"], cases)
+    assert all(len(stacks_of) == 2 for stacks_of in runs.values())
+    counts = collections.Counter(name for stacks_of in runs.values() for name in stacks_of)
+    assert set(counts.values()) == {4}
+    runs = turns(monkeypatch, ["a", "b"], cases)
+    assert all(len(stacks_of) == 2 for stacks_of in runs.values())
+    marked = [item("optimizers/x_test.py::test_it[%d]" % i, ("all",)) for i in range(3)]
+    assert all(len(stacks_of) == 3 for stacks_of in turns(monkeypatch, ["a", "b", "c"], marked).values())
+
+
+def test_two_stacks_share_what_three_would():
+    cases = [item("losses/x_test.py::test_it[%d]" % i) for i in range(6)]
+    left = [stacks.of_other_stacks(cases, name, ROOT, ["keras", "tf.keras"]) for name in ("keras", "tf.keras")]
+    assert left[0] | left[1] == {case.nodeid for case in cases} and not left[0] & left[1]
+    with pytest.raises(ValueError, match="this is tf2"):
+        stacks.of_other_stacks(cases, "tf2", ROOT, ["keras", "tf.keras"])
 
 
 def test_every_room_that_shares_out_its_cases_is_there():

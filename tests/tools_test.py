@@ -51,7 +51,7 @@ def test_prepare_and_measure(tool, tmp_path, capsys):
     save(tiny_mlm(), str(tmp_path / "tiny"))
     (tmp_path / "texts.txt").write_text("\n".join("我看书店的电影，不%s好" % ("很" * i) for i in range(40)), encoding="utf-8")
     work = str(tmp_path / "work")
-    common = ["--work", work, "--length", "16"]
+    common = ["--work", work, "--max-length", "16"]
     tool.main(
         ["prepare", "--base", str(tmp_path / "tiny"), "--text", str(tmp_path / "texts.txt")]
         + common

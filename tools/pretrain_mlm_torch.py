@@ -35,13 +35,15 @@ def parse(argv):
     parser.add_argument("--base", default="me5-zh-char", help="prepare: the encoder to begin with (%(default)s)")
     parser.add_argument("--model", help="measure: bundled name or folder (WORK/trained)")
     parser.add_argument("--held-out", type=int, default=1000, help="texts to measure on (%(default)s)")
-    parser.add_argument("--length", type=int, default=64, help="longest text in tokens (%(default)s)")
+    parser.add_argument("--max-length", type=int, default=64, help="longest text in tokens (%(default)s)")
     parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--frozen", type=int, default=4, help="lowest layers that stay as they are (%(default)s)")
-    parser.add_argument("--rate", type=float, default=0.2, help="share of the tokens to predict (%(default)s)")
+    parser.add_argument("--mask-rate", type=float, default=0.2, help="share of the tokens to predict (%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=3e-4)
-    parser.add_argument("--head-factor", type=float, default=3.0, help="the head's rate over the others' (%(default)s)")
+    parser.add_argument(
+        "--head-lr-multiplier", type=float, default=3.0, help="the head's rate over the others' (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args(argv)
 
@@ -64,14 +66,14 @@ def prepare(options):
     from kexue_keras.finetune._masked_lm import MaskedLanguageModel
 
     held_out, texts = read_texts(options)
-    mlm = MaskedLanguageModel(options.base, length=options.length)
+    mlm = MaskedLanguageModel(options.base, max_length=options.max_length)
     save(mlm.pretrained, os.path.join(options.work, "start"), format="hf")
-    encoded, cut = encode(mlm.tokenizer, texts, options.length)
+    encoded, cut = encode(mlm.tokenizer, texts, options.max_length)
     rows = [np.asarray(tokens, "int32") for tokens, _ in encoded]
     np.savez(os.path.join(options.work, "rows.npz"), tokens=np.concatenate(rows), lengths=[len(row) for row in rows])
     with open(os.path.join(options.work, "held_out.json"), "w", encoding="utf-8") as handle:
         json.dump(held_out, handle, ensure_ascii=False)
-    print("%d texts, %d tokens, %d cut to %d" % (len(rows), sum(map(len, rows)), cut, options.length))
+    print("%d texts, %d tokens, %d cut to %d" % (len(rows), sum(map(len, rows)), cut, options.max_length))
 
 
 def measure(options):
@@ -80,7 +82,7 @@ def measure(options):
 
     with open(os.path.join(options.work, "held_out.json"), encoding="utf-8") as handle:
         texts = json.load(handle)
-    mlm = MaskedLanguageModel(options.model or os.path.join(options.work, "trained"), length=options.length)
+    mlm = MaskedLanguageModel(options.model or os.path.join(options.work, "trained"), max_length=options.max_length)
     print(json.dumps(mlm.evaluate(texts)))
 
 
@@ -96,10 +98,10 @@ def batches_of_like_length(lengths, size, generator):
     return batches
 
 
-def hide(tokens, lengths, generator, special, mask, rate):
+def hide(tokens, lengths, generator, special, mask, mask_rate):
     """BERT's random masking: (what the model sees, which places it has to predict)."""
     inside = np.arange(tokens.shape[1]) < lengths[:, None]
-    chosen = (generator.random_sample(tokens.shape) < rate) & inside & ~np.isin(tokens, special)
+    chosen = (generator.random_sample(tokens.shape) < mask_rate) & inside & ~np.isin(tokens, special)
     dice = generator.random_sample(tokens.shape)
     seen = np.where(chosen & (dice < 0.8), mask, tokens)
     others = generator.randint(max(special) + 1, tokens.max() + 1, tokens.shape)
@@ -123,7 +125,7 @@ def train(options):
     model.cls.predictions.bias.requires_grad_(True)
     head = [p for n, p in model.named_parameters() if p.requires_grad and n.startswith("cls")]
     body = [p for n, p in model.named_parameters() if p.requires_grad and not n.startswith("cls")]
-    groups = [{"params": body, "factor": 1.0}, {"params": head, "factor": options.head_factor}]
+    groups = [{"params": body, "factor": 1.0}, {"params": head, "factor": options.head_lr_multiplier}]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01)
     with np.load(os.path.join(options.work, "rows.npz")) as rows:
         tokens, lengths = rows["tokens"], rows["lengths"]
@@ -150,7 +152,7 @@ def train(options):
         for place, row in enumerate(rows):
             batch[place, : lengths[row]] = tokens[offsets[row] : offsets[row] + lengths[row]]
         generator = np.random.RandomState([options.seed, 7, step])
-        seen, chosen = hide(batch, lengths[rows], generator, special, mask, options.rate)
+        seen, chosen = hide(batch, lengths[rows], generator, special, mask, options.mask_rate)
         inside = torch.from_numpy((np.arange(batch.shape[1]) < lengths[rows][:, None]).astype("int64"))
         progress, warm = step / options.steps, 0.05
         rate = min(1.0, progress / warm + 1e-3) * (0.5 + 0.5 * np.cos(np.pi * max(0.0, progress - warm) / (1 - warm)))

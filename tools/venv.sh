@@ -1,45 +1,59 @@
 #!/bin/sh
-# Makes .venv in the checkout: CPython 3.7 with the versions of constraints.txt. Touches nothing outside, needs no root.
-# A second run with nothing changed returns at once; a half-made .venv is made again.
+# Makes the virtual environment of a stack in the checkout, with pinned versions: sh tools/venv.sh [tf1 | tf2 | tf2.16]
+#   tf1     .venv         CPython 3.7          TensorFlow 1.15.5   constraints.txt (Keras 2.3.1 and tf.keras)
+#   tf2     .venv-tf2     CPython 3.12, 3.13   TensorFlow 2.21.0   constraints-tf2.txt
+#   tf2.16  .venv-tf2.16  CPython 3.9 to 3.11  TensorFlow 2.16.2   constraints-tf2.16.txt
+# Touches nothing outside, needs no root. A second run with nothing changed returns at once; a half-made environment is
+# made again. Exit code 3: this machine has no such CPython (tf1 fetches one with uv, the others are left out).
 set -eu
 cd "$(dirname "$0")/.."
-extras=${EXTRAS:-cpu,demo,dev}
-stamp=.venv/.made-from
-want=$(cat constraints.txt pyproject.toml tools/venv.sh | cksum | tr ' ' -)-$extras
+stack=${1:-tf1}
+case $stack in
+tf1) venv=.venv pythons=3.7 constraints=constraints.txt extras=${EXTRAS:-cpu,demo,dev} ;;
+tf2) venv=.venv-tf2 pythons='3.12 3.13' constraints=constraints-tf2.txt extras=tf2,demo,test ;;
+tf2.16) venv=.venv-tf2.16 pythons='3.9 3.10 3.11' constraints=constraints-tf2.16.txt extras=tf2,demo,test ;;
+*) echo "venv.sh: no stack $stack; it is one of tf1, tf2, tf2.16" >&2; exit 2 ;;
+esac
+python=$venv/bin/python
+stamp=$venv/.made-from
+want=$(cat "$constraints" pyproject.toml tools/venv.sh | cksum | tr ' ' -)-$extras
 
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && [ -x .venv/bin/python ] && [ -x .venv/bin/kexue-keras ] &&
-    .venv/bin/python -c '' 2>/dev/null; then
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && [ -x "$python" ] && [ -x $venv/bin/kexue-keras ] &&
+    "$python" -c '' 2>/dev/null; then
     exit 0
 fi
 
-# A candidate counts only if it starts and is CPython 3.7: pyenv's shims exist even where they refuse to run.
+# A candidate counts only if it starts and is the CPython wanted: pyenv's shims exist even where they refuse to run.
 works() {
     [ -n "$1" ] && "$1" -c 'import platform, sys, venv, ensurepip
-assert sys.version_info[:2] == (3, 7) and platform.python_implementation() == "CPython"' >/dev/null 2>&1
+assert "%d.%d" % sys.version_info[:2] in sys.argv[1:] and platform.python_implementation() == "CPython"' \
+        $pythons >/dev/null 2>&1
 }
 
 find_python() {
-    if [ -n "${PYTHON:-}" ]; then
+    if [ -n "${PYTHON:-}" ] && [ $stack = tf1 ]; then
         works "$PYTHON" && { command -v "$PYTHON"; return; }
-        echo "venv.sh: PYTHON=$PYTHON is no working CPython 3.7; looking further" >&2
+        echo "venv.sh: PYTHON=$PYTHON is no working CPython $pythons; looking further" >&2
     fi
-    for candidate in python3.7 python3 python; do
-        works "$candidate" && { command -v "$candidate"; return; }
-    done
-    for root in "${PYENV_ROOT:-}" "$HOME/.pyenv" /opt/pyenv /usr/local/pyenv; do
-        for candidate in "$root"/versions/3.7*/bin/python3.7; do
-            works "$candidate" && { echo "$candidate"; return; }
+    for version in $pythons; do
+        for candidate in python$version python3 python; do
+            works "$candidate" && { command -v "$candidate"; return; }
         done
-    done
-    if command -v uv >/dev/null 2>&1; then
-        candidate=$(uv python find --no-python-downloads 3.7 2>/dev/null || true)
-        works "$candidate" && { echo "$candidate"; return; }
-    fi
-    for conda in "${CONDA_EXE:-conda}"; do
-        command -v "$conda" >/dev/null 2>&1 || continue
-        for prefix in $("$conda" env list 2>/dev/null | awk '!/^#/ {print $NF}'); do
-            candidate=$prefix/bin/python3.7
+        for root in "${PYENV_ROOT:-}" "$HOME/.pyenv" /opt/pyenv /usr/local/pyenv; do
+            for candidate in "$root"/versions/$version.*/bin/python$version; do
+                works "$candidate" && { echo "$candidate"; return; }
+            done
+        done
+        if command -v uv >/dev/null 2>&1; then
+            candidate=$(uv python find --no-python-downloads $version 2>/dev/null || true)
             works "$candidate" && { echo "$candidate"; return; }
+        fi
+        for conda in "${CONDA_EXE:-conda}"; do
+            command -v "$conda" >/dev/null 2>&1 || continue
+            for prefix in $("$conda" env list 2>/dev/null | awk '!/^#/ {print $NF}'); do
+                candidate=$prefix/bin/python$version
+                works "$candidate" && { echo "$candidate"; return; }
+            done
         done
     done
     return 1
@@ -47,6 +61,7 @@ find_python() {
 
 # uv brings CPython 3.7 from python-build-standalone; it goes to .cache in the checkout.
 fetch_python() {
+    [ $stack = tf1 ] || return 1
     uv=$(command -v uv || true)
     if [ -z "$uv" ]; then
         for any in python3 python3.12 python3.11 python3.10 python3.9 python3.8 python; do
@@ -64,7 +79,11 @@ fetch_python() {
     works "$candidate" && echo "$candidate"
 }
 
-python=$(find_python) || python=$(fetch_python) || {
+base=$(find_python) || base=$(fetch_python) || {
+    if [ $stack != tf1 ]; then
+        echo "venv.sh: this machine has no CPython $pythons, so there is no $venv" >&2
+        exit 3
+    fi
     cat >&2 <<'MESSAGE'
 venv.sh: found no CPython 3.7, and uv could not fetch one. TensorFlow 1.15 needs it. Three ways out:
   pyenv   pyenv install 3.7.16                 then run make again
@@ -75,13 +94,21 @@ MESSAGE
     exit 1
 }
 
-echo "venv.sh: making .venv with $python (about two minutes)" >&2
+echo "venv.sh: making $venv with $base (about two minutes)" >&2
 rm -f "$stamp"
-if ! { [ -x .venv/bin/python ] && works .venv/bin/python && .venv/bin/python -m pip --version >/dev/null 2>&1; }; then
-    rm -rf .venv
-    "$python" -m venv .venv
+if ! { [ -x "$python" ] && works "$python" && "$python" -m pip --version >/dev/null 2>&1; }; then
+    rm -rf $venv
+    "$base" -m venv $venv
 fi
-.venv/bin/python -m pip install -q --disable-pip-version-check 'pip==24.0' 'setuptools==68.0.0' 'wheel==0.42.0'
-.venv/bin/python -m pip install -q --disable-pip-version-check --no-build-isolation -c constraints.txt -e ".[$extras]"
-.venv/bin/python -m pip check >&2 || { echo "venv.sh: pip check failed; see above" >&2; exit 1; }
+pip="$python -m pip --disable-pip-version-check"
+if [ $stack = tf1 ]; then
+    $pip install -q 'pip==24.0' 'setuptools==68.0.0' 'wheel==0.42.0'
+    $pip install -q --no-build-isolation -c "$constraints" -e ".[$extras]"
+    $pip check >&2 || { echo "venv.sh: pip check failed; see above" >&2; exit 1; }
+else
+    $pip install -q -c "$constraints" setuptools wheel
+    $pip install -q --no-build-isolation -c "$constraints" -e ".[$extras]"
+    # It asks for Keras 2.3.1, which TensorFlow 2 neither has nor needs.
+    $pip install -q --no-build-isolation --no-deps -c "$constraints" bert4keras
+fi
 echo "$want" >"$stamp"

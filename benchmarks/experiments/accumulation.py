@@ -24,14 +24,16 @@ def parse(argv):
     parser.add_argument("--out", default=os.path.join("runs", "accumulation"))
     parser.add_argument("--rows", type=int, default=400, help="training rows (%(default)s)")
     parser.add_argument("--test", type=int, default=1500, help="test rows (%(default)s)")
-    parser.add_argument("--layers", type=int, default=12, help="lowest layers of the encoder to use (%(default)s)")
+    parser.add_argument(
+        "--num-hidden-layers", type=int, default=12, help="lowest layers of the encoder to use (%(default)s)"
+    )
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="the same for all (%(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--quick", action="store_true", help="a tiny budget, to see that it runs")
     options = parser.parse_args(argv)
     if options.quick:
-        options.rows, options.test, options.layers, options.epochs, options.seeds = 32, 32, 1, 1, [1]
+        options.rows, options.test, options.num_hidden_layers, options.epochs, options.seeds = 32, 32, 1, 1, [1]
     return options
 
 
@@ -54,12 +56,12 @@ def main(argv=None):
         seeds=options.seeds,
         out=options.out,
         model="me5-zh-sp",
-        layers=options.layers,
+        num_hidden_layers=options.num_hidden_layers,
         data=train,
         valid=valid,
         test=test,
         epochs=options.epochs,
-        length=64,
+        max_length=64,
         learning_rate=options.learning_rate,
     )
     print(table(rows))

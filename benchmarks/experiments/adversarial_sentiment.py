@@ -26,7 +26,9 @@ def parse(argv):
     parser.add_argument("--out", default=os.path.join("runs", "adversarial_sentiment"))
     parser.add_argument("--rows", type=int, default=400, help="training rows (%(default)s)")
     parser.add_argument("--test", type=int, default=1500, help="test rows (%(default)s)")
-    parser.add_argument("--layers", type=int, default=12, help="lowest layers of the encoder to use (%(default)s)")
+    parser.add_argument(
+        "--num-hidden-layers", type=int, default=12, help="lowest layers of the encoder to use (%(default)s)"
+    )
     parser.add_argument("--epsilon", type=float, default=0.5, help="of FGM, the author's value (%(default)s)")
     parser.add_argument("--penalty", type=float, default=1.0, help="epsilon of the penalty, the author's (%(default)s)")
     parser.add_argument("--alpha", type=float, default=4.0, help="of R-Drop, with dropout 0.3 (%(default)s)")
@@ -36,7 +38,7 @@ def parse(argv):
     parser.add_argument("--quick", action="store_true", help="a tiny budget, to see that it runs")
     options = parser.parse_args(argv)
     if options.quick:
-        options.rows, options.test, options.layers, options.epochs, options.seeds = 32, 32, 1, 1, [1]
+        options.rows, options.test, options.num_hidden_layers, options.epochs, options.seeds = 32, 32, 1, 1, [1]
     return options
 
 
@@ -63,7 +65,7 @@ def main(argv=None):
         "plain": {},
         "FGM, epsilon %g" % options.epsilon: {"fgm": options.epsilon},
         "gradient penalty, epsilon %g" % options.penalty: {"gradient_penalty": options.penalty},
-        "R-Drop, alpha %g" % options.alpha: {"dropout": 0.3, "rdrop": options.alpha},
+        "R-Drop, alpha %g" % options.alpha: {"dropout_rate": 0.3, "rdrop": options.alpha},
     }
     if options.quick:
         variants = {name: variants[name] for name in variants if name.startswith("gradient")}
@@ -72,13 +74,13 @@ def main(argv=None):
         seeds=options.seeds,
         out=options.out,
         model="me5-zh-sp",
-        layers=options.layers,
+        num_hidden_layers=options.num_hidden_layers,
         data=train,
         valid=valid,
         test=test,
         epochs=options.epochs,
         batch_size=16,
-        length=64,
+        max_length=64,
         learning_rate=options.learning_rate,
     )
     print(table(rows))

@@ -98,7 +98,7 @@ def read_rows(path):
     """Rows of a file of JSON lines, a list of dict; empty if there is no such file."""
     if not os.path.exists(path):
         return []
-    return read_table(path, kind="jsonl", max_line=10**6).rows
+    return read_table(path, format="jsonl", max_line=10**6).rows
 
 
 def find_row(path, key):

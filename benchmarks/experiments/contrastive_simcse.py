@@ -38,16 +38,18 @@ def parse(argv):
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 512], help="sentences (%(default)s)")
     parser.add_argument("--chunk", type=int, default=64, help="rows in memory at a time (%(default)s)")
     parser.add_argument("--sentences", type=int, default=1536, help="training sentences (%(default)s)")
-    parser.add_argument("--length", type=int, default=24, help="tokens a training sentence (%(default)s)")
-    parser.add_argument("--layers", type=int, default=12, help="lowest layers of the encoder to use (%(default)s)")
+    parser.add_argument("--max-length", type=int, default=24, help="tokens a training sentence (%(default)s)")
+    parser.add_argument(
+        "--num-hidden-layers", type=int, default=12, help="lowest layers of the encoder to use (%(default)s)"
+    )
     parser.add_argument("--learning-rate", type=float, default=1e-5, help="for batches of 64; grows with the root")
-    parser.add_argument("--dropout", type=float, default=0.1, help="the paper's value; the article has 0.3")
+    parser.add_argument("--dropout-rate", type=float, default=0.1, help="the paper's value; the article has 0.3")
     parser.add_argument("--temperature", type=float, default=0.05)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--quick", action="store_true", help="a tiny budget, to see that it runs")
     options = parser.parse_args(argv)
     if options.quick:
-        options.sentences, options.length, options.layers, options.seeds = 32, 12, 1, [1]
+        options.sentences, options.max_length, options.num_hidden_layers, options.seeds = 32, 12, 1, [1]
         options.batch_sizes, options.chunk = [32], 16
     return options
 
@@ -78,9 +80,9 @@ def build(options):
     """The pretrained encoder, mean of its token vectors, and its tokenizer."""
     pretrained = models.load(
         "me5-zh-sp",
-        num_hidden_layers=options.layers,
-        dropout_rate=options.dropout,
-        attention_dropout_rate=options.dropout,
+        num_hidden_layers=options.num_hidden_layers,
+        dropout_rate=options.dropout_rate,
+        attention_dropout_rate=options.dropout_rate,
     )
     pooled = keras.layers.GlobalAveragePooling1D()(pretrained.model.output)
     return keras.models.Model(pretrained.model.inputs, pooled), pretrained.tokenizer
@@ -90,7 +92,7 @@ def evaluate(encoder, tokenizer, rows):
     """Spearman correlation of cosine and score."""
     texts = sorted({text for row in rows for text in row[:2]})
     encoded, _ = encode(tokenizer, texts, 64)
-    batches, vectors = BucketedBatches(encoded, batch_size=64, maxlen=64), {}
+    batches, vectors = BucketedBatches(encoded, batch_size=64, max_length=64), {}
     for indices in batches.in_length_order():
         found = encoder.predict_on_batch(batches.inputs(indices))
         vectors.update(zip([texts[i] for i in indices], found / np.linalg.norm(found, axis=1, keepdims=True)))
@@ -108,7 +110,7 @@ def train(options, sentences, test, batch_size, seed):
     rate = options.learning_rate * (batch_size / 64) ** 0.5
     model.compile(optimizers.AdamW(rate), training.TwoViewLoss(loss))
     chosen = random.Random(seed).sample(sentences, options.sentences)
-    x = list(pad(encode(tokenizer, chosen, options.length)[0], options.length))
+    x = list(pad(encode(tokenizer, chosen, options.max_length)[0], options.max_length))
     start = time.time()
     history = model.fit(x, np.zeros([len(chosen), 1, 1]), batch_size=batch_size, verbose=0).history
     return {
@@ -148,7 +150,7 @@ def main(argv=None):
         raise UserError("there are %d sentences; --sentences asks for %d" % (len(sentences), options.sentences))
     os.makedirs(options.out, exist_ok=True)
     path = os.path.join(options.out, "rows.jsonl")
-    kept = ("sentences", "length", "layers", "learning_rate", "dropout", "temperature", "quick")
+    kept = ("sentences", "max_length", "num_hidden_layers", "learning_rate", "dropout_rate", "temperature", "quick")
     budget = {name: getattr(options, name) for name in kept}
     rows = [row for row in read_rows(path) if row["budget"] == budget]
 

@@ -12,10 +12,10 @@ import os
 import sys
 
 from comparison import add_row, find_row, side_by_side
+from few_shot_methods import METHODS, FewShot, read_labelled, read_unlabelled
 
 from kexue_keras.backend import quiet
 from kexue_keras.errors import UserError
-from kexue_keras.finetune._prompting import METHODS, FewShot, read_labelled, read_unlabelled
 
 SOFT = "[unused1][unused2][unused3][unused4]%s[unused5][unused6][unused7][unused8]{text}"
 TASKS = {
@@ -23,7 +23,7 @@ TASKS = {
         "patterns": ["{mask}满意。{text}", "{mask}好。{text}", "{mask}理想。{text}", "感觉如何？{mask}满意。{text}"],
         "soft_pattern": SOFT % "{mask}",
         "words": {"Negative": "不", "Positive": "很"},
-        "length": 64,
+        "max_length": 64,
         "steps": 60,
     },
     "tnews": {
@@ -35,7 +35,7 @@ TASKS = {
                 "故事 文化 娱乐 体育 财经 房产 汽车 教育 科技 军事 旅游 国际 股票 农业 游戏".split(),
             )
         ),
-        "length": 64,
+        "max_length": 64,
         "steps": 120,
     },
 }
@@ -96,7 +96,7 @@ def main(argv=None):
     os.makedirs(options.out, exist_ok=True)
     path = os.path.join(options.out, "rows.jsonl")
     settings = {name: getattr(options, name) for name in SETTINGS}
-    tiny = {"load": {"num_hidden_layers": 1, "missing": "initialise"}, "layers": 1, "steps": 2}
+    tiny = {"load": {"num_hidden_layers": 1, "missing": "initialise"}, "num_hidden_layers": 1, "steps": 2}
     tiny["allow_untrained_head"] = True
     rows = []
     # Splits in the outer loop: if the run is cut short, every method has the same number of them.

@@ -29,9 +29,11 @@ def parse(argv):
     parser.add_argument("--data", default=SHARED, help="folder with train.csv or train.csv.gz, and test.csv")
     parser.add_argument("--out", default=os.path.join("runs", "multilabel_duee"))
     parser.add_argument("--rows", type=int, default=2000, help="training rows (%(default)s)")
-    parser.add_argument("--layers", type=int, default=12, help="lowest layers of the encoder to use (%(default)s)")
+    parser.add_argument(
+        "--num-hidden-layers", type=int, default=12, help="lowest layers of the encoder to use (%(default)s)"
+    )
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--length", type=int, default=96)
+    parser.add_argument("--max-length", type=int, default=96)
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--quick", action="store_true", help="a tiny budget on made-up rows, to see that it runs")
@@ -72,7 +74,7 @@ def main(argv=None):
     quiet()
     os.makedirs(options.out, exist_ok=True)
     if options.quick:
-        options.layers, options.epochs, options.seeds, options.length = 1, 1, [1], 24
+        options.num_hidden_layers, options.epochs, options.seeds, options.max_length = 1, 1, [1], 24
         train, test = made_up(60, 1), made_up(30, 2)
     else:
         files = [os.path.join(options.data, name) for name in ("train.csv", "train.csv.gz", "test.csv")]
@@ -89,14 +91,14 @@ def main(argv=None):
         seeds=options.seeds,
         out=options.out,
         model="me5-zh-char",
-        layers=options.layers,
+        num_hidden_layers=options.num_hidden_layers,
         data=write(train[: options.rows], os.path.join(options.out, "train.csv")),
         valid=write(train[-300:] if not options.quick else test, os.path.join(options.out, "valid.csv")),
         test=write(test, os.path.join(options.out, "test.csv")),
         label_separator="|",
         epochs=options.epochs,
         batch_size=16,
-        length=options.length,
+        max_length=options.max_length,
         learning_rate=options.learning_rate,
     )
     print(table(rows, ("micro_f1", "macro_f1", "accuracy")))

@@ -34,17 +34,17 @@ def arguments(argv):
     parser.add_argument("--test-rows", type=int, default=1000, help="test texts a task (default 1000)")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32, help="texts a batch, half of either task")
-    parser.add_argument("--length", type=int, default=64, help="tokens a text")
+    parser.add_argument("--max-length", type=int, default=64, help="tokens a text")
     parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--layers", type=int, default=12, help="blocks of the encoder that are used")
+    parser.add_argument("--num-hidden-layers", type=int, default=12, help="blocks of the encoder that are used")
     parser.add_argument("--train-layers", type=int, default=3, help="topmost blocks that are trained")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--quick", action="store_true", help="made-up sentences, two methods, one seed, one epoch")
     options = parser.parse_args(argv)
     if options.quick:
-        options.rows, options.test_rows, options.epochs, options.length = 96, 48, 1, 16
-        options.layers, options.train_layers, options.seeds, options.learning_rate = 2, 1, 1, 1e-3
+        options.rows, options.test_rows, options.epochs, options.max_length = 96, 48, 1, 16
+        options.num_hidden_layers, options.train_layers, options.seeds, options.learning_rate = 2, 1, 1, 1e-3
         options.methods = ["sum", "mgda"]
     elif not (options.sentiment and options.topic):
         parser.error("give both --sentiment FOLDER and --topic FOLDER, or --quick")
@@ -92,9 +92,12 @@ def corpora(options):
 
 def build(options, classes):
     """One encoder, its lower blocks frozen, with a softmax for either task; and the tokenizer."""
-    pretrained = models.load("me5-zh-char", num_hidden_layers=options.layers)
+    pretrained = models.load("me5-zh-char", num_hidden_layers=options.num_hidden_layers)
     encoder = pretrained.model
-    trained = tuple("Transformer-%d-" % i for i in range(options.layers - options.train_layers, options.layers))
+    trained = tuple(
+        "Transformer-%d-" % i
+        for i in range(options.num_hidden_layers - options.train_layers, options.num_hidden_layers)
+    )
     for layer in encoder.layers:
         layer.trainable = layer.name.startswith(trained)
     vector = SequencePooling("mean", name="pooling")(encoder.output)
@@ -127,7 +130,7 @@ def run(options, train, test, classes, method, seed):
     if method != "sum":
         optimizer = MultiTask(optimizer, method=method, main="topic", seed=seed)
     model.compile(optimizer, "sparse_categorical_crossentropy")
-    encoded = [encode(tokenizer, texts, options.length)[0] for texts, _ in train]
+    encoded = [encode(tokenizer, texts, options.max_length)[0] for texts, _ in train]
     stream = batches(encoded, [np.array(labels) for _, labels in train], options, seed)
     steps = options.epochs * 2 * max(map(len, encoded)) // options.batch_size
     began = time.time()
@@ -137,7 +140,7 @@ def run(options, train, test, classes, method, seed):
     seconds = time.time() - began
     scores = {}
     for t, (texts, labels) in enumerate(test):
-        x = pad(encode(tokenizer, texts, options.length)[0], options.length)
+        x = pad(encode(tokenizer, texts, options.max_length)[0], options.max_length)
         predicted = model.predict(list(x), batch_size=64)[t].argmax(axis=1)
         scores[TASKS[t]] = float((predicted == np.array(labels)).mean())
     return dict(scores, method=method, seed=seed, steps=steps, seconds=round(seconds, 1))

@@ -27,18 +27,20 @@ def parse(argv):
     parser.add_argument("--out", default=os.path.join("runs", "pretrain_mlm"))
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--length", type=int, default=96, help="longest text in tokens (%(default)s)")
+    parser.add_argument("--max-length", type=int, default=96, help="longest text in tokens (%(default)s)")
     parser.add_argument("--frozen", type=int, default=6, help="lowest layers that stay as they are (%(default)s)")
-    parser.add_argument("--rate", type=float, default=0.15, help="share of the tokens to predict (%(default)s)")
+    parser.add_argument("--mask-rate", type=float, default=0.15, help="share of the tokens to predict (%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=2e-4)
-    parser.add_argument("--head-factor", type=float, default=5.0, help="the head's rate over the others' (%(default)s)")
+    parser.add_argument(
+        "--head-lr-multiplier", type=float, default=5.0, help="the head's rate over the others' (%(default)s)"
+    )
     parser.add_argument("--held-out", type=int, default=1000, help="texts to measure on (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--save-every", type=int, default=200, help="steps (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a tiny budget, to see that it runs")
     options = parser.parse_args(argv)
     if options.quick:
-        options.steps, options.length, options.held_out, options.frozen = 2, 16, 8, 0
+        options.steps, options.max_length, options.held_out, options.frozen = 2, 16, 8, 0
     elif not options.text:
         parser.error("give --text FILE, one text a line")
     return options
@@ -74,7 +76,7 @@ def main(argv=None):
     set_seed(options.seed)
     layers = {"num_hidden_layers": 1} if options.quick else {}
     mlm = MaskedLanguageModel(
-        options.model, length=options.length, frozen=options.frozen, rate=options.rate, load=layers
+        options.model, max_length=options.max_length, frozen=options.frozen, mask_rate=options.mask_rate, **layers
     )
     say = lambda line: print(line, flush=True)  # noqa: E731
     say("before: %s" % mlm.evaluate(valid))
@@ -83,7 +85,7 @@ def main(argv=None):
         steps=options.steps,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
-        head_factor=options.head_factor,
+        head_lr_multiplier=options.head_lr_multiplier,
         seed=options.seed,
         folder=options.out,
         save_every=options.save_every,

@@ -18,6 +18,7 @@ from kexue_keras.data import read_inference_pairs, read_scored_pairs, word_cutte
 from kexue_keras.errors import UserError
 from kexue_keras.finetune import PairSet, SimBERT, train_sentence_bert
 from kexue_keras.similarity import SentenceEncoder, SimilarQuestions
+from kexue_keras.trainer import Techniques
 
 
 def parse(argv):
@@ -32,15 +33,15 @@ def parse(argv):
     parser.add_argument("--steps", type=int, nargs=3, default=[10000, 2000, 5000], help="of the stages (%(default)s)")
     parser.add_argument("--accumulate", type=int, default=1, help="batches that make one update (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=48, help="groups, or pairs (%(default)s)")
-    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--max-length", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-5)
-    parser.add_argument("--dropout", type=float, default=0.2, help="the author's value (%(default)s)")
+    parser.add_argument("--dropout-rate", type=float, default=0.2, help="the author's value (%(default)s)")
     parser.add_argument("--words", action="store_true", help="noise hides whole words, by jieba (else characters)")
     parser.add_argument("--ask", default="今天天气怎么样", help="text to say in other words at the end")
     parser.add_argument("--quick", action="store_true", help="a tiny budget, to see that it runs")
     options = parser.parse_args(argv)
     if options.quick:
-        options.steps, options.batch_size, options.length, options.learning_rate = [2, 1, 1], 2, 12, 1e-4
+        options.steps, options.batch_size, options.max_length, options.learning_rate = [2, 1, 1], 2, 12, 1e-4
     elif not options.synonyms:
         parser.error("give --synonyms FILE, or --quick")
     return options
@@ -78,12 +79,13 @@ def main(argv=None):
     groups, sets, classes = read(options)
     tiny = {"num_hidden_layers": 1} if options.quick else {}
     common = dict(batch_size=options.batch_size, learning_rate=options.learning_rate, say=print)
-    common["accumulate"] = options.accumulate
+    techniques = Techniques(accumulate=options.accumulate)
     sim = SimBERT(
         options.model,
-        length=options.length,
+        max_length=options.max_length,
         words=word_cutter() if options.words else list,
-        dropout_rate=options.dropout,
+        dropout_rate=options.dropout_rate,
+        techniques=techniques,
         **tiny,
     )
     first, second, third = (os.path.join(options.out, stage) for stage in ("synonyms", "pairs", "distilled"))
@@ -93,16 +95,17 @@ def main(argv=None):
     sim.save(target, overwrite=True)
     if sets:
         # The teacher of the last stage: the same encoder, fine-tuned with labels; it forgets how to generate.
-        teacher = SentenceEncoder(target, pooling="linear-pooler", length=options.length, **tiny)
+        teacher = SentenceEncoder(target, pooling="linear-pooler", max_length=options.max_length, **tiny)
         folder = None if options.quick else second
         steps = options.steps[1]
-        losses, _ = train_sentence_bert(teacher, sets, groups=classes, steps=steps, folder=folder, **common)
+        how = dict(common, techniques=techniques)
+        losses, _ = train_sentence_bert(teacher, sets, groups=classes, steps=steps, folder=folder, **how)
         print("pairs: loss %s" % losses[-1:])
         folder = None if options.quick else third
         losses = sim.train(groups, steps=options.steps[2], teacher=teacher, folder=folder, **common)
         print("distilled: loss %s" % losses[-1:])
         sim.save(target, overwrite=True)
-    questions = SimilarQuestions(sim.pretrained, length=options.length)
+    questions = SimilarQuestions(sim.pretrained, max_length=options.max_length)
     found = questions.generate(options.ask, n=8 if options.quick else 100, k=10)
     for question in found:
         print("%.4f\t%s" % (question.score, question.text))

@@ -24,7 +24,7 @@ from kexue_keras.similarity import SentenceEncoder
 
 METHODS = ("zero-shot", "cosent", "sbert")
 # Settings that a row depends on; one with others is no reason not to run.
-ENCODING = ("pooling", "length")
+ENCODING = ("pooling", "max_length")
 TRAINING = ("epochs", "batch_size", "learning_rate", "train_layers")
 
 
@@ -40,17 +40,20 @@ def parse(argv):
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32, help="pairs (%(default)s)")
-    parser.add_argument("--length", type=int, default=40, help="tokens a text (%(default)s)")
+    parser.add_argument("--max-length", type=int, default=40, help="tokens a text (%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=5e-5)
     parser.add_argument(
-        "--head-lr", type=float, default=HEADS["sbert"].head_lr, help="factor of sbert's head's rate (%(default)s)"
+        "--head-lr-multiplier",
+        type=float,
+        default=HEADS["sbert"].head_lr_multiplier,
+        help="factor of sbert's head's rate (%(default)s)",
     )
     parser.add_argument("--train-layers", type=int, default=6, help="highest layers to train (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a tiny budget, to see that it runs")
     options = parser.parse_args(argv)
     if options.quick:
         options.data, options.sets = os.path.join(options.out, "data"), ["made-up"]
-        options.seeds, options.epochs, options.batch_size, options.length = [1], 1, 8, 16
+        options.seeds, options.epochs, options.batch_size, options.max_length = [1], 1, 8, 16
         options.methods, options.train_layers = ["zero-shot", "cosent"], None
         make_up(os.path.join(options.data, "made-up"))
     elif not options.data:
@@ -87,7 +90,7 @@ def zero_shot(options, files):
     """Spearman on the test file without any training."""
     pairs, _ = read_scored_pairs(files["test"])
     layers = {"num_hidden_layers": 1} if options.quick else {}
-    encoder = SentenceEncoder(options.model, pooling=options.pooling, length=options.length, **layers)
+    encoder = SentenceEncoder(options.model, pooling=options.pooling, max_length=options.max_length, **layers)
     return {"test": measure_similarity(encoder.similarity(*zip(*pairs.texts)), pairs.labels)}
 
 
@@ -107,11 +110,11 @@ def trained(options, files, method, seed, out):
         seed=seed,
         epochs=options.epochs,
         batch_size=options.batch_size,
-        length=options.length,
+        max_length=options.max_length,
         learning_rate=options.learning_rate,
         train_layers=options.train_layers,
-        head_lr=options.head_lr if method == "sbert" else None,
-        layers=1 if options.quick else None,
+        head_lr_multiplier=options.head_lr_multiplier if method == "sbert" else None,
+        num_hidden_layers=1 if options.quick else None,
         save_every=50,
         resume=True,
         quiet=options.quick,
@@ -120,7 +123,11 @@ def trained(options, files, method, seed, out):
 
 def settings_of(options, method):
     """What a row depends on besides set, model, method and seed; without training it is less."""
-    names = {"zero-shot": ENCODING, "cosent": ENCODING + TRAINING, "sbert": ENCODING + TRAINING + ("head_lr",)}[method]
+    names = {
+        "zero-shot": ENCODING,
+        "cosent": ENCODING + TRAINING,
+        "sbert": ENCODING + TRAINING + ("head_lr_multiplier",),
+    }[method]
     return {name: getattr(options, name) for name in names}
 
 

@@ -33,12 +33,12 @@ def parse(argv):
     parser.add_argument("--out", default=os.path.join("runs", "title_generation"))
     parser.add_argument("--rows", type=int, help="use only so many training pairs")
     parser.add_argument("--valid-rows", type=int, help="use only so many validation pairs")
-    parser.add_argument("--layers", type=int, help="lowest layers of a BERT to use; layers of small-t5")
+    parser.add_argument("--num-hidden-layers", type=int, help="lowest layers of a BERT to use; layers of small-t5")
     parser.add_argument("--hidden-size", type=int, default=192, help="of small-t5 (%(default)s)")
     parser.add_argument("--epochs", type=int, default=40, help="(%(default)s)")
     parser.add_argument("--batch-size", type=int, default=16, help="(%(default)s)")
-    parser.add_argument("--source-length", type=int, default=256, help="tokens (%(default)s)")
-    parser.add_argument("--target-length", type=int, default=32, help="tokens (%(default)s)")
+    parser.add_argument("--max-source-length", type=int, default=256, help="tokens (%(default)s)")
+    parser.add_argument("--max-target-length", type=int, default=32, help="tokens (%(default)s)")
     parser.add_argument("--learning-rate", type=float, help="default: 2e-4 for T5, 2e-5 for a UniLM")
     parser.add_argument("--beams", type=int, default=1, help="1 is greedy, as in the article (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
@@ -91,14 +91,14 @@ def main(argv=None):
     if args.quick:
         train = [(text, text[:2] * 2) for text, _ in made_up(args.seed)]
         valid, test = train[:4], None
-        args.model, args.epochs, args.source_length, args.target_length = "small-t5", 1, 16, 6
-        build = dict(hidden_size=16, layers=1, heads=2)
+        args.model, args.epochs, args.max_source_length, args.max_target_length = "small-t5", 1, 16, 6
+        build = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     else:
         train, valid, test = csl_parts(args.data, args.rows, args.valid_rows)
-        if args.layers:
-            build = {"layers" if args.model == "small-t5" else "num_hidden_layers": args.layers}
+        if args.num_hidden_layers:
+            build = {"num_hidden_layers": args.num_hidden_layers}
         if args.model == "small-t5":
-            build.update(hidden_size=args.hidden_size, heads=args.hidden_size // 64)
+            build.update(hidden_size=args.hidden_size, num_attention_heads=args.hidden_size // 64)
     if args.model == "small-t5":
         build["vocabulary"] = write_vocabulary(args.out + ".vocab.txt", train)
     metrics = finetune_seq2seq(
@@ -109,8 +109,8 @@ def main(argv=None):
         test=test,
         epochs=args.epochs,
         batch_size=args.batch_size,
-        source_length=args.source_length,
-        target_length=args.target_length,
+        max_source_length=args.max_source_length,
+        max_target_length=args.max_target_length,
         learning_rate=args.learning_rate,
         beams=args.beams,
         seed=args.seed,

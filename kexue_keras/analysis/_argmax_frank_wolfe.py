@@ -4,13 +4,24 @@ Reference: "你的语言模型有没有“无法预测的词”？", kexue.fm/ar
 """
 
 from collections import namedtuple
+from typing import Optional
 
 import numpy as np
+
+from kexue_keras.types import Array
 
 MinimaxMargin = namedtuple("MinimaxMargin", "lower upper witness weights")
 
 
-def minimax_margin(W, b, k, *, radius=100.0, iterations=2000, tolerance=1e-9):
+def minimax_margin(
+    W: Array,
+    b: Optional[Array],
+    k: int,
+    *,
+    radius: float = 100.0,
+    iterations: int = 2000,
+    tolerance: float = 1e-9,
+) -> "MinimaxMargin":
     """The largest margin of class k over all others within a ball, from below and from above.
 
     max over |z| <= r of min_i (D_i . z + c_i) = min over the simplex of r |sum a_i D_i| + sum a_i c_i, where

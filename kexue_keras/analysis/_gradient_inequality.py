@@ -4,10 +4,12 @@ Reference: "输入梯度惩罚与参数梯度惩罚的一个不等式", kexue.fm
 """
 
 from collections import namedtuple
+from typing import Sequence
 
 import numpy as np
 
 from kexue_keras.analysis._recurrent_cells import ACTIVATIONS
+from kexue_keras.types import ArrayLike, Model
 
 GradientInequality = namedtuple(
     "GradientInequality",
@@ -16,7 +18,9 @@ GradientInequality = namedtuple(
 )
 
 
-def gradient_inequality_np(weights, biases, activations, x):
+def gradient_inequality_np(
+    weights: Sequence[ArrayLike], biases: Sequence[ArrayLike], activations: Sequence[str], x: ArrayLike
+) -> GradientInequality:
     """Both sides of |grad_x f|^2 sum_t (1 + |h_t|^2) / (|W_t|^2 |dh_t/dx|^2) <= |grad_theta f|^2, for each sample.
 
     The net is h_{t+1} = g(W_t h_t + b_t) with h_1 = x, and f its only output. It holds for each layer alone:
@@ -94,7 +98,7 @@ def _sample(weights, biases, activations, x):
     )
 
 
-def gradient_inequality(model, x):
+def gradient_inequality(model: Model, x: ArrayLike) -> GradientInequality:
     """`gradient_inequality_np` of a Keras model that is a chain of Dense layers with one output.
 
     Args:

@@ -3,11 +3,23 @@
 Reference: "logsumexp运算的几个不等式", kexue.fm/archives/9070.
 """
 
+from typing import Dict, Optional
+
 import numpy as np
 from scipy import special
 
+from kexue_keras.types import Array, ArrayLike
 
-def logsumexp_bounds(x, p=None, *, y=None, t=2.0, tau=1.0, share=0.5):
+
+def logsumexp_bounds(
+    x: ArrayLike,
+    p: Optional[ArrayLike] = None,
+    *,
+    y: Optional[ArrayLike] = None,
+    t: float = 2.0,
+    tau: float = 1.0,
+    share: float = 0.5,
+) -> Dict[str, Array]:
     """log sum exp(x) with everything that the article bounds it by, and what is between.
 
     1. max < lse <= max + log n; 2. the same for tau lse(x / tau) with tau log n; 3. lse >= mean + log n;
@@ -78,7 +90,7 @@ def logsumexp_bounds(x, p=None, *, y=None, t=2.0, tau=1.0, share=0.5):
     return found
 
 
-def smooth_max(x, tau=1.0, *, axis=-1):
+def smooth_max(x: ArrayLike, tau: float = 1.0, *, axis: int = -1) -> Array:
     """tau log sum exp(x / tau), between max and max + tau log n; `layers.smooth("max")` is that of two tensors.
 
     Args:

@@ -1,11 +1,14 @@
 """The output layer of a Keras model as numpy arrays: a row and a bias for each class."""
 
+from typing import Optional, Tuple
+
 import numpy as np
 
 from kexue_keras.backend import K
+from kexue_keras.types import Array, Model
 
 
-def output_layer(model):
+def output_layer(model: Model) -> Tuple[Array, Optional[Array]]:
     """(W [V, d], b [V] or None) of what computes a model's logits.
 
     A bert4keras model with an MLM or LM head uses its token embedding again: W is that of 'Embedding-Token', b of

@@ -11,8 +11,11 @@ Reference: "也来谈谈RNN的梯度消失/爆炸问题", kexue.fm/archives/7888
 """
 
 from collections import namedtuple
+from typing import Optional
 
 import numpy as np
+
+from kexue_keras.types import Array, ArrayLike
 
 # s [b, S]; A [b, S, G]; R [b, G, S]; E [b, S, S]; recurrent [b, G]: factor of da that reaches the recurrent kernel;
 # entering [b, gates, D]: what that kernel multiplies; main [b, D], side [b, D, D] (None where the cell has no main
@@ -64,15 +67,15 @@ class Cell(object):
 
     def __init__(
         self,
-        kind,
-        kernel,
-        recurrent_kernel,
-        bias=None,
+        kind: str,
+        kernel: ArrayLike,
+        recurrent_kernel: ArrayLike,
+        bias: Optional[ArrayLike] = None,
         *,
-        activation="tanh",
-        recurrent_activation="sigmoid",
-        reset_after=False,
-    ):
+        activation: str = "tanh",
+        recurrent_activation: str = "sigmoid",
+        reset_after: bool = False,
+    ) -> None:
         unknown = [name for name in (activation, recurrent_activation) if name not in ACTIVATIONS]
         if unknown:
             raise ValueError(
@@ -90,7 +93,7 @@ class Cell(object):
         self.act, self.gate = ACTIVATIONS[activation], ACTIVATIONS[recurrent_activation]
         self.state_size = self.units * (2 if kind in ("LSTM", "OutputGateGRU") else 1)
 
-    def step(self, x, state, output=None):
+    def step(self, x: Array, state: Array, output: Optional[Array] = None) -> Step:
         """A `Step` from inputs [b, d] and a state [b, S]; `output` is what the last step gave as its output gate."""
         given = x @ self.W + self.b
         return getattr(self, "_" + self.kind.lower())(given, state, output)

@@ -4,11 +4,13 @@ Reference: "也来谈谈RNN的梯度消失/爆炸问题", kexue.fm/archives/7888
 """
 
 from collections import namedtuple
+from typing import Optional, Union
 
 import numpy as np
 
 from kexue_keras.analysis._recurrent_cells import KINDS, Cell
 from kexue_keras.backend import K
+from kexue_keras.types import ArrayLike, Layer
 
 RNNGradientProfile = namedtuple(
     "RNNGradientProfile",
@@ -16,7 +18,9 @@ RNNGradientProfile = namedtuple(
 )
 
 
-def rnn_gradient_profile(layer, x, *, mask=None):
+def rnn_gradient_profile(
+    layer: Union[Layer, Cell], x: ArrayLike, *, mask: Optional[ArrayLike] = None
+) -> RNNGradientProfile:
     """The gradient of a recurrent layer's last output, split by how long ago the parameters were at work.
 
     dh_T / dtheta = sum over lags l of (ds_T / ds_{T-l}) (partial s_{T-l} / partial theta): gradients vanish where far
@@ -135,7 +139,7 @@ def _cell_of(layer):
     )
 
 
-def time_constant(gate):
+def time_constant(gate: float) -> float:
     """After how many steps a gate f has let through 1/e of what was there: -1 / log f.
 
     >>> round(kexue_keras.analysis.time_constant(0.99), 2)
@@ -144,7 +148,7 @@ def time_constant(gate):
     return -1 / np.log(gate)
 
 
-def suggest_forget_bias(steps):
+def suggest_forget_bias(steps: float) -> float:
     """The bias with which a sigmoid gate, its other inputs 0, has a time constant of `steps`.
 
     Args:

@@ -4,12 +4,15 @@ Reference: "你的语言模型有没有“无法预测的词”？", kexue.fm/ar
 have unargmaxable classes in theory but rarely in practice, arXiv 2203.06462.
 """
 
+from typing import Optional, Sequence
+
 import numpy as np
 
 from kexue_keras.analysis._argmax_frank_wolfe import minimax_margin
 from kexue_keras.analysis._argmax_hull import minimum_norm
 from kexue_keras.analysis._argmax_linear_program import linear_program
 from kexue_keras.analysis._argmax_screens import braid, is_ahead, screen
+from kexue_keras.types import Array, Say
 
 METHODS = ("screen", "braid", "frank_wolfe", "minimum_norm", "lp")
 
@@ -49,16 +52,16 @@ class Argmaxability(object):
 
 
 def find_unargmaxable(
-    W,
-    b=None,
+    W: Array,
+    b: Optional[Array] = None,
     *,
-    classes=None,
-    methods=("screen", "braid", "minimum_norm", "lp"),
-    patience=100,
-    box=100.0,
-    tolerance=None,
-    say=None,
-):
+    classes: Optional[Sequence[int]] = None,
+    methods: Sequence[str] = ("screen", "braid", "minimum_norm", "lp"),
+    patience: int = 100,
+    box: float = 100.0,
+    tolerance: Optional[float] = None,
+    say: Optional[Say] = None,
+) -> "Argmaxability":
     """Which classes of an output layer no input can make the prediction.
 
     Class k can win if some z has (w_i - w_k) . z + b_i - b_k < 0 for all i != k. The methods are asked in turn for what

@@ -5,9 +5,11 @@ The rest of the package takes `keras`, `K` and `tf1` from here and never asks ag
 
 from kexue_keras.backend import stack  # (first: it checks the versions before TensorFlow is imported)
 from kexue_keras.backend.acceleration import environment_variable
+from kexue_keras.backend.acceleration import exchange_compilation
 from kexue_keras.backend.acceleration import exchange_environment
 from kexue_keras.backend.acceleration import exchange_mixed_precision
 from kexue_keras.backend.acceleration import half_precision_lists
+from kexue_keras.backend.acceleration import has_gpu
 from kexue_keras.backend.acceleration import is_mixed_precision_on
 from kexue_keras.backend.acceleration import keras_has_session
 from kexue_keras.backend.acceleration import nvidia_release
@@ -18,13 +20,6 @@ from kexue_keras.backend.finite import nonfinite_weight
 from kexue_keras.backend.functional_model import LayerCall
 from kexue_keras.backend.functional_model import layer_calls
 from kexue_keras.backend.functional_model import model_to_call
-from kexue_keras.backend.graph.ops import control_flow_contexts
-from kexue_keras.backend.graph.ops import copy_op
-from kexue_keras.backend.graph.ops import gradient_function
-from kexue_keras.backend.graph.ops import gradient_number
-from kexue_keras.backend.graph.ops import identity_with_gradient
-from kexue_keras.backend.graph.ops import op_definitions
-from kexue_keras.backend.graph.ops import other_conditions
 from kexue_keras.backend.random_state import preserved_random_state
 from kexue_keras.backend.random_state import set_seed
 from kexue_keras.backend.sessions import ModelSession
@@ -33,13 +28,19 @@ from kexue_keras.backend.sessions import scratch_graph
 from kexue_keras.backend.stack import FunctionLoss
 from kexue_keras.backend.stack import K
 from kexue_keras.backend.stack import get_session
+from kexue_keras.backend.stack import is_tf2
 from kexue_keras.backend.stack import is_tf_keras
 from kexue_keras.backend.stack import keras
+from kexue_keras.backend.stack import keras_version
 from kexue_keras.backend.stack import metric_objects_load
 from kexue_keras.backend.stack import quiet
+from kexue_keras.backend.stack import reduction_of
+from kexue_keras.backend.stack import refuse_eager
 from kexue_keras.backend.stack import register
 from kexue_keras.backend.stack import registered
+from kexue_keras.backend.stack import stack_name
 from kexue_keras.backend.stack import tf1
+from kexue_keras.backend.training_step import add_update
 from kexue_keras.backend.training_step import call_again
 from kexue_keras.backend.training_step import minimise_instead
 from kexue_keras.backend.training_step import refuse_distribution

@@ -1,5 +1,6 @@
 """What decides how fast TensorFlow runs: sessions, environment, half precision."""
 
+import ctypes
 import os
 import re
 import tempfile
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 from kexue_keras import versions
 from kexue_keras.backend.sessions import present_session
-from kexue_keras.backend.stack import tf1
+from kexue_keras.backend.stack import is_tf2, tf1
 
 
 def sessions_created():
@@ -21,6 +22,35 @@ def sessions_created():
 def keras_has_session():
     """Whether a session exists in which Keras would go on running; `K.clear_session()` takes Keras' own away."""
     return present_session() is not None
+
+
+def has_gpu():
+    """Whether the driver knows a GPU.
+
+    On TensorFlow 2 CUDA is asked, since TensorFlow reads its XLA flags when it lists the devices.
+    """
+    if not is_tf2:
+        return bool(tf.config.experimental.list_physical_devices("GPU"))
+    try:
+        cuda, count = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(0)
+        return cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    except OSError:
+        return False
+
+
+def exchange_compilation(on):
+    """Let sessions made from now on compile with XLA, on TensorFlow 2 also after it has listed the devices.
+
+    On TensorFlow 1.15 the environment alone says so.
+
+    Returns:
+        how it was before, for putting it back.
+    """
+    if not is_tf2:
+        return None
+    before = tf.config.optimizer.get_jit()
+    tf.config.optimizer.set_jit("autoclustering" if on else "")
+    return before
 
 
 def exchange_environment(values):

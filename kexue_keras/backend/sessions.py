@@ -8,10 +8,12 @@ time, while Keras makes the function that predicts when it is first called.
 import contextlib
 import threading
 import weakref
+from typing import Any, Iterator, Union
 
 import numpy as np
+import tensorflow as tf
 
-from kexue_keras.backend.stack import K, get_session, keras_backend, tf1
+from kexue_keras.backend.stack import K, get_session, keras, keras_backend, tf1
 
 _locks = weakref.WeakKeyDictionary()
 _locks_lock = threading.Lock()
@@ -67,7 +69,8 @@ class ModelSession(object):
     """Remembers the graph and the session of a Keras model, so that any thread can predict with it.
 
     A thread that has a session of its own for this graph (`with session.as_default()`, `K.set_session`) keeps that.
-    `K.clear_session()` makes Keras forget the model, but here it goes on working.
+    `K.clear_session()` makes Keras forget the model, but here it goes on working (tf-keras closes the session, on
+    TensorFlow 2 that is the end of the model).
 
     Args:
         model: Keras model with symbolic outputs, or a tensor.
@@ -80,7 +83,7 @@ class ModelSession(object):
     (4, 2)
     """
 
-    def __init__(self, model):
+    def __init__(self, model: Union[keras.models.Model, tf.Tensor]) -> None:
         self.graph = getattr(model, "outputs", [model])[0].graph
         self._session, self._ready = None, None
         if self._of_this_thread() is None and tf1.get_default_graph() is self.graph:
@@ -93,7 +96,7 @@ class ModelSession(object):
             return session
 
     @contextlib.contextmanager
-    def entered(self):
+    def entered(self) -> Iterator[tf1.Session]:
         """Context in which graph and session are this thread's own; gives the session.
 
         Raises:
@@ -115,12 +118,12 @@ class ModelSession(object):
             yield session
 
     @contextlib.contextmanager
-    def building(self):
+    def building(self) -> Iterator[tf1.Session]:
         """The same, for one thread at a time: for what adds ops to the graph."""
         with self.entered() as session, graph_lock(self.graph):
             yield session
 
-    def predict_on_batch(self, model, inputs):
+    def predict_on_batch(self, model: keras.models.Model, inputs: Any) -> Any:
         """What `model.predict_on_batch(inputs)` gives in the thread that built it.
 
         Args:

@@ -1,17 +1,28 @@
-"""Which Keras this is, and what its two kinds need to be used alike: registration, sessions, losses, loading.
+"""Which Keras this is, and what the three stacks need to be used alike: registration, sessions, losses, loading.
 
-bert4keras decides between Keras 2.3.1 and tf.keras (its switch `TF_KERAS=1`).
+bert4keras decides between Keras 2.3.1 and tf.keras (its switch `TF_KERAS=1`); on TensorFlow 2 there is tf-keras alone.
 """
 
 import contextlib
+import importlib
 import inspect
 import os
+from typing import Any, Callable, Dict, Optional, TypeVar
 
 from kexue_keras import versions
+from kexue_keras.backend import tf2
 
+is_tf2 = versions.is_tensorflow_2()
 # bert4keras reads the same variable with the same words; the check must come first, since with a broken pair
 # of versions importing bert4keras dies with a message that does not name the cause.
-versions.check(os.environ.get("TF_KERAS", "0").lower() in ("1", "true", "t", "yes", "y", "on"))
+_tf_keras = os.environ.get("TF_KERAS", "1" if is_tf2 else "0").lower() in ("1", "true", "t", "yes", "y", "on")
+versions.check(_tf_keras)
+
+if is_tf2:
+    tf2.choose_keras()
+    tf2.use_graphs()
+    tf2.use_legacy_optimizers()
+    tf2.give_bert4keras_version_1()
 
 import bert4keras.layers  # noqa: E402,F401  (registers PositionEmbedding and its kin, so that models load)
 import tensorflow as tf  # noqa: E402
@@ -21,9 +32,10 @@ is_tf_keras = bool(is_tf_keras)
 tf1 = tf.compat.v1
 
 _registered = {}
+_Registered = TypeVar("_Registered")
 
 
-def register(cls_or_function):
+def register(cls_or_function: _Registered) -> _Registered:
     """Decorator: make a class or function known to Keras, so that `load_model` finds it in a fresh process.
 
     Args:
@@ -59,6 +71,7 @@ def _spare_autograph(cls_or_function):
     for member in vars(cls_or_function).values() if is_class else [cls_or_function]:
         if inspect.isfunction(member):
             setattr(member, "__ag_compiled", True)
+            setattr(member, "autograph_info__", None)  # its name in TensorFlow 2
 
 
 def registered(base=None):
@@ -68,13 +81,43 @@ def registered(base=None):
     return {k: v for k, v in _registered.items() if isinstance(v, type) and issubclass(v, base)}
 
 
+def stack_name():
+    """ "keras", "tf.keras" or "tf2", as runs record it."""
+    return "tf2" if is_tf2 else "tf.keras" if is_tf_keras else "keras"
+
+
+def keras_version():
+    """Version of the Keras in use; tf.keras of TensorFlow 2.16 and later does not tell its own."""
+    return getattr(keras, "__version__", None) or versions.installed("tf-keras")
+
+
 def keras_backend():
     """The module in which either Keras keeps its session (private)."""
-    try:
-        from tensorflow.python.keras import backend
-    except ImportError:  # TensorFlow 2.14 and later, where it is a package of its own
-        from tf_keras.src import backend
-    return backend
+    # By name, since TensorFlow 2 has its old Keras inside too, which nobody uses.
+    return importlib.import_module(tf1.keras.Model.__module__.split(".engine.")[0] + ".backend")
+
+
+def is_eager():
+    """Whether TensorFlow runs eagerly, also where it is tracing a function just now."""
+    from tensorflow.python.framework import ops
+
+    return ops.executing_eagerly_outside_functions()
+
+
+def refuse_eager(owner):
+    """Raise where TensorFlow runs eagerly, so that there is no graph to read, copy or differentiate.
+
+    Args:
+        owner: who refuses, for the message.
+
+    Raises:
+        RuntimeError: eager execution, with what to do.
+    """
+    if is_eager():
+        raise RuntimeError(
+            "%s works on graphs, and TensorFlow runs eagerly here; call tf.compat.v1.disable_eager_execution() before "
+            "anything else (on TensorFlow 2 `import kexue_keras` does so; nothing may turn it on again)" % owner
+        )
 
 
 def get_session():
@@ -82,6 +125,32 @@ def get_session():
     if is_tf_keras:
         return tf1.keras.backend.get_session()
     return K.get_session()
+
+
+def reduction_of(loss):
+    """How a loss object reduces its values, "sum_over_batch_size" where it does not say."""
+    known = getattr(loss, "reduction", None) or getattr(loss, "_reduction", None)
+    return "sum_over_batch_size" if known in (None, "auto") else known
+
+
+def _losses_utils():
+    return importlib.import_module(keras_backend().__name__.rpartition(".")[0] + ".utils.losses_utils")
+
+
+# Keras 2.11 and later divide a masked loss by the number of tokens in the mask; here a mean is one over all.
+_MEANS_ARE_OVER_THE_MASK = is_tf_keras and hasattr(_losses_utils(), "apply_valid_mask")
+
+
+def _weighed(values, weights):
+    """Values times weights, which may have fewer axes, or one of length 1 more, as Keras takes them."""
+    if weights is None:
+        return values
+    weights = tf.cast(weights, values.dtype)
+    if weights.shape.rank == values.shape.rank + 1:
+        weights = tf.squeeze(weights, -1)
+    while weights.shape.rank < values.shape.rank:
+        weights = tf.expand_dims(weights, -1)
+    return values * weights
 
 
 class FunctionLoss(keras.losses.MeanSquaredError.__bases__[0]):
@@ -100,34 +169,50 @@ class FunctionLoss(keras.losses.MeanSquaredError.__bases__[0]):
         **parameters: keyword arguments of `function`; they make up `get_config()`, so they must be JSON-able.
     """
 
-    def __init__(self, function, *, name, reduction="sum_over_batch_size", own_weights=False, **parameters):
+    def __init__(
+        self,
+        function: Callable[..., tf.Tensor],
+        *,
+        name: str,
+        reduction: str = "sum_over_batch_size",
+        own_weights: bool = False,
+        **parameters: Any,
+    ) -> None:
         super().__init__(function, reduction=reduction, name=name)
         self.fn = function
         self.parameters = parameters
         self.own_weights = own_weights
         self._reduction = self.reduction
-        if own_weights:
-            # tf.keras calls `call` and weighs the result itself if there is a `reduction`; without one both Keras pass
-            # the sample weights to __call__.
+        self._weighs = own_weights or _MEANS_ARE_OVER_THE_MASK
+        if self._weighs and not (is_tf2 and is_eager()):
+            # Keras calls `call` and weighs the result itself if there is a `reduction`; without one it passes the
+            # sample weights to __call__, as TensorFlow 2 does in any case where it is eager.
             del self.reduction
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         return self.fn(y_true, y_pred, **self.parameters)
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        if not self.own_weights:
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Optional[Any] = None) -> tf.Tensor:
+        if not self._weighs:
             return super().__call__(y_true, y_pred, sample_weight=sample_weight)
+        # tf-keras forgets the mask of an output that also has sample weights; on the others it is in them already.
+        mask = getattr(y_pred, "_keras_mask", None)
         with tf.name_scope(self.name):
-            values = self.fn(y_true, y_pred, sample_weight=sample_weight, **self.parameters)
+            if mask is not None:
+                sample_weight = mask if sample_weight is None else _weighed(tf.cast(mask, "float32"), sample_weight)
+            if self.own_weights:
+                values = self.fn(y_true, y_pred, sample_weight=sample_weight, **self.parameters)
+            else:
+                values = _weighed(self.fn(y_true, y_pred, **self.parameters), sample_weight)
             if values.shape.rank == 0 or self._reduction == "none":
                 return values
             return tf.reduce_sum(values) if self._reduction == "sum" else tf.reduce_mean(values)
 
-    def get_config(self):
+    def get_config(self) -> Dict[str, Any]:
         return dict(self.parameters, name=self.name, reduction=self._reduction)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Dict[str, Any]) -> "FunctionLoss":
         return cls(**config)
 
 

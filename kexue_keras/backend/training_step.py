@@ -1,6 +1,7 @@
 """The training step that Keras makes of a model, taken apart: its loss, its nodes, its options, its calls."""
 
 import contextlib
+import inspect
 
 import tensorflow as tf
 
@@ -45,6 +46,12 @@ def train_step_nodes(model):
             "tf.compat.v1.disable_eager_execution() before anything else, or use TensorFlow 1.15"
         )
     return [update.name] + [tensor.op.name for tensor in function.outputs]
+
+
+def add_update(layer, update, inputs):
+    """Let a layer's update run with each training step; TensorFlow 2.4 and later no longer ask for its inputs."""
+    takes_inputs = "inputs" in inspect.signature(layer.add_update).parameters
+    layer.add_update([update], **({"inputs": inputs} if takes_inputs else {}))
 
 
 class _Inside(keras.layers.Layer):

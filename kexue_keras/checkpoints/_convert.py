@@ -4,22 +4,26 @@ Converting builds no model and needs no PyTorch: names are exchanged and matrice
 """
 
 import os
+from typing import List, Optional, Sequence, Union
 
 from kexue_keras.checkpoints._assign import checked_keep_tokens, record_trimming
 from kexue_keras.checkpoints._bundled import BUNDLED
-from kexue_keras.checkpoints._load import higher_layers, is_t5, make_tokenizer, read_folder
+from kexue_keras.checkpoints._load import PretrainedModel, higher_layers, is_t5, make_tokenizer, read_folder
 from kexue_keras.checkpoints._shapes import check_floats, check_shapes, warn_of_untold
 from kexue_keras.checkpoints._vocabulary import check_length
 from kexue_keras.checkpoints._write import FORMATS, fill_folder, weights_of
 from kexue_keras.checkpoints.hf.folder import has_hf_weights
-from kexue_keras.checkpoints.t5.loading import read_t5_folder, t5_tokenizer
+from kexue_keras.checkpoints.t5.loading import PretrainedT5, read_t5_folder, t5_tokenizer
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import check_target, restore_interrupted, whole_folder
 from kexue_keras.files.paths import path_text
 from kexue_keras.models._kinds import kind_of
+from kexue_keras.types import Path
 
 
-def save(pretrained, path, *, format="tensorflow", overwrite=False):
+def save(
+    pretrained: Union[PretrainedModel, PretrainedT5], path: Path, *, format: str = "tensorflow", overwrite: bool = False
+) -> None:
     """Write a loaded (and trained) model as a folder that `load` or `load_t5` reads again, bit for bit.
 
     The tokenizer is written with all that it was made with. What no file can hold (a `pre_tokenize` function, a class
@@ -78,7 +82,15 @@ def save_into(folder, pretrained, *, format="tensorflow"):
     fill_folder(folder, kind, config, arrays, format=format, tokenizer=pretrained.tokenizer)
 
 
-def convert(source, target, *, format=None, keep_tokens=None, extra="error", overwrite=False):
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    format: Optional[str] = None,
+    keep_tokens: Optional[Sequence[int]] = None,
+    extra: str = "error",
+    overwrite: bool = False,
+) -> List[str]:
     """Convert a model folder from one format to the other, or trim its vocabulary, without building the model.
 
     Args:

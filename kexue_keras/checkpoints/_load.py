@@ -7,9 +7,11 @@ shapes of all variables are compared before a single weight is set, so that noth
 
 import os
 import re
+from typing import Any, Optional, Type, Union
 
 from bert4keras.models import build_transformer_model
 
+from kexue_keras.backend import refuse_eager
 from kexue_keras.checkpoints._assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.checkpoints._bundled import ASSETS, BUNDLED, bundled_config, bundled_variables
 from kexue_keras.checkpoints._shapes import check_ranks
@@ -19,7 +21,7 @@ from kexue_keras.checkpoints._variables import from_arrays, read_tensorflow
 from kexue_keras.checkpoints._vocabulary import check_length, check_special, keep, read_vocabulary
 from kexue_keras.checkpoints.hf.config import hf_kind
 from kexue_keras.checkpoints.hf.folder import has_hf_weights, read_hf
-from kexue_keras.checkpoints.t5.loading import load_t5
+from kexue_keras.checkpoints.t5.loading import PretrainedT5, load_t5
 from kexue_keras.checkpoints.t5.trimming import sentencepiece_tokenizer
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import restore_interrupted
@@ -30,6 +32,7 @@ from kexue_keras.models._kinds import kind_of
 from kexue_keras.models._rotary import check_even_heads, extend_with_rotary_table
 from kexue_keras.schemas import BERT_CONFIG, read_lower_case, read_object, read_settings
 from kexue_keras.schemas.bert_config import build_arguments
+from kexue_keras.types import Config, Path, Tokenizer, Transformer
 
 
 class PretrainedModel(object):
@@ -46,7 +49,7 @@ class PretrainedModel(object):
         fresh_variables: names that the checkpoint did not have (missing='initialise'); they are random.
     """
 
-    def __init__(self, name, kind, bert, tokenizer, config):
+    def __init__(self, name: str, kind: str, bert: Transformer, tokenizer: Optional[Tokenizer], config: Config) -> None:
         self.name = name
         self.kind = kind
         self.bert = self.transformer = bert
@@ -56,7 +59,7 @@ class PretrainedModel(object):
         self.fresh_variables = []
 
     @property
-    def max_positions(self):
+    def max_positions(self) -> Optional[int]:
         """Longest row in tokens that the table of positions has room for; None if there is no such table (RoFormer)."""
         if "Embedding-Position" not in self.transformer.layers:
             return None
@@ -72,7 +75,16 @@ class PretrainedModel(object):
         )
 
 
-def load(name_or_path, *, kind=None, model=None, tokenizer=None, missing="error", extra="error", **build):
+def load(
+    name_or_path: Path,
+    *,
+    kind: Optional[str] = None,
+    model: Optional[Type[Transformer]] = None,
+    tokenizer: Optional[Tokenizer] = None,
+    missing: str = "error",
+    extra: str = "error",
+    **build: Any,
+) -> Union[PretrainedModel, PretrainedT5]:
     """Load a pretrained model with its tokenizer.
 
     Args:
@@ -106,6 +118,7 @@ def load(name_or_path, *, kind=None, model=None, tokenizer=None, missing="error"
     >>> encoder.model.predict([np.array([token_ids]), np.array([segment_ids])]).shape
     (1, 8, 384)
     """
+    refuse_eager("models.load")
     name_or_path = path_text(name_or_path)
     if missing not in ("error", "initialise"):
         raise ValueError("missing=%r; it is 'error' or 'initialise'" % (missing,))

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from kexue_keras.checkpoints.formats.tensorflow_index import read_index
-from kexue_keras.errors import WeightsError, shorten
+from kexue_keras.errors import WeightsError, has_half_pair, shorten
 from kexue_keras.files.paths import matching, path_text
 
 # What optimizers leave in a checkpoint: Google's, mesh-TensorFlow's, Keras'.
@@ -113,7 +113,7 @@ def read_tensorflow(prefix):
         try:
             with _opened(prefix) as reader:
                 value = reader.get_tensor(name)
-        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
             raise WeightsError("%s: %s cannot be read: %s" % (prefix, name, _first_line(error)))
         return value.astype("float32") if dtype in (tf.float16, tf.bfloat16) else value
 
@@ -122,10 +122,13 @@ def read_tensorflow(prefix):
 
 @contextlib.contextmanager
 def _opened(prefix):
-    """TensorFlow's reader. It takes a prefix for a pattern, so one with `[` or `*` in it is opened by another name."""
-    if not set("*?[]\\") & set(prefix):
-        # As bytes, since TensorFlow would encode a str as UTF-8, whatever the name of the file is.
-        yield tf.train.load_checkpoint(os.fsencode(prefix))
+    """TensorFlow's reader.
+
+    It takes a prefix for a pattern and for UTF-8, so one with `[` or `*` in it, or in another encoding, is opened by
+    another name.
+    """
+    if not set("*?[]\\") & set(prefix) and not has_half_pair(prefix):
+        yield tf.train.load_checkpoint(prefix)
         return
     with tempfile.TemporaryDirectory() as folder:
         parent, name = os.path.split(os.path.abspath(prefix))

@@ -31,7 +31,7 @@ OPTIONAL = {
 def run(parser, arguments, *, versions, tf_keras=None):
     """Print what is here; see `report`."""
     parser.parse_args(arguments)
-    return report(versions, tf_keras)
+    return report(versions, versions.is_tensorflow_2() if tf_keras is None else tf_keras)
 
 
 def report(versions, tf_keras=None):
@@ -39,7 +39,7 @@ def report(versions, tf_keras=None):
 
     Args:
         versions: the module kexue_keras/versions.py.
-        tf_keras: bool, the stack asked for; None asks the package.
+        tf_keras: bool, the stack asked for; None for any that works.
 
     Returns:
         0 if the package can be used here, 1 if not.
@@ -55,8 +55,9 @@ def report(versions, tf_keras=None):
     if not any(f.status == "wrong" for f in findings):
         from kexue_keras import backend
 
-        print("stack       %s" % ("tf.keras (TF_KERAS=1)" if backend.is_tf_keras else "Keras 2.3.1 (TF_KERAS not set)"))
-        findings += check_devices() + check_bundled_model() + check_features(backend.is_tf_keras)
+        stacks = {"keras": "Keras 2.3.1 (TF_KERAS not set)", "tf.keras": "tf.keras (TF_KERAS=1)"}
+        print("stack       %s" % stacks.get(backend.stack_name(), "TensorFlow 2 with tf-keras, in graph mode"))
+        findings += check_devices() + check_bundled_model() + check_features()
     findings += check_optional(versions)
     print()
     for f in findings:
@@ -146,7 +147,7 @@ def check_bundled_model():
     return findings
 
 
-def check_features(is_tf_keras):
+def check_features():
     """Mixed precision, XLA, a font for Chinese labels."""
     import tensorflow as tf
 
@@ -154,9 +155,7 @@ def check_features(is_tf_keras):
 
     findings = []
     gpus = tf.config.experimental.list_physical_devices("GPU")
-    if not is_tf_keras:
-        findings.append(Finding("no", "mixed precision", "needs the optimizers of tf.keras", "set TF_KERAS=1"))
-    elif not gpus:
+    if not gpus:
         findings.append(Finding("no", "mixed precision", "possible on this stack, but a gain on a GPU only", None))
     else:
         findings.append(Finding("ok", "mixed precision", "possible (a gain from compute capability 7.0 on)", None))

@@ -43,6 +43,10 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs):
         super(Parser, self).__init__(allow_abbrev=False, **kwargs)
 
+    def _print_message(self, message, file=None):
+        # That of Python 3.12 lets no error of writing through.
+        (file or sys.stderr).write(message or "")
+
     def error(self, message):
         line = " ".join(message.split())
         # Not `errors.printable`: doctor runs where the package cannot be imported.
@@ -56,7 +60,8 @@ def main(argv=None, tf_keras=None):
 
     Args:
         argv: list of arguments; None takes those of the process.
-        tf_keras: bool, the stack asked for; only `doctor` in an environment that cannot work needs it.
+        tf_keras: bool, the stack asked for, None for the one that comes by itself; only `doctor` in an environment that
+            cannot work needs it.
 
     Returns:
         exit code: 0 done, 1 the package cannot be used here (doctor), 2 something is wrong that the user can mend,

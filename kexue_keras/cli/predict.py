@@ -57,7 +57,7 @@ def predict_file(options, *, note=print):
     trained = [config["columns"][role] for role in ("text", "text_b", "label")]
     table = read_table(
         options.data,
-        kind=options.format,
+        format=options.format,
         header=options.header,
         max_line=options.max_line,
         known={name for name in list(given) + trained if isinstance(name, str)},
@@ -83,7 +83,7 @@ def predict_file(options, *, note=print):
     if sum(truncated) and not options.quiet:
         note(
             "%d of %d texts are longer than %d tokens and were truncated"
-            % (sum(truncated), len(predicted), classifier.length)
+            % (sum(truncated), len(predicted), classifier.max_length)
         )
     with _output(options.out) as handle:
         names = ["text", "text_b"][: 1 + examples.is_pairs] if options.text else []
@@ -110,7 +110,7 @@ def _predict_cosines(options, config):
         text=options.text_column or trained[0],
         text_b=options.text_b_column or trained[1],
         need_score=False,
-        kind=options.format,
+        format=options.format,
         header=options.header,
         max_line=options.max_line,
     )

@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from kexue_keras.checkpoints._load import is_t5
 from kexue_keras.data import choose_columns, read_examples, read_table
-from kexue_keras.data._tables import KINDS, MAX_LINE
+from kexue_keras.data._tables import FORMATS, MAX_LINE
 from kexue_keras.errors import UserError, WeightsError, as_unicode, printable
 from kexue_keras.finetune._options import positive, samples, seed, tokens
 from kexue_keras.finetune._parts import in_parts
@@ -26,7 +26,7 @@ def run(parser, arguments):
     parser.add_argument("text", nargs="+", metavar="TEXT", help="texts to look for")
     parser.add_argument("--corpus", metavar="FILE|-", help="texts to search, one a line, or a table")
     parser.add_argument("--text-column", metavar="C", help="of a table: name, or number from 1")
-    parser.add_argument("--format", choices=KINDS, help="default: by the suffix, else by the first line")
+    parser.add_argument("--format", choices=FORMATS, help="default: by the suffix, else by the first line")
     parser.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="is line 1 a header?")
     parser.add_argument("--max-line", type=positive, metavar="N", default=MAX_LINE, help="characters (%(default)s)")
     parser.add_argument(
@@ -36,7 +36,7 @@ def run(parser, arguments):
         "--model", metavar="M", help="bundled name, model folder, or run of finetune --task similarity (me5-zh-sp)"
     )
     parser.add_argument("--pooling", choices=list(POOLINGS), help="of a model that does not say it itself (mean)")
-    parser.add_argument("--length", type=tokens, metavar="N", help="tokens a text (64)")
+    parser.add_argument("--max-length", type=tokens, metavar="N", help="tokens a text (64)")
     parser.add_argument("-k", type=positive, default=10, metavar="K", help="hits a text (%(default)s)")
     parser.add_argument("-n", type=samples, default=100, metavar="N", help="--generate: samples a text (%(default)s)")
     parser.add_argument(
@@ -49,13 +49,13 @@ def run(parser, arguments):
     return 0
 
 
-def open_encoder(model, *, pooling=None, length=None):
+def open_encoder(model, *, pooling=None, max_length=None):
     """`SentenceEncoder` of a bundled name, a model folder, a saved encoder, or a run of `finetune --task similarity`.
 
     Args:
         model: name or folder.
         pooling: for folders that do not say it themselves; None: 'mean'.
-        length: longest text in tokens; None: what a saved encoder says, else 64.
+        max_length: longest text in tokens; None: what a saved encoder says, else 64.
 
     Raises:
         UserError: no such model, or a pooling that a saved encoder does not have.
@@ -68,12 +68,12 @@ def open_encoder(model, *, pooling=None, length=None):
                 encoder = SentenceEncoder.load(folder)
                 if pooling not in (None, encoder.pooling):
                     raise UserError("it was trained with pooling %r, not %r" % (encoder.pooling, pooling), path=model)
-                if length is not None:
-                    encoder.length = length
+                if max_length is not None:
+                    encoder.max_length = max_length
                 return encoder
         if is_t5(model):
             raise UserError("a T5 has no sentence vectors; give a BERT or a RoFormer", path=model)
-        return SentenceEncoder(model, pooling=pooling or "mean", length=length or 64)
+        return SentenceEncoder(model, pooling=pooling or "mean", max_length=max_length or 64)
     except (WeightsError, ValueError) as error:
         raise UserError(error)
 
@@ -83,7 +83,7 @@ def similar(options):
 
     Args:
         options: namespace with text (list of str), corpus, text_column, format, header, max_line, generate, model,
-            pooling, length, k, n, seed, mask, quiet.
+            pooling, max_length, k, n, seed, mask, quiet.
 
     Yields:
         lines `score<TAB>text`, with the query in front if there are several.
@@ -109,12 +109,12 @@ def similar(options):
 def _found(options):
     if options.mask:
         raise UserError("--mask goes with --generate")
-    table = read_table(options.corpus, kind=options.format, header=options.header, max_line=options.max_line)
+    table = read_table(options.corpus, format=options.format, header=options.header, max_line=options.max_line)
     columns = choose_columns(table, text=options.text_column, need_label=False)
     if columns.text_b is not None:
         columns.text_b = None
     texts = list(dict.fromkeys(read_examples(table, columns).texts))
-    encoder = open_encoder(options.model or "me5-zh-sp", pooling=options.pooling, length=options.length)
+    encoder = open_encoder(options.model or "me5-zh-sp", pooling=options.pooling, max_length=options.max_length)
     index = VectorIndex(in_parts(texts, encoder.encode, part=PART, quiet=options.quiet))
     index.texts = texts
     return encoder.search(options.text, index, options.k)
@@ -128,7 +128,7 @@ def _generated(options):
     if is_t5(options.model):
         raise UserError("a T5 is no UniLM; give the folder of a SimBERT or RoFormer-Sim", path=options.model)
     try:
-        questions = SimilarQuestions(options.model, length=options.length or 64)
+        questions = SimilarQuestions(options.model, max_length=options.max_length or 64)
         return [
             questions.generate(text, n=options.n, k=options.k, seed=options.seed, mask_positions=options.mask or ())
             for text in tqdm(options.text, unit="text", leave=False, disable=options.quiet or len(options.text) < 2)

@@ -1,8 +1,11 @@
 """Which column of a table is the text, the second text of a pair, the label."""
 
+from typing import Optional
+
 from kexue_keras.data._numbers import whole_number
-from kexue_keras.data._tables import INDEX_NAME, LABEL_NAMES, TEXT_B_NAMES, TEXT_NAMES
+from kexue_keras.data._tables import INDEX_NAME, LABEL_NAMES, TEXT_B_NAMES, TEXT_NAMES, Table
 from kexue_keras.errors import UserError, as_unicode, shorten
+from kexue_keras.types import Column, Config
 
 SAMPLE = 2000
 # From so many rows on, whole numbers that are all different are the index of a table that was shuffled.
@@ -17,10 +20,12 @@ class Columns(object):
     "text = 'text_a', label = 'label'"
     """
 
-    def __init__(self, *, text, text_b=None, label=None):
+    def __init__(
+        self, *, text: Optional[Column], text_b: Optional[Column] = None, label: Optional[Column] = None
+    ) -> None:
         self.text, self.text_b, self.label = text, text_b, label
 
-    def describe(self):
+    def describe(self) -> str:
         """For the user: names in quotes, numbers from 1."""
         parts = []
         for role in ("text", "text_b", "label"):
@@ -30,12 +35,19 @@ class Columns(object):
                 parts.append("%s = %s" % (role.replace("_", " "), shown))
         return ", ".join(parts)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """The arguments, as JSON can hold them."""
         return {"text": self.text, "text_b": self.text_b, "label": self.label}
 
 
-def choose_columns(table, *, text=None, text_b=None, label=None, need_label=True):
+def choose_columns(
+    table: Table,
+    *,
+    text: Optional[Column] = None,
+    text_b: Optional[Column] = None,
+    label: Optional[Column] = None,
+    need_label: bool = True,
+) -> Columns:
     """Choose the columns of a table from what the user said, the header, and, without header, the values.
 
     Args:
@@ -68,7 +80,7 @@ def resolve(table, column):
     if table.names is not None:
         if str(column) in table.names:
             return str(column)
-        if 1 <= number <= len(table.names) and table.kind != "jsonl":
+        if 1 <= number <= len(table.names) and table.format != "jsonl":
             return table.names[number - 1]
         raise UserError("no column %r; there are: %s" % (column, ", ".join(table.names)), path=table.path, line=1)
     width = len(table.rows[0])
@@ -100,9 +112,9 @@ def is_index(table, column):
     if len(table.names or table.rows[0]) < 2:
         return False
     if isinstance(column, str):
-        if table.kind != "jsonl" and INDEX_NAME.fullmatch(column):
+        if table.format != "jsonl" and INDEX_NAME.fullmatch(column):
             return True
-        place = column if table.kind == "jsonl" else table.names.index(column)
+        place = column if table.format == "jsonl" else table.names.index(column)
     else:
         place = column
     cells = [row.get(place) if isinstance(row, dict) else row[place] for row in table.rows[:SAMPLE]]

@@ -1,9 +1,13 @@
 """Texts (or pairs of texts) with labels, checked line by line, and the split that keeps equal texts together."""
 
+from typing import Any, Iterable, Optional, Sequence, Tuple
+
 import numpy as np
 
+from kexue_keras.data._columns import Columns
 from kexue_keras.data._numbers import whole_number
 from kexue_keras.data._stratified import stratified_indices
+from kexue_keras.data._tables import Table
 from kexue_keras.errors import UserError, as_unicode, shorten
 
 
@@ -17,27 +21,29 @@ class Examples(object):
         lines: list of int, line numbers.
     """
 
-    def __init__(self, path, texts, labels, lines):
+    def __init__(
+        self, path: Optional[str], texts: Sequence[Any], labels: Optional[Sequence[Any]], lines: Optional[Sequence[int]]
+    ) -> None:
         self.path, self.texts, self.labels, self.lines = path, texts, labels, lines
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.texts)
 
     @property
-    def is_pairs(self):
+    def is_pairs(self) -> bool:
         return bool(self.texts) and isinstance(self.texts[0], tuple)
 
     @property
-    def is_multilabel(self):
+    def is_multilabel(self) -> bool:
         return bool(self.labels) and isinstance(self.labels[0], tuple)
 
-    def take(self, indices):
+    def take(self, indices: Iterable[int]) -> "Examples":
         """The examples at `indices`."""
         labels = None if self.labels is None else [self.labels[i] for i in indices]
         return Examples(self.path, [self.texts[i] for i in indices], labels, [self.lines[i] for i in indices])
 
 
-def read_examples(table, columns, *, separator=None):
+def read_examples(table: Table, columns: Columns, *, separator: Optional[str] = None) -> Examples:
     """Take texts and labels out of a table.
 
     Args:
@@ -84,7 +90,7 @@ def cell(table, row, column, where):
     Raises:
         UserError: a JSON object without it.
     """
-    if table.kind == "jsonl":
+    if table.format == "jsonl":
         if column not in row:
             raise UserError("no %r; there are: %s" % (column, ", ".join(row)), **where)
         return row[column]
@@ -165,12 +171,12 @@ def check_no_header_taken_for_data(table, examples):
         )
 
 
-def stratified_split(examples, fraction, seed):
+def stratified_split(examples: Examples, share: float, seed: int) -> Tuple[Examples, Examples]:
     """Split in two with equal shares of the labels; equal texts never part.
 
     Args:
         examples: `Examples` with labels.
-        fraction: share of the texts that goes to the second part, in (0, 1).
+        share: part of the texts that goes to the second part, in (0, 1).
         seed: int.
 
     Returns:
@@ -187,7 +193,7 @@ def stratified_split(examples, fraction, seed):
     members = list(groups.values())
     strata = np.array(["\t".join(np.atleast_1d(examples.labels[m[0]])) for m in members])
     values, inverse, counts = np.unique(strata, return_inverse=True, return_counts=True)
-    wanted = max(1, int(round(fraction * len(members))))
+    wanted = max(1, int(round(share * len(members))))
     # A stratum with a single text cannot be shared out; it stays in the first part, so that every label is trained.
     single = np.flatnonzero(counts[inverse] < 2)
     common = np.flatnonzero(counts[inverse] >= 2)
@@ -196,10 +202,10 @@ def stratified_split(examples, fraction, seed):
         raise UserError("%d texts are too few to split off a part for validation; give --valid" % len(members))
     wanted = max(wanted, classes)
     try:
-        rng = np.random.RandomState(seed)
+        random = np.random.RandomState(seed)
     except ValueError as error:
         raise UserError("cannot split off a part for validation (%s); give --valid" % error, path=examples.path)
-    keep, out = (common[part] for part in stratified_indices(inverse[common], wanted, rng))
+    keep, out = (common[part] for part in stratified_indices(inverse[common], wanted, random))
 
     def rows(chosen):
         return examples.take(sorted(i for g in chosen for i in members[g]))

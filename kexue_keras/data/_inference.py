@@ -6,10 +6,13 @@ label, or tables of text, text, label. RoFormer-Sim-FT learns from them beside s
 Reference: "用开源的人工标注数据来增强RoFormer-Sim", kexue.fm/archives/8541; SNLI, arXiv 1508.05326.
 """
 
+from typing import List, Optional, Sequence, Union
+
 from kexue_keras.data._columns import SAMPLE, choose_columns
-from kexue_keras.data._examples import read_examples
+from kexue_keras.data._examples import Examples, read_examples
 from kexue_keras.data._tables import MAX_LINE, read_table
 from kexue_keras.errors import UserError, shorten
+from kexue_keras.types import Column, Path, Say
 
 # The order of the article's classes.
 INFERENCE_LABELS = ("contradiction", "entailment", "neutral")
@@ -20,7 +23,9 @@ LABEL_NAMES = ("gold_label", "label")
 UNDECIDED = "-"
 
 
-def inference_classes(labels, *, path=None, lines=None):
+def inference_classes(
+    labels: Sequence[Union[str, int]], *, path: Optional[Path] = None, lines: Optional[Sequence[int]] = None
+) -> List[int]:
     """Numbers 0 (contradiction), 1 (entailment), 2 (neutral) of labels.
 
     Args:
@@ -54,14 +59,22 @@ def inference_classes(labels, *, path=None, lines=None):
 
 
 def read_inference_pairs(
-    path, *, text=None, text_b=None, label=None, kind=None, header="auto", max_line=MAX_LINE, note=None
-):
+    path: Path,
+    *,
+    text: Optional[Column] = None,
+    text_b: Optional[Column] = None,
+    label: Optional[Column] = None,
+    format: Optional[str] = None,
+    header: str = "auto",
+    max_line: int = MAX_LINE,
+    note: Optional[Say] = None,
+) -> Examples:
     """Read pairs of texts with one of three labels.
 
     Args:
         path: file; TSV, CSV or JSON lines, also .gz.
         text, text_b, label: columns by name, or number from 1; None looks for them.
-        kind, header, max_line: see `read_table`.
+        format, header, max_line: see `read_table`.
         note: function that takes a line for the user, or None.
 
     Returns:
@@ -80,7 +93,7 @@ def read_inference_pairs(
     ([('我喜欢北京', '我不喜欢北京')], [0])
     """
     known = {name for name in (text, text_b, label) if isinstance(name, str)} | set(LABEL_NAMES)
-    table = read_table(path, kind=kind, header=header, max_line=max_line, known=known)
+    table = read_table(path, format=format, header=header, max_line=max_line, known=known)
     label = _label_column(table) if label is None else label
     columns = choose_columns(table, text=text, text_b=text_b, label=label)
     if columns.text_b is None:

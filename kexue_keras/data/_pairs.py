@@ -5,31 +5,33 @@ Rows 2i and 2i+1 of a batch are a pair, which is what the losses of sentence vec
 
 import collections
 import math
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from kexue_keras.data._batches import BucketedBatches
+from kexue_keras.data._batches import ROUNDING, BucketedBatches
 from kexue_keras.data._columns import SAMPLE, Columns, choose_columns, is_index, refuse_index, resolve
-from kexue_keras.data._examples import cell, read_examples
+from kexue_keras.data._examples import Examples, cell, read_examples
 from kexue_keras.data._tables import MAX_LINE, read_table
 from kexue_keras.errors import UserError, shorten
+from kexue_keras.types import Array, ArrayLike, Column, Encoded, Path
 
 SCORE_NAMES = "score similarity label labels y 分数 相似度 标签".split()
 NEEDED = "a pair file has two texts and a number a line"
 
 
 def read_scored_pairs(
-    path,
+    path: Path,
     *,
-    text=None,
-    text_b=None,
-    score=None,
-    score_range=None,
-    need_score=True,
-    kind=None,
-    header="auto",
-    max_line=MAX_LINE,
-):
+    text: Optional[Column] = None,
+    text_b: Optional[Column] = None,
+    score: Optional[Column] = None,
+    score_range: Optional[Tuple[float, float]] = None,
+    need_score: bool = True,
+    format: Optional[str] = None,
+    header: str = "auto",
+    max_line: int = MAX_LINE,
+) -> Tuple[Examples, Optional[Columns]]:
     """Read pairs of texts with their scores.
 
     Args:
@@ -38,7 +40,7 @@ def read_scored_pairs(
         text, text_b, score: columns by name, or number from 1; None looks for them.
         score_range: (lowest, highest) score that may occur, or None.
         need_score: bool; False reads pairs without a score.
-        kind, header, max_line: see `read_table`.
+        format, header, max_line: see `read_table`.
 
     Returns:
         (`Examples` with pairs of str as texts and floats as labels, or None, `Columns`).
@@ -56,7 +58,7 @@ def read_scored_pairs(
     ([4.5, 1.0], 'text = column 1, text b = column 2, label = column 3')
     """
     known = {name for name in (text, text_b, score) if isinstance(name, str)} | set(SCORE_NAMES)
-    table = read_table(path, kind=kind, header=header, max_line=max_line, known=known)
+    table = read_table(path, format=format, header=header, max_line=max_line, known=known)
     columns = choose_pair_columns(table, text=text, text_b=text_b, score=score, need_score=need_score)
     pairs = read_examples(table, Columns(text=columns.text, text_b=columns.text_b))
     if columns.label is not None:
@@ -152,12 +154,14 @@ def _is_number(value):
         return False
 
 
-def split_pairs(pairs, fraction, seed, classes=None):
+def split_pairs(
+    pairs: Examples, share: float, seed: int, classes: Optional[Sequence[Any]] = None
+) -> Tuple[Examples, Examples]:
     """Split in two; pairs that have a text in common stay together where that is possible.
 
     Args:
         pairs: `Examples` of pairs.
-        fraction: share that goes to the second part, in (0, 1).
+        share: part that goes to the second part, in (0, 1).
         seed: int.
         classes: list of what each part should have two of; None: the scores. A draw that leaves a part with one is made
             again with equal shares of each, if that is possible.
@@ -182,7 +186,7 @@ def split_pairs(pairs, fraction, seed, classes=None):
     members = [[] for _ in range(max(groups) + 1)]
     for i, group in enumerate(groups):
         members[group].append(i)
-    wanted, chosen = fraction * len(pairs), []
+    wanted, chosen = share * len(pairs), []
     order = [members[group] for group in np.random.RandomState(seed % 2**32).permutation(len(members))]
     for group in order:
         if len(chosen) >= max(1, wanted - 0.5):
@@ -190,7 +194,7 @@ def split_pairs(pairs, fraction, seed, classes=None):
         chosen.extend(group)
     classes = (pairs.labels or []) if classes is None else classes
     if len(set(classes)) > 1 and not all(_have_two(classes, chosen)):
-        again = _equal_shares(order, classes, fraction)
+        again = _equal_shares(order, classes, share)
         # If both cannot, at least training should.
         if sum(_have_two(classes, again)) >= sum(_have_two(classes, chosen)):
             chosen = again
@@ -209,12 +213,12 @@ def _have_two(classes, chosen):
     return [len(part) > 1 for part in parts]
 
 
-def _equal_shares(order, classes, fraction):
+def _equal_shares(order, classes, share):
     """Rows of as many groups as give each class its share, the rarest class first, and leave some of each class."""
     counts = collections.Counter(classes)
     taken, chosen, left = collections.Counter(), [], list(order)
     for name in sorted(counts, key=lambda c: (counts[c], str(c))):
-        quota = max(1, int(round(fraction * counts[name])))
+        quota = max(1, int(round(share * counts[name])))
         for group in list(left):
             if taken[name] >= quota:
                 break
@@ -243,26 +247,35 @@ class PairBatches(object):
     Args:
         encoded: list of 2P (token ids, segment ids).
         batch_size: pairs a batch.
-        maxlen, seed, bucketing: as for `BucketedBatches`.
+        max_length, seed, bucketing, rounding: as for `BucketedBatches`.
 
-    >>> batches = PairBatches([([1] * n, [0] * n) for n in (3, 30, 4, 5)], batch_size=1, maxlen=32)
+    >>> batches = PairBatches([([1] * n, [0] * n) for n in (3, 30, 4, 5)], batch_size=1, max_length=32)
     >>> sorted(indices.tolist() for indices in batches.epoch(0))
     [[0, 1], [2, 3]]
     """
 
-    def __init__(self, encoded, *, batch_size, maxlen, seed=0, bucketing=True):
-        arguments = dict(maxlen=maxlen, seed=seed, bucketing=bucketing)
+    def __init__(
+        self,
+        encoded: Sequence[Encoded],
+        *,
+        batch_size: int,
+        max_length: int,
+        seed: int = 0,
+        bucketing: bool = True,
+        rounding: int = ROUNDING,
+    ) -> None:
+        arguments = dict(max_length=max_length, seed=seed, bucketing=bucketing, rounding=rounding)
         longer = [max(pair, key=lambda row: len(row[0])) for pair in zip(encoded[::2], encoded[1::2])]
         self._pairs = BucketedBatches(longer, batch_size=batch_size, **arguments)
         self._rows = BucketedBatches(encoded, batch_size=2 * batch_size, **arguments)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._pairs)
 
-    def epoch(self, epoch):
+    def epoch(self, epoch: int) -> List[Array]:
         """List of arrays of rows, the batches of that epoch in their order."""
         return [(2 * pairs[:, None] + [0, 1]).reshape(-1) for pairs in self._pairs.epoch(epoch)]
 
-    def inputs(self, rows):
+    def inputs(self, rows: ArrayLike) -> List[Array]:
         """[token ids, segment ids] of the given rows, padded to this batch."""
         return self._rows.inputs(rows)

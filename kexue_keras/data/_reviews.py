@@ -3,13 +3,15 @@
 import importlib.util
 import os
 import random
+from typing import List, Sequence, Tuple
 
 from kexue_keras.errors import UserError
+from kexue_keras.types import Path
 
 FILES = {"neg.txt": "负面", "pos.txt": "正面"}
 
 
-def read_reviews():
+def read_reviews() -> List[Tuple[str, str]]:
     """All reviews once each, in an order that is the same everywhere; texts with both labels are left out.
 
     Returns:
@@ -32,7 +34,9 @@ def read_reviews():
     return sorted((text, min(found)) for text, found in labels.items() if len(found) == 1)
 
 
-def split_reviews(*, train, valid, test, seed=0):
+def split_reviews(
+    *, train: int, valid: int, test: int, seed: int = 0
+) -> Tuple[List[Tuple[str, str]], List[Tuple[str, str]], List[Tuple[str, str]]]:
     """Disjoint parts of the reviews; no text is in two of them.
 
     Args:
@@ -56,14 +60,14 @@ def split_reviews(*, train, valid, test, seed=0):
     return reviews[:train], reviews[train : train + valid], reviews[len(reviews) - test :]
 
 
-def write_parts(parts, folder):
+def write_parts(parts: Sequence[Sequence[Tuple[str, str]]], folder: Path) -> List[Path]:
     """Write the parts of `split_reviews` as train.tsv, valid.tsv and test.tsv; returns the three paths."""
     os.makedirs(folder, exist_ok=True)
     names = ("train.tsv", "valid.tsv", "test.tsv")
     return [write_reviews(part, os.path.join(folder, name)) for part, name in zip(parts, names)]
 
 
-def write_reviews(rows, path):
+def write_reviews(rows: Sequence[Tuple[str, str]], path: Path) -> Path:
     """Write (text, label) rows as a TSV file with a header, as `kexue-keras finetune` reads it."""
     with open(path, "w", encoding="utf-8") as handle:
         handle.write("text\tlabel\n")

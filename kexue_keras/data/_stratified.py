@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def stratified_indices(strata, held_out, rng):
+def stratified_indices(strata, held_out, random):
     """Two parts of 0, 1, ..., each with about the same share of every stratum.
 
     The draws are those of scikit-learn's `train_test_split(..., stratify=strata)`, with the same seed.
@@ -11,7 +11,7 @@ def stratified_indices(strata, held_out, rng):
     Args:
         strata: int array `[N]`, each value at least twice.
         held_out: size of the second part; it and the first have room for one of each stratum.
-        rng: numpy RandomState.
+        random: numpy RandomState.
 
     Returns:
         pair of int arrays, in no particular order.
@@ -21,18 +21,18 @@ def stratified_indices(strata, held_out, rng):
     [0, 0, 1, 1]
     """
     _, inverse, counts = np.unique(strata, return_inverse=True, return_counts=True)
-    firsts = _shares(counts, len(inverse) - held_out, rng)
-    seconds = _shares(counts - firsts, held_out, rng)
+    firsts = _shares(counts, len(inverse) - held_out, random)
+    seconds = _shares(counts - firsts, held_out, random)
     members = np.split(np.argsort(inverse, kind="mergesort"), np.cumsum(counts)[:-1])
     parts = [], []
     for indices, first, second in zip(members, firsts, seconds):
-        drawn = indices[rng.permutation(len(indices))]
+        drawn = indices[random.permutation(len(indices))]
         parts[0].append(drawn[:first])
         parts[1].append(drawn[first : first + second])
     return np.concatenate(parts[0]), np.concatenate(parts[1])
 
 
-def _shares(counts, total, rng):
+def _shares(counts, total, random):
     """`total` shared out in proportion to `counts`: rounded down, and what is left to the largest remainders."""
     exact = counts / counts.sum() * total
     shares = np.floor(exact)
@@ -42,7 +42,7 @@ def _shares(counts, total, rng):
         if left <= 0:
             break
         tied = np.flatnonzero(remainders == value)
-        chosen = rng.choice(tied, size=min(len(tied), left), replace=False)
+        chosen = random.choice(tied, size=min(len(tied), left), replace=False)
         shares[chosen] += 1
         left -= len(chosen)
     return shares.astype(int)

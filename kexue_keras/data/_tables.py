@@ -11,12 +11,14 @@ import os
 import re
 import sys
 import zlib
+from typing import Any, Optional, Sequence, Union
 
 from kexue_keras.data._numbers import whole_number
 from kexue_keras.errors import UserError, as_unicode, has_half_pair, shorten
 from kexue_keras.files.paths import path_text
+from kexue_keras.types import Path
 
-KINDS = ("tsv", "csv", "jsonl")
+FORMATS = ("tsv", "csv", "jsonl")
 SUFFIXES = {".tsv": "tsv", ".csv": "csv", ".json": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 MAX_LINE = 20000
 # A row of a table is flat; the odd nested value in a column that nobody uses is fine.
@@ -38,27 +40,42 @@ class Table(object):
 
     Attributes:
         path: the file.
-        kind: 'tsv', 'csv' or 'jsonl'.
+        format: 'tsv', 'csv' or 'jsonl'.
         names: list of column names (header, or keys of the first JSON object), or None.
         rows: list of lists of str, or of dicts.
         lines: list of int, the line on which each row begins.
         guessed: True if it was `header='auto'` that found no header.
     """
 
-    def __init__(self, path, kind, names, rows, lines, guessed):
-        self.path, self.kind, self.names = path, kind, names
+    def __init__(
+        self,
+        path: str,
+        format: str,
+        names: Optional[Sequence[str]],
+        rows: Sequence[Any],
+        lines: Sequence[int],
+        guessed: bool,
+    ) -> None:
+        self.path, self.format, self.names = path, format, names
         self.rows, self.lines, self.guessed = rows, lines, guessed
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
 
-def read_table(path, *, kind=None, header="auto", max_line=MAX_LINE, known=()):
+def read_table(
+    path: Union[Path, bytes],
+    *,
+    format: Optional[str] = None,
+    header: str = "auto",
+    max_line: int = MAX_LINE,
+    known: Sequence[str] = (),
+) -> Table:
     """Read all rows of a file.
 
     Args:
         path: file name (str, bytes or a path object), or '-' for standard input.
-        kind: 'tsv', 'csv' or 'jsonl'; None goes by the suffix, and by the first line if that says nothing.
+        format: 'tsv', 'csv' or 'jsonl'; None goes by the suffix, and by the first line if that says nothing.
         header: 'yes', 'no', or 'auto': there is one if a cell of line 1 is a usual column name or in `known`, or if its
             first cell is pandas' for an index that stands below.
         max_line: longest line in characters.
@@ -76,19 +93,19 @@ def read_table(path, *, kind=None, header="auto", max_line=MAX_LINE, known=()):
     if first is None:
         raise UserError("the file is empty", path=lines.name)
     lines.push_back(first)
-    kind = kind or _kind_of(path, first[1])
+    format = format or _format_of(path, first[1])
     rows, numbers = [], []
-    for number, row in _PARSERS[kind](lines):
+    for number, row in _PARSERS[format](lines):
         rows.append(row)
         numbers.append(number)
-    while rows and kind != "jsonl" and not any(cell.strip() for cell in rows[-1]):
+    while rows and format != "jsonl" and not any(cell.strip() for cell in rows[-1]):
         del rows[-1], numbers[-1]  # empty lines at the end mean nothing; in the middle they are an empty text
     if not rows:
         raise UserError("the file is empty", path=lines.name)
-    if kind == "jsonl":
+    if format == "jsonl":
         if not rows[0]:
             raise UserError("the first JSON object is empty; it names the columns", path=lines.name, line=numbers[0])
-        return Table(lines.name, kind, list(rows[0]), rows, numbers, False)
+        return Table(lines.name, format, list(rows[0]), rows, numbers, False)
     names = None
     if header == "yes" or (header == "auto" and (_is_header(rows[0], known) or _is_header_of_index(rows))):
         names = [cell.strip() for cell in rows.pop(0)]
@@ -109,15 +126,15 @@ def read_table(path, *, kind=None, header="auto", max_line=MAX_LINE, known=()):
             )
         if len(row) != width:
             row.extend([""] * (width - len(row)))
-    return Table(lines.name, kind, names, rows, numbers, names is None and header == "auto")
+    return Table(lines.name, format, names, rows, numbers, names is None and header == "auto")
 
 
-def _kind_of(path, first_line):
+def _format_of(path, first_line):
     stem = path[:-3] if path.endswith(".gz") else path
-    kind = SUFFIXES.get(os.path.splitext(stem)[1].lower())
-    if kind is None:
-        kind = "jsonl" if first_line.lstrip().startswith("{") else "tsv"
-    return kind
+    format = SUFFIXES.get(os.path.splitext(stem)[1].lower())
+    if format is None:
+        format = "jsonl" if first_line.lstrip().startswith("{") else "tsv"
+    return format
 
 
 def _is_header(cells, known):

@@ -1,9 +1,11 @@
 """What is given as texts to the functions that take lists of them."""
 
+from typing import Any, Iterable, List, Optional
+
 from kexue_keras.errors import has_half_pair
 
 
-def checked_texts(texts, *, name="texts", pairs=None):
+def checked_texts(texts: Iterable[Any], *, name: str = "texts", pairs: Optional[bool] = None) -> List[Any]:
     """The texts as a list.
 
     Args:

@@ -4,11 +4,14 @@ Reference: "SimBERTv2来了！融合检索和生成的RoFormer-Sim模型", kexue
 """
 
 import importlib.util
+from typing import Callable, List, Sequence
+
+import numpy as np
 
 from kexue_keras.errors import UserError
 
 
-def word_cutter():
+def word_cutter() -> Callable[[str], List[str]]:
     """The function of the package jieba that cuts a Chinese text into words.
 
     Raises:
@@ -23,7 +26,15 @@ def word_cutter():
     return jieba.lcut
 
 
-def whole_word_masking(words, random, *, mask_id, vocab_size, rate=0.15, lowest=1):
+def whole_word_masking(
+    words: Sequence[Sequence[int]],
+    random: np.random.RandomState,
+    *,
+    mask_id: int,
+    vocab_size: int,
+    mask_rate: float = 0.15,
+    lowest: int = 1,
+) -> List[int]:
     """Hide whole words: of the tokens of a chosen word 80% become [MASK], 10% another token, 10% stay.
 
     Args:
@@ -31,24 +42,25 @@ def whole_word_masking(words, random, *, mask_id, vocab_size, rate=0.15, lowest=
         random: `np.random.RandomState`.
         mask_id: int, the id of [MASK].
         vocab_size: int; the other tokens are drawn from `lowest` to vocab_size - 1.
-        rate: share of the words that are chosen.
+        mask_rate: share of the words that are chosen.
         lowest: first id that may stand in for another.
 
     Returns:
         list of token ids, as many as before.
 
     Raises:
-        ValueError: rate outside [0, 1].
+        ValueError: mask_rate outside [0, 1].
 
     Reference: kexue.fm/archives/8454.
 
-    >>> whole_word_masking([[7, 8], [9], [10, 11, 12]], np.random.RandomState(1), mask_id=4, vocab_size=90, rate=.4)
+    >>> words = [[7, 8], [9], [10, 11, 12]]
+    >>> whole_word_masking(words, np.random.RandomState(1), mask_id=4, vocab_size=90, mask_rate=.4)
     [7, 8, 9, 4, 4, 4]
     """
-    if not 0 <= rate <= 1:
-        raise ValueError("rate is %r; it is a share in [0, 1]" % (rate,))
+    if not 0 <= mask_rate <= 1:
+        raise ValueError("mask_rate is %r; it is a share in [0, 1]" % (mask_rate,))
     out = []
-    for word, chosen in zip(words, random.random_sample(len(words)) < rate):
+    for word, chosen in zip(words, random.random_sample(len(words)) < mask_rate):
         for token in word:
             dice = random.random_sample() if chosen else 1.0
             out.append(mask_id if dice < 0.8 else int(random.randint(lowest, vocab_size)) if dice < 0.9 else token)

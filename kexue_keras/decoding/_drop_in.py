@@ -1,9 +1,12 @@
 """`CachedDecoder`: bert4keras' AutoRegressiveDecoder with remembered keys and values, for scripts that have one."""
 
+from typing import List, Optional, Sequence, Union
+
 import numpy as np
 from bert4keras.snippets import AutoRegressiveDecoder
 
 from kexue_keras.decoding._generator import Generator
+from kexue_keras.types import Array, ArrayLike, Model, Transformer
 
 
 class CachedDecoder(AutoRegressiveDecoder):
@@ -45,13 +48,25 @@ class CachedDecoder(AutoRegressiveDecoder):
     (2, True)
     """
 
-    def __init__(self, start_id, end_id, maxlen, minlen=1, *, model, segment=None, check=True):
+    def __init__(
+        self,
+        start_id: int,
+        end_id: Optional[int],
+        maxlen: int,
+        minlen: int = 1,
+        *,
+        model: Union[Model, Transformer],
+        segment: Optional[int] = None,
+        check: bool = True,
+    ) -> None:
         super(CachedDecoder, self).__init__(start_id, end_id, maxlen, minlen)
         self.generator = Generator(model, end_id=end_id, start_id=start_id, segment=segment)
         own = type(self).predict is not AutoRegressiveDecoder.predict
         self._unchecked = check and own
 
-    def beam_search(self, inputs, topk, states=None, temperature=1, min_ends=1):
+    def beam_search(
+        self, inputs: Sequence[ArrayLike], topk: int, states: None = None, temperature: float = 1, min_ends: int = 1
+    ) -> Array:
         """The best sequence for one input, as an array of ids with start and end token.
 
         Args:
@@ -64,7 +79,15 @@ class CachedDecoder(AutoRegressiveDecoder):
         _no_states(states)
         return self.beam_search_batch([[x] for x in inputs], topk, temperature=temperature, min_ends=min_ends)[0]
 
-    def beam_search_batch(self, inputs, topk, *, temperature=1, min_ends=1, batch_size=None):
+    def beam_search_batch(
+        self,
+        inputs: Sequence[Sequence[ArrayLike]],
+        topk: int,
+        *,
+        temperature: float = 1,
+        min_ends: int = 1,
+        batch_size: Optional[int] = None,
+    ) -> List[Array]:
         """List of the best sequence of each text.
 
         Args:
@@ -79,7 +102,17 @@ class CachedDecoder(AutoRegressiveDecoder):
         self._check(inputs, results[0])
         return results
 
-    def random_sample(self, inputs, n, topk=None, topp=None, states=None, temperature=1, min_ends=1, seed=None):
+    def random_sample(
+        self,
+        inputs: Sequence[ArrayLike],
+        n: int,
+        topk: Optional[int] = None,
+        topp: Optional[float] = None,
+        states: None = None,
+        temperature: float = 1,
+        min_ends: int = 1,
+        seed: Optional[int] = None,
+    ) -> List[Array]:
         """List of n sequences for one input.
 
         Args:
@@ -93,20 +126,29 @@ class CachedDecoder(AutoRegressiveDecoder):
         return self.random_sample_batch([[x] for x in inputs], n, **options)[0]
 
     def random_sample_batch(
-        self, inputs, n, *, topk=None, topp=None, temperature=1, min_ends=1, seed=None, batch_size=None
-    ):
+        self,
+        inputs: Sequence[Sequence[ArrayLike]],
+        n: int,
+        *,
+        topk: Optional[int] = None,
+        topp: Optional[float] = None,
+        temperature: float = 1,
+        min_ends: int = 1,
+        seed: Optional[int] = None,
+        batch_size: Optional[int] = None,
+    ) -> List[List[Array]]:
         """List of the n sequences of each text; arguments as in `random_sample` and `beam_search_batch`."""
-        kind = "sample" + ("-k" if topk is not None else "") + ("-p" if topp is not None else "")
+        strategy = "sample" + ("-k" if topk is not None else "") + ("-p" if topp is not None else "")
         seed = np.random.randint(2**31) if seed is None else seed
         options = dict(width=n, top_k=topk or 1, top_p=topp or 1.0, temperature=temperature, seed=seed)
-        found = self._run(kind, inputs, batch_size, min_ends, options)
+        found = self._run(strategy, inputs, batch_size, min_ends, options)
         self._check(inputs, found[0][0])
         return found
 
-    def _run(self, kind, inputs, batch_size, min_ends, options):
+    def _run(self, strategy, inputs, batch_size, min_ends, options):
         start = [] if self.start_id is None else [self.start_id]
         found = self.generator.run(
-            kind, inputs, self.maxlen, batch_size, ends=min_ends, counts_from=self.minlen - len(start), **options
+            strategy, inputs, self.maxlen, batch_size, ends=min_ends, counts_from=self.minlen - len(start), **options
         )
         return [[np.array(start + ids, int) for ids in row] for row in found.lists()]
 

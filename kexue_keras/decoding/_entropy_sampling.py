@@ -4,12 +4,14 @@ Article: 概率分布的熵归一化（Entropy Normalization） (kexue.fm/archiv
 """
 
 import copy
+from typing import Any, List, Optional, Sequence
 
 import numpy as np
 from bert4keras.snippets import AutoRegressiveDecoder
 
 from kexue_keras.backend import register
 from kexue_keras.layers._entropy_normalization import check_target, entropy_normalize_np
+from kexue_keras.types import Array, ArrayLike
 
 
 @register
@@ -41,14 +43,24 @@ class EntropySampler(AutoRegressiveDecoder):
     3
     """
 
-    def __init__(self, start_id, end_id, maxlen, minlen=1, *, target=None, ratio=None, cap_only=False):
+    def __init__(
+        self,
+        start_id: int,
+        end_id: int,
+        maxlen: int,
+        minlen: int = 1,
+        *,
+        target: Optional[float] = None,
+        ratio: Optional[float] = None,
+        cap_only: bool = False,
+    ) -> None:
         super(EntropySampler, self).__init__(start_id, end_id, maxlen, minlen)
         if (target is None) == (ratio is None):
             raise ValueError("give either target (nats) or ratio; got target=%r and ratio=%r" % (target, ratio))
-        check_target(target, ratio)
+        check_target(target, ratio, type(self).__name__)
         self.target, self.ratio, self.cap_only = target, ratio, cap_only
 
-    def normalize(self, probabilities):
+    def normalize(self, probabilities: ArrayLike) -> Array:
         """Rows of `[m, vocabulary]` probabilities at the target entropy, float64."""
         p = np.asarray(probabilities, dtype=np.float64)
         target = np.full(len(p), self.target if self.ratio is None else self.ratio * np.log(p.shape[-1]))
@@ -57,7 +69,9 @@ class EntropySampler(AutoRegressiveDecoder):
             target = np.minimum(target, -(q * np.log(np.where(q > 0, q, 1.0))).sum(axis=-1))
         return entropy_normalize_np(p, np.maximum(target, 0.0), tol=1e-8)
 
-    def random_sample(self, inputs, n, *, states=None, temperature=1, min_ends=1):
+    def random_sample(
+        self, inputs: Sequence[ArrayLike], n: int, *, states: Any = None, temperature: float = 1, min_ends: int = 1
+    ) -> List[Array]:
         """`n` sequences drawn at the target entropy.
 
         Args:

@@ -1,16 +1,19 @@
 """`Generator`: batched generation with a bert4keras language model, in one graph that remembers keys and values."""
 
 from collections import namedtuple
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
 
-from kexue_keras.backend import ModelSession, get_session, keras, tf1
+from kexue_keras import checks
+from kexue_keras.backend import ModelSession, get_session, keras, refuse_eager, tf1
 from kexue_keras.decoding import _sampling as sampling
 from kexue_keras.decoding import _search as search
 from kexue_keras.decoding._inputs import batches_of, padded_inputs
 from kexue_keras.decoding._steps import Source, Steps
 from kexue_keras.decoding._structure import Structure
+from kexue_keras.types import Array, ArrayLike, Model, Transformer
 
 
 class Generated(namedtuple("Generated", "ids scores lengths")):
@@ -22,7 +25,7 @@ class Generated(namedtuple("Generated", "ids scores lengths")):
         lengths: int32 `[B, n]`, tokens of each, the end token included.
     """
 
-    def lists(self, end_id=None):
+    def lists(self, end_id: Optional[int] = None) -> List[List[List[int]]]:
         """List of B lists of n lists of ids without padding, and without the last one if that is `end_id`."""
         rows = [[list(map(int, x[:n])) for x, n in zip(*pair)] for pair in zip(self.ids, self.lengths)]
         return [[ids[:-1] if end_id is not None and ids[-1:] == [end_id] else ids for ids in row] for row in rows]
@@ -60,7 +63,17 @@ class Generator(object):
     ((2, 2, 5), True)
     """
 
-    def __init__(self, model, *, end_id, start_id=None, segment=None, pad_id=0, positionwise=()):
+    def __init__(
+        self,
+        model: Union[Model, Transformer],
+        *,
+        end_id: Optional[int],
+        start_id: Optional[int] = None,
+        segment: Optional[int] = None,
+        pad_id: int = 0,
+        positionwise: Tuple[type, ...] = (),
+    ) -> None:
+        refuse_eager("Generator")
         if not isinstance(model, keras.models.Model):
             model = getattr(model, "model", model)
         if not isinstance(model, keras.models.Model):
@@ -77,7 +90,9 @@ class Generator(object):
             )
         self.session, self._graphs = ModelSession(self.structure.logits), {}
 
-    def greedy(self, inputs, *, max_length, min_length=0, batch_size=None):
+    def greedy(
+        self, inputs: Sequence[ArrayLike], *, max_length: int, min_length: int = 0, batch_size: Optional[int] = None
+    ) -> Generated:
         """The likeliest token at each step.
 
         Args:
@@ -97,8 +112,18 @@ class Generator(object):
         return self.run("greedy", inputs, max_length, batch_size, minimum=min_length)
 
     def sample(
-        self, inputs, *, max_length, n=1, top_k=None, top_p=None, temperature=1.0, seed=0, min_length=0, batch_size=None
-    ):
+        self,
+        inputs: Sequence[ArrayLike],
+        *,
+        max_length: int,
+        n: int = 1,
+        top_k: Optional[int] = None,
+        top_p: Optional[float] = None,
+        temperature: float = 1.0,
+        seed: int = 0,
+        min_length: int = 0,
+        batch_size: Optional[int] = None,
+    ) -> Generated:
         """Random sequences, each token drawn from softmax(logits / temperature) after `sampling.cut`.
 
         The same seed, inputs and batch size give the same sequences.
@@ -114,26 +139,29 @@ class Generator(object):
         Returns:
             `Generated`; scores are those of the model, without temperature and cut.
         """
-        _check_positive(n=n, top_k=top_k, temperature=temperature)
-        if top_p is not None and not 0 < top_p <= 1:
-            raise ValueError("top_p=%r; a probability in (0, 1] is needed" % (top_p,))
-        kind = "sample" + ("-k" if top_k is not None else "") + ("-p" if top_p is not None else "")
+        checks.whole_number(n, "n", "Generator.sample", least=1)
+        checks.number(temperature, "temperature", "Generator.sample", above=0)
+        if top_k is not None:
+            checks.whole_number(top_k, "top_k", "Generator.sample", least=1)
+        if top_p is not None:
+            checks.number(top_p, "top_p", "Generator.sample", above=0, most=1)
+        strategy = "sample" + ("-k" if top_k is not None else "") + ("-p" if top_p is not None else "")
         options = dict(width=n, temperature=temperature, top_k=top_k or 1, top_p=top_p or 1.0, seed=seed % 2**31)
-        return self.run(kind, inputs, max_length, batch_size, minimum=min_length, **options)
+        return self.run(strategy, inputs, max_length, batch_size, minimum=min_length, **options)
 
     def beam_search(
         self,
-        inputs,
+        inputs: Sequence[ArrayLike],
         *,
-        max_length,
-        beams=4,
-        n=1,
-        length_penalty=0.0,
-        finished="keep",
-        temperature=1.0,
-        min_length=0,
-        batch_size=None,
-    ):
+        max_length: int,
+        beams: int = 4,
+        n: int = 1,
+        length_penalty: float = 0.0,
+        finished: str = "keep",
+        temperature: float = 1.0,
+        min_length: int = 0,
+        batch_size: Optional[int] = None,
+    ) -> Generated:
         """The sequences that a beam search finds likeliest.
 
         Args:
@@ -149,9 +177,11 @@ class Generator(object):
         Returns:
             `Generated`.
         """
-        _check_positive(beams=beams, n=n, temperature=temperature)
-        if finished not in ("keep", "drop"):
-            raise ValueError("finished=%r; it is 'keep' or 'drop'" % (finished,))
+        owner = "Generator.beam_search"
+        checks.whole_number(beams, "beams", owner, least=1)
+        checks.whole_number(n, "n", owner, least=1)
+        checks.number(temperature, "temperature", owner, above=0)
+        checks.choice(finished, ("keep", "drop"), "finished", owner)
         if n > (beams if finished == "keep" else 1):
             raise ValueError(
                 "n=%d; a beam search with beams=%d and finished=%r has %d result(s)"
@@ -160,9 +190,11 @@ class Generator(object):
         if finished == "drop" and length_penalty:
             raise ValueError("length_penalty=%r does nothing with finished='drop'" % (length_penalty,))
         options = dict(width=beams, temperature=temperature, length_penalty=length_penalty, minimum=min_length)
-        return self.run("beam-" + finished, inputs, max_length, batch_size, results=n, **options)
+        return self.run("beam-" + finished, inputs, max_length, batch_size, n=n, **options)
 
-    def log_probabilities(self, inputs, targets, *, batch_size=None):
+    def log_probabilities(
+        self, inputs: Sequence[ArrayLike], targets: ArrayLike, *, batch_size: Optional[int] = None
+    ) -> Array:
         """log softmax of the next token after each prefix of given targets, computed as in generating.
 
         Args:
@@ -186,32 +218,44 @@ class Generator(object):
         result = np.concatenate(parts)
         return result[np.argsort(np.concatenate(order))]
 
-    def run(self, kind, inputs, max_length, batch_size, results=None, ends=1, counts_from=0, **options):
+    def run(
+        self,
+        strategy: str,
+        inputs: Sequence[ArrayLike],
+        max_length: int,
+        batch_size: Optional[int],
+        n: Optional[int] = None,
+        ends: int = 1,
+        counts_from: int = 0,
+        **options: Any,
+    ) -> Generated:
         """All that the other methods do, and with bert4keras' way of counting end tokens.
 
         Args:
-            kind: 'greedy', 'sample', 'sample-k', 'sample-p', 'sample-k-p', 'beam-keep' or 'beam-drop'.
+            strategy: 'greedy', 'sample', 'sample-k', 'sample-p', 'sample-k-p', 'beam-keep' or 'beam-drop'.
             inputs, max_length, batch_size: as in `greedy`.
-            results: sequences for each input; None: all there are.
+            n: sequences for each input; None: all there are.
             ends, counts_from: see `search.Stopping`.
             **options: values of `_SETTINGS`.
 
         Returns:
             `Generated`.
         """
-        _check_positive(max_length=max_length, batch_size=batch_size)
+        checks.whole_number(max_length, "max_length", "Generator", least=1)
+        if batch_size is not None:
+            checks.whole_number(batch_size, "batch_size", "Generator", least=1)
         inputs, lengths = padded_inputs(self.structure, inputs)
         options.update(time=max_length, ends=ends, counts_from=counts_from)
         parts, order = [], batches_of(lengths, batch_size)
         for number, rows in enumerate(order):
             if "seed" in options:
                 options["stream"] = number
-            parts.append(self._batch(kind, inputs, lengths, rows, options))
+            parts.append(self._batch(strategy, inputs, lengths, rows, options))
         back = np.argsort(np.concatenate(order))
-        ids, scores, lengths = (np.concatenate(part)[back][:, :results] for part in zip(*parts))
+        ids, scores, lengths = (np.concatenate(part)[back][:, :n] for part in zip(*parts))
         return Generated(ids[:, :, : lengths.max()], scores, lengths)
 
-    def _batch(self, kind, inputs, lengths, rows, options):
+    def _batch(self, strategy, inputs, lengths, rows, options):
         """The fetches of one batch."""
         longest = int(lengths[rows].max())
         s = self.structure
@@ -225,7 +269,7 @@ class Generator(object):
         feeds = []
         for x, is_sequence in zip(inputs.arrays, inputs.sequences):
             feeds.append(x[rows, :longest] if is_sequence else x[rows])
-        key = (kind, inputs.from_context)
+        key = (strategy, inputs.from_context)
         source, settings, fetches = self._graph(key)
         feed = dict(zip(source.feeds, feeds))
         feed[source.lengths] = lengths[rows]
@@ -234,10 +278,10 @@ class Generator(object):
         feed.update({settings[name]: value for name, value in values.items() if name in settings})
         with self.session.entered() as session:
             found = session.run(fetches, feed)
-        return found[0] if kind == "follow" else found
+        return found[0] if strategy == "follow" else found
 
     def _graph(self, key):
-        """What `_build` made for this kind of decoding, made now if it is the first time."""
+        """What `_build` made for this strategy, made now if it is the first time."""
         if key not in self._graphs:
             with self.session.building():
                 if key not in self._graphs:
@@ -246,8 +290,8 @@ class Generator(object):
                     self._graphs[key] = self._build(*key)
         return self._graphs[key]
 
-    def _build(self, kind, from_context):
-        """(Source, dict name -> placeholder, list of fetches) for one kind of decoding."""
+    def _build(self, strategy, from_context):
+        """(Source, dict name -> placeholder, list of fetches) for one strategy."""
         with self.structure.logits.graph.as_default():
             source = Source(self.structure, from_context)
             settings, value = {}, {}
@@ -262,14 +306,14 @@ class Generator(object):
                 segment=value["segment"],
             )
             stopping = search.Stopping(value["end"], value["minimum"], value["counts_from"], value["ends"])
-            if kind == "follow":
+            if strategy == "follow":
                 settings["targets"] = tf1.placeholder("int32", [None, None])
                 return source, settings, [search.follow(steps, settings["targets"])]
-            if kind.startswith("beam"):
+            if strategy.startswith("beam"):
                 options = dict(temperature=value["temperature"], length_penalty=value["length_penalty"])
-                fetches = search.decode_beams(steps, stopping, self.pad_id, keep=kind == "beam-keep", **options)
+                fetches = search.decode_beams(steps, stopping, self.pad_id, keep=strategy == "beam-keep", **options)
             else:
-                fetches = search.decode_rows(steps, stopping, _chooser(kind, value), self.pad_id)
+                fetches = search.decode_rows(steps, stopping, _chooser(strategy, value), self.pad_id)
             return source, settings, list(fetches)
 
 
@@ -291,21 +335,15 @@ _SETTINGS = [
 ]
 
 
-def _chooser(kind, value):
+def _chooser(strategy, value):
     """function(logits, t) -> tokens."""
-    if kind == "greedy":
+    if strategy == "greedy":
         return lambda logits, t: tf.argmax(logits, axis=-1, output_type="int32")
-    top_k = value["top_k"] if "-k" in kind else None
-    top_p = value["top_p"] if "-p" in kind else None
+    top_k = value["top_k"] if "-k" in strategy else None
+    top_p = value["top_p"] if "-p" in strategy else None
 
     def choose(logits, t):
         cut = sampling.cut(logits / value["temperature"], top_k=top_k, top_p=top_p)
         return sampling.draw(*cut, seed=tf.stack([value["seed"], value["stream"] * 100003 + t]))
 
     return choose
-
-
-def _check_positive(**values):
-    for name, value in values.items():
-        if value is not None and not value > 0:
-            raise ValueError("%s=%r; a positive number is needed" % (name, value))

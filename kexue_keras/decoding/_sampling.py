@@ -3,10 +3,16 @@
 Paper on the nucleus: The Curious Case of Neural Text Degeneration, arXiv 1904.09751.
 """
 
+from typing import Optional, Tuple, Union
+
 import tensorflow as tf
 
+from kexue_keras.types import Tensor, TensorLike
 
-def cut(logits, *, top_k=None, top_p=None):
+
+def cut(
+    logits: TensorLike, *, top_k: Optional[Union[int, Tensor]] = None, top_p: Optional[Union[float, Tensor]] = None
+) -> Tuple[Tensor, Tensor]:
     """The logits in falling order, -inf where a token is cut off, and their tokens.
 
     First all but the `top_k` largest go; of the rest those stay whose forerunners' probabilities sum to less than

@@ -4,6 +4,8 @@ from collections import namedtuple
 
 import tensorflow as tf
 
+from kexue_keras.backend import tf1
+
 FAR = -1e9  # the score of what is not there
 # t; tokens to go in [B, k]; done [B, k]; ids [B, k, T]; scores [B, k]; ends [B, k]; lengths [B, k]
 Rows = namedtuple("Rows", "t tokens done ids scores ends lengths ancestors memories")
@@ -28,7 +30,7 @@ class Stopping(object):
 
     def forbid(self, scores, t):
         """Logits or log-probabilities `[..., vocabulary]` with the end token at -inf where it must not come yet."""
-        low = tf.where(t < self.minimum, float("-inf"), 0.0)
+        low = tf1.where(t < self.minimum, float("-inf"), 0.0)
         return scores + tf.one_hot(self.end, tf.shape(scores)[-1], on_value=low, off_value=0.0)
 
     def is_end(self, tokens, ends, t):
@@ -41,7 +43,7 @@ class Stopping(object):
 def write(ids, t, tokens):
     """`ids` `[..., T]` with `tokens` `[...]` at place t."""
     now = tf.broadcast_to(tf.one_hot(t, tf.shape(ids)[-1], on_value=True, off_value=False), tf.shape(ids))
-    return tf.where(now, tf.broadcast_to(tokens[..., None], tf.shape(ids)), ids)
+    return tf1.where(now, tf.broadcast_to(tokens[..., None], tf.shape(ids)), ids)
 
 
 def pick(values, places):
@@ -83,14 +85,14 @@ def decode_rows(steps, stopping, choose, pad):
         tokens = choose(stopping.forbid(logits, s.t), s.t)
         gained = tf.gather_nd(tf.nn.log_softmax(logits), tf.stack([tf.range(tf.size(tokens)), tokens], axis=1))
         tokens, gained = (tf.reshape(x, shape) for x in (tokens, gained))
-        tokens = tf.where(s.done, tf.fill(shape, pad), tokens)
+        tokens = tf1.where(s.done, tf.fill(shape, pad), tokens)
         ended, ends = stopping.is_end(tokens, s.ends, s.t)
         return Rows(
             t=s.t + 1,
             tokens=tokens,
             done=s.done | ended,
             ids=write(s.ids, s.t, tokens),
-            scores=s.scores + tf.where(s.done, tf.zeros_like(gained), gained),
+            scores=s.scores + tf1.where(s.done, tf.zeros_like(gained), gained),
             ends=ends,
             lengths=s.lengths + tf.cast(~s.done, "int32"),
             ancestors=ancestors,
@@ -175,9 +177,9 @@ def decode_beams(steps, stopping, pad, *, temperature, length_penalty, keep):
         return s.finished_ids, s.finished_scores, s.lengths
     # Where no beam won, the best of those that ran to the end is the result.
     some = s.stopped
-    ids = tf.where(some, s.finished_ids[:, 0], s.ids[:, 0])
-    scores = tf.where(some, s.finished_scores[:, 0], s.scores[:, 0])
-    lengths = tf.where(some, s.lengths[:, 0], tf.fill(tf.shape(some), s.t))
+    ids = tf1.where(some, s.finished_ids[:, 0], s.ids[:, 0])
+    scores = tf1.where(some, s.finished_scores[:, 0], s.scores[:, 0])
+    lengths = tf1.where(some, s.lengths[:, 0], tf.fill(tf.shape(some), s.t))
     return ids[:, None], scores[:, None], lengths[:, None]
 
 
@@ -186,7 +188,7 @@ def _merge_kept(s, scores, ids, ended, width, time, length_penalty):
     length = tf.cast(s.t + 1, "float32") ** length_penalty
     over = ended | (s.t + 1 >= time)
     first = tf.range(tf.shape(scores)[1])[None] < width
-    finished = tf.where(over & first & ~s.stopped[:, None], scores / length, tf.fill(tf.shape(scores), FAR))
+    finished = tf1.where(over & first & ~s.stopped[:, None], scores / length, tf.fill(tf.shape(scores), FAR))
     all_scores = tf.concat([s.finished_scores, finished], axis=1)
     finished_scores, places = tf.nn.top_k(all_scores, k=width)
     running, chosen = tf.nn.top_k(scores + FAR * tf.cast(over, "float32"), k=width)
@@ -207,13 +209,13 @@ def _merge_dropped(s, scores, ids, ended, width, time, length_penalty):
     valid = tf.range(width)[None] < s.active[:, None]
     won = ended[:, 0] & ~s.stopped
     alive = valid & ~ended
-    kept, chosen = tf.nn.top_k(tf.where(alive, scores, tf.fill(tf.shape(scores), FAR)), k=width)
+    kept, chosen = tf.nn.top_k(tf1.where(alive, scores, tf.fill(tf.shape(scores), FAR)), k=width)
     state = dict(
         scores=kept,
         active=tf.reduce_sum(tf.cast(alive, "int32"), axis=1),
-        finished_scores=tf.where(won, scores, s.finished_scores),
-        finished_ids=tf.where(won, ids, s.finished_ids),
-        lengths=tf.where(won, tf.zeros_like(s.lengths) + s.t + 1, s.lengths),
+        finished_scores=tf1.where(won, scores, s.finished_scores),
+        finished_ids=tf1.where(won, ids, s.finished_ids),
+        lengths=tf1.where(won, tf.zeros_like(s.lengths) + s.t + 1, s.lengths),
         stopped=s.stopped | won,
     )
     return state, chosen

@@ -4,12 +4,14 @@ from bert4keras import layers as parts
 
 from kexue_keras.backend import keras, layer_calls
 from kexue_keras.models._t5 import ZeroMasked
+from kexue_keras.training.recompute import RecomputeBoundary
 
 # The masks by which bert4keras makes a model a language model -> what may be seen from where.
 CAUSAL_MASKS = {"Attention-LM-Mask": "lm", "Attention-UniLM-Mask": "unilm"}
 # What is masked is left out by the attentions, so the layers that only set it to zero change nothing.
 IDENTITIES = (
     ZeroMasked,
+    RecomputeBoundary,
     keras.layers.Dropout,
     keras.layers.GaussianNoise,
     keras.layers.Masking,

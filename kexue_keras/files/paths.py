@@ -92,5 +92,5 @@ def check_regular(path):
 
 
 def _what(mode):
-    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
-    return next((word for is_kind, word in kinds if is_kind(mode)), "a device")
+    types = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
+    return next((word for is_type, word in types if is_type(mode)), "a device")

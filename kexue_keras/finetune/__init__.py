@@ -1,10 +1,8 @@
 """Whole fine-tuning recipes, used by the command line and by examples/."""
 
-from kexue_keras.finetune import techniques  # (first: it fills the registry)
 from kexue_keras.finetune._classification import finetune
 from kexue_keras.finetune._classifier import Classifier
-from kexue_keras.finetune._recipe import Technique
-from kexue_keras.finetune._recipe import technique
+from kexue_keras.finetune._masked_lm import MaskedLanguageModel
 from kexue_keras.finetune._sentence_bert import PairSet
 from kexue_keras.finetune._sentence_bert import train_sentence_bert
 from kexue_keras.finetune._seq2seq import Seq2Seq

@@ -1,6 +1,7 @@
 """A fine-tuned model that labels texts, read from the folder of a run."""
 
 import os
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -12,9 +13,10 @@ from kexue_keras.finetune._heads import HEADS, build_classifier, load_head
 from kexue_keras.finetune._options import make_options
 from kexue_keras.finetune._run_folder import RunFolder
 from kexue_keras.finetune._saved_tokenizer import load_tokenizer
-from kexue_keras.models._lengths import checked_length, positions_of
+from kexue_keras.models._lengths import checked_max_length, positions_of
 from kexue_keras.schemas.messages import is_wrong
 from kexue_keras.schemas.words import one_of, whole
+from kexue_keras.types import Array, Encoded, Model, Path, Texts, Tokenizer
 
 HEAD = "head.npz"
 
@@ -27,22 +29,25 @@ class Classifier(object):
         tokenizer: bert4keras tokenizer.
         labels: list of label names.
         head: head of the task.
-        options: namespace with length and batch_size.
+        options: namespace with max_length and batch_size.
         pairs: bool, whether it wants pairs of texts; None does not check.
     """
 
-    def __init__(self, model, tokenizer, labels, head, options, pairs):
+    def __init__(
+        self, model: Model, tokenizer: Tokenizer, labels: Sequence[str], head: Any, options: Any, pairs: Optional[bool]
+    ) -> None:
         self.model, self.tokenizer, self.labels, self.head = model, tokenizer, labels, head
         try:
-            self.length = checked_length(options.length, positions_of(model), least=3)
+            positions = positions_of(model)
+            self.max_length = checked_max_length(options.max_length, positions, name="--max-length", least=3)
         except ValueError as error:
-            raise UserError("--" + str(error))
+            raise UserError(error)
         self.batch_size, self.pairs = options.batch_size, pairs
         self.truncated = 0
         self.session = ModelSession(model)
 
     @classmethod
-    def load(cls, run):
+    def load(cls, run: Path) -> "Classifier":
         """Read a classifier from the folder of a finished run.
 
         Args:
@@ -72,30 +77,30 @@ class Classifier(object):
         except WeightsError as error:
             raise UserError(error)
         model = build_classifier(
-            encoder.model, len(config["labels"]), pooling=options.pooling, dropout=0.0, seed=options.seed
+            encoder.model, len(config["labels"]), pooling=options.pooling, dropout_rate=0.0, seed=options.seed
         )
         load_head(folder.file(HEAD), model)
-        shortest, longest = 3 + config["pairs"], encoder.max_positions or options.length
-        if not shortest <= options.length <= longest:
-            raise UserError(is_wrong("options.length", options.length, whole(shortest, longest)), path=path)
+        shortest, longest = 3 + config["pairs"], encoder.max_positions or options.max_length
+        if not shortest <= options.max_length <= longest:
+            raise UserError(is_wrong("options.max_length", options.max_length, whole(shortest, longest)), path=path)
         return cls(
             model, load_tokenizer(folder.path), config["labels"], HEADS[config["head"]], options, config["pairs"]
         )
 
-    def encode(self, texts):
+    def encode(self, texts: Texts) -> List[Encoded]:
         """Token ids and segment ids; `self.truncated` then says how many texts were cut."""
-        encoded, self.truncated = encode(self.tokenizer, texts, self.length)
+        encoded, self.truncated = encode(self.tokenizer, texts, self.max_length)
         return encoded
 
-    def logits(self, encoded):
+    def logits(self, encoded: Sequence[Encoded]) -> Array:
         """Logits float32 `[N, C]` of encoded texts, in their order."""
-        batches = BucketedBatches(encoded, batch_size=self.batch_size, maxlen=self.length)
+        batches = BucketedBatches(encoded, batch_size=self.batch_size, max_length=self.max_length)
         out = np.zeros((len(encoded), len(self.labels)), "float32")
         for indices in batches.in_length_order():
             out[indices] = self.session.predict_on_batch(self.model, batches.inputs(indices))
         return out
 
-    def probabilities(self, texts):
+    def probabilities(self, texts: Texts) -> Array:
         """Probability of each label.
 
         Args:
@@ -119,7 +124,7 @@ class Classifier(object):
             return np.zeros((0, len(self.labels)))
         return self.head.probabilities(self.logits(self.encode(texts)))
 
-    def predict(self, texts):
+    def predict(self, texts: Texts) -> List[Tuple[Any, Any]]:
         """The label of each text with its probability.
 
         Args:

@@ -1,34 +1,35 @@
-"""Training, validation and test part of a recipe, read and checked against each other."""
+"""Training, validation and test part of a run, read and checked against each other."""
 
 from kexue_keras.data import choose_columns, read_examples, read_table, stratified_split
 from kexue_keras.data._columns import resolve
 from kexue_keras.data._examples import check_labels, check_no_header_taken_for_data, label_names
 
 
-def read_parts(recipe):
-    """Set `recipe.train`, `.valid`, `.test` and `.labels`.
+def read_parts(options, say):
+    """Read the files of a classification.
 
     Args:
-        recipe: `Recipe`.
+        options: namespace.
+        say: function that takes a line.
 
     Returns:
-        dict of facts for config.json: columns, header, pairs, texts of each part.
+        (dict train, valid, test -> `Examples` or None, list of label names, dict of facts for config.json: columns,
+        header, pairs, texts of each part).
 
     Raises:
         UserError: with file and line.
     """
-    options, say = recipe.options, recipe.say
     given = [options.text_column, options.text_b_column, options.label_column]
 
     def table_of(path, header):
-        return read_table(path, kind=options.format, header=header, max_line=options.max_line, known=set(given))
+        return read_table(path, format=options.format, header=header, max_line=options.max_line, known=set(given))
 
     table = table_of(options.data, options.header)
     columns = choose_columns(table, text=given[0], text_b=given[1], label=given[2])
     train = read_examples(table, columns, separator=options.label_separator)
     check_no_header_taken_for_data(table, train)
-    recipe.labels = label_names(train)
-    has_header = table.names is not None and table.kind != "jsonl"
+    labels = label_names(train)
+    has_header = table.names is not None and table.format != "jsonl"
     say("columns: %s%s" % (columns.describe(), "" if table.names else " (no header)"))
     parts = {"train": train, "valid": None, "test": None}
     for part in ("valid", "test"):
@@ -37,7 +38,7 @@ def read_parts(recipe):
             other = table_of(path, options.header)
             _check_columns(other, columns)
             parts[part] = read_examples(other, columns, separator=options.label_separator)
-            check_labels(parts[part], recipe.labels, options.data)
+            check_labels(parts[part], labels, options.data)
     if parts["valid"] is None:
         parts["train"], parts["valid"] = stratified_split(train, options.valid_share, options.seed)
         say(
@@ -45,19 +46,14 @@ def read_parts(recipe):
             % (len(parts["valid"]), len(train), options.seed)
         )
     warn_of_overlap(parts, say)
-    recipe.train, recipe.valid, recipe.test = parts["train"], parts["valid"], parts["test"]
     sizes = {name: len(part) for name, part in parts.items() if part is not None}
     shown = ", ".join("%s %d" % item for item in sizes.items())
-    names = ", ".join(recipe.labels[:8]) + (", ..." if len(recipe.labels) > 8 else "")
-    say("texts: %s; %d labels: %s" % (shown, len(recipe.labels), names))
-    if not train.is_multilabel and sum("|" in label for label in recipe.labels) > len(recipe.labels) // 4:
+    names = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
+    say("texts: %s; %d labels: %s" % (shown, len(labels), names))
+    if not train.is_multilabel and sum("|" in label for label in labels) > len(labels) // 4:
         say("note: many labels contain '|'; if texts have several labels, give --label-separator '|'")
-    return {
-        "columns": columns.get_config(),
-        "header": has_header,
-        "pairs": train.is_pairs,
-        "texts": sizes,
-    }
+    facts = {"columns": columns.get_config(), "header": has_header, "pairs": train.is_pairs, "texts": sizes}
+    return parts, labels, facts
 
 
 def _check_columns(table, columns):

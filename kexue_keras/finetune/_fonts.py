@@ -22,7 +22,8 @@ def font_for(text):
     entries = sorted(font_manager.fontManager.ttflist, key=lambda e: (e.fname != usual, not _for_chinese(e), e.name))
     seen = set()
     for entry in entries:
-        if entry.fname in seen or entry.style != "normal":
+        # "Last Resort" has a box for every character.
+        if entry.fname in seen or entry.style != "normal" or entry.name.startswith("Last Resort"):
             continue
         seen.add(entry.fname)
         try:

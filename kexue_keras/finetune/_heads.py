@@ -4,31 +4,31 @@ import numpy as np
 
 from kexue_keras.backend import K, keras
 from kexue_keras.errors import UserError
-from kexue_keras.finetune._saved_files import load_arrays, save_arrays
 from kexue_keras.layers import SequencePooling
 from kexue_keras.losses import MultilabelCrossentropy, multilabel_probabilities
+from kexue_keras.trainer._checkpoint import load_arrays, save_arrays
 
 HEADS = {}
 
 
-def build_classifier(encoder, classes, *, pooling, dropout, seed):
+def build_classifier(encoder, num_classes, *, pooling, dropout_rate, seed):
     """Keras model: the encoder, pooling, dropout, and a dense layer that gives logits.
 
     Args:
         encoder: Keras model with output `[B, n, d]`.
-        classes: number of logits.
+        num_classes: number of logits.
         pooling: see `SequencePooling`.
-        dropout: rate before the dense layer.
+        dropout_rate: rate before the dense layer.
         seed: int; the dense layer's start depends on it alone, not on what else stands in the graph.
     """
     x = SequencePooling(pooling, name="pooling")(encoder.output)
-    x = keras.layers.Dropout(dropout, name="head_dropout")(x)
+    x = keras.layers.Dropout(dropout_rate, name="head_dropout")(x)
     width = K.int_shape(x)[-1]
-    dense = keras.layers.Dense(classes, name="logits", dtype="float32")
+    dense = keras.layers.Dense(num_classes, name="logits", dtype="float32")
     model = keras.models.Model(encoder.inputs, dense(x))
     random = np.random.RandomState(seed % 2**32)
-    kernel = np.clip(random.standard_normal((width, classes)), -2, 2) * 0.02
-    dense.set_weights([kernel, np.zeros(classes)])
+    kernel = np.clip(random.standard_normal((width, num_classes)), -2, 2) * 0.02
+    dense.set_weights([kernel, np.zeros(num_classes)])
     return model
 
 

@@ -5,20 +5,25 @@ an encoder whose head was trained.
 """
 
 import warnings
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
 from kexue_keras.backend import ModelSession
 from kexue_keras.checkpoints._convert import save
 from kexue_keras.data import BucketedBatches, encode
+from kexue_keras.data._batches import rows_by_step
 from kexue_keras.errors import UserError
-from kexue_keras.finetune._steps import train_steps
+from kexue_keras.finetune._encoder import recomputed
 from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.models import load, predict_at
 from kexue_keras.models._freezing import freeze_below
-from kexue_keras.models._lengths import checked_length, positions_of
+from kexue_keras.models._lengths import checked_max_length, positions_of
 from kexue_keras.models._masked_lm import HEAD, mask_batch, masked_accuracy
-from kexue_keras.optimizers import AdamW, LayerwiseLearningRate, WarmupCosine
+from kexue_keras.optimizers import AdamW, WarmupCosine
+from kexue_keras.trainer import Techniques, train_model
+from kexue_keras.trainer._techniques import NOT_FOR_TOKENS
+from kexue_keras.types import Path, Say
 
 
 class MaskedLanguageModel(object):
@@ -28,32 +33,48 @@ class MaskedLanguageModel(object):
 
     Args:
         model: name or folder as for `models.load`; a head that it lacks starts from random weights.
-        length: longest row in tokens.
+        max_length: longest row in tokens.
         frozen: number of lowest layers that are not trained; with more than 0 the embeddings are not either.
-        rate: share of the tokens that are predicted.
-        load: dict of further arguments of `models.load`.
+        mask_rate: share of the tokens that are predicted.
+        techniques: `trainer.Techniques` for building and training; R-Drop and the penalty per sample do not go with a
+            loss of tokens.
+        **arguments: of `models.load`, for instance num_hidden_layers=6.
 
     Raises:
+        UserError: techniques that do not go with it.
         ValueError: `frozen` outside 0 to the number of layers; a length that the model has no positions for.
         WeightsError: see `models.load`.
 
     >>> from kexue_keras.finetune._masked_lm import MaskedLanguageModel
-    >>> mlm = MaskedLanguageModel('me5-zh-char', length=16, load={'num_hidden_layers': 1})
+    >>> mlm = MaskedLanguageModel('me5-zh-char', max_length=16, num_hidden_layers=1)
     >>> len(mlm.train(['今天天气不错', '我想买一本书'] * 8, steps=1, batch_size=2))
     1
     >>> mlm.evaluate(['今天天气不错'] * 4)['tokens'] > 0
     True
     """
 
-    def __init__(self, model, *, length=128, frozen=0, rate=0.15, load=None):
+    def __init__(
+        self,
+        model: Path,
+        *,
+        max_length: int = 128,
+        frozen: int = 0,
+        mask_rate: float = 0.15,
+        techniques: Optional[Techniques] = None,
+        **arguments: Any,
+    ) -> None:
+        self.techniques = techniques or Techniques()
+        self.techniques.refuse("a masked language model", **NOT_FOR_TOKENS)
         # The layers' Dropout is off: a run over a text that is read once or twice has nothing to overfit.
-        arguments = dict({"dropout_rate": 0.0, "missing": "initialise"}, **(load or {}))
-        self.pretrained = _load(model, arguments)
+        usual = dict({"dropout_rate": 0.0, "missing": "initialise"}, **recomputed(model, self.techniques))
+        self.pretrained = _load(model, dict(usual, **arguments))
         layers = self.pretrained.bert.num_hidden_layers
         if not 0 <= frozen <= layers:
             raise ValueError("frozen is %r; the model has %d layers" % (frozen, layers))
-        self.length = checked_length(length, positions_of(self.pretrained.bert), source=self.pretrained.name, least=3)
-        self.frozen, self.rate = frozen, rate
+        self.max_length = checked_max_length(
+            max_length, positions_of(self.pretrained.bert), source=self.pretrained.name, least=3
+        )
+        self.frozen, self.mask_rate = frozen, mask_rate
         self.tokenizer = self.pretrained.tokenizer
         self.model = predict_at(self.pretrained.bert)
         self.session = ModelSession(self.model)
@@ -61,38 +82,38 @@ class MaskedLanguageModel(object):
             freeze_below(self.pretrained.bert, frozen)
 
     def _batch(self, batches, indices, random):
-        return mask_batch(self.tokenizer, *batches.inputs(indices), random, rate=self.rate)
+        return mask_batch(self.tokenizer, *batches.inputs(indices), random, mask_rate=self.mask_rate)
 
     def train(
         self,
-        texts,
+        texts: Sequence[str],
         *,
-        steps,
-        batch_size=32,
-        learning_rate=2e-4,
-        head_factor=5.0,
-        warmup=0.05,
-        seed=0,
-        folder=None,
-        save_every=200,
-        valid=(),
-        valid_every=1000,
-        say=None,
-    ):
+        steps: int,
+        batch_size: int = 32,
+        learning_rate: float = 2e-4,
+        head_lr_multiplier: float = 5.0,
+        warmup: float = 0.05,
+        seed: int = 0,
+        folder: Optional[Path] = None,
+        save_every: int = 200,
+        valid: Sequence[str] = (),
+        valid_every: int = 1000,
+        say: Optional[Say] = None,
+    ) -> List[float]:
         """Train for `steps` steps, going on from the point in `folder` if there is one.
 
         Args:
-            texts: list of str, one a row; cut to `length`.
+            texts: list of str, one a row; cut to `max_length`.
             steps: int, steps of the whole run (the learning rate falls to 0 over them).
             batch_size: rows a step.
             learning_rate: highest rate of AdamW.
-            head_factor: how much faster the head learns.
+            head_lr_multiplier: how much faster the head learns.
             warmup: share of the steps over which the rate rises.
             seed: int, order of the texts and what is masked.
             folder: where the point is saved every `save_every` steps, or None.
             save_every, valid_every: steps.
-            valid: texts for `evaluate`, which is said every `valid_every` steps.
-            say: function that takes a line.
+            valid: texts for `evaluate`, every `valid_every` steps; the weights with the best accuracy are kept.
+            say: function that takes a line; with it there is a progress bar, too.
 
         Returns:
             list of float, the loss of each step done here.
@@ -103,45 +124,63 @@ class MaskedLanguageModel(object):
         if not len(texts):
             raise UserError("there is no text to train on")
         say = say or (lambda line: None)
-        encoded, cut = encode(self.tokenizer, texts, self.length)
-        say("%d texts, %d tokens; %d cut to %d" % (len(texts), sum(len(t) for t, _ in encoded), cut, self.length))
-        batches = BucketedBatches(encoded, batch_size=batch_size, maxlen=self.length, seed=seed)
-        rate = WarmupCosine(AdamW(learning_rate), warmup=int(warmup * steps), total=steps)
-        optimizer = LayerwiseLearningRate(rate, multipliers={"MLM-": head_factor})
-        self.model.compile(optimizer, MaskedCrossentropy())
-        orders = {}
+        encoded, cut = encode(self.tokenizer, texts, self.max_length)
+        say("%d texts, %d tokens; %d cut to %d" % (len(texts), sum(len(t) for t, _ in encoded), cut, self.max_length))
+        options = {"batch_size": batch_size, "max_length": self.max_length, "seed": seed}
+        batches = BucketedBatches(encoded, rounding=self.techniques.rounding, **options)
+        rows_of = rows_by_step(batches)
 
         def make_batch(step):
-            epoch = step // len(batches)
-            if epoch not in orders:
-                orders.clear()
-                orders[epoch] = batches.epoch(epoch)
-            indices = orders[epoch][step % len(batches)]
-            return self._batch(batches, indices, np.random.RandomState([seed % 2**32, step]))
+            return self._batch(batches, rows_of(step), np.random.RandomState([seed % 2**32, step]))
 
-        def after_step(step):
-            if len(valid) and (step % valid_every == 0 or step == steps):
-                say("held out: %s" % self.evaluate(valid))
+        def evaluate():
+            scores = self.evaluate(valid)
+            return dict(scores, score=scores["accuracy"])
 
-        run = {"batch_size": batch_size, "seed": seed, "texts": len(texts), "rate": self.rate, "length": self.length}
-        run.update(frozen=self.frozen, learning_rate=learning_rate, head_factor=head_factor, warmup=warmup)
-        options = dict(folder=folder, facts=run, save_every=save_every, after_step=after_step, say=say)
-        return train_steps(self.model, make_batch, steps=steps, **options)
+        def scheduled(optimizer, updates):
+            return WarmupCosine(optimizer, warmup=int(warmup * updates), total=updates)
 
-    def evaluate(self, texts, *, batch_size=32, seed=12345):
+        facts = {
+            "batch_size": batch_size,
+            "seed": seed,
+            "texts": len(texts),
+            "mask_rate": self.mask_rate,
+            "max_length": self.max_length,
+        }
+        facts.update(frozen=self.frozen, learning_rate=learning_rate, warmup=warmup)
+        facts.update(head_lr_multiplier=head_lr_multiplier)
+        return train_model(
+            self.model,
+            make_batch,
+            loss=MaskedCrossentropy(),
+            default=(AdamW(learning_rate), scheduled),
+            multipliers={"MLM-": head_lr_multiplier} if head_lr_multiplier != 1 else None,
+            num_hidden_layers=self.pretrained.bert.num_hidden_layers,
+            techniques=self.techniques,
+            steps=steps,
+            epoch_steps=min(valid_every, steps) if len(valid) else None,
+            evaluate=evaluate if len(valid) else None,
+            seed=seed,
+            folder=folder,
+            facts=facts,
+            save_every=save_every,
+            say=say,
+        ).losses
+
+    def evaluate(self, texts: Sequence[str], *, batch_size: int = 32, seed: int = 12345) -> Dict[str, Any]:
         """How well hidden tokens of `texts` are predicted; see `masked_accuracy`.
 
         Raises:
             UserError: the texts are too few, no token was hidden.
         """
-        options = {"length": self.length, "rate": self.rate, "batch_size": batch_size, "seed": seed}
+        options = {"max_length": self.max_length, "mask_rate": self.mask_rate, "batch_size": batch_size, "seed": seed}
         with self.session.entered():
             scores = masked_accuracy(self.model, self.tokenizer, texts, **options)
         if not scores["tokens"]:
             raise UserError("no token of the %d texts was hidden; give more text" % len(texts))
         return scores
 
-    def save(self, path, **options):
+    def save(self, path: Path, **options: Any) -> None:
         """Write the encoder with its head as a folder that `models.load` reads; options as for `models.save`."""
         save(self.pretrained, path, **options)
 

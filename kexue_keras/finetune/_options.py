@@ -7,14 +7,14 @@ run take them from there.
 import argparse
 import math
 
-from kexue_keras.data._tables import KINDS, MAX_LINE
+from kexue_keras.data._tables import FORMATS, MAX_LINE
 from kexue_keras.errors import UserError
 from kexue_keras.files.paths import as_text
-from kexue_keras.finetune._recipe import TECHNIQUES
 from kexue_keras.schemas import words
 from kexue_keras.schemas.messages import expected, is_wrong, shown
 from kexue_keras.schemas.reading import is_finite, matches, mismatches, plain, with_ints
 from kexue_keras.similarity._pooling import POOLINGS
+from kexue_keras.trainer import Techniques
 
 # What says how a run is run and not what comes out of it; --resume lets these differ.
 PASSING = ("quiet", "resume", "overwrite", "save_every", "out", "config")
@@ -69,7 +69,7 @@ column = Ranged(str, {"type": ["string", "integer"], "minimum": 1})
 def add_table_arguments(parser, for_labels=True):
     """How files are read; shared by finetune and predict."""
     group = parser.add_argument_group("files (TSV, CSV, JSON lines, each also .gz)")
-    group.add_argument("--format", choices=KINDS, help="default: by the suffix, else by the first line")
+    group.add_argument("--format", choices=FORMATS, help="default: by the suffix, else by the first line")
     group.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="is line 1 a header?")
     group.add_argument("--text-column", type=column, metavar="C", help="name, or number from 1")
     group.add_argument("--text-b-column", type=column, metavar="C", help="second text of a pair")
@@ -108,13 +108,13 @@ def add_finetune_arguments(parser):
     training = parser.add_argument_group("training")
     training.add_argument("--epochs", type=positive, default=3, metavar="N", help="(%(default)s)")
     training.add_argument("--batch-size", type=positive, default=32, metavar="N", help="(%(default)s)")
-    training.add_argument("--length", type=tokens, default=128, metavar="N", help="tokens a text (%(default)s)")
+    training.add_argument("--max-length", type=tokens, default=128, metavar="N", help="tokens a text (%(default)s)")
     training.add_argument(
         "--learning-rate", type=positive_float, default=1e-4, metavar="LR", help="(%(default)s); base models: 2e-5"
     )
     training.add_argument("--weight-decay", type=fraction, default=0.0, metavar="W", help="decoupled (%(default)s)")
     training.add_argument(
-        "--dropout", type=fraction, metavar="P", help="in encoder, attention and head (the model's own; head 0.1)"
+        "--dropout-rate", type=fraction, metavar="P", help="in encoder, attention and head (the model's own; head 0.1)"
     )
     training.add_argument(
         "--multilabel-loss",
@@ -137,7 +137,7 @@ def add_finetune_arguments(parser):
         "--no-bucketing",
         dest="bucketing",
         action="store_false",
-        help="pad all batches to --length (for comparison; slower)",
+        help="pad all batches to --max-length (for comparison; slower)",
     )
     similarity = parser.add_argument_group("--task similarity (two texts and a number a line)")
     similarity.add_argument(
@@ -162,9 +162,38 @@ def add_finetune_arguments(parser):
         metavar="X",
         help="sbert: two classes, scores above X and others, e.g. 2.5 for STS-B (default: each score is a class)",
     )
-    techniques = parser.add_argument_group("techniques")
-    for technique in TECHNIQUES:
-        technique.add_arguments(techniques)
+    # Not at the top: that file has its types from here.
+    from kexue_keras.finetune._technique_options import add_model_techniques, add_training_techniques
+
+    add_training_techniques(parser.add_argument_group("techniques"))
+    add_model_techniques(parser.add_argument_group("how the model is built and computed"))
+
+
+def techniques_of(options):
+    """`Techniques` with the options of the same names.
+
+    Raises:
+        UserError: values that a technique cannot have, or two that exclude each other.
+
+    >>> techniques_of(make_options(accumulate=4, xla=True)).facts()
+    {'accumulate': 4, 'xla': 'auto'}
+    """
+    given = dict(vars(options))
+    for action in _parser()._actions:
+        # The option without a word, as finetune(xla=True) says it.
+        if action.nargs == "?" and isinstance(given[action.dest], bool):
+            given[action.dest] = action.const if given[action.dest] else None
+    names = [name for name in Techniques.__init__.__kwdefaults__ if name in given]
+    return Techniques(spelling=as_option, **{name: given[name] for name in names})
+
+
+def as_option(name):
+    """What an option is called on the command line.
+
+    >>> as_option('mixed_precision')
+    '--mixed-precision'
+    """
+    return "--" + name.replace("_", "-")
 
 
 def _parser():
@@ -184,7 +213,7 @@ def options_schema():
 
 
 def _schema(action):
-    """Schema of one option. What is checked in a technique's `check` alone is any number here."""
+    """Schema of one option. What `Techniques` checks is any number here."""
     plain = {int: words.whole(), float: words.number(), None: words.TEXT}
     if action.nargs == 0:
         return words.FLAG
@@ -212,10 +241,10 @@ def checked_options(given):
     schema, given = options_schema(), plain(given)
     wrong = [name for name, value in given.items() if isinstance(value, (int, float)) and not is_finite(value)]
     if wrong:
-        raise UserError("--%s is %s; it must be a finite number" % (wrong[0].replace("_", "-"), shown(given[wrong[0]])))
+        raise UserError("%s is %s; it must be a finite number" % (as_option(wrong[0]), shown(given[wrong[0]])))
     for error in mismatches(given, schema):
         name = error.absolute_path[0]
-        raise UserError(is_wrong("--" + name.replace("_", "-"), given[name], schema["properties"][name]))
+        raise UserError(is_wrong(as_option(name), given[name], schema["properties"][name]))
     return with_ints(given, schema)
 
 

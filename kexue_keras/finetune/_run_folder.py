@@ -7,7 +7,7 @@ import shutil
 import tensorflow as tf
 
 import kexue_keras
-from kexue_keras.backend import is_tf_keras, keras
+from kexue_keras.backend import keras_version, stack_name
 from kexue_keras.checkpoints._bundled import BUNDLED
 from kexue_keras.errors import UserError
 from kexue_keras.files import FolderLock, StagedContents, remove_leftovers, restore_interrupted, write_json
@@ -17,17 +17,21 @@ from kexue_keras.schemas import options_file, read_json, read_settings, run_conf
 from kexue_keras.schemas.messages import shown
 
 CONFIG, METRICS, POINT, BEST = "config.json", "metrics.json", "checkpoint.npz", "best.npz"
-STACKS = {"keras": "unset TF_KERAS", "tf.keras": "set TF_KERAS=1"}
+STACKS = {
+    "keras": "take TensorFlow 1.15 and leave TF_KERAS unset",
+    "tf.keras": "take TensorFlow 1.15 and set TF_KERAS=1",
+    "tf2": "take TensorFlow 2 with tf-keras",
+}
 
 
 def surroundings():
     """Stack and versions, as config.json keeps them."""
     return {
-        "stack": "tf.keras" if is_tf_keras else "keras",
+        "stack": stack_name(),
         "versions": {
             "kexue_keras": kexue_keras.__version__,
             "tensorflow": tf.__version__,
-            "keras": keras.__version__,
+            "keras": keras_version(),
         },
     }
 
@@ -53,8 +57,8 @@ class RunFolder(object):
     """
 
     contents = (
-        "config.json metrics.json curves.png confusion.png confusion.tsv predictions.tsv head.npz tokenizer.json "
-        "vocab.txt spiece.model encoder checkpoint.npz best.npz logs"
+        "config.json metrics.json curves.png confusion.png confusion.tsv predictions.tsv head.npz "
+        "tokenizer_settings.json vocab.txt spiece.model encoder checkpoint.npz best.npz logs"
     ).split()
     keys = ("options", "fingerprints")
     dashes = "--"

@@ -13,7 +13,7 @@ from kexue_keras.schemas.tokenizer_files import OF_VOCABULARIES
 
 
 def save_tokenizer(tokenizer, folder):
-    """Write tokenizer.json and the vocabulary into `folder`.
+    """Write tokenizer_settings.json and the vocabulary into `folder`.
 
     Args:
         tokenizer: bert4keras `Tokenizer` or `SpTokenizer`.
@@ -47,16 +47,16 @@ def save_tokenizer(tokenizer, folder):
         if kept != tokenizer._token_dict:
             raise UserError("the vocabulary has gaps or tokens with spaces and cannot be written to vocab.txt")
     config["sha256"] = checksum(os.path.join(folder, config["vocabulary"]))
-    write_json(os.path.join(folder, "tokenizer.json"), config)
+    write_json(os.path.join(folder, "tokenizer_settings.json"), config)
 
 
 def load_tokenizer(folder):
     """The tokenizer that `save_tokenizer` wrote.
 
     Raises:
-        UserError: a file is missing, tokenizer.json is not as it was written, or the vocabulary is another.
+        UserError: a file is missing, tokenizer_settings.json is not as it was written, or the vocabulary is another.
     """
-    config = read_settings(os.path.join(folder, "tokenizer.json"), SAVED_TOKENIZER, error=UserError)
+    config = read_settings(os.path.join(folder, "tokenizer_settings.json"), SAVED_TOKENIZER, error=UserError)
     vocabulary = os.path.join(folder, config["vocabulary"])
     if not os.path.exists(vocabulary):
         raise UserError("no such file", path=vocabulary)

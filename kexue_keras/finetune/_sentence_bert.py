@@ -6,17 +6,19 @@ encoder through one Dense(5) on [u, v, |u - v|]; a pair counts among the classes
 Reference: "用开源的人工标注数据来增强RoFormer-Sim", kexue.fm/archives/8541; arXiv 1705.02364, 1908.10084.
 """
 
+from typing import List, Optional, Sequence, Tuple, Union
+
 import numpy as np
 
 from kexue_keras.data import checked_texts, encode, inference_classes
 from kexue_keras.data._batches import ROUNDING, pad
 from kexue_keras.errors import UserError
 from kexue_keras.finetune._similarity_heads import SbertHead
-from kexue_keras.finetune._steps import accumulated, further_facts, number_of_updates, train_steps
+from kexue_keras.finetune._steps import warmed_up
 from kexue_keras.losses import GroupedCrossentropy
-from kexue_keras.optimizers import AdamW, LayerwiseLearningRate, PiecewiseLinear
-from kexue_keras.optimizers._schedules import linear_warmup
-from kexue_keras.similarity import pair_classifier
+from kexue_keras.similarity import SentenceEncoder, pair_classifier
+from kexue_keras.trainer import Techniques, train_model
+from kexue_keras.types import KerasOptimizer, Model, Path, Say
 
 
 class PairSet(object):
@@ -34,17 +36,19 @@ class PairSet(object):
     1
     """
 
-    def __init__(self, pairs, labels, group=0):
+    def __init__(self, pairs: Sequence[Tuple[str, str]], labels: Sequence[int], group: int = 0) -> None:
         self.pairs, self.labels, self.group = checked_texts(pairs, name="pairs", pairs=True), np.asarray(labels), group
         self.labels = self.labels.astype("int32")
         if len(self.pairs) != len(self.labels) or not self.pairs:
             raise ValueError("%d pairs and %d labels; as many are needed, and at least one" % (len(pairs), len(labels)))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.pairs)
 
     @classmethod
-    def from_inference(cls, pairs, labels, group=1):
+    def from_inference(
+        cls, pairs: Sequence[Tuple[str, str]], labels: Sequence[Union[str, int]], group: int = 1
+    ) -> "PairSet":
         """Three classes from names (contradiction, entailment, neutral, or 矛盾, 蕴含, 中立) or numbers 0, 1, 2.
 
         >>> PairSet.from_inference([('我喜欢北京', '我不喜欢北京')], ['contradiction']).labels.tolist()
@@ -53,7 +57,9 @@ class PairSet(object):
         return cls(pairs, inference_classes(labels), group)
 
     @classmethod
-    def from_scores(cls, pairs, scores, above, group=0):
+    def from_scores(
+        cls, pairs: Sequence[Tuple[str, str]], scores: Sequence[float], above: float, group: int = 0
+    ) -> "PairSet":
         """Two classes from scores: similar if the score is above `above` (2.5 for STS-B)."""
         return cls(pairs, (np.asarray(scores) > above).astype("int32"), group)
 
@@ -65,15 +71,16 @@ class PairSampler(object):
         tokenizer: bert4keras tokenizer.
         sets: list of `PairSet`.
         groups: classes of each group.
-        length: longest text in tokens.
+        max_length: longest text in tokens.
         batch_size: pairs a batch.
         seed: int, with the step what a batch depends on.
+        rounding: int, lengths are rounded up to a multiple of it.
 
     Raises:
         UserError: a label that its group does not have, or a group without a set.
     """
 
-    def __init__(self, tokenizer, sets, *, groups, length, batch_size, seed=0):
+    def __init__(self, tokenizer, sets, *, groups, max_length, batch_size, seed=0, rounding=ROUNDING):
         first = np.concatenate([[0], np.cumsum(groups)])
         self.sets = [[] for _ in groups]
         for number, one in enumerate(sets):
@@ -86,11 +93,11 @@ class PairSampler(object):
                     % (number, wrong[0], groups[one.group] - 1)
                 )
             texts = [text for pair in one.pairs for text in pair]
-            self.sets[one.group].append((encode(tokenizer, texts, length)[0], one.labels + first[one.group]))
+            self.sets[one.group].append((encode(tokenizer, texts, max_length)[0], one.labels + first[one.group]))
         empty = [group for group, members in enumerate(self.sets) if not members]
         if empty:
             raise UserError("group %d has no set; give groups for what there is" % empty[0])
-        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.max_length, self.batch_size, self.seed, self.rounding = max_length, batch_size, seed, rounding
 
     def __call__(self, step):
         """The batch of a step: ([token ids, segment ids] of 2P rows, labels `[2P]`)."""
@@ -105,66 +112,77 @@ class PairSampler(object):
             rows.extend(pair[:: 1 - 2 * random.randint(2)])
             labels.extend([known[i]] * 2)
         longest = max(len(token_ids) for token_ids, _ in rows)
-        return list(pad(rows, min(-(-longest // ROUNDING) * ROUNDING, self.length))), np.array(labels, "int32")
+        return list(pad(rows, min(-(-longest // self.rounding) * self.rounding, self.max_length))), np.array(
+            labels, "int32"
+        )
 
 
 def train_sentence_bert(
-    encoder,
-    sets,
+    encoder: SentenceEncoder,
+    sets: Sequence[PairSet],
     *,
-    groups=(2,),
-    steps,
-    batch_size=32,
-    learning_rate=2e-5,
-    head_lr=SbertHead.head_lr,
-    weight_decay=0.01,
-    warmup=0.1,
-    optimizer=None,
-    accumulate=1,
-    seed=0,
-    folder=None,
-    save_every=200,
-    say=None,
-):
+    groups: Sequence[int] = (2,),
+    steps: int,
+    batch_size: int = 32,
+    learning_rate: float = 2e-5,
+    head_lr_multiplier: float = SbertHead.head_lr_multiplier,
+    weight_decay: float = 0.01,
+    warmup: float = 0.1,
+    optimizer: Optional[KerasOptimizer] = None,
+    techniques: Optional[Techniques] = None,
+    seed: int = 0,
+    folder: Optional[Path] = None,
+    save_every: Optional[int] = 200,
+    say: Optional[Say] = None,
+) -> Tuple[List[float], Model]:
     """Train a `SentenceEncoder` on labelled pairs; the head is thrown away.
 
     Args:
         encoder: `SentenceEncoder`; its model is trained in place.
         sets: list of `PairSet`.
         groups: classes of each group, (2, 3) for binary and inference sets as in the article.
-        steps, folder, save_every, say: see `train_steps`.
+        steps, folder, save_every, say: see `Trainer`; with `say` there is a progress bar, too.
         batch_size: pairs a step (the article: 96).
         learning_rate: highest rate of AdamW; it falls to 0.
-        head_lr: factor of the rate for the head, which starts from noise; the article's 1 wants many more steps.
+        head_lr_multiplier: factor of the rate for the head, which starts from noise; the article's 1 wants many more
+            steps.
         weight_decay: decoupled.
         warmup: share of the updates over which the rate rises.
-        optimizer: Keras optimizer instance in place of AdamW with that schedule; `head_lr` is laid over it too.
-        accumulate: batches (steps) that make one update.
+        optimizer: Keras optimizer instance in place of AdamW with that schedule; `head_lr_multiplier` is laid over it
+            too.
+        techniques: `trainer.Techniques`; R-Drop does not go with pairs of rows, and recompute is chosen when the
+            encoder is loaded.
         seed: int.
 
     Returns:
-        (list of float: the losses, Keras model with the head).
+        (list of float: the losses of the steps done here, Keras model with the head).
 
     Raises:
-        UserError: see `PairSampler`, `train_steps`.
+        UserError: see `PairSampler`, `Trainer.run`; techniques that do not go with it.
 
     Reference: kexue.fm/archives/8541.
     """
-    sampler = PairSampler(
-        encoder.tokenizer, sets, groups=groups, length=encoder.length, batch_size=batch_size, seed=seed
-    )
+    techniques = techniques or Techniques()
+    techniques.refuse("Sentence-BERT", rdrop="it repeats the rows of a batch, of which two and two are a pair")
+    techniques.refuse_built("Sentence-BERT")
+    drawn = {"batch_size": batch_size, "seed": seed, "rounding": techniques.rounding}
+    sampler = PairSampler(encoder.tokenizer, sets, groups=groups, max_length=encoder.max_length, **drawn)
     model = pair_classifier(encoder.model, sum(groups), seed=seed)
-    updates = number_of_updates(steps, accumulate)
-    trained_by = optimizer or warmed_up(learning_rate, updates, warmup, weight_decay)
-    trained_by = LayerwiseLearningRate(trained_by, multipliers={"pair_logits": head_lr})
-    model.compile(accumulated(trained_by, accumulate), GroupedCrossentropy(groups))
     facts = {"batch_size": batch_size, "seed": seed, "pairs": [len(one) for one in sets], "groups": list(groups)}
-    facts.update(further_facts(optimizer, accumulate))
-    losses = train_steps(model, sampler, steps=steps, folder=folder, facts=facts, save_every=save_every, say=say)
+    facts.update(learning_rate=learning_rate, head_lr_multiplier=head_lr_multiplier)
+    losses = train_model(
+        model,
+        sampler,
+        loss=GroupedCrossentropy(groups),
+        optimizer=optimizer,
+        default=warmed_up(learning_rate, warmup, weight_decay),
+        multipliers={"pair_logits": head_lr_multiplier} if head_lr_multiplier != 1 else None,
+        techniques=techniques,
+        steps=steps,
+        seed=seed,
+        folder=folder,
+        facts=facts,
+        save_every=save_every,
+        say=say,
+    ).losses
     return losses, model
-
-
-def warmed_up(learning_rate, steps, warmup=0.1, weight_decay=0.01):
-    """AdamW whose rate rises over a share `warmup` of the steps, then falls to 0."""
-    first = min(max(1, int(warmup * steps)), max(1, steps - 1))
-    return PiecewiseLinear(AdamW(learning_rate, weight_decay=weight_decay), linear_warmup(first, max(steps, first + 1)))

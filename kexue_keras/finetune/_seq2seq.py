@@ -8,6 +8,7 @@ Papers: T5, arXiv 1910.10683; UniLM, arXiv 1905.03197.
 """
 
 import os
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from bert4keras.models import build_transformer_model
@@ -15,14 +16,18 @@ from bert4keras.snippets import sequence_padding
 
 from kexue_keras import checkpoints, models
 from kexue_keras.checkpoints._bundled import ASSETS, BUNDLED
-from kexue_keras.checkpoints._load import is_t5
+from kexue_keras.checkpoints._load import PretrainedModel, is_t5
 from kexue_keras.checkpoints._tokenizers import vocabulary_tokenizer
 from kexue_keras.checkpoints._vocabulary import read_vocabulary
+from kexue_keras.checkpoints.t5.loading import PretrainedT5
 from kexue_keras.data import checked_texts
 from kexue_keras.decoding import Generator
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.files.paths import path_text
-from kexue_keras.models._lengths import checked_length
+from kexue_keras.finetune._encoder import recomputed, recomputed_class
+from kexue_keras.models._lengths import checked_max_length
+from kexue_keras.trainer import Techniques
+from kexue_keras.types import Array, Path
 
 SMALL_T5 = "small-t5"
 # For mT5 the article says ten times BERT's rate and more, of the order of 1e-4.
@@ -36,10 +41,10 @@ class Seq2Seq(object):
         pretrained: what `checkpoints.load_t5` (with_lm='linear') or `models.load` (application='unilm',
             with_mlm='linear')
             returned, with a tokenizer.
-        source_length, target_length: longest source and target in tokens, special ones included.
+        max_source_length, max_target_length: longest source and target in tokens, special ones included.
 
     Attributes:
-        kind: 't5' or 'unilm'.
+        architecture: 't5' or 'unilm'.
         model: Keras model whose output are logits `[B, m, V]`; train it on `inputs` and `targets` of `batch` with
             `losses.MaskedCrossentropy()`.
 
@@ -48,35 +53,44 @@ class Seq2Seq(object):
         ValueError: a length that is no whole number from 2, of the target from 1.
     """
 
-    def __init__(self, pretrained, *, source_length=256, target_length=32):
+    def __init__(
+        self,
+        pretrained: Union[PretrainedModel, PretrainedT5],
+        *,
+        max_source_length: int = 256,
+        max_target_length: int = 32,
+    ) -> None:
         self.pretrained, self.model, self.tokenizer = pretrained, pretrained.model, pretrained.tokenizer
-        self.kind = "t5" if isinstance(pretrained, checkpoints.PretrainedT5) else "unilm"
-        self.source_length = checked_length(source_length, name="source_length")
-        self.target_length = checked_length(target_length, name="target_length", least=1)
+        self.architecture = "t5" if isinstance(pretrained, checkpoints.PretrainedT5) else "unilm"
+        self.max_source_length = checked_max_length(max_source_length, name="max_source_length")
+        self.max_target_length = checked_max_length(max_target_length, name="max_target_length", least=1)
         if self.tokenizer is None:
             raise UserError("the folder has no vocabulary (spiece.model or vocab.txt)", path=pretrained.name)
-        positions = pretrained.max_positions if self.kind == "unilm" else None
-        if positions and source_length + target_length > positions:
+        positions = pretrained.max_positions if self.architecture == "unilm" else None
+        if positions and max_source_length + max_target_length > positions:
             raise UserError(
-                "source length %d + target length %d are more than the %d positions of %s"
-                % (source_length, target_length, positions, pretrained.name)
+                "max_source_length %d + max_target_length %d are more than the %d positions of %s"
+                % (max_source_length, max_target_length, positions, pretrained.name)
             )
-        start = 0 if self.kind == "t5" else None
+        start = 0 if self.architecture == "t5" else None
         self._generator = Generator(self.model, end_id=self.tokenizer._token_end_id, start_id=start)
 
-    def encode(self, text, length, target=False):
-        """Token ids of a text with its end token, cut to `length`; of a target without the start token."""
+    def encode(self, text: str, max_length: int, target: bool = False) -> List[int]:
+        """Token ids of a text with its end token, cut to `max_length`; of a target without the start token."""
         ids = [int(i) for i in self.tokenizer.tokens_to_ids(self.tokenizer.tokenize(text))]
         if target and self.tokenizer._token_start is not None:
             ids = ids[1:]
-        return ids if len(ids) <= length else ids[: length - 1] + [self.tokenizer._token_end_id]
+        return ids if len(ids) <= max_length else ids[: max_length - 1] + [self.tokenizer._token_end_id]
 
-    def encode_pairs(self, pairs):
+    def encode_pairs(self, pairs: Sequence[Tuple[str, str]]) -> List[Tuple[List[int], List[int]]]:
         """List of (source ids, target ids) of (source, target) texts."""
         pairs = checked_texts(pairs, name="pairs", pairs=True)
-        return [(self.encode(s, self.source_length), self.encode(t, self.target_length, target=True)) for s, t in pairs]
+        return [
+            (self.encode(s, self.max_source_length), self.encode(t, self.max_target_length, target=True))
+            for s, t in pairs
+        ]
 
-    def batch(self, encoded):
+    def batch(self, encoded: Sequence[Tuple[Sequence[int], Sequence[int]]]) -> Tuple[List[Array], Array]:
         """Teacher forcing: each target token is to be predicted from the source and the target tokens before it.
 
         Args:
@@ -85,7 +99,7 @@ class Seq2Seq(object):
         Returns:
             (list of input arrays `[B, n]`, targets int `[B, m]`, 0 where nothing is to be predicted).
         """
-        if self.kind == "t5":
+        if self.architecture == "t5":
             sources, targets = (sequence_padding([np.array(x) for x in side]) for side in zip(*encoded))
             before = np.concatenate([np.zeros_like(targets[:, :1]), targets[:, :-1]], axis=1)
             return [sources, before], targets
@@ -94,7 +108,7 @@ class Seq2Seq(object):
         after = np.concatenate([tokens * segments, np.zeros_like(tokens[:, :1])], axis=1)[:, 1:]
         return [tokens, segments], after
 
-    def generate(self, texts, *, beams=1, batch_size=32, **options):
+    def generate(self, texts: Sequence[str], *, beams: int = 1, batch_size: int = 32, **options: Any) -> List[str]:
         """A text for each source.
 
         Args:
@@ -106,8 +120,8 @@ class Seq2Seq(object):
         Returns:
             list of str.
         """
-        ids = [[self.encode(text, self.source_length) for text in checked_texts(texts, pairs=False)]]
-        options.update(max_length=self.target_length, batch_size=batch_size)
+        ids = [[self.encode(text, self.max_source_length) for text in checked_texts(texts, pairs=False)]]
+        options.update(max_length=self.max_target_length, batch_size=batch_size)
         if options.pop("sample", False):
             found = self._generator.sample(ids, **options)
         elif beams == 1:
@@ -117,16 +131,27 @@ class Seq2Seq(object):
         return [self.tokenizer.decode(rows[0]) for rows in found.lists(end_id=self.tokenizer._token_end_id)]
 
 
-def load_seq2seq(model, *, source_length=256, target_length=32, keep_tokens=None, dropout=None, **build):
+def load_seq2seq(
+    model: Path,
+    *,
+    max_source_length: int = 256,
+    max_target_length: int = 32,
+    keep_tokens: Optional[Sequence[int]] = None,
+    dropout_rate: Optional[float] = None,
+    techniques: Optional[Techniques] = None,
+    **build: Any,
+) -> Seq2Seq:
     """Load or make a model for making one text of another.
 
     Args:
         model: a T5 or mT5 folder as `checkpoints.load_t5` takes it; a BERT or RoFormer folder or a bundled name as
             `models.load` takes it, which becomes a UniLM (a head that the file lacks starts from random values); or
             'small-t5'.
-        source_length, target_length: see `Seq2Seq`.
+        max_source_length, max_target_length: see `Seq2Seq`.
         keep_tokens: see `checkpoints.load_t5`.
-        dropout: float, of the whole model; None: the model's own.
+        dropout_rate: float, of the whole model (`attention_dropout_rate` gives its attention another); None: the
+            model's own.
+        techniques: `trainer.Techniques`, whose `recompute` is how the model is built; or None.
         **build: further arguments of the loaders, or the sizes of `small_t5`.
 
     Returns:
@@ -135,33 +160,46 @@ def load_seq2seq(model, *, source_length=256, target_length=32, keep_tokens=None
     Raises:
         UserError: the model cannot be loaded, or has no vocabulary.
     """
-    if dropout is not None:
-        build.update(dropout_rate=dropout, attention_dropout_rate=dropout)
+    if dropout_rate is not None:
+        build = dict({"attention_dropout_rate": dropout_rate}, dropout_rate=dropout_rate, **build)
+    techniques = techniques or Techniques()
+    t5 = recomputed_class(models.T5, techniques)
     try:
         if model == SMALL_T5:
-            pretrained = small_t5(**build)
+            pretrained = small_t5(t5=t5, **build)
         elif model not in BUNDLED and os.path.isdir(model) and is_t5(model):
-            pretrained = checkpoints.load_t5(model, keep_tokens=keep_tokens, with_lm="linear", **build)
+            pretrained = checkpoints.load_t5(model, keep_tokens=keep_tokens, with_lm="linear", model=t5, **build)
         else:
+            build.update(recomputed(model, techniques))
             build.update(application="unilm", with_mlm="linear", missing="initialise")
             pretrained = models.load(model, **build)
     except WeightsError as error:
         raise UserError(error)
-    return Seq2Seq(pretrained, source_length=source_length, target_length=target_length)
+    return Seq2Seq(pretrained, max_source_length=max_source_length, max_target_length=max_target_length)
 
 
-def small_t5(*, vocabulary=None, hidden_size=256, layers=4, heads=4, dropout_rate=0.1, attention_dropout_rate=0.1):
+def small_t5(
+    *,
+    vocabulary=None,
+    hidden_size=256,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    dropout_rate=0.1,
+    attention_dropout_rate=0.1,
+    t5=models.T5,
+):
     """An untrained T5 1.1 with a vocabulary of Chinese characters, for trying out what mT5 is for.
 
     Args:
         vocabulary: path of a vocab.txt; None: the bundled one, 14001 tokens.
-        hidden_size, layers, heads: sizes; the feed-forward layers have 2 hidden_size units.
+        hidden_size, num_hidden_layers, num_attention_heads: sizes; the feed-forward layers have 2 hidden_size units.
         dropout_rate, attention_dropout_rate: floats.
+        t5: `models.T5` or a subclass of it.
 
     Returns:
         `checkpoints.PretrainedT5`.
 
-    >>> small_t5(hidden_size=16, layers=1, heads=2)
+    >>> small_t5(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     <PretrainedT5 small-t5: t5.1.1, 1 + 1 layers x 16, 14001 tokens>
     """
     path = path_text(vocabulary or os.path.join(ASSETS, BUNDLED["me5-zh-char"][1]))
@@ -169,10 +207,10 @@ def small_t5(*, vocabulary=None, hidden_size=256, layers=4, heads=4, dropout_rat
     config = {
         "vocab_size": tokenizer._vocab_size,
         "hidden_size": hidden_size,
-        "num_hidden_layers": layers,
-        "num_decoder_layers": layers,
-        "num_attention_heads": heads,
-        "attention_head_size": hidden_size // heads,
+        "num_hidden_layers": num_hidden_layers,
+        "num_decoder_layers": num_hidden_layers,
+        "num_attention_heads": num_attention_heads,
+        "attention_head_size": hidden_size // num_attention_heads,
         "intermediate_size": 2 * hidden_size,
         "hidden_act": ["gelu_tanh", "linear"],
         "tie_word_embeddings": False,
@@ -187,5 +225,5 @@ def small_t5(*, vocabulary=None, hidden_size=256, layers=4, heads=4, dropout_rat
     }
     build = {k: v for k, v in config.items() if k not in ("tie_word_embeddings", "model_type", "norm_name")}
     build.update(dropout_rate=dropout_rate, attention_dropout_rate=attention_dropout_rate, with_lm="linear")
-    t5 = build_transformer_model(None, model=models.T5, version="t5.1.1", return_keras_model=False, **build)
-    return checkpoints.PretrainedT5(SMALL_T5, "t5.1.1", t5, tokenizer, config)
+    made = build_transformer_model(None, model=t5, version="t5.1.1", return_keras_model=False, **build)
+    return checkpoints.PretrainedT5(SMALL_T5, "t5.1.1", made, tokenizer, config)

@@ -5,11 +5,12 @@ T5模型，现在可以在中文上玩玩了) were made with, so that figures ca
 """
 
 import importlib
+from typing import Dict, Sequence
 
 from kexue_keras.errors import UserError
 
 
-def generation_scores(generated, references):
+def generation_scores(generated: Sequence[str], references: Sequence[str]) -> Dict[str, float]:
     """Mean scores of generated texts, in percent.
 
     Texts are compared in lower case, character by character. An empty text scores 0. ROUGE is the F value; BLEU is

@@ -9,32 +9,38 @@ import os
 import time
 import types
 import zlib
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from kexue_keras import losses, models
 from kexue_keras.backend import preserved_random_state, set_seed
 from kexue_keras.data import BucketedBatches, Columns, read_examples, read_table
+from kexue_keras.data._batches import rows_by_step
 from kexue_keras.data._columns import refuse_index, resolve
 from kexue_keras.errors import UserError, shorten
 from kexue_keras.files import atomic, write_json
 from kexue_keras.files.paths import as_text
 from kexue_keras.finetune._fingerprints import check_fingerprints, check_readable_again, fingerprint, fingerprints
-from kexue_keras.finetune._loop import Loop, report_divergence
-from kexue_keras.finetune._recipe import Batch
+from kexue_keras.finetune._run import metrics_of, report_divergence
 from kexue_keras.finetune._run_folder import RunFolder, check_stack, surroundings
 from kexue_keras.finetune._seq2seq import LEARNING_RATES, load_seq2seq
 from kexue_keras.finetune._seq2seq_scores import generation_scores
 from kexue_keras.optimizers import AdamW
 from kexue_keras.schemas import METRICS, SEQ2SEQ_RUN, read_settings
 from kexue_keras.schemas.messages import shown
+from kexue_keras.trainer import Techniques, Trainer, accelerated, wrapped
+from kexue_keras.trainer._techniques import NOT_FOR_TOKENS
 from kexue_keras.training._randomness import repeatable_dropout
+from kexue_keras.types import Column, Path, Say
 
 SOURCE_NAMES = ("source", "content", "abst", "abstract", "text", "摘要", "正文")
 TARGET_NAMES = ("target", "title", "summary", "标题")
 
 
-def read_pairs(path, *, source=None, target=None):
+def read_pairs(
+    path: Path, *, source: Optional[Column] = None, target: Optional[Column] = None
+) -> List[Tuple[str, str]]:
     """(source, target) texts of a TSV, CSV or JSON-lines file.
 
     Args:
@@ -71,55 +77,32 @@ def read_pairs(path, *, source=None, target=None):
     return read_examples(table, columns).texts
 
 
-class _Run(object):
-    """What `Loop` trains: the part of a `Recipe` that is not about classification."""
-
-    techniques = ()
-
-    def __init__(self, seq2seq, encoded, options, say):
-        self.seq2seq, self.train, self.options, self.say = seq2seq, encoded, options, say
-        self.model, self.step, self.random_step = seq2seq.model, 0, None
-        # Sorted by the source, which is where the work is.
-        sources = [(source, None) for source, _ in encoded]
-        self.batches = BucketedBatches(
-            sources, batch_size=options.batch_size, maxlen=seq2seq.source_length, seed=options.seed
-        )
-
-    def make_batch(self, indices):
-        """The training batch of the rows `indices`."""
-        inputs, targets = self.seq2seq.batch([self.train[i] for i in indices])
-        return Batch(inputs, targets[:, :, None], None)
-
-    def train_on_batch(self, batch):
-        """List of loss values."""
-        return list(np.atleast_1d(self.model.train_on_batch(batch.inputs, batch.targets)))
-
-
 @preserved_random_state()
 def finetune_seq2seq(
-    model,
-    train,
-    out,
+    model: Path,
+    train: Union[Path, Sequence[Tuple[str, str]]],
+    out: Path,
     *,
-    valid,
-    test=None,
-    source=None,
-    target=None,
-    epochs=40,
-    batch_size=16,
-    source_length=256,
-    target_length=32,
-    learning_rate=None,
-    beams=1,
-    dropout=None,
-    seed=1,
-    resume=False,
-    overwrite=False,
-    save_every=None,
-    quiet=False,
-    say=print,
-    **build,
-):
+    valid: Union[Path, Sequence[Tuple[str, str]]],
+    test: Optional[Union[Path, Sequence[Tuple[str, str]]]] = None,
+    source: Optional[Column] = None,
+    target: Optional[Column] = None,
+    epochs: int = 40,
+    batch_size: int = 16,
+    max_source_length: int = 256,
+    max_target_length: int = 32,
+    learning_rate: Optional[float] = None,
+    beams: int = 1,
+    dropout_rate: Optional[float] = None,
+    techniques: Optional[Techniques] = None,
+    seed: int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+    save_every: Optional[int] = None,
+    quiet: bool = False,
+    say: Say = print,
+    **build: Any,
+) -> Dict[str, Any]:
     """Fine-tune a model that makes one text of another, keep the epoch with the best ROUGE-L on `valid`, save it.
 
     Args:
@@ -127,11 +110,12 @@ def finetune_seq2seq(
         train, valid, test: files as for `read_pairs`, or lists of (source, target).
         out: folder for the results: model/ (a folder that `load_seq2seq` reads), metrics.json, generated.tsv.
         source, target: columns, see `read_pairs`.
-        epochs, batch_size, source_length, target_length: ints; the defaults are those of the article's companion
-            script.
+        epochs, batch_size, max_source_length, max_target_length: ints; the defaults are those of the article's
+            companion script.
         learning_rate: float; None is 2e-4 for T5 and 2e-5 for a UniLM.
         beams: width of the beam search for the final scores; during training greedy decoding is used.
-        dropout: see `load_seq2seq`.
+        dropout_rate: see `load_seq2seq`.
+        techniques: `trainer.Techniques`; R-Drop does not go with a loss of tokens.
         seed: int.
         resume: go on with the run in `out` from its last point; overwrite: replace it.
         save_every: also save a point every so many steps.
@@ -149,9 +133,13 @@ def finetune_seq2seq(
     """
     model, train, valid, test = as_text(model), as_text(train), as_text(valid), as_text(test)
     build = {name: as_text(value) for name, value in build.items()}
+    techniques = techniques or Techniques()
     settings = {
         k: v for k, v in locals().items() if k not in ("say", "quiet", "resume", "overwrite", "save_every", "out")
     }
+    settings["techniques"] = techniques.facts()
+    techniques.refuse("seq2seq", **NOT_FOR_TOKENS)
+    techniques.check_can_begin()
     parts = {"train": train, "valid": valid, "test": test}
     files = {name: part for name, part in parts.items() if isinstance(part, str)}
     check_readable_again(files)
@@ -169,34 +157,56 @@ def finetune_seq2seq(
             metrics = read_settings(out.file("metrics.json"), METRICS, error=UserError)
             report_divergence(metrics, out)
             return metrics
-        options = types.SimpleNamespace(
-            epochs=epochs, batch_size=batch_size, seed=seed, quiet=quiet, save_every=save_every, resume=resume
+        options = types.SimpleNamespace(epochs=epochs, batch_size=batch_size, seed=seed, beams=beams)
+        options.quiet, options.save_every, options.learning_rate = quiet, save_every, learning_rate
+        build.update(
+            max_source_length=max_source_length,
+            max_target_length=max_target_length,
+            dropout_rate=dropout_rate,
+            techniques=techniques,
         )
-        options.learning_rate, options.beams, options.columns = learning_rate, beams, dict(source=source, target=target)
-        build.update(source_length=source_length, target_length=target_length, dropout=dropout)
-        return _train(model, parts, out, lambda: _config_of(settings, files, model), build, options, say)
+        parts = {k: read_pairs(v, source=source, target=target) if isinstance(v, str) else v for k, v in parts.items()}
+        for name in ("train", "valid"):
+            if not parts[name]:
+                raise UserError("there are no %s pairs" % name)
+        with accelerated(techniques, say):
+            return _train(model, parts, out, lambda: _config_of(settings, files, model), build, options, say)
 
 
 def _train(model, parts, out, config, build, options, say):
     """The run in its folder; returns the contents of metrics.json."""
-    parts = {k: read_pairs(v, **options.columns) if isinstance(v, str) else v for k, v in parts.items()}
-    for name in ("train", "valid"):
-        if not parts[name]:
-            raise UserError("there are no %s pairs" % name)
     set_seed(options.seed)
     with repeatable_dropout(options.seed) as random_step:
         seq2seq = load_seq2seq(model, **build)
-        options.learning_rate = options.learning_rate or LEARNING_RATES[seq2seq.kind]
-        run = _Run(seq2seq, seq2seq.encode_pairs(parts["train"]), options, say)
-        run.random_step = random_step
-        run.model.compile(AdamW(options.learning_rate), losses.MaskedCrossentropy())
-    out.begin(config)
-    loop = Loop(run, out.path, lambda: _validate(seq2seq, parts["valid"], options.batch_size), [])
-    if options.resume and loop.restore():
-        say("going on after epoch %d, batch %d" % (loop.progress.epoch, loop.progress.batch))
-    progress = loop.run()
-    metrics = {"best_epoch": progress.best["epoch"], "history": progress.history, "seconds": round(progress.seconds, 1)}
-    metrics.update(loop.remarks(), learning_rate=options.learning_rate, beams=options.beams)
+    rate = options.learning_rate or LEARNING_RATES[seq2seq.architecture]
+    make_batch, epoch_steps = _batches(seq2seq, parts["train"], options, build["techniques"])
+    length = {"steps": epoch_steps * options.epochs, "epoch_steps": epoch_steps}
+    with wrapped(
+        seq2seq.model,
+        make_batch,
+        loss=losses.MaskedCrossentropy(),
+        optimizer=AdamW(rate),
+        techniques=build["techniques"],
+        random_step=random_step,
+        say=say,
+        **length,
+    ) as ready:
+        out.begin(config)
+        trainer = Trainer(
+            ready.model,
+            ready.make_batch,
+            random_step=ready.random_step,
+            evaluate=lambda: _validate(seq2seq, parts["valid"], options.batch_size),
+            folder=out.path,
+            is_locked=True,
+            save_every=options.save_every,
+            remedy="a lower learning_rate (now %g) usually helps" % rate,
+            quiet=options.quiet,
+            say=say,
+            **length,
+        )
+        trainer.run()
+    metrics = metrics_of(trainer, learning_rate=rate, beams=options.beams)
     metrics.update(pairs={k: len(v) for k, v in parts.items() if v})
     for name in ("valid", "test"):
         if parts[name]:
@@ -208,10 +218,34 @@ def _train(model, parts, out, config, build, options, say):
     _write_generated(out.file("generated.tsv"), parts["test"] or parts["valid"], texts)
     models.save(seq2seq.pretrained, out.cleared("model"))
     write_json(out.file("metrics.json"), metrics)
-    loop.forget()
+    trainer.forget()
     report_divergence(metrics, out)
     out.finish()
     return metrics
+
+
+def _batches(seq2seq, pairs, options, techniques):
+    """(make_batch for `Trainer`, batches an epoch) of pairs, sorted by the source, which is where the work is."""
+    encoded = seq2seq.encode_pairs(pairs)
+    batches = BucketedBatches(
+        [(source, None) for source, _ in encoded],
+        batch_size=options.batch_size,
+        max_length=seq2seq.max_source_length,
+        seed=options.seed,
+    )
+    rows_of, rounding = rows_by_step(batches), 1 if techniques.xla is None else techniques.rounding
+
+    def make_batch(step):
+        inputs, targets = seq2seq.batch([encoded[i] for i in rows_of(step)])
+        inputs, targets = [_rounded(x, rounding) for x in inputs], _rounded(targets, rounding)
+        return inputs, targets[:, :, None]
+
+    return make_batch, len(batches)
+
+
+def _rounded(rows, rounding):
+    """Rows padded to a length that is a multiple."""
+    return np.pad(rows, ((0, 0), (0, -rows.shape[1] % rounding)), mode="constant")
 
 
 _SCORES = ("rouge-l", "rouge-1", "rouge-2", "bleu")
@@ -248,7 +282,7 @@ class _Folder(RunFolder):
     """The folder of a run; what is in it is replaced only on demand."""
 
     contents = "config.json metrics.json generated.tsv checkpoint.npz best.npz model".split()
-    keys = ("train", "valid", "source_length", "target_length")
+    keys = ("train", "valid", "max_source_length", "max_target_length")
     dashes = ""
 
     def settings_of_file(self):

@@ -10,16 +10,18 @@ import numpy as np
 
 from kexue_keras.backend import set_seed
 from kexue_keras.data import PairBatches, read_scored_pairs, split_pairs
+from kexue_keras.data._batches import rows_by_step
 from kexue_keras.errors import UserError
 from kexue_keras.files import atomic, write_json
 from kexue_keras.finetune import _report as report
 from kexue_keras.finetune._corpus import warn_of_overlap
-from kexue_keras.finetune._loop import report_divergence
-from kexue_keras.finetune._running import compile_model, encode_texts, load_encoder, run_loop, say_unrepeatable
+from kexue_keras.finetune._encoder import encode_texts, freeze, load_encoder
+from kexue_keras.finetune._run import metrics_of, report_divergence
 from kexue_keras.finetune._similarity_heads import HEADS, measure_similarity, one_class
 from kexue_keras.similarity import SentenceEncoder
 from kexue_keras.similarity._index import unit_rows
 from kexue_keras.similarity._pooling import POOLINGS
+from kexue_keras.trainer import accelerated
 from kexue_keras.training._randomness import repeatable_dropout
 
 
@@ -40,12 +42,11 @@ def checked_range(score_range):
     return [low, high]
 
 
-def finetune_similarity(recipe, folder):
+def finetune_similarity(run):
     """The task 'similarity' of `finetune`.
 
     Args:
-        recipe: `Recipe` with its options.
-        folder: `RunFolder`, free.
+        run: `Run`, whose folder is free.
 
     Returns:
         dict, the contents of metrics.json.
@@ -53,48 +54,58 @@ def finetune_similarity(recipe, folder):
     Raises:
         UserError: see `finetune`.
     """
-    options = recipe.options
-    _check(recipe)
-    facts = _read_parts(recipe)
-    recipe.head = HEADS[options.similarity_loss](options)
-    recipe.targets = recipe.head.targets(recipe.train)
-    recipe.steps = recipe.updates = -(-len(recipe.train) // options.batch_size) * options.epochs
-    recipe.notify("data_ready")
-    set_seed(options.seed)
-    encoder = _build(recipe)
-    parts = {name: getattr(recipe, name) for name in ("valid", "test") if getattr(recipe, name) is not None}
-    encoded = {name: encode_texts(recipe, _rows(pairs), name) for name, pairs in parts.items()}
+    options, folder = run.options, run.folder
+    parts, facts = _read_parts(options, run.say)
+    head = HEADS[options.similarity_loss](options)
+    targets = head.targets(parts["train"])
+    measured_parts = {name: parts[name] for name in ("valid", "test") if parts[name] is not None}
+    with accelerated(run.techniques, run.say):
+        set_seed(options.seed)
+        encoder, model, batches, random_step = _build(run, head, parts["train"])
+        rows_of = rows_by_step(batches)
 
-    def cosines(name):
-        vectors = unit_rows(encoder.encode_ids(encoded[name], batch_size=2 * options.batch_size))
-        return np.sum(vectors[::2] * vectors[1::2], axis=1)
+        def make_batch(step):
+            rows = rows_of(step)
+            return batches.inputs(rows), targets[rows], np.ones(len(rows), "float32")
 
-    def measured(name, values=None):
-        values = cosines(name) if values is None else values
-        return measure_similarity(values, parts[name].labels, options.cosent_scale)
+        encoded = {
+            name: encode_texts(encoder.pretrained, _rows(pairs), options, name, run.say)
+            for name, pairs in measured_parts.items()
+        }
 
-    def evaluate():
-        scores = measured("valid")
-        return {"loss": scores["loss"], "spearman": scores["spearman"], "score": scores["spearman"]}
+        def cosines(name):
+            vectors = unit_rows(encoder.encode_ids(encoded[name], batch_size=2 * options.batch_size))
+            return np.sum(vectors[::2] * vectors[1::2], axis=1)
 
-    loop, progress = run_loop(recipe, folder, dict(facts, head=recipe.head.name, labels=None), evaluate)
-    metrics = {
-        "best_epoch": progress.best["epoch"],
-        "main_metric": recipe.head.main_metric,
-        "history": progress.history,
-        "seconds": round(progress.seconds, 1),
-        **loop.remarks(),
-    }
-    for name in parts:
-        values = cosines(name)
-        metrics[name] = measured(name, values)
-    _write_predictions(folder.file("predictions.tsv"), parts[name], values)
-    encoder.save(folder.cleared("encoder"))
-    if report.can_draw(recipe.say):
-        report.draw_curves(folder.file("curves.png"), progress.losses, progress.history, recipe.head.main_metric)
+        def measured(name, values):
+            return measure_similarity(values, measured_parts[name].labels, options.cosent_scale)
+
+        def evaluate():
+            scores = measured("valid", cosines("valid"))
+            return {"loss": scores["loss"], "spearman": scores["spearman"], "score": scores["spearman"]}
+
+        trainer = run.train(
+            model,
+            make_batch,
+            head=head,
+            epoch_steps=len(batches),
+            num_hidden_layers=encoder.pretrained.bert.num_hidden_layers,
+            random_step=random_step,
+            evaluate=evaluate,
+            facts=dict(facts, head=head.name, labels=None),
+        )
+        metrics = metrics_of(trainer, main_metric=head.main_metric)
+        for name in measured_parts:
+            values = cosines(name)
+            metrics[name] = measured(name, values)
+        _write_predictions(folder.file("predictions.tsv"), parts[name], values)
+        encoder.save(folder.cleared("encoder"))
+    p = trainer.progress
+    if report.can_draw(run.say):
+        report.draw_curves(folder.file("curves.png"), p.losses, p.history, head.main_metric)
     write_json(folder.file("metrics.json"), metrics)
-    loop.forget()
-    recipe.say(
+    trainer.forget()
+    run.say(
         "%s: Spearman %.4f, Pearson %.4f on %d pairs; best epoch %d of %d"
         % (
             {"test": "test", "valid": "validation"}[name],
@@ -102,23 +113,28 @@ def finetune_similarity(recipe, folder):
             metrics[name]["pearson"],
             metrics[name]["pairs"],
             metrics["best_epoch"],
-            len(progress.history),
+            len(p.history),
         )
     )
     report_divergence(metrics, folder)
     folder.finish()
-    recipe.say("results in %s" % folder.home)
+    run.say("results in %s" % folder.home)
     return metrics
 
 
-def _check(recipe):
-    options = recipe.options
+def check_similarity(run):
+    """Refuse options that do not go with the task, before any file is read.
+
+    Args:
+        run: `Run`.
+
+    Raises:
+        UserError: with what to do.
+    """
+    options = run.options
+    run.techniques.refuse("--task similarity", rdrop="it repeats the rows of a batch, of which two and two are a pair")
     if options.label_separator is not None:
         raise UserError("--label-separator goes with --task classification; a pair has one score")
-    if options.similarity_loss not in HEADS:
-        raise UserError("--similarity-loss is %r; it is one of %s" % (options.similarity_loss, ", ".join(HEADS)))
-    if options.pooling not in POOLINGS:
-        raise UserError("--pooling is %r; it is one of %s" % (options.pooling, ", ".join(POOLINGS)))
     if options.positive_above is not None and options.similarity_loss != "sbert":
         raise UserError("--positive-above goes with --similarity-loss sbert; CoSENT takes the scores as they are")
     if options.similarity_loss == "cosent":
@@ -129,17 +145,16 @@ def _check(recipe):
                 "--penalty-reduction per_sample: CoSENT is one number a batch, there are no losses a sample"
             )
         if options.accumulate > 1:
-            recipe.say(
+            run.say(
                 "note: CoSENT compares pairs within a batch of %d only; --accumulate %d averages such losses, which is "
                 "not the loss of a batch of %d"
                 % (options.batch_size, options.accumulate, options.batch_size * options.accumulate)
             )
 
 
-def _read_parts(recipe):
-    """Set `recipe.train`, `.valid`, `.test`; returns facts for config.json."""
-    options, say = recipe.options, recipe.say
-    how = dict(kind=options.format, header=options.header, max_line=options.max_line, score_range=options.score_range)
+def _read_parts(options, say):
+    """(dict train, valid, test -> `Examples` or None, facts for config.json)."""
+    how = dict(format=options.format, header=options.header, max_line=options.max_line, score_range=options.score_range)
     train, columns = read_scored_pairs(
         options.data, text=options.text_column, text_b=options.text_b_column, score=options.label_column, **how
     )
@@ -173,13 +188,12 @@ def _read_parts(recipe):
             % (len(parts["valid"]), len(train), options.seed)
         )
     warn_of_overlap(parts, say)
-    recipe.train, recipe.valid, recipe.test = parts["train"], parts["valid"], parts["test"]
     sizes = {name: len(part) for name, part in parts.items() if part is not None}
     say(
         "pairs: %s; scores from %g to %g"
         % (", ".join("%s %d" % item for item in sizes.items()), min(train.labels), max(train.labels))
     )
-    return {"columns": columns.get_config(), "pairs": True, "texts": sizes}
+    return parts, {"columns": columns.get_config(), "pairs": True, "texts": sizes}
 
 
 def _check_split(train, parts, above):
@@ -200,26 +214,24 @@ def _rows(pairs):
     return [text for pair in pairs.texts for text in pair]
 
 
-def _build(recipe):
-    """Model, batches, loss and optimizer; returns the `SentenceEncoder`."""
-    options = recipe.options
-    with repeatable_dropout(options.seed) as recipe.random_step:
-        load_encoder(
-            recipe, special=3, **({"with_pool": POOLINGS[options.pooling]} if POOLINGS[options.pooling] else {})
-        )
-        encoder = SentenceEncoder(recipe.pretrained, pooling=options.pooling, length=options.length)
-        recipe.model = recipe.head.build(encoder.model, options.seed)
-        recipe.batches = PairBatches(
-            encode_texts(recipe, _rows(recipe.train), "training"),
-            batch_size=options.batch_size,
-            maxlen=options.length,
-            seed=options.seed,
-            bucketing=options.bucketing,
-        )
-        recipe.notify("model_built")
-        compile_model(recipe)
-    say_unrepeatable(recipe)
-    return encoder
+def _build(run, head, train):
+    """(`SentenceEncoder`, Keras model that is trained, its batches, `Step` by which it draws its random numbers)."""
+    options = run.options
+    pool = POOLINGS[options.pooling]
+    with repeatable_dropout(options.seed) as random_step:
+        pretrained = load_encoder(options, run.techniques, **({"with_pool": pool} if pool else {}))
+        encoder = SentenceEncoder(pretrained, pooling=options.pooling, max_length=options.max_length)
+        model = head.build(encoder.model, options.seed)
+    batches = PairBatches(
+        encode_texts(pretrained, _rows(train), options, "training", run.say),
+        batch_size=options.batch_size,
+        max_length=options.max_length,
+        seed=options.seed,
+        bucketing=options.bucketing,
+        rounding=run.techniques.rounding,
+    )
+    freeze(pretrained, model, options, run.say)
+    return encoder, model, batches, random_step
 
 
 def _write_predictions(path, pairs, cosines):

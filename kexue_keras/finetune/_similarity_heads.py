@@ -19,7 +19,7 @@ class CosentHead(object):
     name = "cosent"
     main_metric = "spearman"
     # Factor of the learning rate for weights of its own.
-    head_lr = 1.0
+    head_lr_multiplier = 1.0
 
     def __init__(self, options):
         self.scale = options.cosent_scale
@@ -47,7 +47,7 @@ class SbertHead(CosentHead):
     name = "sbert"
     # It starts from noise; at the encoder's rate a few hundred steps made the vectors worse than untrained ones
     # (docs/similarity.md, "Measured").
-    head_lr = 20.0
+    head_lr_multiplier = 20.0
 
     def __init__(self, options):
         super(SbertHead, self).__init__(options)
@@ -125,3 +125,20 @@ def measure_similarity(cosines, scores, scale=20.0):
         "pearson": round(float(pearsonr(cosines, scores)[0]), 6) if different else 0.0,
         "loss": cosent_value(cosines, scores, scale),
     }
+
+
+def head_lr_multiplier(options):
+    """Factor of the head's learning rate, as given, else as the task's loss wants it.
+
+    Raises:
+        UserError: a factor that cannot be, or no head that has one.
+    """
+    given = options.head_lr_multiplier
+    similarity = options.task == "similarity"
+    if given is None:
+        return HEADS[options.similarity_loss].head_lr_multiplier if similarity else 1.0
+    if not 0 < given < float("inf"):
+        raise UserError("--head-lr-multiplier is %g; it has to be above 0, e.g. 10" % given)
+    if similarity and options.similarity_loss == "cosent":
+        raise UserError("--head-lr-multiplier %g: CoSENT trains the encoder alone, there is no head" % given)
+    return given

@@ -1,18 +1,17 @@
-"""TensorBoard logs, written in TensorBoard's own records: the same code in graph mode, on both stacks and on TF 2.
+"""TensorBoard logs, written as TensorFlow's records: TensorFlow 2.20 and later come without TensorBoard.
 
-Not with its `EventFileWriter`: that writes in a thread, which dies of a full disk, and the training waits for ever.
+Not with `tf.summary.FileWriter`: that writes in a thread, which dies of a full disk, and the training waits for ever.
 """
 
+import errno
 import os
 import socket
 import time
 import uuid
 
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.record_writer import RecordWriter
+import tensorflow as tf
 
-from kexue_keras.backend import K, keras
+from kexue_keras.backend import K, keras, tf1
 from kexue_keras.files.paths import path_text
 
 
@@ -34,7 +33,7 @@ class ScalarLogger(keras.callbacks.Callback):
         os.makedirs(self.folder, exist_ok=True)
         name = "events.out.tfevents.%010d.%s.%s" % (time.time(), socket.gethostname(), uuid.uuid4().hex[:12])
         self.path = os.path.join(self.folder, name)
-        self.writer = RecordWriter(open(self.path, "ab"))
+        self.writer = tf.io.TFRecordWriter(self.path)
         self._add(file_version="brain.Event:2")
 
     def on_train_batch_end(self, batch, logs=None):
@@ -55,16 +54,15 @@ class ScalarLogger(keras.callbacks.Callback):
         self.writer.close()
 
     def _write(self, values, step):
-        rows = [Summary.Value(tag=tag, simple_value=float(v)) for tag, v in values.items()]
-        self._add(step=step, summary=Summary(value=rows))
+        rows = [tf1.Summary.Value(tag=tag, simple_value=float(v)) for tag, v in values.items()]
+        self._add(step=step, summary=tf1.Summary(value=rows))
 
     def _add(self, **event):
         try:
-            self.writer.write(Event(wall_time=time.time(), **event).SerializeToString())
+            self.writer.write(tf1.Event(wall_time=time.time(), **event).SerializeToString())
             self.writer.flush()
-        except OSError as error:
-            error.filename = self.path
-            raise
+        except tf.errors.OpError as error:
+            raise OSError(errno.EIO, error.message, self.path)
 
 
 def _innermost(optimizer):

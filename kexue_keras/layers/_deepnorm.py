@@ -4,12 +4,14 @@ Reference: "训练1000层的Transformer究竟有什么困难？", kexue.fm/archi
 """
 
 from collections import namedtuple
+from typing import Any, List, Optional, Sequence, Union
 
 from bert4keras.layers import Layer, MultiHeadAttention
 
+from kexue_keras import checks
 from kexue_keras.backend import keras, register
 from kexue_keras.layers._masking import joined_mask
-from kexue_keras.layers._numeric import require_choice, require_count, require_not_negative, require_positive
+from kexue_keras.types import Config, Initializer, Mask, Shape, Tensor
 
 DeepNormConstants = namedtuple("DeepNormConstants", "alpha beta")
 EncoderDecoderConstants = namedtuple("EncoderDecoderConstants", "encoder decoder")
@@ -17,7 +19,14 @@ RULES = ("paper", "sgd", "adam", "lamb")
 NORMS = ("post", "pre")
 
 
-def deepnorm_constants(num_layers, kind="encoder", decoder_layers=None, rule="paper", norm="post", stream=1.0):
+def deepnorm_constants(
+    num_hidden_layers: int,
+    architecture: str = "encoder",
+    num_decoder_layers: Optional[int] = None,
+    rule: str = "paper",
+    norm: str = "post",
+    stream: float = 1.0,
+) -> Union[DeepNormConstants, EncoderDecoderConstants]:
     """The two constants of DeepNorm: alpha scales the residual stream, beta the initial V, O and FFN kernels.
 
     With N layers (2N residual branches), "paper" alpha = (2N)^1/4, beta = (8N)^-1/4. The article's own derivation
@@ -31,9 +40,9 @@ def deepnorm_constants(num_layers, kind="encoder", decoder_layers=None, rule="pa
     no rule for them.
 
     Args:
-        num_layers: int, N; with shared weights (ALBERT) the number of applications.
-        kind: "encoder", "decoder" (without cross-attention: the same as an encoder), or "encdec".
-        decoder_layers: int, M, for "encdec".
+        num_hidden_layers: int, N; with shared weights (ALBERT) the number of applications.
+        architecture: "encoder", "decoder" (without cross-attention: the same as an encoder), or "encdec".
+        num_decoder_layers: int, M, for "encdec".
         rule: "paper", "sgd", "adam" or "lamb". In post-norm models only the paper treats "encdec".
         norm: "post" or "pre".
         stream: number > 0, s, root mean square of what enters the first layer of a pre-norm model.
@@ -44,8 +53,9 @@ def deepnorm_constants(num_layers, kind="encoder", decoder_layers=None, rule="pa
         the encoder and the 3M of the decoder, each for itself.
 
     Raises:
-        ValueError: numbers of layers not > 0, unknown kind, rule or norm, "encdec" of post-norm with another rule than
-            "paper", that rule for pre-norm, `stream` for post-norm, or `decoder_layers` missing or superfluous.
+        ValueError: numbers of layers not > 0, unknown architecture, rule or norm, "encdec" of post-norm with another
+            rule than "paper", that rule for pre-norm, `stream` for post-norm, or `num_decoder_layers` missing or
+            superfluous.
 
     Reference: kexue.fm/archives/8978; arXiv 2203.00555.
 
@@ -57,29 +67,31 @@ def deepnorm_constants(num_layers, kind="encoder", decoder_layers=None, rule="pa
     [1.0, 0.0417]
     """
     name = "deepnorm_constants"
-    n = require_count(num_layers, "num_layers", name)
-    require_choice(kind, ("encoder", "decoder", "encdec"), "kind", name)
-    require_choice(rule, RULES, "rule", name)
-    require_choice(norm, NORMS, "norm", name)
-    stream = require_positive(stream, "stream", name)
+    n = checks.whole_number(num_hidden_layers, "num_hidden_layers", name, least=1)
+    checks.choice(architecture, ("encoder", "decoder", "encdec"), "architecture", name)
+    checks.choice(rule, RULES, "rule", name)
+    checks.choice(norm, NORMS, "norm", name)
+    stream = checks.number(stream, "stream", name, above=0)
     if norm == "post" and stream != 1:
         raise ValueError("%s: stream=%r is for norm='pre'; a post-norm model takes it out again" % (name, stream))
     if norm == "pre" and rule == "paper":
         raise ValueError("%s: rule='paper' is for post-norm models; give rule='adam', 'sgd' or 'lamb'" % name)
-    if kind == "encdec":
-        if decoder_layers is None:
-            raise ValueError("%s: kind='encdec' needs decoder_layers" % name)
-        m = require_count(decoder_layers, "decoder_layers", name)
+    if architecture == "encdec":
+        if num_decoder_layers is None:
+            raise ValueError("%s: architecture='encdec' needs num_decoder_layers" % name)
+        m = checks.whole_number(num_decoder_layers, "num_decoder_layers", name, least=1)
         if norm == "pre":
             return EncoderDecoderConstants(_pre_norm(rule, 2.0 * n, stream), _pre_norm(rule, 3.0 * m, stream))
         if rule != "paper":
-            raise ValueError("%s: only rule='paper' knows kind='encdec', not rule=%r" % (name, rule))
+            raise ValueError("%s: only rule='paper' knows architecture='encdec', not rule=%r" % (name, rule))
         size = (n**4 * m) ** (1 / 16)
         return EncoderDecoderConstants(
             DeepNormConstants(0.81 * size, 0.87 / size), DeepNormConstants((3 * m) ** 0.25, (12 * m) ** -0.25)
         )
-    if decoder_layers is not None:
-        raise ValueError("%s: decoder_layers=%r is for kind='encdec', not %r" % (name, decoder_layers, kind))
+    if num_decoder_layers is not None:
+        raise ValueError(
+            "%s: num_decoder_layers=%r is for architecture='encdec', not %r" % (name, num_decoder_layers, architecture)
+        )
     branches = 2.0 * n
     return _pre_norm(rule, branches, stream) if norm == "pre" else _post_norm(rule, branches)
 
@@ -123,26 +135,26 @@ class DeepNormAdd(Layer):
     [[3.5, 6.5]]
     """
 
-    def __init__(self, alpha=1.0, **kwargs):
+    def __init__(self, alpha: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.alpha = require_not_negative(alpha, "alpha", "DeepNormAdd")
+        self.alpha = checks.number(alpha, "alpha", "DeepNormAdd", least=0)
 
-    def build(self, input_shape):
+    def build(self, input_shape: List[Shape]) -> None:
         if not isinstance(input_shape, list) or len(input_shape) != 2:
             raise ValueError("DeepNormAdd takes a list of two tensors, [x, F(x)], but got shapes %s" % (input_shape,))
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: List[Tensor]) -> Tensor:
         x, branch = inputs
         return self.alpha * x + branch
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: List[Tensor], mask: Mask = None) -> Mask:
         return joined_mask(mask)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: List[Shape]) -> Shape:
         return input_shape[0]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), alpha=self.alpha)
 
 
@@ -164,16 +176,16 @@ class GainInitializer(keras.initializers.Initializer):
     [0.5, 0.5]
     """
 
-    def __init__(self, gain=1.0, *, base="glorot_normal"):
-        self.gain = require_not_negative(gain, "gain", "GainInitializer")
+    def __init__(self, gain: float = 1.0, *, base: Initializer = "glorot_normal") -> None:
+        self.gain = checks.number(gain, "gain", "GainInitializer", least=0)
         self.base = keras.initializers.get(base)
 
-    def __call__(self, shape, dtype=None, **kwargs):
+    def __call__(self, shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> Tensor:
         # Keras 2.3.1's glorot_normal refuses to find out what None means.
         values = self.base(shape, dtype=dtype or keras.backend.floatx())
         return self.gain * values
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"gain": self.gain, "base": keras.initializers.serialize(self.base)}
 
 
@@ -215,13 +227,13 @@ class DeepNormAttention(MultiHeadAttention):
     0.5
     """
 
-    def __init__(self, *args, gain=1.0, **kwargs):
+    def __init__(self, *args: Any, gain: float = 1.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.gain = require_not_negative(gain, "gain", "DeepNormAttention")
+        self.gain = checks.number(gain, "gain", "DeepNormAttention", least=0)
 
-    def build(self, input_shape):
+    def build(self, input_shape: List[Shape]) -> None:
         super().build(input_shape)
         set_gain(self, self.gain, self.kernel_initializer)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), gain=self.gain)

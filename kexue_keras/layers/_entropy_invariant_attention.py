@@ -5,40 +5,41 @@ Related paper: arXiv 2202.12172.
 """
 
 import math
+from typing import Any, List, Optional, Tuple
 
 import tensorflow as tf
 from bert4keras.layers import MultiHeadAttention, apply_rotary_position_embeddings
 
+from kexue_keras import checks
 from kexue_keras.backend import K, keras, register, widen
 from kexue_keras.layers._masking import attend, bias_visibility, four_axes, visible_keys
+from kexue_keras.types import Config, Mask, Tensor, TensorLike
 
 
-def _check(base, min_len):
-    if not base > 1:
-        raise ValueError("base is %r; it is the length at which the scale is the usual one, a number > 1" % (base,))
-    if not min_len >= 2:
-        raise ValueError("min_len is %r; below 2 the scale log(min_len) would be 0; give a number >= 2" % (min_len,))
+def _check(base, min_length, owner):
+    checks.number(base, "base", owner, above=1, remedy="it is the length at which the scale is the usual one")
+    checks.number(min_length, "min_length", owner, least=2, remedy="below 2 the scale log(min_length) would be 0")
 
 
-def _scale(lengths, log_base, min_len):
-    return tf.math.log(tf.maximum(lengths, float(min_len))) / log_base
+def _scale(lengths, log_base, min_length):
+    return tf.math.log(tf.maximum(lengths, float(min_length))) / log_base
 
 
 @register
-def entropy_invariant_scale(mask, *, base=512, min_len=16):
+def entropy_invariant_scale(mask: Tensor, *, base: float = 512, min_length: float = 16) -> Tensor:
     r"""Factor of the logits of each row: $\log(\max(l, l_{min})) / \log(base)$, l the number of visible keys in it.
 
     Args:
         mask: bool `[..., k]`, True where a key is visible; or a float bias that is added to logits, of which what is
             above -1e4 counts as visible.
         base: length at which the factor is 1.
-        min_len: shorter rows count as this long.
+        min_length: shorter rows count as this long.
 
     Returns:
         float32 `[..., 1]`.
 
     Raises:
-        ValueError: base <= 1, min_len < 2, an integer mask.
+        ValueError: base <= 1, min_length < 2, an integer mask.
 
     Reference:
         从熵不变性看Attention的Scale操作, kexue.fm/archives/8823
@@ -47,9 +48,9 @@ def entropy_invariant_scale(mask, *, base=512, min_len=16):
     >>> [round(float(x), 4) for x in K.eval(kexue_keras.layers.entropy_invariant_scale(mask))[:, 0]]
     [0.4444, 0.6667, 1.0, 1.1111]
     """
-    _check(base, min_len)
+    _check(base, min_length, "entropy_invariant_scale")
     visible = bias_visibility(tf.convert_to_tensor(mask), "entropy_invariant_scale")
-    return _scale(tf.reduce_sum(tf.cast(visible, tf.float32), axis=-1, keepdims=True), math.log(base), min_len)
+    return _scale(tf.reduce_sum(tf.cast(visible, tf.float32), axis=-1, keepdims=True), math.log(base), min_length)
 
 
 @register
@@ -67,10 +68,10 @@ class EntropyInvariantAttention(MultiHeadAttention):
             kernel_initializer: as in bert4keras. The scores returned are without the factor, as there.
         kappa: if given, the scale is kappa log(l) / d, with d=key_size, in place of the one with base.
         base: length at which the scale is the usual one.
-        min_len: shorter rows count as this long.
+        min_length: shorter rows count as this long.
 
     Raises:
-        ValueError: base <= 1, min_len < 2, kappa <= 0, kappa without attention_scale, a bias of the wrong rank.
+        ValueError: base <= 1, min_length < 2, kappa <= 0, kappa without attention_scale, a bias of the wrong rank.
 
     Reference:
         从熵不变性看Attention的Scale操作, kexue.fm/archives/8823; 熵不变性Softmax的一个快速推导, kexue.fm/archives/9034
@@ -80,22 +81,31 @@ class EntropyInvariantAttention(MultiHeadAttention):
     (None, None, 32)
     """
 
-    def __init__(self, heads, head_size, *, kappa=None, base=512, min_len=16, **kwargs):
-        _check(base, min_len)
+    def __init__(
+        self,
+        heads: int,
+        head_size: int,
+        *,
+        kappa: Optional[float] = None,
+        base: float = 512,
+        min_length: float = 16,
+        **kwargs: Any,
+    ) -> None:
+        _check(base, min_length, type(self).__name__)
         super(EntropyInvariantAttention, self).__init__(heads, head_size, **kwargs)
-        if kappa is not None and not kappa > 0:
-            raise ValueError("kappa is %r; it has to be > 0" % (kappa,))
+        if kappa is not None:
+            checks.number(kappa, "kappa", type(self).__name__, above=0)
         if kappa is not None and not self.attention_scale:
             raise ValueError("kappa=%r is the whole scale, so it cannot go with attention_scale=False" % (kappa,))
         if self.normalization != "softmax":
             raise ValueError("normalization is %r; this layer brings its own, leave it out" % (self.normalization,))
-        self.kappa, self.base, self.min_len = kappa, base, min_len
+        self.kappa, self.base, self.min_length = kappa, base, min_length
 
     @property
     def _log_base(self):
         return math.log(self.base) if self.kappa is None else math.sqrt(self.key_size) / self.kappa
 
-    def pay_attention_to(self, inputs, mask=None, **kwargs):
+    def pay_attention_to(self, inputs: List[Tensor], mask: Mask = None, **kwargs: Any) -> Tuple[Tensor, Tensor]:
         """As in bert4keras; the factor goes into the queries, which are smaller than the attention matrix."""
         (qw, kw, vw), rest = inputs[:3], list(inputs[3:])
         bias = rest.pop(0) if kwargs.get("a_bias") else None
@@ -105,10 +115,12 @@ class EntropyInvariantAttention(MultiHeadAttention):
             qw, kw = apply_rotary_position_embeddings(position_bias, qw, kw)
         visible = visible_keys(mask[1] if mask else None, bias, self.name)
         if visible is None:
-            factor = _scale(tf.cast(tf.shape(kw)[1:2], tf.float32), self._log_base, self.min_len)[:, None, None, None]
+            factor = _scale(tf.cast(tf.shape(kw)[1:2], tf.float32), self._log_base, self.min_length)[
+                :, None, None, None
+            ]
         else:
             lengths = tf.reduce_sum(tf.cast(visible, tf.float32), axis=-1, keepdims=True)
-            factor = _scale(lengths, self._log_base, self.min_len)
+            factor = _scale(lengths, self._log_base, self.min_length)
         root = self.key_size**0.5 if self.attention_scale else 1.0
         wide_q = widen(qw)
         factor = tf.cast(factor, wide_q.dtype)
@@ -129,13 +141,13 @@ class EntropyInvariantAttention(MultiHeadAttention):
             output += relative if kept is None else relative * kept
         return output, scores
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super(EntropyInvariantAttention, self).get_config()
-        return dict(config, kappa=self.kappa, base=self.base, min_len=self.min_len)
+        return dict(config, kappa=self.kappa, base=self.base, min_length=self.min_length)
 
 
 @register
-def attention_entropy(attention, *, mask=None, from_logits=False):
+def attention_entropy(attention: TensorLike, *, mask: Optional[Tensor] = None, from_logits: bool = False) -> Tensor:
     r"""Entropy of each row of an attention matrix, $-\sum_k a_k \log a_k$, in nats.
 
     Args:

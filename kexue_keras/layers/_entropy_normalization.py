@@ -4,11 +4,14 @@ Article: 概率分布的熵归一化（Entropy Normalization） (kexue.fm/archiv
 Newton fails on about one random peaked distribution in six.
 """
 
+from typing import Any, Optional, Tuple, Union
+
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, keras, register, widen
-from kexue_keras.layers._numeric import require_count
+from kexue_keras.types import Array, ArrayLike, Config, Mask, Shapes, Tensors
 
 # exp of this is 0 in float32 and float64, and it times 0 is 0.
 _LOW = -1e4
@@ -16,14 +19,16 @@ _LOW = -1e4
 _TIE = 1e-30
 
 
-def check_target(target, ratio):
+def check_target(target, ratio, owner):
     """Raise a ValueError unless at most one of them is given, and in its range."""
     if target is not None and ratio is not None:
-        raise ValueError("target=%r and ratio=%r are two ways to say the same; give one of them" % (target, ratio))
-    if target is not None and not (np.isscalar(target) and 0 <= target < np.inf):
-        raise ValueError("target is %r; it has to be a finite number >= 0, in nats" % (target,))
-    if ratio is not None and not 0 <= ratio <= 1:
-        raise ValueError("ratio is %r; it is a part of the largest possible entropy, 0 to 1" % (ratio,))
+        raise ValueError(
+            "%s: target=%r and ratio=%r are two ways to say the same; give one of them" % (owner, target, ratio)
+        )
+    if target is not None:
+        checks.number(target, "target", owner, least=0, remedy="it is an entropy in nats")
+    if ratio is not None:
+        checks.number(ratio, "ratio", owner, least=0, most=1, remedy="it is a part of the largest possible entropy")
 
 
 def _bracket(np_like, support, ties, gap, spread, target):
@@ -40,7 +45,15 @@ def _bracket(np_like, support, ties, gap, spread, target):
 
 
 @register
-def entropy_normalize_np(p, target, *, axis=-1, tol=1e-10, max_iter=50, return_gamma=False):
+def entropy_normalize_np(
+    p: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: int = -1,
+    tol: float = 1e-10,
+    max_iterations: int = 50,
+    return_gamma: bool = False,
+) -> Union[Array, Tuple[Array, Array]]:
     r"""numpy, float64: $\tilde p_i = p_i^\gamma / \sum_j p_j^\gamma$ with gamma >= 0 such that the entropy is `target`.
 
     Args:
@@ -48,7 +61,7 @@ def entropy_normalize_np(p, target, *, axis=-1, tol=1e-10, max_iter=50, return_g
         target: entropy in nats, a number or an array of the shape of `p` without `axis`.
         axis: of the distribution.
         tol: largest error of the entropy.
-        max_iter: steps at most (safeguarded Newton: a bisection wherever Newton does not halve the error).
+        max_iterations: steps at most (safeguarded Newton: a bisection wherever Newton does not halve the error).
         return_gamma: whether gamma is returned, too.
 
     Returns:
@@ -73,7 +86,7 @@ def entropy_normalize_np(p, target, *, axis=-1, tol=1e-10, max_iter=50, return_g
         )
     target = np.asarray(target, dtype=np.float64)
     if not (np.isfinite(target).all() and (target >= 0).all()):
-        raise ValueError("target is %r; it has to be finite and >= 0, in nats" % (target,))
+        raise checks.invalid("entropy_normalize_np", "target", "numbers >= 0", target, "it is an entropy in nats")
     if target.ndim and target.shape != p.shape[:-1]:
         raise ValueError(
             "target has the shape %s, p without its axis %s; they must be equal" % (target.shape, p.shape[:-1])
@@ -102,7 +115,7 @@ def entropy_normalize_np(p, target, *, axis=-1, tol=1e-10, max_iter=50, return_g
     low, high = np.log(np.maximum(low, 1e-300)), np.log(high)
     u = np.clip(np.zeros_like(low), low, high)
     previous = np.full_like(u, np.inf)
-    for _ in range(max_iter):
+    for _ in range(max_iterations):
         q, entropy, variance = evaluate(np.exp(u))
         error = entropy - goal
         if (np.abs(error) <= tol)[solvable].all():
@@ -133,7 +146,7 @@ class EntropyNormalization(keras.layers.Layer):
     Args:
         target: entropy in nats. With neither `target` nor `ratio` the layer takes two inputs, `[x, targets]`.
         ratio: target as a part of the largest entropy of each row, log(number of visible entries); 0 to 1.
-        iters: most steps of the solver.
+        max_iterations: most steps of the solver.
         from_logits: whether the inputs are logits; if not, probabilities or non-negative weights.
         implicit_grad: False takes gamma as a constant in the gradient.
         return_gamma: whether to return `[p, gamma]`.
@@ -147,7 +160,7 @@ class EntropyNormalization(keras.layers.Layer):
         entries gives zeros.
 
     Raises:
-        ValueError: target and ratio together, or outside their range; iters < 1.
+        ValueError: target and ratio together, or outside their range; max_iterations < 1.
 
     Reference:
         概率分布的熵归一化, kexue.fm/archives/8829
@@ -158,15 +171,27 @@ class EntropyNormalization(keras.layers.Layer):
     """
 
     def __init__(
-        self, target=None, *, ratio=None, iters=30, from_logits=True, implicit_grad=True, return_gamma=False, **kwargs
-    ):
+        self,
+        target: Optional[float] = None,
+        *,
+        ratio: Optional[float] = None,
+        max_iterations: int = 30,
+        from_logits: bool = True,
+        implicit_grad: bool = True,
+        return_gamma: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super(EntropyNormalization, self).__init__(**kwargs)
-        check_target(target, ratio)
-        self.target, self.ratio, self.iters = target, ratio, require_count(iters, "iters", self.name)
+        check_target(target, ratio, type(self).__name__)
+        self.target, self.ratio, self.max_iterations = (
+            target,
+            ratio,
+            checks.whole_number(max_iterations, "max_iterations", self.name, least=1),
+        )
         self.from_logits, self.implicit_grad, self.return_gamma = from_logits, implicit_grad, return_gamma
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shapes) -> None:
         given = self.target is not None or self.ratio is not None
         if isinstance(input_shape, list) == given:
             raise ValueError(
@@ -175,7 +200,7 @@ class EntropyNormalization(keras.layers.Layer):
             )
         super(EntropyNormalization, self).build(input_shape)
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Tensors, mask: Mask = None) -> Tensors:
         targets = None
         if isinstance(inputs, (list, tuple)):
             inputs, targets = inputs
@@ -216,26 +241,26 @@ class EntropyNormalization(keras.layers.Layer):
         return tf.math.log(total) - mean, tf.reduce_sum(q * tf.square(y - mean), axis=-1, keepdims=True), q
 
     def _solve(self, x, seen, support, target):
-        kind = x.dtype
-        number = seen_number = tf.cast(seen, kind)
-        tied = tf.cast(tf.logical_and(seen, x > -_TIE), kind)
+        dtype = x.dtype
+        number = seen_number = tf.cast(seen, dtype)
+        tied = tf.cast(tf.logical_and(seen, x > -_TIE), dtype)
         ties = tf.maximum(tf.reduce_sum(tied, axis=-1, keepdims=True), 1)
         support = tf.maximum(support, 1)
         # Closer to the ends than this, the entropy cannot be told from the end in this precision.
-        margin = 1e-6 if kind == tf.float32 else 1e-12
+        margin = 1e-6 if dtype == tf.float32 else 1e-12
         too_high = target >= tf.math.log(support) - margin
         too_low = tf.logical_and(target <= tf.math.log(ties) + margin, tf.logical_not(too_high))
         solvable = tf.logical_not(tf.logical_or(too_high, too_low))
         middle = 0.5 * (tf.math.log(support) + tf.math.log(ties))
         goal = tf.where(solvable, target, middle)
         fixed_x, fixed_goal = tf.stop_gradient(x), tf.stop_gradient(goal)
-        largest = tf.zeros_like(x) + kind.max / 4
+        largest = tf.zeros_like(x) + dtype.max / 4
         gap = tf.reduce_min(tf.where(number - tied > 0, -fixed_x, largest), axis=-1, keepdims=True)
         spread = tf.maximum(-tf.reduce_min(fixed_x, axis=-1, keepdims=True), _TIE)
         low, high = _bracket(_TensorMath, support, ties, tf.maximum(gap, _TIE), spread, fixed_goal)
         tiny = 1e-30
         low, high = tf.math.log(tf.maximum(low, tiny)), tf.math.log(tf.maximum(high, tiny))
-        tolerance = 4e-7 if kind == tf.float32 else 1e-13
+        tolerance = 4e-7 if dtype == tf.float32 else 1e-13
 
         def unfinished(step, u, low, high, previous):
             return tf.reduce_any(tf.logical_and(solvable, previous > tolerance))
@@ -252,9 +277,9 @@ class EntropyNormalization(keras.layers.Layer):
             return step + 1, u, low, high, tf.abs(error)
 
         start = tf.maximum(low, tf.minimum(high, tf.zeros_like(low)))
-        infinite = tf.zeros_like(start) + kind.max
+        infinite = tf.zeros_like(start) + dtype.max
         state = (tf.constant(0), start, low, high, infinite)
-        u = tf.while_loop(unfinished, improve, state, maximum_iterations=self.iters)[1]
+        u = tf.while_loop(unfinished, improve, state, maximum_iterations=self.max_iterations)[1]
         gamma = tf.stop_gradient(tf.exp(u))
         if self.implicit_grad:
             # One Newton step from the solution: its value is gamma again, its gradient that of the implicit function.
@@ -268,23 +293,23 @@ class EntropyNormalization(keras.layers.Layer):
         end = tf.where(too_high, tf.zeros_like(gamma), infinite * 2)
         return p, tf.where(solvable, gamma, end)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensors, mask: Mask = None) -> Mask:
         if isinstance(inputs, (list, tuple)):
             inputs, mask = inputs[0], mask[0] if mask is not None else None
         passed = mask if mask is not None and K.ndim(mask) < K.ndim(inputs) else None
         return [passed, None] if self.return_gamma else passed
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shapes) -> Shapes:
         shape = tuple(input_shape[0] if isinstance(input_shape, list) else input_shape)
         return [shape, shape[:-1]] if self.return_gamma else shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super(EntropyNormalization, self).get_config()
         return dict(
             config,
             target=self.target,
             ratio=self.ratio,
-            iters=self.iters,
+            max_iterations=self.max_iterations,
             from_logits=self.from_logits,
             implicit_grad=self.implicit_grad,
             return_gamma=self.return_gamma,

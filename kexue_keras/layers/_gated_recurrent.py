@@ -3,11 +3,14 @@
 Reference: "也来谈谈RNN的梯度消失/爆炸问题", kexue.fm/archives/7888.
 """
 
+from typing import Any, List, Optional, Sequence, Tuple
+
 import tensorflow as tf
 from bert4keras.layers import Layer
 
+from kexue_keras import checks
 from kexue_keras.backend import K, keras, register
-from kexue_keras.layers._numeric import require_count
+from kexue_keras.types import Activation, Config, Initializer, Shape, Tensor
 
 
 class _Cell(Layer):
@@ -17,17 +20,17 @@ class _Cell(Layer):
 
     def __init__(
         self,
-        units,
+        units: int,
         *,
-        activation="tanh",
-        recurrent_activation="sigmoid",
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        **kwargs,
-    ):
+        activation: Activation = "tanh",
+        recurrent_activation: Activation = "sigmoid",
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "orthogonal",
+        bias_initializer: Initializer = "zeros",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.units = require_count(units, "units", type(self).__name__)
+        self.units = checks.whole_number(units, "units", type(self).__name__, least=1)
         self.activation = keras.activations.get(activation)
         self.recurrent_activation = keras.activations.get(recurrent_activation)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -35,7 +38,7 @@ class _Cell(Layer):
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.output_size = self.units
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         size = tf.compat.dimension_value(tf.TensorShape(input_shape)[-1])
         if size is None:
             raise ValueError("%s: the last axis must be known, but the shape is %s" % (self.name, input_shape))
@@ -50,7 +53,7 @@ class _Cell(Layer):
     def _parts(self, tensor):
         return [tensor[..., i * self.units : (i + 1) * self.units] for i in range(self.gates)]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(
             super().get_config(),
             units=self.units,
@@ -68,11 +71,13 @@ class OutputGateGRUCell(_Cell):
 
     gates = 3
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
         self.state_size = [self.units, self.units]
 
-    def call(self, inputs, states, training=None):
+    def call(
+        self, inputs: Tensor, states: Sequence[Tensor], training: Optional[bool] = None
+    ) -> Tuple[Tensor, List[Tensor]]:
         h, c = states
         z, r, candidate = self._parts(
             K.bias_add(K.dot(inputs, self.kernel) + K.dot(h, self.recurrent_kernel), self.bias)
@@ -89,11 +94,13 @@ class TiedGRUCell(_Cell):
 
     gates = 2
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
         self.state_size = self.units
 
-    def call(self, inputs, states, training=None):
+    def call(
+        self, inputs: Tensor, states: Sequence[Tensor], training: Optional[bool] = None
+    ) -> Tuple[Tensor, List[Tensor]]:
         h = states[0]
         given = self._parts(K.bias_add(K.dot(inputs, self.kernel), self.bias))
         gate, candidate = self._parts(self.recurrent_kernel)
@@ -107,18 +114,18 @@ class _Recurrent(keras.layers.RNN):
 
     cell_class = None
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units: int, **kwargs: Any) -> None:
         arguments = ("activation", "recurrent_activation")
         arguments += ("kernel_initializer", "recurrent_initializer", "bias_initializer")
         cell = self.cell_class(units, **{name: kwargs.pop(name) for name in arguments if name in kwargs})
         super().__init__(cell, **kwargs)
 
     @property
-    def units(self):
+    def units(self) -> int:
         """How many numbers a state has."""
         return self.cell.units
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super().get_config()
         del config["cell"]
         inner = self.cell.get_config()
@@ -127,7 +134,7 @@ class _Recurrent(keras.layers.RNN):
         return dict(config, **inner)
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: Config, custom_objects: Optional[Config] = None) -> "_Recurrent":
         return cls(**config)
 
 

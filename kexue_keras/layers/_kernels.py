@@ -12,22 +12,17 @@ from collections import namedtuple
 import tensorflow as tf
 
 from kexue_keras.layers._square_plus import squareplus
-from kexue_keras.numerics import sigmoid, softplus
+from kexue_keras.numerics import normal_cdf, sigmoid, softplus
 
 # `ramp_converges` is false where the ReLU grows too fast for the tails, so that R is only an antiderivative.
 Kernel = namedtuple("Kernel", "step ramp ramp_converges density")
-
-
-def _gauss_step(u):
-    # erfc keeps the digits of the left tail, which 1 + erf loses.
-    return 0.5 * tf.math.erfc(-math.sqrt(0.5) * u)
 
 
 @tf.custom_gradient
 def _gauss_ramp(u):
     # Below -40 it is 0 in float64 too; -inf times the 0 of the step would be NaN.
     bounded = tf.maximum(u, -40.0)
-    step = _gauss_step(bounded)
+    step = normal_cdf(bounded)
     ramp = bounded * step + math.sqrt(0.5 / math.pi) * tf.exp(-0.5 * tf.square(bounded))
     # R' = P is known already: autodiff would compute the exponential twice again, and lose digits. Far to the left the
     # two terms cancel to the last digit and the sign of the rest is chance.
@@ -49,7 +44,7 @@ def _square_step(u):
 
 
 KERNELS = {
-    "gauss": Kernel(_gauss_step, _gauss_ramp, True, lambda u: math.sqrt(0.5 / math.pi) * tf.exp(-0.5 * tf.square(u))),
+    "gauss": Kernel(normal_cdf, _gauss_ramp, True, lambda u: math.sqrt(0.5 / math.pi) * tf.exp(-0.5 * tf.square(u))),
     "logistic": Kernel(sigmoid, softplus, True, lambda u: sigmoid(u) * sigmoid(-u)),
     "cauchy": Kernel(_cauchy_step, _cauchy_ramp, False, lambda u: 1 / (math.pi * (1 + tf.square(u)))),
     "square": Kernel(_square_step, lambda u: squareplus(u, 1.0), True, lambda u: 0.5 * (tf.square(u) + 1) ** -1.5),

@@ -6,7 +6,7 @@ boolean (True is visible) or a float that is added to the logits (-1e12 and its 
 
 import tensorflow as tf
 
-from kexue_keras.backend import K, tf1
+from kexue_keras.backend import K
 
 # Added to a float32 logit it wipes it out, and a row in which all are hidden stays finite, which -inf would not.
 HIDDEN = -1e30
@@ -132,25 +132,3 @@ def attend(logits, visible, values, dropout=None):
         attention = dropout(attention)
     output = tf.einsum("bhjk,bkhd->bjhd", attention, values)
     return (output if kept is None else output * kept), attention, kept
-
-
-def require_length(x, max_len, layer, axis=1):
-    """`x`, whose axis must not be longer than `max_len`.
-
-    Raises:
-        ValueError: it is known to be; if the length is only known at run time, the op fails with the same words.
-    """
-    message = "%s: the sequence is longer than max_len=%d; build it with a larger max_len or cut the input; it has" % (
-        layer,
-        max_len,
-    )
-    length = K.int_shape(x)[axis]
-    if length is not None:
-        if length > max_len:
-            raise ValueError("%s %d tokens" % (message, length))
-        return x
-    length = tf.shape(x)[axis]
-    with tf.control_dependencies([tf1.debugging.Assert(length <= max_len, [message, length])]):
-        y = tf.identity(x)
-    y.set_shape(x.shape)
-    return y

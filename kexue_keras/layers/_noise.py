@@ -11,26 +11,13 @@ import numpy as np
 import tensorflow as tf
 from scipy import special
 
-from kexue_keras.numerics import softplus
+from kexue_keras.numerics import log_normal_cdf, softplus
 
 # log_cdf: tensor -> tensor; cdf: float64 array -> array; quantile: array in (0, 1) -> array, also for tensors of
 # uniform samples through `sample`.
 Noise = namedtuple("Noise", "log_cdf cdf quantile")
 # Small enough that its exponential is 0, and finite, so that 0 times it is 0.
 NEVER = -1e30
-
-
-def _log_normal_cdf(x):
-    # Below -5 erfc runs out of float32; the asymptotic series is exact to 1e-6 there.
-    tail = tf.minimum(x, -5.0)
-    inverse = 1 / tf.square(tail)
-    series = 1 - inverse * (1 - 3 * inverse * (1 - 5 * inverse * (1 - 7 * inverse)))
-    far = -0.5 * tf.square(tail) - tf.math.log(-tail) - 0.5 * math.log(2 * math.pi) + tf.math.log(series)
-    body = tf.maximum(x, -5.0)
-    # log1p keeps the digits on the right, where the function is nearly 0.
-    right = tf.math.log1p(-0.5 * tf.math.erfc(math.sqrt(0.5) * tf.maximum(body, 0)))
-    left = tf.math.log(0.5 * tf.math.erfc(-math.sqrt(0.5) * tf.minimum(body, 0)))
-    return tf.where(x < -5.0, far, tf.where(x < 0, left, right))
 
 
 def _log_gumbel_cdf(x):
@@ -64,7 +51,7 @@ def _with_numpy(function):
 
 
 NOISES = {
-    "normal": Noise(_log_normal_cdf, special.ndtr, special.ndtri),
+    "normal": Noise(log_normal_cdf, special.ndtr, special.ndtri),
     "gumbel": Noise(
         _log_gumbel_cdf, _with_numpy(lambda x: np.exp(-np.exp(-x))), _with_numpy(lambda t: -np.log(-np.log(t)))
     ),

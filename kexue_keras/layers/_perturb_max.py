@@ -3,35 +3,46 @@
 Reference: "从重参数的角度看离散概率分布的构建", kexue.fm/archives/9085.
 """
 
+from typing import Any, Optional
+
 import numpy as np
 import tensorflow as tf
 from bert4keras.layers import Layer
 
+from kexue_keras import checks
 from kexue_keras.backend import register, widen
 from kexue_keras.layers._noise import NOISES, draw
-from kexue_keras.layers._numeric import require_choice, require_count, require_positive
+from kexue_keras.types import Array, ArrayLike, Config, Shape, Tensor, TensorLike
 
 NODES = ("midpoint", "article")
 
 
-def _check(noise, num_points, nodes, scale, name):
-    require_choice(noise, NOISES, "noise", name)
-    require_count(num_points, "num_points", name)
-    require_choice(nodes, NODES, "nodes", name)
-    require_positive(scale, "scale", name)
+def _check(noise, num_nodes, nodes, scale, name):
+    checks.choice(noise, NOISES, "noise", name)
+    checks.whole_number(num_nodes, "num_nodes", name, least=1)
+    checks.choice(nodes, NODES, "nodes", name)
+    checks.number(scale, "scale", name, above=0)
 
 
-def _quantiles(noise, num_points, nodes):
-    k = np.arange(1, num_points + 1)
-    return NOISES[noise].quantile((k - 0.5) / num_points if nodes == "midpoint" else k / (num_points + 1.0))
+def _quantiles(noise, num_nodes, nodes):
+    k = np.arange(1, num_nodes + 1)
+    return NOISES[noise].quantile((k - 0.5) / num_nodes if nodes == "midpoint" else k / (num_nodes + 1.0))
 
 
-def perturb_max_np(mu, noise="normal", *, num_points=100, nodes="midpoint", scale=1.0, renormalize=True):
+def perturb_max_np(
+    mu: ArrayLike,
+    noise: str = "normal",
+    *,
+    num_nodes: int = 100,
+    nodes: str = "midpoint",
+    scale: float = 1.0,
+    renormalize: bool = True,
+) -> Array:
     """`PerturbMax` in numpy, float64.
 
     Args:
         mu: array [..., n] of scores; -inf takes a class out.
-        noise, num_points, nodes, scale, renormalize: as in `PerturbMax`.
+        noise, num_nodes, nodes, scale, renormalize: as in `PerturbMax`.
 
     Returns:
         float64 array [..., n]; zeros where all classes are out.
@@ -44,16 +55,16 @@ def perturb_max_np(mu, noise="normal", *, num_points=100, nodes="midpoint", scal
     >>> kexue_keras.layers.perturb_max_np([1.0, 0.0, -0.5, 0.3]).round(4).tolist()
     [0.5525, 0.1499, 0.0665, 0.2311]
     """
-    _check(noise, num_points, nodes, scale, "perturb_max_np")
+    _check(noise, num_nodes, nodes, scale, "perturb_max_np")
     mu = np.asarray(mu, "float64") / scale
     there = mu > -np.inf
     finite = np.where(there, mu, 0)
     total = np.zeros_like(finite)
     others = ~np.eye(mu.shape[-1], dtype=bool) & there[..., None, :]
     gaps = finite[..., :, None] - finite[..., None, :]
-    for quantile in _quantiles(noise, num_points, nodes):
+    for quantile in _quantiles(noise, num_nodes, nodes):
         total += np.prod(np.where(others, NOISES[noise].cdf(gaps + quantile), 1.0), axis=-1)
-    p = np.where(there, total / num_points, 0)
+    p = np.where(there, total / num_nodes, 0)
     if renormalize:
         sums = p.sum(-1, keepdims=True)
         p = p / np.where(sums > 0, sums, 1)
@@ -61,12 +72,21 @@ def perturb_max_np(mu, noise="normal", *, num_points=100, nodes="midpoint", scal
 
 
 @register
-def perturb_max(mu, noise="normal", *, num_points=100, nodes="midpoint", scale=1.0, renormalize=True, chunk=20):
+def perturb_max(
+    mu: TensorLike,
+    noise: str = "normal",
+    *,
+    num_nodes: int = 100,
+    nodes: str = "midpoint",
+    scale: float = 1.0,
+    renormalize: bool = True,
+    chunk_size: int = 20,
+) -> Tensor:
     """p_i = P[argmax(mu + scale eps) = i], eps independent: `PerturbMax` as a function of a tensor.
 
     Args:
         mu: float tensor [..., n].
-        noise, num_points, nodes, scale, renormalize, chunk: as in `PerturbMax`.
+        noise, num_nodes, nodes, scale, renormalize, chunk_size: as in `PerturbMax`.
 
     Returns:
         tensor [..., n] of the dtype of `mu`.
@@ -76,12 +96,12 @@ def perturb_max(mu, noise="normal", *, num_points=100, nodes="midpoint", scale=1
 
     Reference: kexue.fm/archives/9085.
 
-    >>> p = kexue_keras.layers.perturb_max(K.constant([[1.0, 0.0, -0.5, 0.3]]), "gumbel", num_points=400)
+    >>> p = kexue_keras.layers.perturb_max(K.constant([[1.0, 0.0, -0.5, 0.3]]), "gumbel", num_nodes=400)
     >>> [round(float(v), 3) for v in K.eval(p)[0]]  # softmax
     [0.479, 0.176, 0.107, 0.238]
     """
-    _check(noise, num_points, nodes, scale, "perturb_max")
-    require_count(chunk, "chunk", "perturb_max")
+    _check(noise, num_nodes, nodes, scale, "perturb_max")
+    checks.whole_number(chunk_size, "chunk_size", "perturb_max", least=1)
     mu = tf.convert_to_tensor(mu)
     if mu.shape.rank == 0:
         raise ValueError("perturb_max: mu must have an axis of classes, [..., n], but it is a scalar")
@@ -92,18 +112,20 @@ def perturb_max(mu, noise="normal", *, num_points=100, nodes="midpoint", scale=1
     # 1 for each other class that is there; a factor of 1 is a logarithm of 0.
     others = tf.cast(tf.expand_dims(there, -2), wide.dtype) * (1 - tf.eye(tf.shape(mu)[-1], dtype=wide.dtype))
     total = 0.0
-    quantiles = _quantiles(noise, num_points, nodes)
-    for start in range(0, num_points, chunk):
-        nodes_now = tf.constant(quantiles[start : start + chunk], wide.dtype)
+    quantiles = _quantiles(noise, num_nodes, nodes)
+    for start in range(0, num_nodes, chunk_size):
+        nodes_now = tf.constant(quantiles[start : start + chunk_size], wide.dtype)
         logs = NOISES[noise].log_cdf(tf.expand_dims(gaps, -1) + nodes_now)
         total += tf.reduce_sum(tf.exp(tf.reduce_sum(logs * tf.expand_dims(others, -1), axis=-2)), axis=-1)
-    p = tf.cast(there, wide.dtype) * total / num_points
+    p = tf.cast(there, wide.dtype) * total / num_nodes
     if renormalize:
         p = tf.math.divide_no_nan(p, tf.reduce_sum(p, axis=-1, keepdims=True))
     return tf.cast(p, mu.dtype)
 
 
-def sample_perturb_max(mu, noise="normal", *, scale=1.0, seed=None):
+def sample_perturb_max(
+    mu: TensorLike, noise: str = "normal", *, scale: float = 1.0, seed: Optional[int] = None
+) -> Tensor:
     """A sample of the distribution that `PerturbMax` computes: argmax(mu + scale eps).
 
     Args:
@@ -139,11 +161,11 @@ class PerturbMax(Layer):
     Args:
         noise: "normal", "gumbel", "uniform", "exponential", "logistic" or "laplace". Bounded noise ("uniform") gives
             exact zeros.
-        num_points: int, K. The work is O(n^2 K) for n classes: for output layers with few classes.
+        num_nodes: int, K. The work is O(n^2 K) for n classes: for output layers with few classes.
         nodes: "midpoint" t_k = (k - 1/2) / K, or "article" t_k = k / (K + 1), which is 5 to 100 times less accurate.
         scale: number > 0, of the noise; large makes the distribution even, small makes it one-hot.
         renormalize: divide by the sum, which is 1 only in the limit.
-        chunk: int, how many quantiles are computed at once; less memory, more ops.
+        chunk_size: int, how many quantiles are computed at once; less memory, more ops.
 
     Call arguments:
         float tensor [..., n] of scores; -inf takes a class out. Half precision is computed in float32.
@@ -152,35 +174,43 @@ class PerturbMax(Layer):
         tensor [..., n] of probabilities; zeros where all classes are out. The mask is passed on.
 
     Raises:
-        ValueError: unknown noise or nodes, num_points or scale not > 0.
+        ValueError: unknown noise or nodes, num_nodes or scale not > 0.
 
     Reference: kexue.fm/archives/9085.
 
-    >>> layer = kexue_keras.layers.PerturbMax("uniform", num_points=1000)
+    >>> layer = kexue_keras.layers.PerturbMax("uniform", num_nodes=1000)
     >>> [round(float(v), 3) for v in K.eval(layer(K.constant([[1.0, 0.0, -0.5, 0.3]])))[0]]
     [0.955, 0.0, 0.0, 0.045]
     """
 
     def __init__(
-        self, noise="normal", *, num_points=100, nodes="midpoint", scale=1.0, renormalize=True, chunk=20, **kwargs
-    ):
+        self,
+        noise: str = "normal",
+        *,
+        num_nodes: int = 100,
+        nodes: str = "midpoint",
+        scale: float = 1.0,
+        renormalize: bool = True,
+        chunk_size: int = 20,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        _check(noise, num_points, nodes, scale, "PerturbMax")
-        self.noise, self.num_points, self.nodes = noise, int(num_points), nodes
+        _check(noise, num_nodes, nodes, scale, "PerturbMax")
+        self.noise, self.num_nodes, self.nodes = noise, int(num_nodes), nodes
         self.scale, self.renormalize = float(scale), bool(renormalize)
-        self.chunk = require_count(chunk, "chunk", "PerturbMax")
+        self.chunk_size = checks.whole_number(chunk_size, "chunk_size", "PerturbMax", least=1)
 
-    def call(self, inputs):
-        parameters = {key: getattr(self, key) for key in ("num_points", "nodes", "scale", "renormalize", "chunk")}
+    def call(self, inputs: Tensor) -> Tensor:
+        parameters = {key: getattr(self, key) for key in ("num_nodes", "nodes", "scale", "renormalize", "chunk_size")}
         return perturb_max(inputs, self.noise, **parameters)
 
-    def sample(self, mu, seed=None):
+    def sample(self, mu: TensorLike, seed: Optional[int] = None) -> Tensor:
         """int64 tensor [...]: classes drawn from the distribution, by adding noise and taking the largest."""
         return sample_perturb_max(mu, self.noise, scale=self.scale, seed=seed)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
-        names = ("noise", "num_points", "nodes", "scale", "renormalize", "chunk")
+    def get_config(self) -> Config:
+        names = ("noise", "num_nodes", "nodes", "scale", "renormalize", "chunk_size")
         return dict(super().get_config(), **{name: getattr(self, name) for name in names})

@@ -3,9 +3,13 @@
 Reference: "无监督语义相似度哪家强？我们做了个比较全面的评测", kexue.fm/archives/8321 (P1 and P3).
 """
 
+from typing import Any
+
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import keras, register
+from kexue_keras.types import Config, Mask, Shape, Tensor
 
 POOLINGS = ("mean", "cls", "max")
 
@@ -26,14 +30,12 @@ class SequencePooling(keras.layers.Layer):
     array([[2.]], dtype=float32)
     """
 
-    def __init__(self, mode="mean", **kwargs):
+    def __init__(self, mode: str = "mean", **kwargs: Any) -> None:
         super(SequencePooling, self).__init__(**kwargs)
-        if mode not in POOLINGS:
-            raise ValueError("mode=%r; it is one of %s" % (mode, ", ".join(POOLINGS)))
-        self.mode = mode
+        self.mode = checks.choice(mode, POOLINGS, "mode", "SequencePooling")
         self.supports_masking = True
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Tensor, mask: Mask = None) -> Tensor:
         if self.mode == "cls":
             return inputs[:, 0]
         # Sums over 512 float16 values lose digits, so they run in float32.
@@ -46,11 +48,11 @@ class SequencePooling(keras.layers.Layer):
             pooled = tf.reduce_max(tf.where(tf.broadcast_to(mask > 0, tf.shape(x)), x, lowest), axis=1)
         return tf.cast(pooled, inputs.dtype)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensor, mask: Mask = None) -> None:
         return None
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], input_shape[2])
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super(SequencePooling, self).get_config(), mode=self.mode)

@@ -3,11 +3,14 @@
 Reference: "P-tuning：自动构建模版，释放语言模型潜能", kexue.fm/archives/8295; Liu et al., arXiv 2103.10385.
 """
 
+from typing import Any, Iterable
+
 import numpy as np
 import tensorflow as tf
 from bert4keras.layers import Embedding
 
 from kexue_keras.backend import K, register
+from kexue_keras.types import Array, ArrayLike, Config, Shape, Tensor
 
 
 @register
@@ -42,7 +45,7 @@ class PTuningEmbedding(Embedding):
     ([(8, 16)], [(50, 16)])
     """
 
-    def __init__(self, input_dim, output_dim, *, trainable_ids, **kwargs):
+    def __init__(self, input_dim: int, output_dim: int, *, trainable_ids: Iterable[int], **kwargs: Any) -> None:
         super().__init__(input_dim, output_dim, **kwargs)
         ids = [int(i) for i in trainable_ids]
         wrong = sorted({i for i in ids if not 0 <= i < input_dim or ids.count(i) > 1})
@@ -53,20 +56,20 @@ class PTuningEmbedding(Embedding):
             )
         self.trainable_ids = ids
 
-    def build(self, input_shape):
-        kind = {"initializer": self.embeddings_initializer, "constraint": self.embeddings_constraint}
+    def build(self, input_shape: Shape) -> None:
+        options = {"initializer": self.embeddings_initializer, "constraint": self.embeddings_constraint}
         self.embeddings = self.add_weight(
-            name="embeddings", shape=(self.input_dim, self.output_dim), trainable=False, **kind
+            name="embeddings", shape=(self.input_dim, self.output_dim), trainable=False, **options
         )
         self.prompt = self.add_weight(
             name="prompt",
             shape=(len(self.trainable_ids), self.output_dim),
             regularizer=self.embeddings_regularizer,
-            **kind,
+            **options,
         )
         self.built = True
 
-    def call(self, inputs, mode="embedding"):
+    def call(self, inputs: Tensor, mode: str = "embedding") -> Tensor:
         if mode != "embedding":
             ids = np.array(self.trainable_ids)[:, None]
             table = tf.tensor_scatter_nd_update(tf.convert_to_tensor(self.embeddings), ids, self.prompt)
@@ -81,7 +84,7 @@ class PTuningEmbedding(Embedding):
         chosen = tf.cast(tf.expand_dims(place >= 0, -1), frozen.dtype)
         return chosen * prompt + (1 - chosen) * frozen
 
-    def set_table(self, table):
+    def set_table(self, table: ArrayLike) -> None:
         """Take over a pretrained table: the frozen one, and its rows of `trainable_ids` as the prompt's start.
 
         Args:
@@ -100,11 +103,11 @@ class PTuningEmbedding(Embedding):
             )
         K.batch_set_value([(self.embeddings, table), (self.prompt, table[self.trainable_ids])])
 
-    def get_table(self):
+    def get_table(self) -> Array:
         """The whole table as an array [input_dim, output_dim], with the prompt in its rows."""
         table, prompt = K.batch_get_value([self.embeddings, self.prompt])
         table[self.trainable_ids] = prompt
         return table
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), trainable_ids=self.trainable_ids)

@@ -4,11 +4,13 @@ Reference: "用狄拉克函数来构造非光滑函数的光滑近似", kexue.fm
 """
 
 import math
+from typing import Callable, Optional, Sequence
 
 import numpy as np
 from scipy.integrate import quad
 
-from kexue_keras.layers._numeric import require_choice, require_positive
+from kexue_keras import checks
+from kexue_keras.types import Array, ArrayLike
 
 # In unit width; a logistic kernel beyond 700 is 0, and its cosh overflows.
 DENSITIES = {
@@ -19,7 +21,14 @@ DENSITIES = {
 }
 
 
-def smooth_by_quadrature(f, kernel="gauss", width=1.0, *, breaks=(), reach=None):
+def smooth_by_quadrature(
+    f: Callable[[float], float],
+    kernel: str = "gauss",
+    width: float = 1.0,
+    *,
+    breaks: Sequence[float] = (),
+    reach: Optional[float] = None,
+) -> Callable[[ArrayLike], Array]:
     """The function x -> integral f(y) phi(x - y) dy, by adaptive quadrature; numpy, slow, for any f.
 
     Args:
@@ -42,8 +51,8 @@ def smooth_by_quadrature(f, kernel="gauss", width=1.0, *, breaks=(), reach=None)
     >>> smooth_relu(np.array([-1.0, 0.0])).round(7).tolist()
     [0.0833155, 0.3989423]
     """
-    require_choice(kernel, DENSITIES, "kernel", "smooth_by_quadrature")
-    width = require_positive(width, "width", "smooth_by_quadrature")
+    checks.choice(kernel, DENSITIES, "kernel", "smooth_by_quadrature")
+    width = checks.number(width, "width", "smooth_by_quadrature", above=0)
     density = DENSITIES[kernel]
 
     def value(x):

@@ -1,45 +1,47 @@
 """Random projections that keep distances (Johnson-Lindenstrauss), and SimHash codes that keep angles.
 
 Reference: "让人惊叹的Johnson-Lindenstrauss引理：理论篇", kexue.fm/archives/8679, and its sequel on applications,
-kexue.fm/archives/8706; Achlioptas 2003 for the "sign" and "sparse" kinds.
+kexue.fm/archives/8706; Achlioptas 2003 for the "sign" and "sparse" distributions.
 """
 
 import math
+from typing import Any, Optional, Union
 
 import numpy as np
 import tensorflow as tf
 from bert4keras.layers import Layer
 
+from kexue_keras import checks
 from kexue_keras.backend import register, widen
-from kexue_keras.layers._numeric import require_choice, require_count
+from kexue_keras.types import Array, ArrayLike, Config, Shape, Tensor
 
-KINDS = ("gaussian", "sign", "sparse")
+DISTRIBUTIONS = ("gaussian", "sign", "sparse")
 
 
-def projection_matrix(rows, columns, kind="gaussian", seed=0):
+def projection_matrix(rows: int, columns: int, distribution: str = "gaussian", seed: int = 0) -> Array:
     """A random [rows, columns] matrix A with E |v A|^2 = |v|^2; numpy, the same for the same seed everywhere.
 
     Args:
         rows: int, the dimension that is projected.
         columns: int, the dimension that it is projected to.
-        kind: "gaussian" N(0, 1/columns); "sign" +-1/sqrt(columns); "sparse" +-sqrt(3/columns) with probability 1/6
-            each, else 0.
+        distribution: "gaussian" N(0, 1/columns); "sign" +-1/sqrt(columns); "sparse" +-sqrt(3/columns) with probability
+            1/6 each, else 0.
         seed: int.
 
     Returns:
         float32 array.
 
     Raises:
-        ValueError: unknown kind.
+        ValueError: unknown distribution.
 
     >>> kexue_keras.layers.projection_matrix(4, 3, "sign", seed=1).shape
     (4, 3)
     """
-    require_choice(kind, KINDS, "kind", "projection_matrix")
+    checks.choice(distribution, DISTRIBUTIONS, "distribution", "projection_matrix")
     rng = np.random.RandomState(seed)
-    if kind == "gaussian":
+    if distribution == "gaussian":
         matrix = rng.standard_normal((rows, columns))
-    elif kind == "sign":
+    elif distribution == "sign":
         matrix = rng.randint(0, 2, (rows, columns)) * 2.0 - 1
     else:
         matrix = math.sqrt(3) * rng.choice([-1.0, 0.0, 1.0], (rows, columns), p=[1 / 6, 2 / 3, 1 / 6])
@@ -55,7 +57,7 @@ class RandomProjection(Layer):
 
     Args:
         units: int, the dimension to project to.
-        kind: "gaussian", "sign" or "sparse", see `projection_matrix`.
+        distribution: "gaussian", "sign" or "sparse", see `projection_matrix`.
         seed: int, or None for one drawn now; either way `get_config` has it, and it decides the matrix.
 
     Call arguments:
@@ -65,7 +67,7 @@ class RandomProjection(Layer):
         tensor [..., units]; the mask is passed on.
 
     Raises:
-        ValueError: units not a whole number > 0, unknown kind, unknown last axis.
+        ValueError: units not a whole number > 0, unknown distribution, unknown last axis.
 
     Reference: kexue.fm/archives/8679, 8706.
 
@@ -75,19 +77,23 @@ class RandomProjection(Layer):
     True
     """
 
-    def __init__(self, units, *, kind="gaussian", seed=None, **kwargs):
+    def __init__(
+        self, units: int, *, distribution: str = "gaussian", seed: Optional[int] = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.units = require_count(units, "units", type(self).__name__)
-        self.kind = require_choice(kind, KINDS, "kind", type(self).__name__)
+        self.units = checks.whole_number(units, "units", type(self).__name__, least=1)
+        self.distribution = checks.choice(distribution, DISTRIBUTIONS, "distribution", type(self).__name__)
         self.seed = (
-            int(np.random.randint(2**31 - 1)) if seed is None else require_count(seed, "seed", type(self).__name__, 0)
+            int(np.random.randint(2**31 - 1))
+            if seed is None
+            else checks.whole_number(seed, "seed", type(self).__name__, least=0)
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         size = tf.compat.dimension_value(tf.TensorShape(input_shape)[-1])
         if size is None:
             raise ValueError("%s: the last axis must be known, but the shape is %s" % (self.name, input_shape))
-        matrix = projection_matrix(size, self.units, self.kind, self.seed)
+        matrix = projection_matrix(size, self.units, self.distribution, self.seed)
         self.matrix = self.add_weight(
             name="matrix",
             shape=matrix.shape,
@@ -96,19 +102,19 @@ class RandomProjection(Layer):
         )
         super().build(input_shape)
 
-    def project(self, inputs):
+    def project(self, inputs: Tensor) -> Tensor:
         """x A, in float32 at least."""
         wide = widen(inputs)
         return tf.tensordot(wide, tf.cast(self.matrix, wide.dtype), [[-1], [0]])
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return tf.cast(self.project(inputs), inputs.dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)[:-1] + (self.units,)
 
-    def get_config(self):
-        return dict(super().get_config(), units=self.units, kind=self.kind, seed=self.seed)
+    def get_config(self) -> Config:
+        return dict(super().get_config(), units=self.units, distribution=self.distribution, seed=self.seed)
 
 
 @register
@@ -120,7 +126,7 @@ class SimHash(RandomProjection):
 
     Args:
         bits: int; the error of theta is about pi sqrt(p (1 - p) / bits), p = theta / pi. May exceed the dimension.
-        kind, seed: as in `RandomProjection`.
+        distribution, seed: as in `RandomProjection`.
 
     Call arguments:
         float tensor [..., m] with known m.
@@ -138,17 +144,17 @@ class SimHash(RandomProjection):
     True
     """
 
-    def __init__(self, bits, *, kind="gaussian", seed=None, **kwargs):
-        super().__init__(bits, kind=kind, seed=seed, **kwargs)
+    def __init__(self, bits: int, *, distribution: str = "gaussian", seed: Optional[int] = None, **kwargs: Any) -> None:
+        super().__init__(bits, distribution=distribution, seed=seed, **kwargs)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         positive = self.project(inputs) >= 0
         return tf.cast(
             tf.where(positive, tf.ones_like(positive, "float32"), -tf.ones_like(positive, "float32")), inputs.dtype
         )
 
     @staticmethod
-    def cosine(a, b):
+    def cosine(a: Union[Tensor, ArrayLike], b: Union[Tensor, ArrayLike]) -> Union[Tensor, Array]:
         """The cosine of the angle between the vectors behind two codes.
 
         Args:
@@ -162,7 +168,7 @@ class SimHash(RandomProjection):
             return tf.cos(math.pi / 2 * (1 - agreement))
         return np.cos(np.pi / 2 * (1 - np.mean(np.asarray(a, "float64") * np.asarray(b), axis=-1)))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super().get_config()
         config["bits"] = config.pop("units")
         return config

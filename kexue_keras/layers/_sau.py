@@ -3,12 +3,15 @@
 Reference: "用狄拉克函数来构造非光滑函数的光滑近似", kexue.fm/archives/8718; Biswas et al., arXiv 2109.13210.
 """
 
+from typing import Any
+
 from bert4keras.layers import Layer
 
+from kexue_keras import checks
 from kexue_keras.backend import keras, register, widen
-from kexue_keras.layers._numeric import require_positive, softplus_inverse
 from kexue_keras.layers._smoothing import check_smooth, smooth_values
-from kexue_keras.numerics import softplus
+from kexue_keras.numerics import softplus, softplus_inverse
+from kexue_keras.types import Config, Shape, Tensor
 
 
 @register
@@ -37,13 +40,21 @@ class SAU(Layer):
     [-0.75, 0.1496, 1.0032]
     """
 
-    def __init__(self, alpha=0.25, sigma=0.5, *, trainable_alpha=False, trainable_sigma=False, **kwargs):
+    def __init__(
+        self,
+        alpha: float = 0.25,
+        sigma: float = 0.5,
+        *,
+        trainable_alpha: bool = False,
+        trainable_sigma: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.alpha, self.sigma = float(alpha), require_positive(sigma, "sigma", "SAU")
+        self.alpha, self.sigma = float(alpha), checks.number(sigma, "sigma", "SAU", above=0)
         check_smooth("leaky_relu", "gauss", self.sigma, self.alpha, -1.0, 1.0, 1, "SAU")
         self.trainable_alpha, self.trainable_sigma = bool(trainable_alpha), bool(trainable_sigma)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         constant = keras.initializers.Constant
         if self.trainable_alpha:
             self.trained_alpha = self.add_weight(name="alpha", shape=(), initializer=constant(self.alpha))
@@ -52,14 +63,14 @@ class SAU(Layer):
             self.raw_sigma = self.add_weight(name="raw_sigma", shape=(), initializer=raw)
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         alpha = widen(self.trained_alpha) if self.trainable_alpha else self.alpha
         sigma = softplus(widen(self.raw_sigma)) if self.trainable_sigma else self.sigma
         return smooth_values(inputs, "leaky_relu", width=sigma, slope=alpha)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         names = ("alpha", "sigma", "trainable_alpha", "trainable_sigma")
         return dict(super().get_config(), **{name: getattr(self, name) for name in names})

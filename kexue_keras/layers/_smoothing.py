@@ -4,15 +4,17 @@ Reference: "用狄拉克函数来构造非光滑函数的光滑近似", kexue.fm
 """
 
 import math
+from typing import Any, Optional, Sequence, Union
 
 import tensorflow as tf
 from bert4keras.layers import Layer
 
+from kexue_keras import checks
 from kexue_keras.backend import keras, register, widen
 from kexue_keras.layers._kernels import KERNELS, scaled
 from kexue_keras.layers._masking import joined_mask
-from kexue_keras.layers._numeric import require_choice, require_count, require_positive, softplus_inverse
-from kexue_keras.numerics import softplus
+from kexue_keras.numerics import softplus, softplus_inverse
+from kexue_keras.types import Config, Mask, Shape, Shapes, Tensor, TensorLike, Tensors
 
 
 def _floor(x, kernel, cells):
@@ -55,23 +57,32 @@ NEEDS_CONVERGENCE = ("relu", "leaky_relu", "abs", "max")
 
 def check_smooth(fn, kernel, width, slope, low, high, cells, layer="smooth"):
     """Raise ValueError, naming what to do, if the parameters of `smooth` do not make a function."""
-    require_choice(fn, FUNCTIONS, "fn", layer)
-    require_choice(kernel, KERNELS, "kernel", layer)
+    checks.choice(fn, FUNCTIONS, "fn", layer)
+    checks.choice(kernel, KERNELS, "kernel", layer)
     if not KERNELS[kernel].ramp_converges and fn in NEEDS_CONVERGENCE:
         raise ValueError(
             "%s: the convolution of %r with the %r kernel diverges; use 'gauss', 'logistic' or 'square'"
             % (layer, fn, kernel)
         )
     if not tf.is_tensor(width):
-        require_positive(width, "width", layer)
-    if not tf.is_tensor(slope) and not math.isfinite(slope):
-        raise ValueError("%s: slope must be a finite number, but is %r" % (layer, slope))
-    if not low < high or math.isinf(low) or math.isinf(high):
-        raise ValueError("%s: low must be less than high, both finite, but they are %r and %r" % (layer, low, high))
-    require_count(cells, "cells", layer)
+        checks.number(width, "width", layer, above=0)
+    if not tf.is_tensor(slope):
+        checks.number(slope, "slope", layer)
+    checks.number(high, "high", layer, above=checks.number(low, "low", layer))
+    checks.whole_number(cells, "cells", layer, least=1)
 
 
-def smooth_values(x, fn="relu", *, kernel="gauss", width=1.0, slope=0.25, low=-1.0, high=1.0, cells=5):
+def smooth_values(
+    x: Union[Tensor, Sequence[Tensor]],
+    fn: str = "relu",
+    *,
+    kernel: str = "gauss",
+    width: Union[float, Tensor] = 1.0,
+    slope: Union[float, Tensor] = 0.25,
+    low: float = -1.0,
+    high: float = 1.0,
+    cells: int = 5,
+) -> Tensor:
     """The smooth version of a function with kinks or jumps: g(x) = integral f(y) phi(x - y) dy, phi -> delta.
 
     `smooth` is the layer; this is the function behind it, for Lambda layers and activations of your own.
@@ -117,7 +128,7 @@ def smooth_values(x, fn="relu", *, kernel="gauss", width=1.0, slope=0.25, low=-1
 
 
 @register
-def gauss_relu(x):
+def gauss_relu(x: TensorLike) -> Tensor:
     """The ReLU convolved with the Gaussian of width 1: x Phi(x) + phi(x). Convex, and at least the ReLU.
 
     It is not GELU, which is x Phi(x): neither convex nor monotone, and below the ReLU (see `gelu_s`). As an
@@ -138,7 +149,7 @@ def gauss_relu(x):
 
 
 @register
-def gelu_s(x, width=1.0):
+def gelu_s(x: TensorLike, width: float = 1.0) -> Tensor:
     """GELU with a width: x Phi(x / width), the ReLU as x times a smooth step. Width 1 is GELU.
 
     Args:
@@ -168,23 +179,23 @@ class Smooth(Layer):
 
     def __init__(
         self,
-        fn="relu",
+        fn: str = "relu",
         *,
-        kernel="gauss",
-        width=1.0,
-        trainable_width=False,
-        slope=0.25,
-        low=-1.0,
-        high=1.0,
-        cells=5,
-        **kwargs,
-    ):
+        kernel: str = "gauss",
+        width: float = 1.0,
+        trainable_width: bool = False,
+        slope: float = 0.25,
+        low: float = -1.0,
+        high: float = 1.0,
+        cells: int = 5,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check_smooth(fn, kernel, width, slope, low, high, cells)
         self.fn, self.kernel, self.width, self.trainable_width = fn, kernel, float(width), bool(trainable_width)
         self.slope, self.low, self.high, self.cells = float(slope), float(low), float(high), int(cells)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shapes) -> None:
         if self.trainable_width:
             self.raw_width = self.add_weight(
                 name="raw_width",
@@ -193,7 +204,7 @@ class Smooth(Layer):
             )
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensors) -> Tensor:
         return smooth_values(
             inputs,
             self.fn,
@@ -205,20 +216,29 @@ class Smooth(Layer):
             cells=self.cells,
         )
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensors, mask: Mask = None) -> Mask:
         return joined_mask(mask) if isinstance(mask, list) else mask
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shapes) -> Shape:
         return input_shape[0] if self.fn == "max" else input_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         names = ("fn", "kernel", "width", "trainable_width", "slope", "low", "high", "cells")
         return dict(super().get_config(), **{name: getattr(self, name) for name in names})
 
 
 def smooth(
-    fn="relu", kernel="gauss", width=1.0, trainable=False, *, slope=0.25, low=-1.0, high=1.0, cells=5, name=None
-):
+    fn: str = "relu",
+    kernel: str = "gauss",
+    width: float = 1.0,
+    trainable: bool = False,
+    *,
+    slope: float = 0.25,
+    low: float = -1.0,
+    high: float = 1.0,
+    cells: int = 5,
+    name: Optional[str] = None,
+) -> Smooth:
     """A layer that computes the smooth version of a function with kinks or jumps.
 
     g(x) = integral f(y) phi(x - y) dy, where phi is a kernel of the given width; g -> f as width -> 0. With P the

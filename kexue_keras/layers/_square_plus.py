@@ -3,19 +3,22 @@
 Reference: "SquarePlus：可能是运算最简单的ReLU光滑近似", kexue.fm/archives/8833; Barron, arXiv 2112.11687.
 """
 
+from typing import Any, Union
+
 import tensorflow as tf
 from bert4keras.layers import Layer
 
+from kexue_keras import checks
 from kexue_keras.backend import keras, register, widen
-from kexue_keras.layers._numeric import require_positive, softplus_inverse
-from kexue_keras.numerics import softplus
+from kexue_keras.numerics import softplus, softplus_inverse
+from kexue_keras.types import Config, Shape, Tensor, TensorLike
 
 # The b whose largest distance to SoftPlus is least, 0.0759314510 (recomputed; the article prints 1.52382103).
 CLOSEST_TO_SOFTPLUS = 1.5238210492
 
 
 @register
-def squareplus(x, b=CLOSEST_TO_SOFTPLUS):
+def squareplus(x: TensorLike, b: Union[float, Tensor] = CLOSEST_TO_SOFTPLUS) -> Tensor:
     """SquarePlus: f(x) = (x + sqrt(x^2 + b)) / 2.
 
     f'(x) = (1 + x / sqrt(x^2 + b)) / 2, f''(x) = b / (2 (x^2 + b)^1.5). It is the ReLU convolved with the second of
@@ -44,7 +47,7 @@ def squareplus(x, b=CLOSEST_TO_SOFTPLUS):
         # The gradient below is that of each number; summing it to the shape of b is the gradient of this.
         b = tf.cast(b, wide.dtype) + tf.zeros_like(wide)
     else:
-        b = tf.constant(require_positive(b, "b", "squareplus"), wide.dtype)
+        b = tf.constant(checks.number(b, "b", "squareplus", above=0), wide.dtype)
     return tf.cast(_squareplus(wide, b), x.dtype)
 
 
@@ -94,14 +97,16 @@ class SquarePlus(Layer):
     [0.2071, 0.5, 1.2071]
     """
 
-    def __init__(self, b=CLOSEST_TO_SOFTPLUS, *, trainable_b=False, per_channel=False, **kwargs):
+    def __init__(
+        self, b: float = CLOSEST_TO_SOFTPLUS, *, trainable_b: bool = False, per_channel: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.b = require_positive(b, "b", "SquarePlus")
+        self.b = checks.number(b, "b", "SquarePlus", above=0)
         if per_channel and not trainable_b:
             raise ValueError("SquarePlus: per_channel=True needs trainable_b=True; one fixed b is the same everywhere")
         self.trainable_b, self.per_channel = bool(trainable_b), bool(per_channel)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if self.trainable_b:
             channels = tf.compat.dimension_value(tf.TensorShape(input_shape)[-1]) if self.per_channel else None
             if self.per_channel and channels is None:
@@ -115,13 +120,13 @@ class SquarePlus(Layer):
             )
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         if self.trainable_b:
             return squareplus(inputs, softplus(widen(self.raw_b)))
         return squareplus(inputs, self.b)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), b=self.b, trainable_b=self.trainable_b, per_channel=self.per_channel)

@@ -3,13 +3,16 @@
 Reference: "变分自编码器（七）：球面上的VAE（vMF-VAE）", kexue.fm/archives/8404; used by "UniVAE", kexue.fm/archives/8475.
 """
 
+from typing import Any, Optional
+
 import numpy as np
 import tensorflow as tf
 from bert4keras.layers import Layer
 from scipy import special
 
+from kexue_keras import checks
 from kexue_keras.backend import K, register, widen
-from kexue_keras.layers._numeric import require_count, require_not_negative
+from kexue_keras.types import Array, Config, Phase, Shape, Tensor
 
 
 def _log_0f1(v, kappa):
@@ -23,7 +26,7 @@ def _log_0f1(v, kappa):
     return np.log(special.hyp0f1(v, kappa * kappa / 4))
 
 
-def vmf_mean_resultant(d, kappa):
+def vmf_mean_resultant(d: int, kappa: float) -> float:
     """E[z . mu] of the von Mises-Fisher distribution: A = I_{d/2}(kappa) / I_{d/2 - 1}(kappa).
 
     Args:
@@ -39,8 +42,8 @@ def vmf_mean_resultant(d, kappa):
     >>> round(kexue_keras.layers.vmf_mean_resultant(16, 32.0), 6)
     0.789895
     """
-    d, kappa = require_count(d, "d", "vmf_mean_resultant", 2), require_not_negative(
-        kappa, "kappa", "vmf_mean_resultant"
+    d, kappa = checks.whole_number(d, "d", "vmf_mean_resultant", least=2), checks.number(
+        kappa, "kappa", "vmf_mean_resultant", least=0
     )
     bessel = special.ive([d / 2, d / 2 - 1], kappa)
     if bessel.min() > 1e-290:
@@ -48,7 +51,7 @@ def vmf_mean_resultant(d, kappa):
     return float(kappa / d * np.exp(_log_0f1(d / 2 + 1, kappa) - _log_0f1(d / 2, kappa)))
 
 
-def vmf_kl(d, kappa):
+def vmf_kl(d: int, kappa: float) -> float:
     """KL divergence of the von Mises-Fisher distribution from the uniform one on the sphere; no mean needed.
 
     KL = kappa A + (d/2 - 1) log(kappa / 2) - log Gamma(d/2) - log I_{d/2 - 1}(kappa).
@@ -68,12 +71,12 @@ def vmf_kl(d, kappa):
     >>> round(kexue_keras.layers.vmf_kl(16, 32.0), 6)
     7.582144
     """
-    d, kappa = require_count(d, "d", "vmf_kl", 2), require_not_negative(kappa, "kappa", "vmf_kl")
+    d, kappa = checks.whole_number(d, "d", "vmf_kl", least=2), checks.number(kappa, "kappa", "vmf_kl", least=0)
     # Rounding may leave -1e-17 for kappa near 0.
     return max(0.0, float(kappa * vmf_mean_resultant(d, kappa) - _log_0f1(d / 2, kappa)))
 
 
-def vmf_cosines(d, kappa, num_caches):
+def vmf_cosines(d: int, kappa: float, num_caches: int) -> Array:
     """Quantiles of the cosine between a sample and the mean, at (k + 1/2) / num_caches.
 
     Its density is exp(kappa w) (1 - w^2)^((d - 3) / 2). In the angle it is exp(kappa cos) sin^(d - 2), which stays
@@ -131,13 +134,21 @@ class VonMisesFisherSampling(Layer):
     1.0
     """
 
-    def __init__(self, kappa, *, num_caches=10**5, training_only=False, seed=None, **kwargs):
+    def __init__(
+        self,
+        kappa: float,
+        *,
+        num_caches: int = 10**5,
+        training_only: bool = False,
+        seed: Optional[int] = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.kappa = require_not_negative(kappa, "kappa", "VonMisesFisherSampling")
-        self.num_caches = require_count(num_caches, "num_caches", "VonMisesFisherSampling")
+        self.kappa = checks.number(kappa, "kappa", "VonMisesFisherSampling", least=0)
+        self.num_caches = checks.whole_number(num_caches, "num_caches", "VonMisesFisherSampling", least=1)
         self.training_only, self.seed = bool(training_only), seed
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         size = tf.compat.dimension_value(tf.TensorShape(input_shape)[-1])
         if size is None or size < 2:
             raise ValueError(
@@ -147,7 +158,7 @@ class VonMisesFisherSampling(Layer):
         self.cosines = vmf_cosines(size, self.kappa, self.num_caches).astype("float32")
         super().build(input_shape)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: Phase = None) -> Tensor:
         wide = widen(inputs)
         mu = tf.math.l2_normalize(wide, axis=-1, epsilon=1e-12)
         shape = tf.shape(mu)
@@ -159,9 +170,9 @@ class VonMisesFisherSampling(Layer):
         z = tf.cast(w * mu + tf.sqrt(tf.maximum(1 - tf.square(w), 0)) * nu, inputs.dtype)
         return K.in_train_phase(z, tf.cast(mu, inputs.dtype), training) if self.training_only else z
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         names = ("kappa", "num_caches", "training_only", "seed")
         return dict(super().get_config(), **{name: getattr(self, name) for name in names})

@@ -4,42 +4,29 @@
 """
 
 import math
+from typing import Any, Callable, Optional, Sequence, Union
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, K, keras, register, widen
 from kexue_keras.checks import require, require_same_shape, warn_if_probabilities
 from kexue_keras.losses._hermite import fixed_nodes, moved_nodes
 from kexue_keras.losses._labels import class_count, one_class_each
-from kexue_keras.numerics import masked_logsumexp
-
-
-def log_ndtr(x):
-    """Logarithm of the standard normal distribution function, accurate in both tails, and its gradient too.
-
-    Args:
-        x: float32 or float64 tensor. Below about -1e19 the square overflows float32: clip before.
-
-    Returns:
-        the same shape and dtype.
-    """
-    lower, upper = (-10.0, 1.0) if x.dtype == tf.float32 else (-20.0, 1.0)
-    # Each branch gets arguments it can handle, since the gradient of tf.where visits all branches.
-    low = tf.minimum(x, lower)
-    middle = tf.clip_by_value(x, lower, upper)
-    high = tf.maximum(x, upper)
-    inverse_square = 1.0 / tf.square(low)
-    series = tf.ones_like(x)
-    for k in range(10, 0, -1):  # 1 - 1/x^2 + 3/x^4 - 15/x^6 + ..., ten terms: 1e-11 at -10
-        series = 1.0 - (2 * k - 1) * inverse_square * series
-    tail = -0.5 * tf.square(low) - tf.math.log(-low) - 0.5 * math.log(2 * math.pi) + tf.math.log(series)
-    centre = tf.math.log(0.5 * tf.math.erfc(-middle * math.sqrt(0.5)))
-    head = tf.math.log1p(-0.5 * tf.math.erfc(high * math.sqrt(0.5)))
-    return tf.where(x < lower, tail, tf.where(x < upper, centre, head))
+from kexue_keras.numerics import log_normal_cdf, masked_logsumexp
+from kexue_keras.types import Config, Logs, Mask, Shape, Tensor, TensorLike
 
 
 @register
-def expected_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None, sparse=True):
+def expected_accuracy(
+    y_true: TensorLike,
+    y_pred: TensorLike,
+    *,
+    sigma: float = 1.0,
+    num_nodes: int = 32,
+    margin: Optional[float] = None,
+    sparse: bool = True,
+) -> Tensor:
     r"""Probability that the right class is the largest after Gaussian noise on the logits; also a metric.
 
     $$p=P\big(y=\arg\max_i(\mu_i/\sigma+\varepsilon_i)\big)
@@ -51,9 +38,9 @@ def expected_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None, spa
         y_true: [...] or [..., 1] class numbers; with `sparse=False` one-hot [..., classes].
         y_pred: [..., classes], logits mu. -inf takes a class out.
         sigma: float > 0, the standard deviation of the noise in units of logits.
-        n_nodes: int, 2 to 128, nodes of the sum. Largest error (float64) over 300 random cases with up to nine
+        num_nodes: int, 2 to 128, nodes of the sum. Largest error (float64) over 300 random cases with up to nine
             differences of up to 10 sigma: 16 nodes 2e-6, 32 nodes 4e-10, 64 nodes 1e-15. Memory is
-            batch x classes x n_nodes floats.
+            batch x classes x num_nodes floats.
         margin: float or None; logit differences above it count as `margin`, so that sure samples stop pulling.
         sparse: bool, y_true are class numbers.
 
@@ -68,13 +55,22 @@ def expected_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None, spa
     >>> print(K.eval(kexue_keras.losses.expected_accuracy([0], tf.constant([[2., 1., 0.]]))).round(4))
     [0.7288]
     """
-    logarithm, possible = _log_expected_accuracy(y_true, y_pred, sigma, n_nodes, margin, sparse, "expected_accuracy")
+    logarithm, possible = _log_expected_accuracy(y_true, y_pred, sigma, num_nodes, margin, sparse, "expected_accuracy")
     probability = tf.minimum(tf.exp(logarithm), 1.0)
     return tf.where(possible, probability, tf.zeros_like(probability))
 
 
 @register
-def negative_log_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None, sparse=True, sample_weight=None):
+def negative_log_accuracy(
+    y_true: TensorLike,
+    y_pred: TensorLike,
+    *,
+    sigma: float = 1.0,
+    num_nodes: int = 32,
+    margin: Optional[float] = None,
+    sparse: bool = True,
+    sample_weight: Optional[TensorLike] = None,
+) -> Tensor:
     r"""$-\log E[p]$, the logarithm of the expected accuracy of a whole batch, the paper's other loss.
 
     Sums are taken in logarithms, and the nodes where the integrand is, so the gradient does not vanish where a whole
@@ -82,7 +78,7 @@ def negative_log_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None,
     the author of the article found it worse.
 
     Args:
-        y_true, y_pred, sigma, n_nodes, margin, sparse: as in `expected_accuracy`.
+        y_true, y_pred, sigma, num_nodes, margin, sparse: as in `expected_accuracy`.
         sample_weight: [batch] (or [...]) or None; E is the weighted mean.
 
     Returns:
@@ -98,7 +94,7 @@ def negative_log_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None,
     0.0407
     """
     name = "negative_log_accuracy"
-    logarithm, possible = _log_expected_accuracy(y_true, y_pred, sigma, n_nodes, margin, sparse, name, relative=True)
+    logarithm, possible = _log_expected_accuracy(y_true, y_pred, sigma, num_nodes, margin, sparse, name, relative=True)
     weights = tf.ones_like(logarithm)
     if sample_weight is not None:
         given = tf.cast(tf.convert_to_tensor(sample_weight), logarithm.dtype)
@@ -115,9 +111,9 @@ def negative_log_accuracy(y_true, y_pred, *, sigma=1.0, n_nodes=32, margin=None,
     return tf.where(some, tf.math.log(tf.reduce_sum(weights)) - total, tf.zeros_like(total))
 
 
-def _log_expected_accuracy(y_true, y_pred, sigma, n_nodes, margin, sparse, name, relative=False):
+def _log_expected_accuracy(y_true, y_pred, sigma, num_nodes, margin, sparse, name, relative=False):
     """(log p, False where the right class is out of the question); `relative`: right also where p is tiny."""
-    _check(sigma, n_nodes, margin, name)
+    _check(sigma, num_nodes, margin, name)
     y_pred = tf.convert_to_tensor(y_pred)
     warn_if_probabilities(y_pred, name)
     logits = widen(y_pred)
@@ -133,10 +129,10 @@ def _log_expected_accuracy(y_true, y_pred, sigma, n_nodes, margin, sparse, name,
     difference = tf.clip_by_value(difference / sigma, -1e4, 1e4)
     rivals = tf.logical_and(taking_part, tf.logical_not(hot))
     if relative:
-        nodes, log_weights = moved_nodes(n_nodes, difference, rivals)
+        nodes, log_weights = moved_nodes(num_nodes, difference, rivals)
     else:
-        nodes, log_weights = fixed_nodes(n_nodes, logits.dtype)
-    factors = log_ndtr(difference[..., None] + (nodes[..., None, :] if relative else nodes))
+        nodes, log_weights = fixed_nodes(num_nodes, logits.dtype)
+    factors = log_normal_cdf(difference[..., None] + (nodes[..., None, :] if relative else nodes))
     rivals = tf.logical_and(rivals[..., None], tf.ones_like(factors, tf.bool))
     exponents = log_weights + tf.reduce_sum(tf.where(rivals, factors, tf.zeros_like(factors)), -2)
     return tf.reduce_logsumexp(exponents, -1), possible
@@ -157,7 +153,7 @@ class ExactAccuracy(FunctionLoss):
 
     Args:
         sigma: float > 0, standard deviation of the noise on the logits. 1 if an `ExactScale` layer comes before.
-        n_nodes: int, nodes of the Gauss-Hermite sum.
+        num_nodes: int, nodes of the Gauss-Hermite sum.
         margin: float or None, the largest logit difference that counts (after an `ExactScale`: in units of sigma).
         sparse: bool, targets are class numbers (otherwise one-hot).
         logarithm: bool; True: `negative_log_accuracy` of the batch, one number (there is nothing to reduce);
@@ -175,15 +171,15 @@ class ExactAccuracy(FunctionLoss):
     def __init__(
         self,
         *,
-        sigma=1.0,
-        n_nodes=32,
-        margin=None,
-        sparse=True,
-        logarithm=False,
-        name="exact_accuracy",
-        reduction="sum_over_batch_size",
-    ):
-        _check(sigma, n_nodes, margin, "ExactAccuracy")
+        sigma: float = 1.0,
+        num_nodes: int = 32,
+        margin: Optional[float] = None,
+        sparse: bool = True,
+        logarithm: bool = False,
+        name: str = "exact_accuracy",
+        reduction: str = "sum_over_batch_size",
+    ) -> None:
+        _check(sigma, num_nodes, margin, "ExactAccuracy")
         self.logarithm = bool(logarithm)
         super().__init__(
             negative_log_accuracy if self.logarithm else _exact_accuracy,
@@ -191,12 +187,12 @@ class ExactAccuracy(FunctionLoss):
             reduction=reduction,
             own_weights=self.logarithm,
             sigma=sigma,
-            n_nodes=n_nodes,
+            num_nodes=num_nodes,
             margin=margin,
             sparse=sparse,
         )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), logarithm=self.logarithm)
 
 
@@ -220,13 +216,13 @@ class ExactScale(keras.layers.Layer):
     [[2.0, 2.0, 2.0]]
     """
 
-    def __init__(self, *, sigma=1.0, learn=True, **kwargs):
+    def __init__(self, *, sigma: float = 1.0, learn: bool = True, **kwargs: Any) -> None:
         _check(sigma, 32, None, "ExactScale")
         super().__init__(**kwargs)
         self.sigma, self.learn = sigma, learn
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.log_sigma = self.add_weight(
             name="log_sigma",
             shape=(),
@@ -235,16 +231,16 @@ class ExactScale(keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return inputs * tf.cast(tf.exp(-self.log_sigma), inputs.dtype)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensor, mask: Mask = None) -> Mask:
         return mask
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), sigma=self.sigma, learn=self.learn)
 
 
@@ -266,11 +262,13 @@ class SigmaSchedule(keras.callbacks.Callback):
     0.25
     """
 
-    def __init__(self, schedule, *, layer=None):
+    def __init__(
+        self, schedule: Union[Callable[[int], float], Sequence[float]], *, layer: Optional[str] = None
+    ) -> None:
         super().__init__()
         self.schedule, self.layer = schedule, layer
 
-    def sigma_at(self, epoch):
+    def sigma_at(self, epoch: int) -> float:
         """The sigma of an epoch, counted from 0."""
         sigma = self.schedule(epoch) if callable(self.schedule) else self.schedule[min(epoch, len(self.schedule) - 1)]
         _check(sigma, 32, None, "SigmaSchedule in epoch %d" % epoch)
@@ -287,12 +285,12 @@ class SigmaSchedule(keras.callbacks.Callback):
             )
         return named[0]
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Optional[Logs] = None) -> None:
         K.set_value(self._target().log_sigma, math.log(self.sigma_at(epoch)))
 
 
 @register
-def soft_accuracy(y_true, y_pred, *, from_logits=True, sparse=True):
+def soft_accuracy(y_true: TensorLike, y_pred: TensorLike, *, from_logits: bool = True, sparse: bool = True) -> Tensor:
     """The error under the model's own probabilities, 1 - p(right class), as a loss.
 
     Its gradient p_y (p - onehot) vanishes for samples that are badly wrong: for the end of a fine-tuning, not for
@@ -331,16 +329,11 @@ def soft_accuracy(y_true, y_pred, *, from_logits=True, sparse=True):
     return tf.reduce_sum((1.0 - targets) * values, -1)
 
 
-def _check(sigma, n_nodes, margin, name):
-    if isinstance(sigma, str) or not sigma > 0 or math.isinf(sigma):
-        raise ValueError(
-            "%s: sigma must be a finite float > 0, but it is %r; to learn it put an ExactScale layer before the loss"
-            % (name, sigma)
-        )
-    if int(n_nodes) != n_nodes or not 2 <= n_nodes <= 128:
-        raise ValueError("%s: n_nodes must be an int from 2 to 128, but it is %r" % (name, n_nodes))
-    if margin is not None and not margin > 0:
-        raise ValueError("%s: margin must be > 0 or None, but it is %r" % (name, margin))
+def _check(sigma, num_nodes, margin, name):
+    checks.number(sigma, "sigma", name, above=0, remedy="to learn it put an ExactScale layer before the loss")
+    checks.whole_number(num_nodes, "num_nodes", name, least=2, most=128)
+    if margin is not None:
+        checks.number(margin, "margin", name, above=0, remedy="None cuts nothing")
 
 
 def _one_hot(y_true, logits, sparse, name):

@@ -9,13 +9,16 @@ layout is that of SimCSE (kexue.fm/archives/8348) and SimBERT (kexue.fm/archives
 """
 
 import functools
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_rank, require_same_shape, static_length
 from kexue_keras.numerics import masked_logsumexp, softplus
+from kexue_keras.types import Tensor, TensorLike
 
 _REPORTS = ("flat", "one", "infonce")
 _LAYOUTS = ("pairs", "two_view")
@@ -60,7 +63,7 @@ def _mean_over_positives(values, pair):
 
 
 @register
-def info_nce(scores, positive_mask=None):
+def info_nce(scores: TensorLike, positive_mask: Optional[TensorLike] = None) -> Tensor:
     """InfoNCE, the softmax cross-entropy of the positive among all candidates.
 
     L = log(1 + sum_i exp(s_i - s_t)), i over the negatives, computed as softplus(logsumexp_i s_i - s_t): in float32
@@ -90,7 +93,7 @@ def info_nce(scores, positive_mask=None):
 
 
 @register
-def flat_nce(scores, positive_mask=None, *, report="flat"):
+def flat_nce(scores: TensorLike, positive_mask: Optional[TensorLike] = None, *, report: str = "flat") -> Tensor:
     """FlatNCE: InfoNCE without the 1 in its logarithm.
 
     L = log(sum_i exp(s_i - s_t)) = logsumexp_i s_i - s_t, i over the negatives. Its gradient is that of InfoNCE
@@ -117,8 +120,7 @@ def flat_nce(scores, positive_mask=None, *, report="flat"):
     >>> np.round(K.eval(loss), 4)
     array([-1.2986, -0.1741, -1.3731], dtype=float32)
     """
-    if report not in _REPORTS:
-        raise ValueError("flat_nce: report must be one of %s, not %r" % (", ".join(_REPORTS), report))
+    checks.choice(report, _REPORTS, "report", "flat_nce")
     values, pair = _flat_values(scores, positive_mask, "flat_nce")
     if report != "flat":
         # Not exp(L - stop(L)): the difference has the same gradient and cannot overflow.
@@ -169,10 +171,8 @@ def _pair_scores(vectors, temperature, loss):
 
 
 def _check(name, temperature, layout, symmetric):
-    if layout not in _LAYOUTS:
-        raise ValueError("%s: layout must be one of %s, not %r" % (name, ", ".join(_LAYOUTS), layout))
-    if not temperature > 0:
-        raise ValueError("%s: temperature must be positive, not %r" % (name, temperature))
+    checks.choice(layout, _LAYOUTS, "layout", name)
+    checks.number(temperature, "temperature", name, above=0)
     if symmetric and layout == "two_view":
         raise ValueError(
             "%s: layout='two_view' is symmetric already (each view is an anchor in its turn); "
@@ -225,7 +225,15 @@ class InfoNCE(FunctionLoss):
     array([0.5282, 0.8189, 0.8189, 0.5282], dtype=float32)
     """
 
-    def __init__(self, temperature=0.05, *, layout="pairs", symmetric=False, name="info_nce", **kwargs):
+    def __init__(
+        self,
+        temperature: float = 0.05,
+        *,
+        layout: str = "pairs",
+        symmetric: bool = False,
+        name: str = "info_nce",
+        **kwargs: Any,
+    ) -> None:
         _check("InfoNCE", temperature, layout, symmetric)
         super().__init__(
             _info_nce_of_embeddings,
@@ -261,9 +269,17 @@ class FlatNCE(FunctionLoss):
     array([-0.3625,  0.2375,  0.2375, -0.3625], dtype=float32)
     """
 
-    def __init__(self, temperature=0.05, *, layout="pairs", symmetric=False, report="flat", name="flat_nce", **kwargs):
-        if report not in _REPORTS:
-            raise ValueError("FlatNCE: report must be one of %s, not %r" % (", ".join(_REPORTS), report))
+    def __init__(
+        self,
+        temperature: float = 0.05,
+        *,
+        layout: str = "pairs",
+        symmetric: bool = False,
+        report: str = "flat",
+        name: str = "flat_nce",
+        **kwargs: Any,
+    ) -> None:
+        checks.choice(report, _REPORTS, "report", "FlatNCE")
         _check("FlatNCE", temperature, layout, symmetric)
         super().__init__(
             _flat_nce_of_embeddings,

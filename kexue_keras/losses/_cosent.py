@@ -3,12 +3,16 @@
 Reference: "CoSENT（一）：比Sentence-BERT更有效的句向量方案", kexue.fm/archives/8847 (no paper).
 """
 
+from typing import Optional
+
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_rank, static_length
 from kexue_keras.losses._contrastive import unit_vectors
 from kexue_keras.numerics import masked_logsumexp, softplus
+from kexue_keras.types import Config, Tensor, TensorLike
 
 _LABELS = ("pair_rows", "per_pair")
 _METHODS = ("auto", "pairwise", "factorised")
@@ -33,7 +37,14 @@ def _factorised(scores, labels, log_weights, used):
 
 
 @register
-def cosent_loss(cosines, labels, scale=20.0, *, method="auto", weights=None):
+def cosent_loss(
+    cosines: TensorLike,
+    labels: TensorLike,
+    scale: float = 20.0,
+    *,
+    method: str = "auto",
+    weights: Optional[TensorLike] = None,
+) -> Tensor:
     """CoSENT on the cosines of P sentence pairs.
 
     L = log(1 + sum over y_a > y_b of w_a w_b exp(scale * (c_b - c_a))).
@@ -59,10 +70,8 @@ def cosent_loss(cosines, labels, scale=20.0, *, method="auto", weights=None):
     >>> round(float(K.eval(kexue_keras.losses.cosent_loss([0.9, 0.3, 0.6, 0.8], [1, 0, 1, 0]))), 4)
     4.0206
     """
-    if method not in _METHODS:
-        raise ValueError("cosent_loss: method must be one of %s, not %r" % (", ".join(_METHODS), method))
-    if not scale > 0:
-        raise ValueError("cosent_loss: scale must be positive, not %r" % (scale,))
+    checks.choice(method, _METHODS, "method", "cosent_loss")
+    checks.number(scale, "scale", "cosent_loss", above=0)
     cosines = tf.reshape(widen(cosines), [-1])
     labels = tf.reshape(widen(labels), [-1])
     if static_length(cosines, 0) == 1:
@@ -192,14 +201,13 @@ class CoSENT(FunctionLoss):
     22.325
     """
 
-    def __init__(self, scale=20.0, *, labels="pair_rows", method="auto", name="cosent"):
-        if labels not in _LABELS:
-            raise ValueError("CoSENT: labels must be one of %s, not %r" % (", ".join(_LABELS), labels))
-        if method not in _METHODS:
-            raise ValueError("CoSENT: method must be one of %s, not %r" % (", ".join(_METHODS), method))
-        if not scale > 0:
-            raise ValueError("CoSENT: scale must be positive, not %r" % (scale,))
-        super().__init__(_of_embeddings, name=name, own_weights=True, scale=float(scale), labels=labels, method=method)
+    def __init__(
+        self, scale: float = 20.0, *, labels: str = "pair_rows", method: str = "auto", name: str = "cosent"
+    ) -> None:
+        checks.choice(labels, _LABELS, "labels", "CoSENT")
+        checks.choice(method, _METHODS, "method", "CoSENT")
+        scale = checks.number(scale, "scale", "CoSENT", above=0)
+        super().__init__(_of_embeddings, name=name, own_weights=True, scale=scale, labels=labels, method=method)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(self.parameters, name=self.name)

@@ -4,15 +4,19 @@ Reference: "用开源的人工标注数据来增强RoFormer-Sim", kexue.fm/archi
 RoFormer-Sim模型", kexue.fm/archives/8454 (second stage of training).
 """
 
+from typing import Any
+
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register
 from kexue_keras.checks import require, require_rank, static_length
 from kexue_keras.losses._contrastive import unit_vectors
+from kexue_keras.types import Tensor, TensorLike
 
 
 @register
-def similarity_distillation(y_true, y_pred, *, weight=100.0):
+def similarity_distillation(y_true: TensorLike, y_pred: TensorLike, *, weight: float = 100.0) -> Tensor:
     """Squared difference between the teacher's and the student's cosines, over all pairs of the batch.
 
     L = weight / n^2 * sum_ij (cos(u_i, u_j) - cos(v_i, v_j))^2, returned row by row: value i is
@@ -82,7 +86,6 @@ class SimilarityDistillation(FunctionLoss):
     0.0
     """
 
-    def __init__(self, weight=100.0, *, name="similarity_distillation", **kwargs):
-        if not weight >= 0:
-            raise ValueError("SimilarityDistillation: weight must not be negative, but is %r" % (weight,))
-        super().__init__(similarity_distillation, name=name, weight=float(weight), **kwargs)
+    def __init__(self, weight: float = 100.0, *, name: str = "similarity_distillation", **kwargs: Any) -> None:
+        weight = checks.number(weight, "weight", "SimilarityDistillation", least=0)
+        super().__init__(similarity_distillation, name=name, weight=weight, **kwargs)

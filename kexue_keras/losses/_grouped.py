@@ -3,23 +3,27 @@
 Reference: "用开源的人工标注数据来增强RoFormer-Sim", kexue.fm/archives/8541 (binary and NLI pairs over one Dense(5)).
 """
 
+from typing import Any, Sequence
+
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_rank
 from kexue_keras.numerics import masked_logsumexp
+from kexue_keras.types import Tensor, TensorLike
 
 
 def _check(groups, name):
-    groups = tuple(groups)
-    if not groups or not all(isinstance(n, (int, np.integer)) and n >= 2 for n in groups):
-        raise ValueError("%s: groups are the numbers of classes, each at least 2, e.g. (2, 3), not %r" % (name, groups))
-    return tuple(int(n) for n in groups)
+    groups, remedy = tuple(groups), "groups are the numbers of classes, for instance (2, 3)"
+    if not groups:
+        raise checks.invalid(name, "groups", "one or more whole numbers >= 2", groups, remedy)
+    return tuple(checks.whole_number(n, "each of groups", name, least=2, remedy=remedy) for n in groups)
 
 
 @register
-def grouped_crossentropy(y_true, y_pred, *, groups):
+def grouped_crossentropy(y_true: TensorLike, y_pred: TensorLike, *, groups: Sequence[int]) -> Tensor:
     """Cross-entropy of each sample among the classes of its label's group; the other logits do not count.
 
     L = log sum_{j in group(y)} exp(s_j) - s_y.
@@ -79,5 +83,5 @@ class GroupedCrossentropy(FunctionLoss):
     0.9968
     """
 
-    def __init__(self, groups, *, name="grouped_crossentropy", **kwargs):
+    def __init__(self, groups: Sequence[int], *, name: str = "grouped_crossentropy", **kwargs: Any) -> None:
         super().__init__(grouped_crossentropy, name=name, groups=list(_check(groups, "GroupedCrossentropy")), **kwargs)

@@ -12,30 +12,30 @@ import tensorflow as tf
 _NEWTON_STEPS = 8
 
 
-def fixed_nodes(n_nodes, dtype):
+def fixed_nodes(num_nodes, dtype):
     """(nodes [n], logarithms of their weights [n]) for the expectation over a standard normal variable."""
-    nodes, weights = np.polynomial.hermite.hermgauss(n_nodes)
+    nodes, weights = np.polynomial.hermite.hermgauss(num_nodes)
     return (
         tf.constant(math.sqrt(2.0) * nodes, dtype),
         tf.constant(np.log(weights) - 0.5 * math.log(math.pi), dtype),
     )
 
 
-def moved_nodes(n_nodes, difference, rivals):
+def moved_nodes(num_nodes, difference, rivals):
     r"""The same for $E_z\prod_i\Phi(z+\Delta_i)$ alone: nodes round the top of the integrand, as wide as it is.
 
     At fixed nodes, which end at 10 for 32 of them, the logarithm of a probability below about e^-50 is far too small:
     the integrand has its top at -Delta / 2.
 
     Args:
-        n_nodes: int.
+        num_nodes: int.
         difference: float tensor [..., classes], Delta.
         rivals: boolean [..., classes], the classes of the product.
 
     Returns:
         (nodes [..., n], logarithms of their weights [..., n]); no gradient flows through them.
     """
-    nodes, log_weights = fixed_nodes(n_nodes, difference.dtype)
+    nodes, log_weights = fixed_nodes(num_nodes, difference.dtype)
     difference = tf.stop_gradient(difference)
     zeros = tf.zeros_like(difference)
     z = tf.zeros_like(difference[..., 0])

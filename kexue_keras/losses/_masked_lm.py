@@ -4,11 +4,15 @@ Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kex
 2001.07676 (pattern-exploiting training).
 """
 
-import numpy as np
+from typing import Any, Optional
+
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_rank, require_same_shape, static_length, warn_if_probabilities
+from kexue_keras.numerics import log_probability
+from kexue_keras.types import Tensor, TensorLike
 
 _NORMALIZATIONS = ("batch", "sample", "sum")
 # The largest integer below which all integers can be represented.
@@ -59,7 +63,7 @@ def _token_losses(y_true, y_pred, mask, from_logits, ignore, loss):
     if from_logits:
         values = tf.reduce_logsumexp(rows, axis=-1) - picked
     else:
-        values = -tf.math.log(tf.maximum(picked, np.finfo(np.float32).tiny))
+        values = -log_probability(picked)
     shape = tf.shape(mask, out_type=tf.int64)
     return tf.scatter_nd(where, values, shape), tf.cast(mask, values.dtype)
 
@@ -73,15 +77,16 @@ def _scales(mask, normalization):
     return tf.ones([], mask.dtype)
 
 
-def _check(normalization, loss):
-    if normalization not in _NORMALIZATIONS:
-        raise ValueError(
-            "%s: normalization must be one of %s, not %r" % (loss, ", ".join(_NORMALIZATIONS), normalization)
-        )
-
-
 @register
-def masked_crossentropy(y_true, y_pred, *, mask=None, from_logits=True, ignore=0, normalization="batch"):
+def masked_crossentropy(
+    y_true: TensorLike,
+    y_pred: TensorLike,
+    *,
+    mask: Optional[TensorLike] = None,
+    from_logits: bool = True,
+    ignore: Optional[int] = 0,
+    normalization: str = "batch",
+) -> Tensor:
     """Cross-entropy over the positions that are to be predicted, one value a sample.
 
     L = sum_j m_j CE_j / sum_j m_j, over the whole batch or sample by sample; 0 if there is no such position.
@@ -111,7 +116,7 @@ def masked_crossentropy(y_true, y_pred, *, mask=None, from_logits=True, ignore=0
     >>> round(float(K.eval(K.mean(loss))), 4)  # -log 0.7
     0.3567
     """
-    _check(normalization, "masked_crossentropy")
+    checks.choice(normalization, _NORMALIZATIONS, "normalization", "masked_crossentropy")
     if from_logits:
         warn_if_probabilities(y_pred, "masked_crossentropy")
     values, mask = _token_losses(y_true, y_pred, mask, from_logits, ignore, "masked_crossentropy")
@@ -154,8 +159,16 @@ class MaskedCrossentropy(FunctionLoss):
     0.0134
     """
 
-    def __init__(self, from_logits=True, *, ignore=0, normalization="batch", name="masked_crossentropy", **kwargs):
-        _check(normalization, "MaskedCrossentropy")
+    def __init__(
+        self,
+        from_logits: bool = True,
+        *,
+        ignore: Optional[int] = 0,
+        normalization: str = "batch",
+        name: str = "masked_crossentropy",
+        **kwargs: Any,
+    ) -> None:
+        checks.choice(normalization, _NORMALIZATIONS, "normalization", "MaskedCrossentropy")
         super().__init__(
             _token_values,
             name=name,

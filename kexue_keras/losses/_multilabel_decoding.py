@@ -3,11 +3,23 @@
 将“Softmax+交叉熵”推广到多标签分类问题, kexue.fm/archives/7359.
 """
 
+from typing import Any, List, Optional, Sequence, Union
+
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
+from kexue_keras.types import ArrayLike
 
-def decode_multilabel(logits, *, threshold=0.0, k=None, learned_threshold=False, labels=None):
+
+def decode_multilabel(
+    logits: ArrayLike,
+    *,
+    threshold: float = 0.0,
+    k: Optional[Union[int, Sequence[int]]] = None,
+    learned_threshold: bool = False,
+    labels: Optional[Sequence[str]] = None,
+) -> List[Any]:
     """Label sets from predicted logits: the classes above the threshold, or the k largest; the surest first.
 
     Args:
@@ -57,7 +69,5 @@ def decode_multilabel(logits, *, threshold=0.0, k=None, learned_threshold=False,
 def _decoded(row, threshold, k, labels):
     found = [int(i) for i in np.argsort(-row, kind="stable") if row[i] > (threshold if k is None else -np.inf)]
     if k is not None:
-        if isinstance(k, bool) or int(k) != k or k < 0:
-            raise ValueError("decode_multilabel: k is %r; it has to be a whole number >= 0" % (k,))
-        found = found[: int(k)]
+        found = found[: checks.whole_number(k, "k", "decode_multilabel", least=0)]
     return found if labels is None else [labels[i] for i in found]

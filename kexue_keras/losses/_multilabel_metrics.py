@@ -3,13 +3,17 @@
 将“Softmax+交叉熵”推广到多标签分类问题, kexue.fm/archives/7359 (the answer is the classes with a logit above 0).
 """
 
+from typing import Optional
+
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, is_tf_keras, keras, register
 from kexue_keras.checks import require_same_shape
 from kexue_keras.losses._labels import as_classes, class_count, multi_hot
 from kexue_keras.losses._multilabel import over_threshold
+from kexue_keras.types import Config, Tensor, TensorLike, Tensors
 
 
 @register
@@ -49,26 +53,24 @@ class MultilabelF1(keras.metrics.Metric):
     def __init__(
         self,
         *,
-        average="micro",
-        num_classes=None,
-        threshold=0.0,
-        k=None,
-        learned_threshold=False,
-        from_sparse=False,
-        mask_zero=False,
-        mask_below=-1e7,
-        name=None,
-        dtype=None,
-    ):
-        if average not in ("micro", "macro"):
-            raise ValueError('MultilabelF1: average must be "micro" or "macro", but it is %r' % (average,))
+        average: str = "micro",
+        num_classes: Optional[int] = None,
+        threshold: float = 0.0,
+        k: Optional[int] = None,
+        learned_threshold: bool = False,
+        from_sparse: bool = False,
+        mask_zero: bool = False,
+        mask_below: float = -1e7,
+        name: Optional[str] = None,
+        dtype: Optional[str] = None,
+    ) -> None:
+        checks.choice(average, ("micro", "macro"), "average", "MultilabelF1")
         if average == "macro" and not num_classes:
             raise ValueError('MultilabelF1: average="macro" counts class by class; pass num_classes')
-        if k is not None and (isinstance(k, bool) or int(k) != k or k < 1 or threshold != 0.0):
-            raise ValueError(
-                "MultilabelF1: k is %r and threshold %r; k is a whole number >= 1, and no threshold goes with it"
-                % (k, threshold)
-            )
+        if k is not None:
+            checks.whole_number(k, "k", "MultilabelF1", least=1)
+            if threshold != 0.0:
+                raise ValueError("MultilabelF1: k=%r and threshold=%r; no threshold goes with k" % (k, threshold))
         super().__init__(name=name or average + "_f1", dtype=dtype)
         self.average, self.num_classes, self.threshold = average, num_classes, threshold
         self.k, self.learned_threshold = k, learned_threshold
@@ -77,7 +79,9 @@ class MultilabelF1(keras.metrics.Metric):
         self.hits = self.add_weight("hits", shape=shape, initializer="zeros")
         self.misses = self.add_weight("misses", shape=shape, initializer="zeros")
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: TensorLike, y_pred: TensorLike, sample_weight: Optional[TensorLike] = None
+    ) -> Tensors:
         """Add a batch: y_true and y_pred [..., classes] (or y_true [..., P]), sample_weight [batch] or [...]."""
         y_pred = over_threshold(tf.convert_to_tensor(y_pred), self.learned_threshold, self.mask_below, self.name)
         y_true = tf.convert_to_tensor(y_true)
@@ -114,7 +118,7 @@ class MultilabelF1(keras.metrics.Metric):
         largest = tf.math.top_k(tf.where(counted, y_pred, lowest), self.k).indices
         return multi_hot(largest, classes, tf.float32) > 0
 
-    def result(self):
+    def result(self) -> Tensor:
         """The F1 of everything counted since the last reset; 0 if nothing was."""
         twice = 2.0 * self.hits
         total = twice + self.misses
@@ -122,15 +126,15 @@ class MultilabelF1(keras.metrics.Metric):
         f1 = tf.where(empty, tf.zeros_like(total), twice / tf.where(empty, tf.ones_like(total), total))
         return tf.reduce_mean(f1)
 
-    def reset_states(self):
+    def reset_states(self) -> None:
         """Forget all counts; Keras calls it before each epoch."""
         K.batch_set_value([(w, np.zeros(K.int_shape(w))) for w in (self.hits, self.misses)])
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """What Keras calls `reset_states` from TensorFlow 2.5 on."""
         self.reset_states()
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(
             super().get_config(),
             average=self.average,

@@ -4,20 +4,32 @@
 of Circle loss, arXiv 2002.10857.
 """
 
+from typing import Optional
+
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_same_shape, warn_if_probabilities
 from kexue_keras.losses._labels import as_classes, class_count, multi_hot
 from kexue_keras.losses._multilabel import check_scale, in_unit_interval, masked_logits
 from kexue_keras.numerics import masked_logsumexp, softplus
+from kexue_keras.types import Tensor, TensorLike
 
 
 @register
 def pairwise_multilabel_crossentropy(
-    y_true, y_pred, *, mask=None, from_sparse=False, mask_zero=False, mask_below=-1e7, gamma=1.0, margin=0.0
-):
+    y_true: TensorLike,
+    y_pred: TensorLike,
+    *,
+    mask: Optional[TensorLike] = None,
+    from_sparse: bool = False,
+    mask_zero: bool = False,
+    mask_below: float = -1e7,
+    gamma: float = 1.0,
+    margin: float = 0.0,
+) -> Tensor:
     r"""Every right class above every wrong one: for a known number of right classes, with no threshold.
 
     $$\log\Big(1+\sum_{i,j}(1-t_i)\,t_j\,e^{\gamma(s_i-s_j+m)}\Big)$$
@@ -83,14 +95,14 @@ class PairwiseMultilabelCrossentropy(FunctionLoss):
     def __init__(
         self,
         *,
-        from_sparse=False,
-        mask_zero=False,
-        mask_below=-1e7,
-        gamma=1.0,
-        margin=0.0,
-        name="pairwise_multilabel_crossentropy",
-        reduction="sum_over_batch_size",
-    ):
+        from_sparse: bool = False,
+        mask_zero: bool = False,
+        mask_below: float = -1e7,
+        gamma: float = 1.0,
+        margin: float = 0.0,
+        name: str = "pairwise_multilabel_crossentropy",
+        reduction: str = "sum_over_batch_size",
+    ) -> None:
         check_scale(gamma, margin, "PairwiseMultilabelCrossentropy")
         if mask_zero and not from_sparse:
             raise ValueError(
@@ -109,7 +121,7 @@ class PairwiseMultilabelCrossentropy(FunctionLoss):
 
 
 @register
-def combination_crossentropy(y_true, y_pred, *, k, padding_first=False):
+def combination_crossentropy(y_true: TensorLike, y_pred: TensorLike, *, k: int, padding_first: bool = False) -> Tensor:
     r"""Softmax over all sets of k classes: the article's first thought for a fixed k.
 
     $$\log\sum_{|S|=k}e^{\sum_{i\in S}s_i}-\sum_{j\ \text{right}}s_j$$
@@ -147,8 +159,9 @@ def combination_crossentropy(y_true, y_pred, *, k, padding_first=False):
         tf.cast(tf.stop_gradient(y_true), logits.dtype), logits[..., 1:] if padding_first else logits, name
     )
     classes = class_count(logits)
-    if not isinstance(classes, int) or isinstance(k, bool) or int(k) != k or not 1 <= k <= classes:
-        raise ValueError("%s: k is %r, and y_pred has %s classes; 1 <= k <= classes, both known" % (name, k, classes))
+    if not isinstance(classes, int):
+        raise ValueError("%s: the number of classes must be known, but y_pred has the shape %s" % (name, y_pred.shape))
+    k = checks.whole_number(k, "k", name, least=1, most=classes, remedy="y_pred has %d classes" % classes)
     counts = tf.reduce_sum(targets, -1) if known is None else known.sum(-1)
     good = counts <= k if padding_first else abs(counts - k) < 0.5
     message = "%s: each row needs %s k right classes, marked by 1. k and counts:" % (

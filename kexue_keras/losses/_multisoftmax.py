@@ -3,17 +3,23 @@
 不成功的尝试：将多标签交叉熵推广到“n个m分类”上去, kexue.fm/archives/9158. No paper; the author calls it unsuccessful.
 """
 
+from typing import Optional
+
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_rank, require_same_shape, warn_if_probabilities
 from kexue_keras.numerics import masked_logsumexp, softplus
+from kexue_keras.types import Tensor, TensorLike
 
 _FORMS = ("analogy", "centered")
 
 
 @register
-def multi_softmax_crossentropy(y_true, y_pred, *, mask=None, form="analogy"):
+def multi_softmax_crossentropy(
+    y_true: TensorLike, y_pred: TensorLike, *, mask: Optional[TensorLike] = None, form: str = "analogy"
+) -> Tensor:
     r"""Experimental: joint cross-entropy of n classifications with m classes each.
 
     analogy: $\sum_j\log\big(1+\sum_i\sum_{k\ne j}t_{ij}e^{s_{ik}-s_{ij}}\big)$, for hard labels.
@@ -44,7 +50,7 @@ def multi_softmax_crossentropy(y_true, y_pred, *, mask=None, form="analogy"):
     [1.0863]
     """
     name = "multi_softmax_crossentropy"
-    _check_form(form, name)
+    checks.choice(form, _FORMS, "form", name)
     y_pred = require_rank(y_pred, 3, name, "y_pred [batch, n, m]")
     warn_if_probabilities(y_pred, name)
     logits = widen(y_pred)
@@ -81,14 +87,11 @@ class MultiSoftmaxCrossentropy(FunctionLoss):
     1.3863
     """
 
-    def __init__(self, *, form="analogy", name="multi_softmax_crossentropy", reduction="sum_over_batch_size"):
-        _check_form(form, "MultiSoftmaxCrossentropy")
+    def __init__(
+        self, *, form: str = "analogy", name: str = "multi_softmax_crossentropy", reduction: str = "sum_over_batch_size"
+    ) -> None:
+        checks.choice(form, _FORMS, "form", "MultiSoftmaxCrossentropy")
         super().__init__(multi_softmax_crossentropy, name=name, reduction=reduction, form=form)
-
-
-def _check_form(form, name):
-    if form not in _FORMS:
-        raise ValueError("%s: form must be one of %s, but it is %r" % (name, ", ".join(_FORMS), form))
 
 
 def _distributions(targets, mask, name):

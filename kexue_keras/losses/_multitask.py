@@ -6,12 +6,15 @@ et al., arXiv 1705.07115. Combining gradients instead of losses (kexue.fm/archiv
 """
 
 import math
+from typing import Optional, Sequence, Union
 
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import register, widen
 from kexue_keras.checks import require
+from kexue_keras.types import ArrayLike, Tensor, Variable
 
 _METHODS = ("sum", "initial", "prior", "running", "geometric", "power", "uncertainty")
 ANY_SIGN = "'sum', 'initial' and 'prior'"
@@ -19,8 +22,7 @@ ANY_SIGN = "'sum', 'initial' and 'prior'"
 
 def check_method(method, initial, prior, gamma, where, needed=True):
     """Raise a ValueError if the arguments of `method` do not fit; `needed`: `initial` may not be left out."""
-    if method not in _METHODS:
-        raise ValueError("%s: method must be one of %s, not %r" % (where, ", ".join(_METHODS), method))
+    checks.choice(method, _METHODS, "method", where)
     remedies = {
         "initial": "the losses of an untrained model (log K for cross-entropy over K classes)",
         "prior": "the losses of the best constant prediction (see kexue_keras.losses.prior_loss)",
@@ -38,8 +40,8 @@ def check_method(method, initial, prior, gamma, where, needed=True):
             )
         if value is None and method == owner and (needed or name != "initial"):
             raise ValueError("%s: method=%r needs %s=, %s" % (where, method, name, remedies[name]))
-    if gamma is not None and math.isnan(gamma):
-        raise ValueError("%s: gamma must be a number or +-inf, not nan" % where)
+    if gamma is not None and gamma not in (math.inf, -math.inf):
+        checks.number(gamma, "gamma", where, remedy="inf and -inf are the largest and the smallest loss")
 
 
 def _stack(losses, names):
@@ -102,7 +104,16 @@ def _power_mean(losses, gamma):
 
 
 @register
-def combine_losses(losses, *, method="sum", initial=None, prior=None, gamma=None, log_variances=None, names=None):
+def combine_losses(
+    losses: Sequence[Tensor],
+    *,
+    method: str = "sum",
+    initial: Optional[Sequence[float]] = None,
+    prior: Optional[Sequence[float]] = None,
+    gamma: Optional[float] = None,
+    log_variances: Optional[Union[Tensor, Variable]] = None,
+    names: Optional[Sequence[str]] = None,
+) -> Tensor:
     """One loss out of several task losses L_1 .. L_n.
 
     | method | value |
@@ -174,12 +185,12 @@ def combine_losses(losses, *, method="sum", initial=None, prior=None, gamma=None
 
 
 @register
-def prior_loss(labels, kind="crossentropy"):
+def prior_loss(labels: ArrayLike, loss: str = "crossentropy") -> float:
     """The loss of the best constant prediction: what a task's loss is divided by with method="prior".
 
     Args:
         labels: numpy array of the training labels; class ids of any shape for "crossentropy", else [N] or [N, ...].
-        kind: "crossentropy": entropy of the class frequencies, in nats; "binary_crossentropy": mean over the labels
+        loss: "crossentropy": entropy of the class frequencies, in nats; "binary_crossentropy": mean over the labels
             of the entropy of each, 0/1 labels [N, ...]; "squared_error": E |y - mean|^2, summed over the axes of y;
             "mean_squared_error", "mean_absolute_error": averaged over them, as Keras' losses are.
 
@@ -187,7 +198,7 @@ def prior_loss(labels, kind="crossentropy"):
         float.
 
     Raises:
-        ValueError: unknown kind, no labels, labels that are not finite or do not fit the kind, or constant labels
+        ValueError: unknown loss, no labels, labels that are not finite or do not fit the loss, or constant labels
             (their prior loss is 0: there is nothing to learn).
 
     Reference: kexue.fm/archives/8870.
@@ -195,30 +206,29 @@ def prior_loss(labels, kind="crossentropy"):
     >>> round(kexue_keras.losses.prior_loss([0, 0, 1, 2]), 4)
     1.0397
     """
-    kinds = ("crossentropy", "binary_crossentropy", "squared_error", "mean_squared_error", "mean_absolute_error")
-    if kind not in kinds:
-        raise ValueError("prior_loss: kind must be one of %s, not %r" % (", ".join(kinds), kind))
+    known = ("crossentropy", "binary_crossentropy", "squared_error", "mean_squared_error", "mean_absolute_error")
+    checks.choice(loss, known, "loss", "prior_loss")
     labels = np.asarray(labels)
     if labels.size == 0 or not np.all(np.isfinite(labels)):
         raise ValueError("prior_loss: labels must be finite and not empty, shape %s" % (labels.shape,))
-    if kind == "crossentropy":
+    if loss == "crossentropy":
         if np.any(labels != np.round(labels)):
-            raise ValueError("prior_loss: kind='crossentropy' takes class ids, not %r" % labels.flat[0])
+            raise ValueError("prior_loss: loss='crossentropy' takes class ids, not %r" % labels.flat[0])
         shares = np.unique(labels, return_counts=True)[1] / labels.size
         value = -np.sum(shares * np.log(shares))
-    elif kind == "binary_crossentropy":
+    elif loss == "binary_crossentropy":
         if np.any((labels < 0) | (labels > 1)):
-            raise ValueError("prior_loss: kind='binary_crossentropy' takes labels from 0 to 1")
+            raise ValueError("prior_loss: loss='binary_crossentropy' takes labels from 0 to 1")
         shares = np.mean(labels.astype("float64"), axis=0)
         both = np.stack([shares, 1 - shares])
         value = np.mean(-np.sum(both * np.log(np.where(both > 0, both, 1)), axis=0))
     else:
         rows = labels.astype("float64").reshape(len(labels), -1)
-        if kind == "mean_absolute_error":
+        if loss == "mean_absolute_error":
             value = np.mean(np.abs(rows - np.median(rows, axis=0)))
         else:
             squares = (rows - rows.mean(axis=0)) ** 2
-            value = squares.mean() if kind == "mean_squared_error" else squares.sum(axis=1).mean()
+            value = squares.mean() if loss == "mean_squared_error" else squares.sum(axis=1).mean()
     if not value > 0:
         raise ValueError("prior_loss: all labels are equal, so the prior loss is 0; leave this task out")
     return float(value)

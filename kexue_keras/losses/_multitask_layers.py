@@ -3,11 +3,14 @@
 Reference: "多任务学习漫谈（一）：以损失之名", kexue.fm/archives/8870; Kendall et al., arXiv 1705.07115.
 """
 
+from typing import Any, List, Optional, Sequence
+
 import tensorflow as tf
 
-from kexue_keras.backend import K, keras, register, widen
+from kexue_keras.backend import K, add_update, keras, register, widen
 from kexue_keras.checks import require
 from kexue_keras.losses._multitask import ANY_SIGN, check_method, combine_losses
+from kexue_keras.types import Config, Loss, Shape, Tensor
 
 
 @register
@@ -37,11 +40,11 @@ class UncertaintyWeights(keras.layers.Layer):
     ((None, 1), (2,))
     """
 
-    def __init__(self, initial_value=0.0, **kwargs):
+    def __init__(self, initial_value: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.initial_value = float(initial_value)
 
-    def build(self, input_shape):
+    def build(self, input_shape: List[Shape]) -> None:
         if not isinstance(input_shape, list):
             raise ValueError("UncertaintyWeights takes a list of losses, not one of shape %s" % (input_shape,))
         self.log_variances = self.add_weight(
@@ -51,7 +54,7 @@ class UncertaintyWeights(keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: List[Tensor]) -> Tensor:
         combined = 0.0
         for i, loss in enumerate(inputs):
             loss = widen(loss)
@@ -66,10 +69,10 @@ class UncertaintyWeights(keras.layers.Layer):
             combined += (tf.exp(-s) * loss + s) / 2
         return combined
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: List[Shape]) -> Shape:
         return input_shape[0]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), initial_value=self.initial_value)
 
 
@@ -107,7 +110,16 @@ class MultiTaskLoss(keras.layers.Layer):
     2.0
     """
 
-    def __init__(self, losses, *, method="sum", initial=None, prior=None, gamma=None, **kwargs):
+    def __init__(
+        self,
+        losses: Sequence[Loss],
+        *,
+        method: str = "sum",
+        initial: Optional[Sequence[float]] = None,
+        prior: Optional[Sequence[float]] = None,
+        gamma: Optional[float] = None,
+        **kwargs: Any,
+    ) -> None:
         check_method(method, initial, prior, gamma, "MultiTaskLoss", needed=False)
         super().__init__(**kwargs)
         if not isinstance(losses, (list, tuple)) or not losses:
@@ -115,7 +127,7 @@ class MultiTaskLoss(keras.layers.Layer):
         self.task_losses = [keras.losses.get(loss) for loss in losses]
         self.method, self.initial, self.prior, self.gamma = method, initial, prior, gamma
 
-    def build(self, input_shape):
+    def build(self, input_shape: List[Shape]) -> None:
         number = len(self.task_losses)
         if not isinstance(input_shape, list) or len(input_shape) not in (2 * number, 3 * number):
             raise ValueError(
@@ -130,7 +142,7 @@ class MultiTaskLoss(keras.layers.Layer):
             )
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: List[Tensor]) -> List[Tensor]:
         number = len(self.task_losses)
         targets, predictions = inputs[:number], inputs[number : 2 * number]
         weights = inputs[2 * number :] or [None] * number
@@ -148,17 +160,19 @@ class MultiTaskLoss(keras.layers.Layer):
         """The first batch's losses; before and after its update is run the value is the same."""
         now = tf.stop_gradient(tf.stack([tf.cast(v, self.first_losses.dtype.base_dtype) for v in values]))
         first = tf.where(self.first_losses > 0, tf.convert_to_tensor(self.first_losses), now)
-        self.add_update([K.update(self.first_losses, first)], inputs)
+        add_update(self, K.update(self.first_losses, first), inputs)
         return first
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: List[Shape]) -> List[Shape]:
         return list(input_shape[len(self.task_losses) : 2 * len(self.task_losses)])
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(
+        self, inputs: List[Tensor], mask: Optional[List[Optional[Tensor]]] = None
+    ) -> List[Optional[Tensor]]:
         number = len(self.task_losses)
         return [None] * number if mask is None else list(mask[number : 2 * number])
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = {
             "losses": [_serialized(loss) for loss in self.task_losses],
             "method": self.method,

@@ -4,14 +4,18 @@
 """
 
 import warnings
+from typing import Optional
 
-import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, K, register, widen
+from kexue_keras.backend.graph import origin, reached
 from kexue_keras.checks import require, require_same_shape, warn_if_probabilities
 from kexue_keras.losses._labels import class_count, one_class_each
 from kexue_keras.losses._multilabel import multilabel_crossentropy, multilabel_kl
+from kexue_keras.numerics import log_probability
+from kexue_keras.types import Config, Tensor, TensorLike
 
 _DIVERGENCES = ("kl", "mse", "multilabel")
 _CONVENTIONS = {"article": 0.25, "mean": 0.5}
@@ -19,7 +23,9 @@ _PAIR_OP = "rdrop_pair"
 
 
 @register
-def rdrop_divergence(first, second, *, divergence="kl", from_logits=True):
+def rdrop_divergence(
+    first: TensorLike, second: TensorLike, *, divergence: str = "kl", from_logits: bool = True
+) -> Tensor:
     r"""Symmetric divergence of the answers of two passes, D(f1, f2) + D(f2, f1).
 
     kl: $\langle\mathrm{softmax}(a)-\mathrm{softmax}(b),\,a-b\rangle$, that is KL(p, q) + KL(q, p) without a clipped
@@ -53,7 +59,7 @@ def rdrop_divergence(first, second, *, divergence="kl", from_logits=True):
         return multilabel_kl(a, b)
     if not from_logits:
         p, q = a, b
-        a, b = _log(a), _log(b)
+        a, b = log_probability(a), log_probability(b)
     else:
         p, q = tf.nn.softmax(a), tf.nn.softmax(b)
     # A masked class has probability 0 on both sides; -inf minus -inf would be NaN.
@@ -70,17 +76,17 @@ def rdrop_divergence(first, second, *, divergence="kl", from_logits=True):
 
 @register
 def rdrop_crossentropy(
-    y_true,
-    y_pred,
+    y_true: TensorLike,
+    y_pred: TensorLike,
     *,
-    alpha=4.0,
-    from_logits=False,
-    sparse=True,
-    divergence="kl",
-    convention="article",
-    train_only=False,
-    sample_weight=None,
-):
+    alpha: float = 4.0,
+    from_logits: bool = True,
+    sparse: bool = True,
+    divergence: str = "kl",
+    convention: str = "article",
+    train_only: bool = False,
+    sample_weight: Optional[TensorLike] = None,
+) -> Tensor:
     r"""Cross-entropy of two dropout passes plus their divergence.
 
     For sample i with the passes 1 and 2 (in the batch: the rows 2i and 2i+1),
@@ -98,7 +104,8 @@ def rdrop_crossentropy(
             (then y_true is [B, ...] too).
         alpha: float >= 0, weight of the divergence.
         from_logits: bool. If False, y_pred are probabilities (kl only); where they come from a softmax op its
-            logits are used, otherwise logarithms clipped at the smallest float.
+            logits are used, otherwise logarithms clipped at the smallest float. All losses of this package take logits
+            unless told otherwise, unlike Keras: a softmax that is given as logits is seen and warned about.
         sparse: bool, y_true are class numbers (kl only).
         divergence: "kl" with cross-entropy; "mse" with the mean square error; "multilabel" with
             `multilabel_crossentropy` and `multilabel_kl`.
@@ -117,7 +124,7 @@ def rdrop_crossentropy(
     Reference: kexue.fm/archives/8496 (又是Dropout两次！这次它做到了有监督任务的SOTA); R-Drop, arXiv 2106.14448.
 
     >>> p = tf.constant([[.5, .2, .3], [.5, .3, .2], [.1, .7, .2], [.2, .6, .2]])
-    >>> print(K.eval(kexue_keras.losses.rdrop_crossentropy([0, 0, 1, 1], p, alpha=4.)).round(4))
+    >>> print(K.eval(kexue_keras.losses.rdrop_crossentropy([0, 0, 1, 1], p, alpha=4., from_logits=False)).round(4))
     [0.7742 0.7742 0.4414 0.5956]
     """
     name = "rdrop_crossentropy"
@@ -172,7 +179,7 @@ class RDropCrossentropy(FunctionLoss):
 
     Args:
         alpha: float >= 0; the article uses 4 with dropout_rate=0.3, the paper (its own convention) 1 to 5.
-        from_logits: bool; better True with a linear last layer.
+        from_logits: bool; False where the model ends with a softmax.
         sparse: bool, targets are class numbers.
         divergence: "kl", "mse" or "multilabel".
         convention: "article" or "mean" (alpha twice as strong).
@@ -185,7 +192,7 @@ class RDropCrossentropy(FunctionLoss):
 
     Reference: kexue.fm/archives/8496 (又是Dropout两次！这次它做到了有监督任务的SOTA); R-Drop, arXiv 2106.14448.
 
-    >>> loss = kexue_keras.losses.RDropCrossentropy(alpha=1., train_only=False)
+    >>> loss = kexue_keras.losses.RDropCrossentropy(alpha=1., from_logits=False, train_only=False)
     >>> p = tf.constant([[.5, .2, .3], [.5, .3, .2], [.1, .7, .2], [.2, .6, .2]])
     >>> round(float(K.eval(loss(tf.constant([0, 0, 1, 1]), p))), 4)
     0.5842
@@ -194,16 +201,16 @@ class RDropCrossentropy(FunctionLoss):
     def __init__(
         self,
         *,
-        alpha=4.0,
-        from_logits=False,
-        sparse=True,
-        divergence="kl",
-        convention="article",
-        train_only=True,
-        semi_supervised=False,
-        name="rdrop_crossentropy",
-        reduction="sum_over_batch_size",
-    ):
+        alpha: float = 4.0,
+        from_logits: bool = True,
+        sparse: bool = True,
+        divergence: str = "kl",
+        convention: str = "article",
+        train_only: bool = True,
+        semi_supervised: bool = False,
+        name: str = "rdrop_crossentropy",
+        reduction: str = "sum_over_batch_size",
+    ) -> None:
         _check(alpha, divergence, convention, from_logits, "RDropCrossentropy")
         self.semi_supervised = bool(semi_supervised)
         super().__init__(
@@ -219,7 +226,7 @@ class RDropCrossentropy(FunctionLoss):
             train_only=train_only,
         )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), semi_supervised=self.semi_supervised)
 
 
@@ -231,9 +238,7 @@ def make_pair(first, second):
 
 def pair_of(tensor):
     """The two tensors given to `make_pair`, if `tensor` is what it returned (identities are looked through)."""
-    op = getattr(tensor, "op", None)
-    while op is not None and op.type == "Identity":
-        op = op.inputs[0].op
+    op = getattr(origin(tensor), "op", None)
     if op is not None and op.type == "IdentityN" and _PAIR_OP in op.name:
         return op.outputs[0], op.outputs[1]
     return None
@@ -241,13 +246,7 @@ def pair_of(tensor):
 
 def never_random(tensor):
     """Whether a model computes `tensor` without anything random (dropout, noise). False where that cannot be seen."""
-    seen, stack, types = set(), [op for op in [getattr(tensor, "op", None)] if op is not None], set()
-    while stack:
-        op = stack.pop()
-        if op.name not in seen:
-            seen.add(op.name)
-            types.add(op.type)
-            stack.extend(i.op for i in op.inputs)
+    types = {op.type for op in reached([tensor], controls=False)} if hasattr(tensor, "op") else set()
     # Functional control flow hides its ops in a function; a tensor without weights is no model's.
     hidden = types & {"If", "StatelessIf", "While", "StatelessWhile", "PartitionedCall", "StatefulPartitionedCall"}
     weights = types & {"VarHandleOp", "VariableV2", "Variable"}
@@ -266,12 +265,9 @@ def warn_if_never_random(tensors, name):
 
 
 def _check(alpha, divergence, convention, from_logits, name):
-    if not alpha >= 0:
-        raise ValueError("%s: alpha must be >= 0, but it is %r" % (name, alpha))
-    if divergence not in _DIVERGENCES:
-        raise ValueError("%s: divergence must be one of %s, but it is %r" % (name, ", ".join(_DIVERGENCES), divergence))
-    if convention not in _CONVENTIONS:
-        raise ValueError("%s: convention must be one of %s, but it is %r" % (name, ", ".join(_CONVENTIONS), convention))
+    checks.number(alpha, "alpha", name, least=0)
+    checks.choice(divergence, _DIVERGENCES, "divergence", name)
+    checks.choice(convention, _CONVENTIONS, "convention", name)
 
 
 def _row_weights(weights, y_pred, name):
@@ -294,20 +290,14 @@ def _like(rows, x):
     return tf.broadcast_to(rows, tf.shape(x))
 
 
-def _log(p):
-    return tf.math.log(tf.maximum(p, np.finfo(p.dtype.as_numpy_dtype).tiny))
-
-
 def _as_logits(y_pred, from_logits, divergence, name):
     if from_logits:
         if divergence != "mse":
             warn_if_probabilities(y_pred, name)
         return widen(y_pred)
-    op = y_pred.op if hasattr(y_pred, "op") else None
-    while op is not None and op.type == "Identity":
-        op = op.inputs[0].op
+    op = getattr(origin(y_pred), "op", None)
     # Logits are exact where probabilities have rounded to 0 or 1.
-    return widen(op.inputs[0]) if op is not None and op.type == "Softmax" else _log(widen(y_pred))
+    return widen(op.inputs[0]) if op is not None and op.type == "Softmax" else log_probability(widen(y_pred))
 
 
 def _supervised(y_true, logits, sparse, divergence, name):

@@ -4,6 +4,7 @@ Reference: "P-tuning：自动构建模版，释放语言模型潜能", kexue.fm/
 """
 
 import itertools
+from typing import Any, Dict
 
 import numpy as np
 from bert4keras.models import GPT, LM_Mask, T5_Base, UniLM_Mask
@@ -12,6 +13,7 @@ from kexue_keras.backend import ModelSession, keras
 from kexue_keras.data import BucketedBatches, encode, gather_places
 from kexue_keras.errors import WeightsError
 from kexue_keras.models._masked_lm import gather_at, predict_at, special_ids, token_accuracy
+from kexue_keras.types import Model, Texts, Tokenizer, Transformer
 
 
 def reading_of(transformer):
@@ -43,7 +45,7 @@ def reading_of(transformer):
     return "lm" if isinstance(transformer, LM_Mask) else "encoder"
 
 
-def predict_next_at(transformer):
+def predict_next_at(transformer: Transformer) -> Model:
     """A Keras model that gives the logits of the token after each of given places.
 
     Args:
@@ -80,7 +82,15 @@ def predict_next_at(transformer):
     return keras.models.Model(transformer.model.inputs + [places], embedding(x, mode="dense"))
 
 
-def next_token_accuracy(model, tokenizer, texts, *, reading="lm", length=128, batch_size=32):
+def next_token_accuracy(
+    model: Model,
+    tokenizer: Tokenizer,
+    texts: Texts,
+    *,
+    reading: str = "lm",
+    max_length: int = 128,
+    batch_size: int = 32,
+) -> Dict[str, Any]:
     """How well the tokens of `texts` are predicted from what stands before them.
 
     Args:
@@ -89,7 +99,7 @@ def next_token_accuracy(model, tokenizer, texts, *, reading="lm", length=128, ba
         texts: list of str, or of (str, str).
         reading: "lm": all tokens of a text are asked for; "unilm": those of its second half, after the first in segment
             0.
-        length: longest text in tokens.
+        max_length: longest text in tokens.
         batch_size: rows a batch.
 
     Returns:
@@ -101,10 +111,10 @@ def next_token_accuracy(model, tokenizer, texts, *, reading="lm", length=128, ba
     >>> scores['tokens'], scores['accuracy'] <= scores['chance']   # the head is random
     (6, True)
     """
-    encoded, _ = encode(tokenizer, texts, length)
+    encoded, _ = encode(tokenizer, texts, max_length)
     if reading == "unilm":
         encoded = [(tokens, [int(2 * i >= len(tokens)) for i in range(len(tokens))]) for tokens, _ in encoded]
-    batches = BucketedBatches(encoded, batch_size=batch_size, maxlen=length)
+    batches = BucketedBatches(encoded, batch_size=batch_size, max_length=max_length)
 
     def examples():
         for indices in batches.in_length_order():

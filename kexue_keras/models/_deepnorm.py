@@ -3,18 +3,28 @@
 Reference: "训练1000层的Transformer究竟有什么困难？", kexue.fm/archives/8978; Wang et al., arXiv 2203.00555.
 """
 
+from typing import Optional, Type
+
 from bert4keras.layers import Add, FeedForward, MultiHeadAttention
 from bert4keras.models import GPT2, GPT2_ML, T5_Base, T5_Decoder, Transformer
 
+from kexue_keras import checks
 from kexue_keras.backend import K
 from kexue_keras.layers._deepnorm import DeepNormAdd, DeepNormAttention, GainInitializer, deepnorm_constants, set_gain
-from kexue_keras.layers._numeric import require_not_negative
 from kexue_keras.models._partial_weights import extended_bases
 
 PRE_NORM = (GPT2, T5_Base)
 
 
-def extend_with_deepnorm(BaseModel, *, rule=None, alpha=None, beta=None, stream=1.0, allow_pretrained=False):
+def extend_with_deepnorm(
+    BaseModel: Type[Transformer],
+    *,
+    rule: Optional[str] = None,
+    alpha: Optional[float] = None,
+    beta: Optional[float] = None,
+    stream: float = 1.0,
+    allow_pretrained: bool = False,
+) -> Type[Transformer]:
     """A model class like `BaseModel` with DeepNorm, for `build_transformer_model(..., model=...)`.
 
     x <- LN(alpha x + F(x)); V, O and both FFN kernels start from beta times Xavier, Q and K from Xavier, instead of
@@ -66,7 +76,7 @@ def extend_with_deepnorm(BaseModel, *, rule=None, alpha=None, beta=None, stream=
     deepnorm_constants(1, rule=rule, norm=norm, stream=stream)
     for name, value in (("alpha", alpha), ("beta", beta)):
         if value is not None:
-            require_not_negative(value, name, "extend_with_deepnorm")
+            checks.number(value, name, "extend_with_deepnorm", least=0)
     if norm == "pre" and alpha is not None and alpha != 1:
         raise ValueError(
             "extend_with_deepnorm: alpha is %r, but %s is pre-norm, where the stream would grow with every layer; "

@@ -3,22 +3,32 @@
 Articles: 从熵不变性看Attention的Scale操作 (kexue.fm/archives/8823), 熵不变性Softmax的一个快速推导 (kexue.fm/archives/9034).
 """
 
+from typing import Optional, Type
+
 from bert4keras.layers import MultiHeadAttention
 
 from kexue_keras.backend import register
 from kexue_keras.layers._entropy_invariant_attention import EntropyInvariantAttention
 from kexue_keras.models._partial_weights import extended_bases
+from kexue_keras.types import Transformer
 
 
 @register
-def extend_with_entropy_invariance(BaseModel, *, kappa=None, base=512, min_len=16, allow_pretrained=False):
+def extend_with_entropy_invariance(
+    BaseModel: Type[Transformer],
+    *,
+    kappa: Optional[float] = None,
+    base: float = 512,
+    min_length: float = 16,
+    allow_pretrained: bool = False,
+) -> Type[Transformer]:
     """Subclass of a bert4keras model class whose attentions are `EntropyInvariantAttention`.
 
     At `base` tokens it computes what `BaseModel` does; weights and their names are the same.
 
     Args:
         BaseModel: class, such as BERT or RoFormer; encoder, `application='lm'` and `'unilm'` work.
-        kappa, base, min_len: see `EntropyInvariantAttention`.
+        kappa, base, min_length: see `EntropyInvariantAttention`.
         allow_pretrained: whether checkpoints of ordinary models are loaded (all variables are kept; the outputs differ
             at lengths other than `base`, so train it further).
 
@@ -39,7 +49,7 @@ def extend_with_entropy_invariance(BaseModel, *, kappa=None, base=512, min_len=1
     (None, None, 16)
     """
     bases = extended_bases(BaseModel, "extend_with_entropy_invariance")
-    scale = {"kappa": kappa, "base": base, "min_len": min_len}
+    scale = {"kappa": kappa, "base": base, "min_length": min_length}
     EntropyInvariantAttention(1, 2, **scale)
     allowed = bool(allow_pretrained)
 

@@ -5,6 +5,7 @@ bert4keras has 1e-12 in BERT and Keras' 1e-7 in ALBERT and RoFormer; Hugging Fac
 
 from bert4keras.layers import LayerNormalization
 
+from kexue_keras import checks
 from kexue_keras.models._kinds import CLASSES
 
 
@@ -40,6 +41,5 @@ def extend_with_epsilon(model, epsilon, application=None):
     base = CLASSES.get(name, model)
     if epsilon is None or isinstance(base, str):
         return base
-    if not isinstance(epsilon, float) or not 0 < epsilon < 1:
-        raise ValueError("layer_norm_eps is %r; it is a small positive number such as 1e-12" % (epsilon,))
+    epsilon = checks.number(epsilon, "layer_norm_eps", base.__name__, above=0, below=1, remedy="1e-12 is usual")
     return type(base.__name__, (_WithEpsilon, base), {"layer_norm_epsilon": epsilon})

@@ -4,41 +4,41 @@ import numbers
 
 from bert4keras.layers import PositionEmbedding
 
+from kexue_keras import checks
 
-def checked_length(length, positions=None, *, name="length", least=2, source="the model", rows=None):
-    """`length` as an int.
+
+def checked_max_length(max_length, positions=None, *, name="max_length", least=2, source="the model", rows=None):
+    """`max_length` as an int.
 
     Args:
-        length: tokens, special ones included.
+        max_length: tokens, special ones included.
         positions: longest row that the model takes; None: any.
         name: the argument, for messages.
         least: smallest length that makes sense; a text has two special tokens.
         source: the model, for messages.
-        rows: function of `length`: tokens of the longest row that comes of it; None: as many.
+        rows: function of `max_length`: tokens of the longest row that comes of it; None: as many.
 
     Raises:
         ValueError: no whole number, too small, or more than there are positions; the message names the argument.
 
-    >>> checked_length(64, 512)
+    >>> checked_max_length(64, 512)
     64
-    >>> checked_length(128, 64, source='tiny')
+    >>> checked_max_length(128, 64, source='tiny')
     Traceback (most recent call last):
     ...
-    ValueError: length is 128, but tiny has 64 positions
+    ValueError: max_length is 128, but tiny has 64 positions
     """
-    if isinstance(length, bool) or not isinstance(length, numbers.Integral):
-        raise ValueError("%s is %r; a whole number of tokens is needed" % (name, length))
-    length = int(length)
-    if length < least:
-        raise ValueError("%s is %d tokens; it has to be at least %d, special tokens included" % (name, length, least))
-    longest = length if rows is None else rows(length)
+    if not isinstance(max_length, numbers.Integral):
+        raise checks.invalid(source, name, "an int", max_length)
+    max_length = checks.whole_number(max_length, name, source, least=least, remedy="special tokens are included")
+    longest = max_length if rows is None else rows(max_length)
     if positions is not None and longest > positions:
-        message = "%s is %d, but %s has %d positions" % (name, length, source, positions)
+        message = "%s is %d, but %s has %d positions" % (name, max_length, source, positions)
         if rows is not None:
             most = max((n for n in range(positions + 1) if rows(n) <= positions), default=0)
             message = "%s, and a row has up to %d tokens; give at most %d" % (message, longest, most)
         raise ValueError(message)
-    return length
+    return max_length
 
 
 def positions_of(model):

@@ -4,17 +4,20 @@ With 15% of the tokens to predict, the dense layer, the norm and the large produ
 alone, which saves most of the head's time and memory.
 """
 
+from typing import Any, Dict
+
 import numpy as np
 import tensorflow as tf
 
 from kexue_keras.backend import ModelSession, keras
 from kexue_keras.data import BucketedBatches, encode, gather_places, random_masking
 from kexue_keras.errors import WeightsError
+from kexue_keras.types import Model, Texts, Tokenizer, Transformer
 
 HEAD = ("MLM-Dense", "MLM-Norm", "MLM-Bias")
 
 
-def predict_at(transformer):
+def predict_at(transformer: Transformer) -> Model:
     """A Keras model that gives the head's logits at given places.
 
     Args:
@@ -67,14 +70,14 @@ def gather_at(sequence):
     return x, places
 
 
-def mask_batch(tokenizer, tokens, segments, random, *, rate=0.15, protected=None):
+def mask_batch(tokenizer, tokens, segments, random, *, mask_rate=0.15, protected=None):
     """Inputs and labels of `predict_at`'s model for a batch with random masking.
 
     Args:
         tokenizer: bert4keras tokenizer.
         tokens, segments: int arrays `[B, n]`.
         random: `np.random.RandomState`.
-        rate, protected: see `random_masking`; None protects what is no text ([CLS], [SEP], ...).
+        mask_rate, protected: see `random_masking`; None protects what is no text ([CLS], [SEP], ...).
 
     Returns:
         ([tokens with some hidden, segments, places `[B, m]`], labels `[B, m, 1]` with 0 for padding).
@@ -85,7 +88,7 @@ def mask_batch(tokenizer, tokens, segments, random, *, rate=0.15, protected=None
         mask_id=tokenizer._token_mask_id,
         vocab_size=tokenizer._vocab_size,
         protected=special_ids(tokenizer) if protected is None else protected,
-        rate=rate,
+        mask_rate=mask_rate,
     )
     places, labels = gather_places(labels)
     return [inputs, segments, places], labels[..., None]
@@ -97,15 +100,24 @@ def special_ids(tokenizer):
     return [i for i in (getattr(tokenizer, name, None) for name in names) if i is not None]
 
 
-def masked_accuracy(model, tokenizer, texts, *, length=128, rate=0.15, batch_size=32, seed=12345):
+def masked_accuracy(
+    model: Model,
+    tokenizer: Tokenizer,
+    texts: Texts,
+    *,
+    max_length: int = 128,
+    mask_rate: float = 0.15,
+    batch_size: int = 32,
+    seed: int = 12345,
+) -> Dict[str, Any]:
     """How well hidden tokens of `texts` are predicted; the same ones each time.
 
     Args:
         model: what `predict_at` returned.
         tokenizer: bert4keras tokenizer.
         texts: list of str, or of (str, str).
-        length: longest text in tokens.
-        rate: share of the tokens that are hidden.
+        max_length: longest text in tokens.
+        mask_rate: share of the tokens that are hidden.
         batch_size: rows a batch.
         seed: int, what is hidden.
 
@@ -120,17 +132,19 @@ def masked_accuracy(model, tokenizer, texts, *, length=128, rate=0.15, batch_siz
     (6, True)
     """
     session = ModelSession(model)
-    examples = masked_examples(tokenizer, texts, length=length, rate=rate, batch_size=batch_size, seed=seed)
+    examples = masked_examples(
+        tokenizer, texts, max_length=max_length, mask_rate=mask_rate, batch_size=batch_size, seed=seed
+    )
     return token_accuracy(lambda inputs: session.predict_on_batch(model, inputs), examples)
 
 
-def masked_examples(tokenizer, texts, *, length, rate=0.15, batch_size=32, seed=12345):
+def masked_examples(tokenizer, texts, *, max_length, mask_rate=0.15, batch_size=32, seed=12345):
     """Yields (inputs of `predict_at`'s model, labels `[B, m]`) of all texts; arguments as for `masked_accuracy`."""
-    encoded, _ = encode(tokenizer, texts, length)
-    batches = BucketedBatches(encoded, batch_size=batch_size, maxlen=length)
+    encoded, _ = encode(tokenizer, texts, max_length)
+    batches = BucketedBatches(encoded, batch_size=batch_size, max_length=max_length)
     random = np.random.RandomState(seed)
     for indices in batches.in_length_order():
-        inputs, labels = mask_batch(tokenizer, *batches.inputs(indices), random, rate=rate)
+        inputs, labels = mask_batch(tokenizer, *batches.inputs(indices), random, mask_rate=mask_rate)
         yield inputs, labels[..., 0]
 
 

@@ -4,20 +4,30 @@ Article: 也来盘点一些最近的非Transformer工作 (kexue.fm/archives/8431
 """
 
 import re
+from typing import Any, Optional, Type
 
 from bert4keras.layers import MultiHeadAttention
 
+from kexue_keras import checks
 from kexue_keras.backend import register
-from kexue_keras.layers._numeric import require_choice
 from kexue_keras.layers.mixing import MIXERS, make_mixer
 from kexue_keras.layers.mixing._block import WITHOUT_FEED_FORWARD
 from kexue_keras.models._partial_weights import extended_bases
+from kexue_keras.types import Transformer
 
 _FEED_FORWARD = re.compile(r"Transformer-\d+-FeedForward(-\w+)?$")
 
 
 @register
-def extend_with_mixer(BaseModel, mixer="gmlp", *, max_len=None, feed_forward=None, allow_pretrained=False, **options):
+def extend_with_mixer(
+    BaseModel: Type[Transformer],
+    mixer: str = "gmlp",
+    *,
+    max_length: Optional[int] = None,
+    feed_forward: Optional[bool] = None,
+    allow_pretrained: bool = False,
+    **options: Any,
+) -> Type[Transformer]:
     """Subclass of a bert4keras model class with a token mixer in the place of each self-attention.
 
     Norms and residuals stay where the model has them: LN(x + mix(x)), LN(x + FFN(x)). RoFormer's rotary positions have
@@ -27,7 +37,7 @@ def extend_with_mixer(BaseModel, mixer="gmlp", *, max_len=None, feed_forward=Non
         BaseModel: class, BERT or RoFormer; encoder, `application='lm'` and `'unilm'` work, but for 'fnet', which has
             no such form.
         mixer: 'mlp', 'ffstack', 'resmlp', 'gmlp', 'amlp', 'external', 'fnet' or 'aft'.
-        max_len: most tokens; None takes the `max_position` of the model.
+        max_length: most tokens; None takes the `max_position` of the model.
         feed_forward: whether the feed-forward layers stay; None: yes, but for 'gmlp' and 'amlp', which are both at once
             (with the model's intermediate_size between).
         allow_pretrained: whether checkpoints of ordinary models are loaded: embeddings, norms, feed-forward layers and
@@ -52,7 +62,7 @@ def extend_with_mixer(BaseModel, mixer="gmlp", *, max_len=None, feed_forward=Non
     (None, None, 16)
     """
     bases = extended_bases(BaseModel, "extend_with_mixer")
-    require_choice(mixer, tuple(sorted(MIXERS)), "mixer", "extend_with_mixer")
+    checks.choice(mixer, tuple(sorted(MIXERS)), "mixer", "extend_with_mixer")
     feed_forward = mixer not in WITHOUT_FEED_FORWARD if feed_forward is None else bool(feed_forward)
     allowed = bool(allow_pretrained)
 
@@ -87,7 +97,7 @@ def extend_with_mixer(BaseModel, mixer="gmlp", *, max_len=None, feed_forward=Non
             given = dict(options)
             if mixer in ("mlp", "ffstack", "gmlp", "amlp"):
                 given.setdefault("activation", self.hidden_act)
-            sizes = {"max_len": max_len or self.max_position, "ffn_units": self.intermediate_size}
+            sizes = {"max_length": max_length or self.max_position, "ffn_units": self.intermediate_size}
             return make_mixer(mixer, name=name, **dict(sizes, **given))
 
         def variable_mapping(self):

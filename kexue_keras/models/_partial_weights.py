@@ -7,6 +7,7 @@ common and says what that is.
 
 import re
 import warnings
+from typing import Any, Dict, Optional, Sequence, Union
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +15,7 @@ from bert4keras.models import Transformer
 
 from kexue_keras.backend import K, tf1
 from kexue_keras.errors import WeightsError
+from kexue_keras.types import Array, Variable
 
 
 def summarize(names):
@@ -56,7 +58,7 @@ class PartialWeights(object):
     changes_function = True
     allow_pretrained = False
 
-    def __init__(self, *args, allow_pretrained=None, **kwargs):
+    def __init__(self, *args: Any, allow_pretrained: Optional[bool] = None, **kwargs: Any) -> None:
         super(PartialWeights, self).__init__(*args, **kwargs)
         if allow_pretrained is not None:
             self.allow_pretrained = bool(allow_pretrained)
@@ -64,17 +66,19 @@ class PartialWeights(object):
         self._examined = None
 
     @property
-    def mark(self):
+    def mark(self) -> str:
         """Name of the variable that says that a checkpoint was saved by such a model."""
         return "kexue_keras/" + self.technique
 
-    def create_variable(self, name, value, dtype=None):
+    def create_variable(self, name: str, value: Any, dtype: Any = None) -> Variable:
         """As in bert4keras, and before the first of a checkpoint its mark."""
         if self.mark not in [v.op.name for v in tf1.global_variables()]:
             K.variable(np.float32(1), dtype="float32", name=self.mark)
         return super(PartialWeights, self).create_variable(name, value, dtype)
 
-    def load_weights_from_checkpoint(self, checkpoint, mapping=None):
+    def load_weights_from_checkpoint(
+        self, checkpoint: Union[str, Dict[str, Array]], mapping: Optional[Dict[str, Sequence[str]]] = None
+    ) -> None:
         """As in bert4keras, but foreign checkpoints are refused or loaded in part.
 
         Raises:
@@ -84,7 +88,7 @@ class PartialWeights(object):
         self._examine(checkpoint)
         super(PartialWeights, self).load_weights_from_checkpoint(checkpoint, mapping)
 
-    def load_variable(self, checkpoint, name):
+    def load_variable(self, checkpoint: Union[str, Dict[str, Array]], name: str) -> Optional[Array]:
         """As in bert4keras; None for what a foreign checkpoint does not have, which both loaders leave out."""
         self._examine(checkpoint)
         if name in self._absent:

@@ -5,10 +5,12 @@ Reducing Activation Recomputation in Large Transformer Models, arXiv 2205.05198 
 """
 
 import contextlib
+from typing import Optional, Tuple, Type, Union
 
 from bert4keras.layers import FeedForward, GatedAttentionUnit, MultiHeadAttention, ScaleOffset
 from bert4keras.models import Transformer
 
+from kexue_keras import checks
 from kexue_keras.backend import keras
 from kexue_keras.models._closed_forms import use_closed_forms
 from kexue_keras.training._randomness import dropout_is_repeatable, own_key, replayed_dropout
@@ -29,7 +31,13 @@ POLICIES = ("selective", "blocks") + tuple(sorted(_LAYERS))
 SELECTIVE_COST = (8.0, 5.0)
 
 
-def extend_with_recompute(base, policy="selective", *, segment=1, keep_cost=None):
+def extend_with_recompute(
+    base: Type[Transformer],
+    policy: Union[str, RecomputeBudget] = "selective",
+    *,
+    segment: int = 1,
+    keep_cost: Optional[Union[float, Tuple[float, ...]]] = None,
+) -> Type[Transformer]:
     """A bert4keras model class that computes a part of its results again in the backward pass, to save memory.
 
     Layers, names and weights are those of `base`, so checkpoints load, and its values and gradients too; only
@@ -81,10 +89,9 @@ def extend_with_recompute(base, policy="selective", *, segment=1, keep_cost=None
 
 def _settings(policy, segment=1, keep_cost=None):
     """Attributes of a `_Recomputing` class; they live in the class, or in an object that a budget was given to."""
-    if policy not in POLICIES:
-        raise ValueError("there is no policy %r; there are %s" % (policy, ", ".join(map(repr, POLICIES))))
-    if not isinstance(segment, int) or segment < 1:
-        raise ValueError("segment is %r; it is the number of blocks between two boundaries, 1 or more" % (segment,))
+    checks.choice(policy, POLICIES, "policy", "extend_with_recompute")
+    remedy = "it is the number of blocks between two boundaries"
+    segment = checks.whole_number(segment, "segment", "extend_with_recompute", least=1, remedy=remedy)
     if policy in _LAYERS and segment != 1:
         raise ValueError("segment goes with the policies 'selective' and 'blocks', not with %r" % policy)
     if keep_cost is not None and policy != "selective":

@@ -3,49 +3,59 @@
 Article: Google新作Synthesizer：我们还不够了解自注意力 (kexue.fm/archives/7430). Paper: arXiv 2005.00743.
 """
 
+from typing import Optional, Sequence, Tuple, Type, Union
+
 from bert4keras.layers import MultiHeadAttention
 
 from kexue_keras.backend import register
 from kexue_keras.layers._synthesizer import SynthesizerAttention
 from kexue_keras.models._partial_weights import extended_bases
+from kexue_keras.types import Transformer
 
 
 @register
 def extend_with_synthesizer(
-    BaseModel, *, kinds=("dense", "vanilla"), max_len=None, rank=8, factors=None, seed=0, allow_pretrained=False
-):
+    BaseModel: Type[Transformer],
+    *,
+    variants: Union[str, Sequence[str]] = ("dense", "vanilla"),
+    max_length: Optional[int] = None,
+    rank: int = 8,
+    factors: Optional[Tuple[int, int]] = None,
+    seed: int = 0,
+    allow_pretrained: bool = False,
+) -> Type[Transformer]:
     """Subclass of a bert4keras model class whose attentions are `SynthesizerAttention`.
 
     Args:
-        BaseModel: class, BERT or RoFormer; encoder, `application='lm'` and `'unilm'` work. Without the kind 'vanilla'
-            RoFormer's rotary positions have nothing to act on and are left out.
-        kinds, rank, factors: see `SynthesizerAttention`.
-        max_len: most tokens; None takes the `max_position` of the model.
+        BaseModel: class, BERT or RoFormer; encoder, `application='lm'` and `'unilm'` work. Without the variant
+            'vanilla' RoFormer's rotary positions have nothing to act on and are left out.
+        variants, rank, factors: see `SynthesizerAttention`.
+        max_length: most tokens; None takes the `max_position` of the model.
         seed: of the first layer's `fixed_random`; layer i has seed + i.
         allow_pretrained: whether checkpoints of ordinary models are loaded (embeddings, values and outputs of the
             attention, feed-forward layers, with 'vanilla' also queries and keys are kept; the rest starts fresh).
 
     Returns:
         class for `build_transformer_model(..., model=...)` and `kexue_keras.models.load(..., model=...)`. With
-        kinds='vanilla' it computes what `BaseModel` does, and loads its checkpoints.
+        variants='vanilla' it computes what `BaseModel` does, and loads its checkpoints.
 
     Raises:
-        ValueError: BaseModel is no model class of bert4keras; unknown kinds; when the model is built with
-            attention_caches and a kind whose logits depend on the query's position.
+        ValueError: BaseModel is no model class of bert4keras; unknown variants; when the model is built with
+            attention_caches and a variant whose logits depend on the query's position.
 
     Reference:
         Google新作Synthesizer：我们还不够了解自注意力, kexue.fm/archives/7430; arXiv 2005.00743
 
     >>> from bert4keras.models import BERT, build_transformer_model
     >>> model = build_transformer_model(
-    ...     model=kexue_keras.models.extend_with_synthesizer(BERT, kinds='random'), vocab_size=50, hidden_size=16,
+    ...     model=kexue_keras.models.extend_with_synthesizer(BERT, variants='random'), vocab_size=50, hidden_size=16,
     ...     num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, hidden_act='gelu')
     >>> model.output_shape
     (None, None, 16)
     """
     bases = extended_bases(BaseModel, "extend_with_synthesizer")
-    options = {"kinds": kinds, "rank": rank, "factors": factors}
-    kinds = SynthesizerAttention(1, 2, max_len=max_len or 1, seed=0, **options).kinds
+    options = {"variants": variants, "rank": rank, "factors": factors}
+    variants = SynthesizerAttention(1, 2, max_length=max_length or 1, seed=0, **options).variants
     allowed = bool(allow_pretrained)
 
     class SynthesizerModel(*bases):
@@ -53,10 +63,10 @@ def extend_with_synthesizer(
 
         technique = "synthesizer"
         allow_pretrained = allowed
-        changes_function = kinds != ("vanilla",)
+        changes_function = variants != ("vanilla",)
 
         def build(self, attention_caches=None, **kwargs):
-            positional = [k for k in kinds if k in ("random", "fixed_random", "factorized_random")]
+            positional = [k for k in variants if k in ("random", "fixed_random", "factorized_random")]
             if attention_caches and positional:
                 raise ValueError(
                     "attention_caches give the queries without their positions, which %s needs; decode without a cache"
@@ -68,10 +78,10 @@ def extend_with_synthesizer(
             if layer is MultiHeadAttention:
                 layer = SynthesizerAttention
                 made = len([v for v in self.layers.values() if isinstance(v, SynthesizerAttention)])
-                kwargs.update(options, max_len=max_len or self.max_position, seed=seed + made)
+                kwargs.update(options, max_length=max_length or self.max_position, seed=seed + made)
                 if self.residual_attention_scores:
                     kwargs["return_attention_scores"] = True
-                if "vanilla" not in kinds and (arguments or {}).get("p_bias"):
+                if "vanilla" not in variants and (arguments or {}).get("p_bias"):
                     inputs = inputs and inputs[:-1]
                     arguments = {k: v for k, v in arguments.items() if k != "p_bias"}
             return super(SynthesizerModel, self).apply(inputs, layer, arguments, **kwargs)

@@ -8,6 +8,8 @@ T5 1.1 and mT5 come out too small by sqrt(d) there. What was trained with bert4k
 那个屠榜的T5模型，现在可以在中文上玩玩了, kexue.fm/archives/7867. Papers: arXiv 1910.10683, 2002.05202, 2010.11934.
 """
 
+from typing import Any, Dict, List, Optional
+
 from bert4keras import models as bert4keras_models
 from bert4keras.layers import LayerNormalization, RelativePositionEmbeddingT5
 
@@ -47,13 +49,13 @@ class _Part(object):
 
     def __init__(
         self,
-        layer_norm_eps=1e-6,
-        relative_attention_num_buckets=32,
-        relative_attention_max_distance=128,
-        scale_output=None,
-        cross_position_bias=False,
-        **kwargs,
-    ):
+        layer_norm_eps: float = 1e-6,
+        relative_attention_num_buckets: int = 32,
+        relative_attention_max_distance: int = 128,
+        scale_output: Optional[bool] = None,
+        cross_position_bias: bool = False,
+        **kwargs: Any,
+    ) -> None:
         if isinstance(self, bert4keras_models.T5_Decoder):
             kwargs["cross_position_bias"] = cross_position_bias
         super(_Part, self).__init__(**kwargs)
@@ -62,7 +64,9 @@ class _Part(object):
         self.max_distance = relative_attention_max_distance
         self.scale_output = self.version == "t5.1.0" if scale_output is None else scale_output
 
-    def apply(self, inputs=None, layer=None, arguments=None, **kwargs):
+    def apply(
+        self, inputs: Any = None, layer: Any = None, arguments: Optional[Dict[str, Any]] = None, **kwargs: Any
+    ) -> Any:
         if layer is LayerNormalization:
             kwargs["epsilon"] = self.layer_norm_eps
         elif layer is RelativePositionEmbeddingT5:
@@ -109,7 +113,7 @@ class T5(_Part, bert4keras_models.T5_Base):
     (1, 3, 50)
     """
 
-    def __init__(self, num_decoder_layers=None, **kwargs):
+    def __init__(self, num_decoder_layers: Optional[int] = None, **kwargs: Any) -> None:
         parts = dict(kwargs)
         name = parts.pop("name", None)
         prefix = "" if name is None else name + "_"
@@ -122,7 +126,7 @@ class T5(_Part, bert4keras_models.T5_Base):
     # That class itself would make bert4keras' encoder and decoder.
     build = bert4keras_models.T5.build
 
-    def variable_mapping(self):
+    def variable_mapping(self) -> Dict[str, List[str]]:
         """Names as in T5's own checkpoints; those of mT5 say rms_norm instead of layer_norm."""
         own = self.num_hidden_layers
         self.num_hidden_layers = max(own, self._decoder.num_hidden_layers)

@@ -6,15 +6,19 @@ Reference: "训练1000层的Transformer究竟有什么困难？", kexue.fm/archi
 """
 
 from collections import namedtuple
+from typing import Any, Optional, Tuple, Union
 
 import numpy as np
 
 from kexue_keras.backend import keras
+from kexue_keras.types import KerasOptimizer, Model
 
 UpdateMagnitude = namedtuple("UpdateMagnitude", "output_change loss_before loss_after")
 
 
-def update_magnitude(model, batch, optimizer=None, *, loss=None):
+def update_magnitude(
+    model: Model, batch: Tuple[Any, Any], optimizer: Optional[Union[str, KerasOptimizer]] = None, *, loss: Any = None
+) -> UpdateMagnitude:
     """Train a model for one step on a batch, measure how far its outputs moved, and put its weights back.
 
     Args:

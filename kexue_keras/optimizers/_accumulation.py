@@ -3,23 +3,18 @@
 Article: 用时间换取效果：Keras梯度累积优化器 (kexue.fm/archives/6794).
 """
 
+from typing import Any, Callable, Dict, Optional, Union
+
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, get_session, keras, register
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._averaging import own_weights_in
 from kexue_keras.optimizers._base import Wrapper, chain
 from kexue_keras.optimizers._windows import WindowOwner
-
-
-def check_steps(steps):
-    """`steps` as an int >= 1, or ValueError / TypeError."""
-    if isinstance(steps, (bool, str)) or int(steps) != steps:
-        raise TypeError("steps is %r; it has to be a whole number of micro batches" % (steps,))
-    if steps < 1:
-        raise ValueError("steps is %r; it has to be at least 1 (1 means no accumulation)" % (steps,))
-    return int(steps)
+from kexue_keras.types import Config, Gradients, KerasOptimizer, Logs, Op, Tensor, Variable, Variables
 
 
 @register
@@ -42,7 +37,7 @@ class GradientAccumulation(Wrapper):
         name: default "GradientAccumulation".
 
     Raises:
-        TypeError: `optimizer` is a class, a tf.train optimizer, a TFOptimizer; `steps` is no whole number.
+        TypeError: `optimizer` is a class, a tf.train optimizer, a TFOptimizer.
         ValueError: `steps` < 1, unknown mode, 'weighted' without `micro_weight` or the other way round,
             accumulation inside accumulation.
 
@@ -64,10 +59,19 @@ class GradientAccumulation(Wrapper):
     # Each gradient goes into its buffer as soon as it is there, so that they need not all be kept.
     takes_gradients_early = True
 
-    def __init__(self, optimizer, steps, *, mode="mean", micro_weight=None, skip_nonfinite=False, name=None):
-        self.steps = check_steps(steps)
-        if mode not in ("mean", "sum", "weighted"):
-            raise ValueError("mode is %r; choose 'mean', 'sum' or 'weighted'" % (mode,))
+    def __init__(
+        self,
+        optimizer: KerasOptimizer,
+        steps: int,
+        *,
+        mode: str = "mean",
+        micro_weight: Optional[Union[Tensor, Callable[[], Tensor]]] = None,
+        skip_nonfinite: bool = False,
+        name: Optional[str] = None,
+    ) -> None:
+        owner = type(self).__name__
+        self.steps = checks.whole_number(steps, "steps", owner, least=1, remedy="1 means no accumulation")
+        checks.choice(mode, ("mean", "sum", "weighted"), "mode", owner)
         if micro_weight is not None and mode != "weighted":
             raise ValueError("micro_weight is given, but mode is %r; use mode='weighted'" % (mode,))
         super().__init__(optimizer, name=name)
@@ -78,16 +82,16 @@ class GradientAccumulation(Wrapper):
         self._flush_ops = {}
 
     @property
-    def micro_step(self):
+    def micro_step(self) -> Variable:
         """int64 variable: micro batches in the present window, in [0, steps)."""
         return self.add_state("micro_step", dtype="int64")
 
     @property
-    def skipped(self):
+    def skipped(self) -> Variable:
         """int64 variable: windows thrown away for NaN or infinity (only with `skip_nonfinite`)."""
         return self.state("skipped")
 
-    def create_state(self, params):
+    def create_state(self, params: Variables) -> None:
         self.add_state("micro_step", dtype="int64")
         if self.mode == "weighted":
             self.add_state("total_weight")
@@ -98,7 +102,7 @@ class GradientAccumulation(Wrapper):
         if self._window.begin(params, self.micro_step):
             self.reset()
 
-    def update(self, gradients, params):
+    def update(self, gradients: Gradients, params: Variables) -> Op:
         self._flush_ops.pop(tuple(map(id, params)), None)
         n = tf.identity(self.micro_step) + 1
         buffers = [self.state("buffer", p) for p in params]
@@ -156,7 +160,7 @@ class GradientAccumulation(Wrapper):
             emptied.append(self.state("total_weight").assign(0.0, read_value=False))
         return tf.group(*emptied)
 
-    def flush(self):
+    def flush(self) -> int:
         """Apply what the unfinished window holds, with its true number of micro batches.
 
         Returns:
@@ -178,12 +182,12 @@ class GradientAccumulation(Wrapper):
         get_session().run(self._flush_ops[key])
         return left
 
-    def reset(self):
+    def reset(self) -> None:
         """Throw away what the unfinished window holds."""
         window = [v for (label, _), (v, _) in self._state.items() if label != "skipped"]
         K.batch_set_value([(v, np.zeros(K.int_shape(v))) for v in window])
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), steps=self.steps, mode=self.mode, skip_nonfinite=self.skip_nonfinite)
 
 
@@ -213,11 +217,9 @@ class FlushAccumulation(keras.callbacks.Callback):
     3
     """
 
-    def __init__(self, when="epoch"):
+    def __init__(self, when: str = "epoch") -> None:
         super().__init__()
-        if when not in ("epoch", "train"):
-            raise ValueError("when is %r; choose 'epoch' or 'train'" % (when,))
-        self.when = when
+        self.when = checks.choice(when, ("epoch", "train"), "when", type(self).__name__)
         self.flushed = 0
         self._training = self._stopped_in_batch = False
 
@@ -241,26 +243,26 @@ class FlushAccumulation(keras.callbacks.Callback):
         else:
             self._flush()
 
-    def set_params(self, params):
+    def set_params(self, params: Dict[str, Any]) -> None:
         # Keras calls it once for each fit and each evaluate, not for the validation within a fit.
         super().set_params(params)
         self._training = False
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Optional[Logs] = None) -> None:
         self._accumulation()
         self._training, self._stopped_in_batch = True, False
 
-    def on_batch_end(self, batch, logs=None):
+    def on_batch_end(self, batch: int, logs: Optional[Logs] = None) -> None:
         self._stopped_in_batch = bool(getattr(self.model, "stop_training", False))
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: Optional[Logs] = None) -> None:
         if self._training and self.when == "epoch":
             self._flush()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Optional[Logs] = None) -> None:
         if self.when == "epoch":
             self._flush_or_forget()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Optional[Logs] = None) -> None:
         self._training = False
         self._flush_or_forget()

@@ -5,13 +5,16 @@ bert4keras' optimizers, repaired.
 """
 
 import re
+from typing import Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import register
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._base import Optimizer, adapter
+from kexue_keras.types import Config, Gradients, LearningRate, Op, Variable, Variables
 
 
 def as_patterns(patterns, argument):
@@ -31,13 +34,6 @@ def as_patterns(patterns, argument):
 def matches(variable, patterns):
     """True if one of the patterns is found in the name of the variable."""
     return any(re.search(pattern, variable.name) for pattern in patterns)
-
-
-def check_fraction(**values):
-    """ValueError unless each value lies in [0, 1)."""
-    for name, value in values.items():
-        if not 0 <= value < 1:
-            raise ValueError("%s is %r; it has to lie in [0, 1)" % (name, value))
 
 
 def complement(beta):
@@ -111,53 +107,51 @@ class AdamW(Optimizer):
 
     def __init__(
         self,
-        learning_rate=1e-3,
+        learning_rate: LearningRate = 1e-3,
         *,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-6,
-        weight_decay=0.01,
-        exclude_from_weight_decay=("bias", "[Nn]orm"),
-        bias_correction=True,
-        layer_adaptation=False,
-        exclude_from_layer_adaptation=("bias", "[Nn]orm"),
-        clipnorm=None,
-        global_clipnorm=None,
-        clipvalue=None,
-        name=None,
-    ):
-        check_fraction(beta_1=beta_1, beta_2=beta_2)
-        if not epsilon > 0:
-            raise ValueError("epsilon is %r; it has to be > 0, e.g. 1e-6" % (epsilon,))
-        if not weight_decay >= 0:
-            raise ValueError("weight_decay is %r; it has to be >= 0" % (weight_decay,))
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-6,
+        weight_decay: float = 0.01,
+        exclude_from_weight_decay: Sequence[str] = ("bias", "[Nn]orm"),
+        bias_correction: bool = True,
+        layer_adaptation: bool = False,
+        exclude_from_layer_adaptation: Sequence[str] = ("bias", "[Nn]orm"),
+        clipnorm: Optional[float] = None,
+        global_clipnorm: Optional[float] = None,
+        clipvalue: Optional[float] = None,
+        name: Optional[str] = None,
+    ) -> None:
+        owner = type(self).__name__
+        self.beta_1 = checks.number(beta_1, "beta_1", owner, least=0, below=1)
+        self.beta_2 = checks.number(beta_2, "beta_2", owner, least=0, below=1)
+        self.epsilon = checks.number(epsilon, "epsilon", owner, above=0, remedy="1e-6 is usual")
+        self.weight_decay = checks.number(weight_decay, "weight_decay", owner, least=0)
         for label, limit in (("clipnorm", clipnorm), ("global_clipnorm", global_clipnorm), ("clipvalue", clipvalue)):
-            if limit is not None and not limit > 0:
-                raise ValueError("%s is %r; it has to be > 0, or None for no clipping" % (label, limit))
+            if limit is not None:
+                checks.number(limit, label, owner, above=0, remedy="None is no clipping")
         super().__init__(learning_rate, name=name)
-        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
-        self.weight_decay = float(weight_decay)
         self.exclude_from_weight_decay = as_patterns(exclude_from_weight_decay, "exclude_from_weight_decay")
         self.bias_correction = bool(bias_correction)
         self.layer_adaptation = bool(layer_adaptation)
         self.exclude_from_layer_adaptation = as_patterns(exclude_from_layer_adaptation, "exclude_from_layer_adaptation")
         self.clip_limits = {"clipnorm": clipnorm, "global_clipnorm": global_clipnorm, "clipvalue": clipvalue}
 
-    def create_state(self, params):
+    def create_state(self, params: Variables) -> None:
         for p in params:
             self.add_state("m", p)
             self.add_state("v", p)
         self.admit(params, self.iterations, keep_age=True)
 
-    def decays(self, param):
+    def decays(self, param: Variable) -> bool:
         """Whether this variable decays."""
         return self.weight_decay > 0 and not matches(param, self.exclude_from_weight_decay)
 
-    def adapts(self, param):
+    def adapts(self, param: Variable) -> bool:
         """Whether this variable takes LAMB's ratio."""
         return self.layer_adaptation and not matches(param, self.exclude_from_layer_adaptation)
 
-    def clipped(self, gradients):
+    def clipped(self, gradients: Gradients) -> Gradients:
         """The gradients after all limits, in the order norm, common norm, value."""
         if self.clip_limits["clipnorm"]:
             gradients = adapter.clip_by_norm(gradients, self.clip_limits["clipnorm"])
@@ -167,7 +161,7 @@ class AdamW(Optimizer):
             gradients = grads.clip_by_value(gradients, self.clip_limits["clipvalue"])
         return gradients
 
-    def update(self, gradients, params):
+    def update(self, gradients: Gradients, params: Variables) -> Op:
         step = tf.identity(self.iterations) + 1
         lr = self.read_learning_rate()
         # One for each parameter: the moments of one that came later are younger than the optimizer.
@@ -227,7 +221,7 @@ class AdamW(Optimizer):
         step = tf.cast(lr * layer_ratio(old, direction), dtype) * direction
         return constrained(p, p.assign_sub(step, read_value=False))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(
             super().get_config(),
             learning_rate=self.learning_rate_config(),

@@ -5,12 +5,15 @@ saved in Keras 2.3.1, and applying them before the first step writes NaN into ev
 """
 
 import contextlib
+from typing import Any, Dict, Iterator, Optional
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, keras, register, tf1
 from kexue_keras.optimizers._adamw import bias_corrections
 from kexue_keras.optimizers._base import Wrapper, chain
+from kexue_keras.types import Config, Gradients, KerasOptimizer, Logs, Op, Variables
 
 
 @register
@@ -44,15 +47,14 @@ class ExponentialMovingAverage(Wrapper):
     ...     scores = model.predict(np.ones((4, 3)))
     """
 
-    def __init__(self, optimizer, decay=0.999, *, name=None):
-        if isinstance(decay, bool) or not 0 <= decay < 1:
-            raise ValueError("decay is %r; it has to lie in [0, 1), e.g. 0.999" % (decay,))
+    def __init__(self, optimizer: KerasOptimizer, decay: float = 0.999, *, name: Optional[str] = None) -> None:
+        decay = checks.number(decay, "decay", type(self).__name__, least=0, below=1, remedy="0.999 is usual")
         super().__init__(optimizer, name=name)
-        self.decay = float(decay)
+        self.decay = decay
         self._kept = self._applied = None
         self._guard = None
 
-    def create_state(self, params):
+    def create_state(self, params: Variables) -> None:
         self.add_state("count", dtype="int64")
         for p in params:
             self.add_state("average", p, dtype="float32" if K.dtype(p) == "float16" else None)
@@ -61,7 +63,7 @@ class ExponentialMovingAverage(Wrapper):
             # Not part of the state: a model may be saved while the averages are in it.
             self._guard = K.variable(0.0, name="ExponentialMovingAverage/applied")
 
-    def update(self, gradients, params):
+    def update(self, gradients: Gradients, params: Variables) -> Op:
         counter = self.state("count")
         count = tf.identity(counter)
         training = tf1.assert_equal(
@@ -99,11 +101,11 @@ class ExponentialMovingAverage(Wrapper):
         return [pair for pair, is_averaged in zip(pairs, seen) if is_averaged]
 
     @property
-    def applied(self):
+    def applied(self) -> bool:
         """Whether the averages are in the model now."""
         return self._kept is not None
 
-    def apply(self):
+    def apply(self) -> None:
         """Put the averages into the model and keep its weights for `restore()`; before any update both are equal.
 
         Raises:
@@ -122,7 +124,7 @@ class ExponentialMovingAverage(Wrapper):
         if self._guard is not None:
             K.set_value(self._guard, 1.0)
 
-    def restore(self):
+    def restore(self) -> None:
         """Put back the weights that `apply()` has kept.
 
         Raises:
@@ -133,14 +135,14 @@ class ExponentialMovingAverage(Wrapper):
         K.batch_set_value(self._kept)
         self.release()
 
-    def release(self):
+    def release(self) -> None:
         """Leave in the model what is in it now, and forget the weights that `apply()` has kept."""
         self._kept = self._applied = None
         if self._guard is not None:
             K.set_value(self._guard, 0.0)
 
     @property
-    def overwritten(self):
+    def overwritten(self) -> bool:
         """Whether somebody has set other weights since `apply()`."""
         if not self._kept:
             return False
@@ -148,7 +150,7 @@ class ExponentialMovingAverage(Wrapper):
         return not all(((a == b) | ((a != a) & (b != b))).all() for a, b in zip(now, self._applied))
 
     @contextlib.contextmanager
-    def averaged(self):
+    def averaged(self) -> "Iterator[ExponentialMovingAverage]":
         """`with` block in which the model has the averaged weights; afterwards, also after an exception, its own."""
         self.apply()
         try:
@@ -156,7 +158,7 @@ class ExponentialMovingAverage(Wrapper):
         finally:
             self.restore()
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), decay=self.decay)
 
 
@@ -214,7 +216,7 @@ class SwapAveragedWeights(keras.callbacks.Callback):
     False
     """
 
-    def __init__(self, *, keep=False):
+    def __init__(self, *, keep: bool = False) -> None:
         super().__init__()
         self.keep = bool(keep)
         self._training = False
@@ -238,29 +240,29 @@ class SwapAveragedWeights(keras.callbacks.Callback):
             else:
                 average.restore()
 
-    def set_params(self, params):
+    def set_params(self, params: Dict[str, Any]) -> None:
         # Keras calls it once for each fit and each evaluate, not for the validation within a fit.
         super().set_params(params)
         self._training = False
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Optional[Logs] = None) -> None:
         self._training = True
         self._swap(False)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Optional[Logs] = None) -> None:
         self._swap(False)
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: Optional[Logs] = None) -> None:
         self._swap(True)
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: Optional[Logs] = None) -> None:
         # In training the callbacks before us in the list have still to see what was validated.
         if not self._training:
             self._swap(False)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Optional[Logs] = None) -> None:
         self._swap(True)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Optional[Logs] = None) -> None:
         self._training = False
         self._swap(self.keep)

@@ -43,9 +43,13 @@ zero then, whatever the counter says. A rule for which that makes a difference c
 `create_state` and goes by `self.arrivals.ages(params, count)`, the updates that each parameter has seen.
 """
 
+import numbers
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, is_tf_keras, keras
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._arrivals import Arrivals, same
@@ -57,6 +61,7 @@ from kexue_keras.optimizers._inner import (  # noqa: F401  (chain: for those who
     repaired,
     warn_of_one_counter,
 )
+from kexue_keras.types import Array, Config, Gradients, KerasOptimizer, LearningRate, Op, Tensor, Variable, Variables
 
 
 class Optimizer(adapter.StackOptimizer):
@@ -74,7 +79,7 @@ class Optimizer(adapter.StackOptimizer):
     # Whether the update may begin before the last gradient is there.
     takes_gradients_early = False
 
-    def __init__(self, learning_rate=None, *, name=None):
+    def __init__(self, learning_rate: Optional[LearningRate] = None, *, name: Optional[str] = None) -> None:
         super().__init__(name=name)
         self._state = {}
         # Keys of the state of the parameters that are trained now, and while `create_state` runs those it asks for.
@@ -82,13 +87,20 @@ class Optimizer(adapter.StackOptimizer):
         self.arrivals = None
         self._built = False
         if learning_rate is not None:
-            if isinstance(learning_rate, (int, float)) and not learning_rate >= 0:
-                raise ValueError("learning_rate is %r; it has to be a number >= 0" % (learning_rate,))
+            if isinstance(learning_rate, numbers.Real):
+                checks.number(learning_rate, "learning_rate", type(self).__name__, least=0)
             self.make_learning_rate(learning_rate)
 
     # State
 
-    def add_state(self, label, param=None, *, dtype=None, value=None):
+    def add_state(
+        self,
+        label: str,
+        param: Optional[Variable] = None,
+        *,
+        dtype: Optional[str] = None,
+        value: Optional[float] = None,
+    ) -> Variable:
         """A variable that is saved with the optimizer; asking twice for the same gives the same.
 
         Args:
@@ -113,7 +125,7 @@ class Optimizer(adapter.StackOptimizer):
             self._state[key] = (variable, param)
         return self._state[key][0]
 
-    def state(self, label, param=None):
+    def state(self, label: str, param: Optional[Variable] = None) -> Variable:
         """The variable made by `add_state` under this label."""
         key = (label, None if param is None else id(param))
         if key not in self._state:
@@ -122,19 +134,19 @@ class Optimizer(adapter.StackOptimizer):
             )
         return self._state[key][0]
 
-    def states(self, label):
+    def states(self, label: str) -> List[Tuple[Variable, Variable]]:
         """List of (parameter, variable) of the state `label` of all parameters that are trained now."""
         found = [self._state[key] for key in self._state_keys if key[0] == label]
         return [(param, variable) for variable, param in found]
 
-    def admit(self, params, counter, *, keep_age=False):
+    def admit(self, params: Variables, counter: Variable, *, keep_age: bool = False) -> None:
         """Keep the counter at which each parameter joined; for `create_state`. See `Arrivals`."""
         if self.arrivals is None:
             self.arrivals = Arrivals("%s/arrivals" % type(self).__name__, keep_age=keep_age)
         self.arrivals.admit(params, counter)
 
     @property
-    def own_weights(self):
+    def own_weights(self) -> List[Variable]:
         """State of this optimizer alone for the parameters trained now, in the order in which `create_state` asks."""
         return [variable for variable, arrivals in self._own_slots() if arrivals is None or arrivals.late]
 
@@ -146,12 +158,12 @@ class Optimizer(adapter.StackOptimizer):
             slots.append((self.arrivals.variable, self.arrivals))
         return slots
 
-    def weight_slots(self):
+    def weight_slots(self) -> List[Tuple[Variable, Optional[Arrivals]]]:
         """`_own_slots` of the whole chain of optimizers, the counter of updates included."""
         return [(self.iterations, None)] + self._own_slots()
 
     @property
-    def weights(self):
+    def weights(self) -> List[Variable]:
         """Counter and state, empty before the first training graph is built.
 
         The state is that of the parameters trained now, in the order in which a fresh process would make it: slots of
@@ -161,14 +173,14 @@ class Optimizer(adapter.StackOptimizer):
         return [variable for variable, arrivals in slots if arrivals is None or arrivals.late]
 
     @weights.setter
-    def weights(self, value):
+    def weights(self, value: Any) -> None:
         # Keras 2.3.1 sets an empty list in its constructor.
         pass
 
-    def variables(self):
+    def variables(self) -> List[Variable]:
         return self.weights
 
-    def set_weights(self, weights):
+    def set_weights(self, weights: Sequence[Array]) -> None:
         """Set what `get_weights` gave, of this optimizer or of one like it in another process.
 
         Args:
@@ -207,10 +219,10 @@ class Optimizer(adapter.StackOptimizer):
 
     # One step
 
-    def create_state(self, params):
+    def create_state(self, params: Variables) -> None:
         """Make all state for these parameters (to be overridden)."""
 
-    def build(self, params):
+    def build(self, params: Variables) -> None:
         """Make the state, outside of any tf.cond; safe to repeat."""
         with tf.init_scope():
             self.iterations
@@ -219,11 +231,11 @@ class Optimizer(adapter.StackOptimizer):
         self._state_keys, self._asked_keys = list(dict.fromkeys(self._asked_keys)), None
         self._built = True
 
-    def update(self, gradients, params):
+    def update(self, gradients: Gradients, params: Variables) -> Op:
         """One op that makes one step (to be overridden)."""
         raise NotImplementedError("%s does not define update(gradients, params)" % type(self).__name__)
 
-    def train(self, gradients, params):
+    def train(self, gradients: Gradients, params: Variables) -> Op:
         """What the adapters call with raw gradients: build state, wait for all gradients, update."""
         self.build(params)
         if self.takes_gradients_early:
@@ -231,16 +243,16 @@ class Optimizer(adapter.StackOptimizer):
         with grads.after_all(gradients):
             return self.update(gradients, params)
 
-    def count(self, ops):
+    def count(self, ops: Sequence[Union[Op, Tensor]]) -> Op:
         """Op that runs `ops` and then adds one to `iterations`."""
         with tf.control_dependencies([tf.group(*ops)]):
             return tf.group(self.iterations.assign_add(1, read_value=False))
 
-    def densify(self, gradients, params):
+    def densify(self, gradients: Gradients, params: Variables) -> List[Tensor]:
         """All gradients as dense tensors."""
         return [grads.dense(g, p) for g, p in zip(gradients, params)]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super().get_config()
         return dict(config, name=self._name if is_tf_keras else self.name)
 
@@ -259,7 +271,7 @@ class Wrapper(Optimizer):
         ValueError: an order of wrappers that makes no sense.
     """
 
-    def __init__(self, optimizer, *, name=None):
+    def __init__(self, optimizer: KerasOptimizer, *, name: Optional[str] = None) -> None:
         check_instance(optimizer, type(self).__name__)
         check_order(self, optimizer)
         super().__init__(name=name)
@@ -271,31 +283,31 @@ class Wrapper(Optimizer):
     _foreign_params = None
 
     @property
-    def always_updates(self):
+    def always_updates(self) -> bool:
         return getattr(self.optimizer, "always_updates", True)
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> Union[Variable, LearningRate]:
         # Not `lr`: bert4keras' AdaFactor does not know it on tf.keras.
         return self.optimizer.learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, value):
+    def learning_rate(self, value: LearningRate) -> None:
         if isinstance(self.learning_rate, tf.Variable):
             K.set_value(self.learning_rate, value)
         else:
             self.optimizer.learning_rate = value
 
     @property
-    def iterations(self):
+    def iterations(self) -> Variable:
         return self.optimizer.iterations
 
-    def weight_slots(self):
+    def weight_slots(self) -> List[Tuple[Variable, Optional[Arrivals]]]:
         inner = self.optimizer
         slots = inner.weight_slots() if isinstance(inner, Optimizer) else [(w, None) for w in inner.weights]
         return self._own_slots() + slots
 
-    def build(self, params):
+    def build(self, params: Variables) -> None:
         super().build(params)
         if isinstance(self.optimizer, Optimizer):
             self.optimizer.build(params)
@@ -305,16 +317,16 @@ class Wrapper(Optimizer):
         self._foreign_params = tuple(params)
         adapter.prepare(self.optimizer, params)
 
-    def inner_update(self, gradients, params):
+    def inner_update(self, gradients: Gradients, params: Variables) -> Op:
         """One step of the inner optimizer with these gradients, as an op."""
         if isinstance(self.optimizer, Optimizer):
             return self.optimizer.update(gradients, params)
         return adapter.apply(self.optimizer, gradients, params)
 
-    def update(self, gradients, params):
+    def update(self, gradients: Gradients, params: Variables) -> Op:
         return self.inner_update(gradients, params)
 
-    def after_update(self, gradients, params, then):
+    def after_update(self, gradients: Gradients, params: Variables, then: Callable[[], List[Op]]) -> Op:
         """The inner step, and after each real update the ops that `then()` returns.
 
         Args:
@@ -331,7 +343,9 @@ class Wrapper(Optimizer):
             moved = tf.not_equal(self.iterations.read_value(), before)
             return tf.group(tf.cond(moved, lambda: tf.group(*then()), tf.no_op))
 
-    def transform_step(self, gradients, params, function):
+    def transform_step(
+        self, gradients: Gradients, params: Variables, function: Callable[[Variable, Tensor], Optional[Tensor]]
+    ) -> Op:
         """The inner step with p_old + function(p, p_new - p_old) in place of p_new.
 
         Args:
@@ -356,17 +370,17 @@ class Wrapper(Optimizer):
         with tf.control_dependencies([tf.group(*before)]):
             return self.after_update(gradients, params, then)
 
-    def get_gradients(self, loss, params):
+    def get_gradients(self, loss: Tensor, params: Variables) -> Gradients:
         if isinstance(self.optimizer, Optimizer):
             return self.optimizer.get_gradients(loss, params)
         return super().get_gradients(loss, params)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         inner = {"class_name": type(self.optimizer).__name__, "config": self.optimizer.get_config()}
         return dict(super().get_config(), optimizer=inner)
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: Config, custom_objects: Optional[Dict[str, Any]] = None) -> "Wrapper":
         config = dict(config)
         optimizer = keras.optimizers.deserialize(dict(config.pop("optimizer")), custom_objects=custom_objects)
         # By name, since Horovod's subclass takes keyword arguments alone.

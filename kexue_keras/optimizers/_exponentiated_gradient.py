@@ -3,19 +3,16 @@
 Article: 指数梯度下降 + 元学习 = 自适应学习率 (kexue.fm/archives/8968). Paper: arXiv 2202.00145.
 """
 
+from typing import Optional, Sequence
+
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import register, tf1
 from kexue_keras.optimizers._adamw import as_patterns, constrained, matches
 from kexue_keras.optimizers._base import Optimizer
-
-
-def positive_exponent(value, argument):
-    """`value` as a float > 0, or ValueError."""
-    if isinstance(value, bool) or not value > 0:
-        raise ValueError("%s is %r; it has to be > 0" % (argument, value))
-    return float(value)
+from kexue_keras.types import Config, Gradients, LearningRate, Op, Variable, Variables
 
 
 @register
@@ -47,16 +44,23 @@ class ExponentiatedGradient(Optimizer):
     array([0.9512, 1.1052], dtype=float32)
     """
 
-    def __init__(self, learning_rate=0.01, *, variables=None, max_exponent=10.0, name=None):
-        self.max_exponent = positive_exponent(max_exponent, "max_exponent")
+    def __init__(
+        self,
+        learning_rate: LearningRate = 0.01,
+        *,
+        variables: Optional[Sequence[str]] = None,
+        max_exponent: float = 10.0,
+        name: Optional[str] = None,
+    ) -> None:
+        self.max_exponent = checks.number(max_exponent, "max_exponent", type(self).__name__, above=0)
         super().__init__(learning_rate, name=name)
         self.multiplied = None if variables is None else as_patterns(variables, "variables")
 
-    def multiplies(self, param):
+    def multiplies(self, param: Variable) -> bool:
         """Whether this variable takes multiplicative steps."""
         return self.multiplied is None or matches(param, self.multiplied)
 
-    def update(self, gradients, params):
+    def update(self, gradients: Gradients, params: Variables) -> Op:
         if not any(self.multiplies(p) for p in params):
             raise ValueError(
                 "variables=%r fits no trainable variable; there are %s"
@@ -83,7 +87,7 @@ class ExponentiatedGradient(Optimizer):
                 ops.append(constrained(p, p.assign(tf.maximum(old * factor, least), read_value=False)))
         return self.count(ops)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(
             super().get_config(),
             learning_rate=self.learning_rate_config(),

@@ -3,11 +3,14 @@
 The counterpart for tf.keras is `tf_keras_adapter.py`; both offer the same names, and `base.py` takes one of them.
 """
 
+from typing import List, Optional, Union
+
 import tensorflow as tf
 
 from kexue_keras.backend import K, keras
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._patching import replaced
+from kexue_keras.types import Config, Gradients, LearningRate, Op, Tensor, Variable, Variables
 
 KerasOptimizer = keras.optimizers.Optimizer
 # What `clipnorm` means on this stack: one norm over all gradients.
@@ -17,47 +20,47 @@ clip_by_norm = grads.clip_by_global_norm
 class StackOptimizer(KerasOptimizer):
     """The Keras 2.3.1 side: `get_updates` computes raw gradients and hands them to `train`."""
 
-    def __init__(self, name=None):
+    def __init__(self, name: Optional[str] = None) -> None:
         super().__init__()
         self.name = name or type(self).__name__
         self._iterations = None
 
-    def make_learning_rate(self, value):
+    def make_learning_rate(self, value: LearningRate) -> None:
         with K.name_scope(type(self).__name__):
             self._learning_rate = K.variable(value, name="learning_rate")
 
-    def read_learning_rate(self):
+    def read_learning_rate(self) -> Tensor:
         """The rate of this step, a float32 scalar."""
         return tf.identity(self._learning_rate)
 
-    def learning_rate_config(self):
+    def learning_rate_config(self) -> Union[float, Config]:
         """The rate as `get_config` stores it."""
         return float(K.get_value(self._learning_rate))
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> Union[Variable, LearningRate]:
         return self._learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, value):
+    def learning_rate(self, value: LearningRate) -> None:
         K.set_value(self._learning_rate, value)
 
     @property
-    def lr(self):
+    def lr(self) -> Union[Variable, LearningRate]:
         return self.learning_rate
 
     @lr.setter
-    def lr(self, value):
+    def lr(self, value: LearningRate) -> None:
         self.learning_rate = value
 
     @property
-    def iterations(self):
+    def iterations(self) -> Variable:
         if self._iterations is None:
             with tf.init_scope(), K.name_scope(type(self).__name__):
                 self._iterations = K.variable(0, dtype="int64", name="iterations")
         return self._iterations
 
-    def get_gradients(self, loss, params):
+    def get_gradients(self, loss: Tensor, params: Variables) -> Gradients:
         params = grads.listed(params)
         gradients = K.gradients(loss, params)
         lost = [p.name for p, g in zip(params, gradients) if g is None]
@@ -70,11 +73,11 @@ class StackOptimizer(KerasOptimizer):
         return gradients
 
     @K.symbolic
-    def get_updates(self, loss, params):
+    def get_updates(self, loss: Tensor, params: Variables) -> List[Op]:
         self.updates = [self.train(self.get_gradients(loss, params), list(params))]
         return self.updates
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"name": self.name}
 
 
@@ -90,21 +93,24 @@ def apply(optimizer, gradients, params):
     (variable, value), which Keras assigns whenever it likes, after all that reads the variable. Called again
     for the same parameters (flush), it gets the variables of the first call instead of new ones.
     """
+    if getattr(optimizer, "clipvalue", None):
+        # Keras would clip a row that is named twice as two entries of the gradient.
+        gradients = [grads.unique(g) if grads.is_sparse(g) else g for g in gradients]
     bumps, made = [], []
     recorded = optimizer.__dict__.setdefault("_variables_by_params", {})
     key = tuple(id(p) for p in params)
     again = iter(recorded[key]) if key in recorded else None
 
-    def bump_later(kind):
+    def bump_later(function):
         def patched(x, increment):
             if x is not optimizer.iterations:
-                return before[kind](x, increment)
-            bumps.append((before[kind], x, increment))
+                return before[function](x, increment)
+            bumps.append((before[function], x, increment))
             return tf.identity(x)
 
         return patched
 
-    def make_once(kind):
+    def make_once(function):
         def patched(value, dtype=None, name=None, **kwargs):
             if again is not None:
                 made.append(next(again, None))
@@ -115,10 +121,10 @@ def apply(optimizer, gradients, params):
                         % type(optimizer).__name__
                     )
                 return made[-1]
-            if isinstance(value, tf.Tensor) and kind == "zeros":
+            if isinstance(value, tf.Tensor) and function == "zeros":
                 value = tuple(tf.get_static_value(value))
             with tf.init_scope():
-                made.append(before[kind](value, dtype=dtype, name=name, **kwargs))
+                made.append(before[function](value, dtype=dtype, name=name, **kwargs))
             return made[-1]
 
         return patched

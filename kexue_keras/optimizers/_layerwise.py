@@ -5,23 +5,19 @@ are bert4keras' `extend_with_parameter_wise_lr`.
 """
 
 import re
+from typing import Dict, Optional
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import register
 from kexue_keras.optimizers._adamw import as_patterns
 from kexue_keras.optimizers._base import Wrapper
+from kexue_keras.types import Config, Gradients, KerasOptimizer, Op, Variables
 
 # The names of bert4keras: Transformer-3-FeedForward, Encoder-Transformer-3-..., Embedding-Token.
 _BLOCK = re.compile(r"Transformer-(\d+)-")
 _EMBEDDING = re.compile(r"Embedding-")
-
-
-def check_factor(value, what):
-    """`value` as a finite float >= 0, or ValueError."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-        raise ValueError("%s is %r; it has to be a number >= 0 (0 freezes)" % (what, value))
-    return float(value)
 
 
 @register
@@ -38,7 +34,7 @@ class LayerwiseLearningRate(Wrapper):
         optimizer: instance, of this package, of Keras or of bert4keras.
         multipliers: dict {regular expression: factor >= 0}; several that fit one name are multiplied.
         decay: float > 0, e.g. 0.9; None for no decay by depth.
-        num_layers: blocks of the encoder, for `decay`; None counts those among the trainable variables, which
+        num_hidden_layers: blocks of the encoder, for `decay`; None counts those among the trainable variables, which
             is too few if the topmost are frozen.
         name: default "LayerwiseLearningRate".
 
@@ -50,33 +46,44 @@ class LayerwiseLearningRate(Wrapper):
 
     >>> from kexue_keras.optimizers import AdamW, LayerwiseLearningRate
     >>> optimizer = LayerwiseLearningRate(AdamW(3e-5), decay=0.9, multipliers={'Embedding-Token': 0, 'classifier': 10})
-    >>> optimizer.factor('Transformer-11-FeedForward/dense_1/kernel:0', num_layers=12)
+    >>> optimizer.factor('Transformer-11-FeedForward/dense_1/kernel:0', num_hidden_layers=12)
     0.9
-    >>> [optimizer.factor(name, num_layers=12) for name in ('classifier/kernel:0', 'Embedding-Token/embeddings:0')]
+    >>> [optimizer.factor(w, num_hidden_layers=12) for w in ('classifier/kernel:0', 'Embedding-Token/embeddings:0')]
     [10.0, 0.0]
     """
 
-    def __init__(self, optimizer, *, multipliers=None, decay=None, num_layers=None, name=None):
+    def __init__(
+        self,
+        optimizer: KerasOptimizer,
+        *,
+        multipliers: Optional[Dict[str, float]] = None,
+        decay: Optional[float] = None,
+        num_hidden_layers: Optional[int] = None,
+        name: Optional[str] = None,
+    ) -> None:
+        owner = type(self).__name__
         if not multipliers and decay is None:
             raise ValueError("give multipliers={'classifier': 10}, or decay=0.9, or both; with neither nothing is done")
         if not isinstance(multipliers or {}, dict):
-            raise ValueError("multipliers is %r; it has to be a dict such as {'classifier': 10}" % (multipliers,))
+            raise checks.invalid(owner, "multipliers", "a dict such as {'classifier': 10}", multipliers)
         as_patterns(list(multipliers or {}), "multipliers")
-        self.multipliers = {k: check_factor(v, "multipliers[%r]" % k) for k, v in (multipliers or {}).items()}
-        if decay is not None and not check_factor(decay, "decay"):
-            raise ValueError("decay is %r; it has to be > 0, e.g. 0.9" % (decay,))
-        if num_layers is not None and (isinstance(num_layers, bool) or int(num_layers) != num_layers or num_layers < 1):
-            raise ValueError("num_layers is %r; it has to be a whole number >= 1" % (num_layers,))
+        self.multipliers = {
+            pattern: checks.number(factor, "multipliers[%r]" % pattern, owner, least=0, remedy="0 freezes")
+            for pattern, factor in (multipliers or {}).items()
+        }
+        if decay is not None:
+            decay = checks.number(decay, "decay", owner, above=0, remedy="0.9 is usual")
+        if num_hidden_layers is not None:
+            num_hidden_layers = checks.whole_number(num_hidden_layers, "num_hidden_layers", owner, least=1)
         super().__init__(optimizer, name=name)
-        self.decay = None if decay is None else float(decay)
-        self.num_layers = None if num_layers is None else int(num_layers)
+        self.decay, self.num_hidden_layers = decay, num_hidden_layers
 
-    def factor(self, variable_name, *, num_layers=None):
+    def factor(self, variable_name: str, *, num_hidden_layers: Optional[int] = None) -> float:
         """The factor of the variable of this name.
 
         Args:
             variable_name: str.
-            num_layers: blocks of the encoder, default the wrapper's.
+            num_hidden_layers: blocks of the encoder, default the wrapper's.
 
         Returns:
             float.
@@ -87,15 +94,15 @@ class LayerwiseLearningRate(Wrapper):
                 value *= multiplier
         if self.decay is None:
             return value
-        num_layers = num_layers or self.num_layers
+        num_hidden_layers = num_hidden_layers or self.num_hidden_layers
         block = _BLOCK.search(variable_name)
         if block:
-            if num_layers is None or int(block.group(1)) >= num_layers:
-                raise ValueError("%s lies outside num_layers=%r blocks" % (variable_name, num_layers))
-            return value * self.decay ** (num_layers - int(block.group(1)))
-        return value * self.decay ** (num_layers + 1) if _EMBEDDING.search(variable_name) else value
+            if num_hidden_layers is None or int(block.group(1)) >= num_hidden_layers:
+                raise ValueError("%s lies outside num_hidden_layers=%r blocks" % (variable_name, num_hidden_layers))
+            return value * self.decay ** (num_hidden_layers - int(block.group(1)))
+        return value * self.decay ** (num_hidden_layers + 1) if _EMBEDDING.search(variable_name) else value
 
-    def factors(self, params):
+    def factors(self, params: Variables) -> Dict[str, float]:
         """Dict name -> factor for these variables, after checking that every pattern fits one of them."""
         names = [p.name for p in params]
         some = ", ".join(names[:4] + ["..."] + names[-4:]) if len(names) > 8 else ", ".join(names)
@@ -110,10 +117,10 @@ class LayerwiseLearningRate(Wrapper):
                 "decay goes by names like Transformer-3-FeedForward (bert4keras), and none of the trainable "
                 "variables: %s; use multipliers instead" % some
             )
-        num_layers = self.num_layers or (max(blocks) + 1 if blocks else None)
-        return {name: self.factor(name, num_layers=num_layers) for name in names}
+        num_hidden_layers = self.num_hidden_layers or (max(blocks) + 1 if blocks else None)
+        return {name: self.factor(name, num_hidden_layers=num_hidden_layers) for name in names}
 
-    def update(self, gradients, params):
+    def update(self, gradients: Gradients, params: Variables) -> Op:
         factors = self.factors(params)
 
         def scaled(p, step):
@@ -125,7 +132,10 @@ class LayerwiseLearningRate(Wrapper):
 
         return self.transform_step(gradients, params, scaled)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(
-            super().get_config(), multipliers=dict(self.multipliers), decay=self.decay, num_layers=self.num_layers
+            super().get_config(),
+            multipliers=dict(self.multipliers),
+            decay=self.decay,
+            num_hidden_layers=self.num_hidden_layers,
         )

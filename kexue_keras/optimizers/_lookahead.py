@@ -4,11 +4,14 @@ Paper: arXiv 1907.08610. No article of its own: it is bert4keras' `extend_with_l
 weights begin at zero, so that the first exchange pulls all weights towards zero).
 """
 
+from typing import Optional
+
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, register
-from kexue_keras.optimizers._accumulation import check_steps
 from kexue_keras.optimizers._base import Wrapper
+from kexue_keras.types import Config, Gradients, KerasOptimizer, Op, Variables
 
 
 @register
@@ -28,7 +31,6 @@ class Lookahead(Wrapper):
 
     Raises:
         ValueError: a value outside its range.
-        TypeError: `steps` is no whole number.
 
     Reference: Lookahead Optimizer: k steps forward, 1 step back (arXiv 1907.08610).
 
@@ -38,20 +40,21 @@ class Lookahead(Wrapper):
     >>> loss = model.train_on_batch(np.ones((4, 3)), np.ones((4, 1)))
     """
 
-    def __init__(self, optimizer, *, steps=5, slow_step=0.5, name=None):
-        self.steps = check_steps(steps)
-        if isinstance(slow_step, bool) or not 0 < slow_step <= 1:
-            raise ValueError("slow_step is %r; it has to lie in (0, 1]" % (slow_step,))
+    def __init__(
+        self, optimizer: KerasOptimizer, *, steps: int = 5, slow_step: float = 0.5, name: Optional[str] = None
+    ) -> None:
+        self.steps = checks.whole_number(steps, "steps", type(self).__name__, least=1)
+        slow_step = checks.number(slow_step, "slow_step", type(self).__name__, above=0, most=1)
         super().__init__(optimizer, name=name)
-        self.slow_step = float(slow_step)
+        self.slow_step = slow_step
 
-    def create_state(self, params):
+    def create_state(self, params: Variables) -> None:
         self.add_state("count", dtype="int64")
         for p in params:
             self.add_state("slow", p)
         self.admit(params, self.state("count"))
 
-    def update(self, gradients, params):
+    def update(self, gradients: Gradients, params: Variables) -> Op:
         counter = self.state("count")
         slow = [self.state("slow", p) for p in params]
         count = tf.identity(counter)
@@ -83,11 +86,11 @@ class Lookahead(Wrapper):
         with tf.control_dependencies([begin]):
             return self.after_update(gradients, params, then)
 
-    def reset(self):
+    def reset(self) -> None:
         """Let the slow weights begin again as a copy of the present ones."""
         if self._built:
             K.set_value(self.state("count"), 0)
             self.arrivals.reset()
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), steps=self.steps, slow_step=self.slow_step)

@@ -4,16 +4,17 @@ Article: 隐藏在动量中的梯度累积：少更新几步，效果反而更�
 Zero-shot Transfer Learning (arXiv 2111.10050).
 """
 
+from typing import Callable, List, Optional, Sequence
+
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, keras, register
 from kexue_keras.optimizers import _gradients as grads
-from kexue_keras.optimizers._accumulation import check_steps
 from kexue_keras.optimizers._adamw import (
     AdamW,
     as_patterns,
     bias_corrections,
-    check_fraction,
     complement,
     constrained,
     layer_ratio,
@@ -21,6 +22,7 @@ from kexue_keras.optimizers._adamw import (
 )
 from kexue_keras.optimizers._base import Optimizer, check_instance
 from kexue_keras.optimizers._windows import WindowOwner
+from kexue_keras.types import Config, Gradients, KerasOptimizer, LearningRate, Op, Tensor, Variable, Variables
 
 _NESTEROV = (
     "Nesterov momentum steps along beta m + (1 - beta) g with g the mean gradient of this window alone, which cannot "
@@ -40,7 +42,7 @@ _CLIPPING = (
 MOMENTS = ("window", "micro_step")
 
 
-def beta_tilde(beta, steps):
+def beta_tilde(beta: float, steps: float) -> float:
     """The article's variant without code: 1 - (1 - beta) / steps, whose `steps`-th power is about `beta`.
 
     With this beta at every micro step, and the step taken only at every `steps`-th (`moments="micro_step"`), a plain
@@ -49,8 +51,8 @@ def beta_tilde(beta, steps):
     >>> round(kexue_keras.optimizers.beta_tilde(0.9, 2), 6)
     0.95
     """
-    check_fraction(beta=beta)
-    return 1.0 - (1.0 - beta) / check_steps(steps)
+    beta = checks.number(beta, "beta", "beta_tilde", least=0, below=1)
+    return 1.0 - (1.0 - beta) / checks.whole_number(steps, "steps", "beta_tilde", least=1)
 
 
 class _MomentumAccumulation(Optimizer):
@@ -65,24 +67,30 @@ class _MomentumAccumulation(Optimizer):
     # label of the slot -> (name of its decay, power of the gradient in it)
     slots = {}
 
-    def __init__(self, learning_rate, steps, weight_decay, exclude_from_weight_decay, name, moments="window"):
-        self.steps = check_steps(steps)
-        if moments not in MOMENTS:
-            raise ValueError("moments is %r; it is one of %s" % (moments, ", ".join(map(repr, MOMENTS))))
-        self.moments = moments
-        if not weight_decay >= 0:
-            raise ValueError("weight_decay is %r; it has to be >= 0" % (weight_decay,))
+    def __init__(
+        self,
+        learning_rate: LearningRate,
+        steps: int,
+        weight_decay: float,
+        exclude_from_weight_decay: Sequence[str],
+        name: Optional[str],
+        moments: str = "window",
+    ) -> None:
+        owner = type(self).__name__
+        self.steps = checks.whole_number(steps, "steps", owner, least=1, remedy="1 means no accumulation")
+        self.moments = checks.choice(moments, MOMENTS, "moments", owner)
+        weight_decay = checks.number(weight_decay, "weight_decay", owner, least=0)
         super().__init__(learning_rate, name=name)
-        self.weight_decay = float(weight_decay)
+        self.weight_decay = weight_decay
         self.exclude_from_weight_decay = as_patterns(exclude_from_weight_decay, "exclude_from_weight_decay")
         self._window = WindowOwner(type(self).__name__)
 
     @property
-    def micro_step(self):
+    def micro_step(self) -> Variable:
         """int64 variable: micro batches in the present window, in [0, steps)."""
         return self.add_state("micro_step", dtype="int64")
 
-    def create_state(self, params):
+    def create_state(self, params: Variables) -> None:
         self.add_state("micro_step", dtype="int64")
         for p in params:
             for label in self.slots:
@@ -90,7 +98,7 @@ class _MomentumAccumulation(Optimizer):
         if self._window.begin(params, self.micro_step):
             K.set_value(self.micro_step, 0)
 
-    def update(self, gradients, params):
+    def update(self, gradients: Gradients, params: Variables) -> Op:
         n = tf.identity(self.micro_step)
         begins, ends = tf.equal(n, 0), tf.equal(n, self.steps - 1)
         with tf.control_dependencies([self._window.claim(params, n)]):
@@ -125,19 +133,21 @@ class _MomentumAccumulation(Optimizer):
             ops.append(grads.add_to(self.state(label, param), value, complement(getattr(self, beta)) / share))
         return ops
 
-    def decays_in(self, windows):
+    def decays_in(self, windows: Tensor) -> Tensor:
         """How often the slots decay in that many windows (a tensor)."""
         return windows * self.steps if self.moments == "micro_step" else windows
 
-    def steps_of(self, params):
+    def steps_of(self, params: Variables) -> List[Op]:
         """Ops of the real update (to be overridden)."""
         raise NotImplementedError
 
-    def decays(self, param):
+    def decays(self, param: Variable) -> bool:
         """Whether this variable decays."""
         return self.weight_decay > 0 and not matches(param, self.exclude_from_weight_decay)
 
-    def move(self, param, direction, lr, ratio=None):
+    def move(
+        self, param: Variable, direction: Tensor, lr: Tensor, ratio: Optional[Callable[[Tensor, Tensor], Tensor]] = None
+    ) -> Op:
         """Op: param -= lr ratio (direction + weight_decay param), then its constraint; `ratio` may be a function."""
         old = param.read_value()
         if self.decays(param):
@@ -146,7 +156,7 @@ class _MomentumAccumulation(Optimizer):
         step = tf.cast(rate, param.dtype.base_dtype) * direction
         return constrained(param, param.assign_sub(step, read_value=False))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(
             super().get_config(),
             learning_rate=self.learning_rate_config(),
@@ -193,27 +203,27 @@ class MomentumAccumulationSGD(_MomentumAccumulation):
 
     def __init__(
         self,
-        learning_rate=0.1,
+        learning_rate: LearningRate = 0.1,
         *,
-        steps,
-        moments="window",
-        momentum=0.9,
-        weight_decay=0.0,
-        exclude_from_weight_decay=("bias", "[Nn]orm"),
-        nesterov=False,
-        name=None,
-    ):
+        steps: int,
+        moments: str = "window",
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        exclude_from_weight_decay: Sequence[str] = ("bias", "[Nn]orm"),
+        nesterov: bool = False,
+        name: Optional[str] = None,
+    ) -> None:
         if nesterov:
             raise ValueError("nesterov=True cannot be accumulated in the momentum: " + _NESTEROV)
-        check_fraction(momentum=momentum)
+        momentum = checks.number(momentum, "momentum", type(self).__name__, least=0, below=1)
         super().__init__(learning_rate, steps, weight_decay, exclude_from_weight_decay, name, moments)
-        self.momentum = float(momentum)
+        self.momentum = momentum
 
-    def steps_of(self, params):
+    def steps_of(self, params: Variables) -> List[Op]:
         lr = self.read_learning_rate()
         return [self.move(p, self.state("m", p).read_value(), lr) for p in params]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), momentum=self.momentum)
 
 
@@ -235,7 +245,7 @@ class MomentumAccumulationAdamW(_MomentumAccumulation):
             the betas as they are there are fewer steps and nothing else, which the article finds to help already.
         beta_1, beta_2: in [0, 1).
         epsilon: float >= 0.
-        eps_inside: True puts epsilon inside the root, sqrt(v^ + epsilon), as the article writes it.
+        epsilon_inside: True puts epsilon inside the root, sqrt(v^ + epsilon), as the article writes it.
         weight_decay: decoupled, once a real update.
         exclude_from_weight_decay: regular expressions searched in variable names.
         bias_correction: False leaves out both corrections.
@@ -261,42 +271,43 @@ class MomentumAccumulationAdamW(_MomentumAccumulation):
 
     def __init__(
         self,
-        learning_rate=1e-3,
+        learning_rate: LearningRate = 1e-3,
         *,
-        steps,
-        moments="window",
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-6,
-        eps_inside=False,
-        weight_decay=0.01,
-        exclude_from_weight_decay=("bias", "[Nn]orm"),
-        bias_correction=True,
-        layer_adaptation=False,
-        exclude_from_layer_adaptation=("bias", "[Nn]orm"),
-        clipnorm=None,
-        global_clipnorm=None,
-        clipvalue=None,
-        name=None,
-    ):
+        steps: int,
+        moments: str = "window",
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-6,
+        epsilon_inside: bool = False,
+        weight_decay: float = 0.01,
+        exclude_from_weight_decay: Sequence[str] = ("bias", "[Nn]orm"),
+        bias_correction: bool = True,
+        layer_adaptation: bool = False,
+        exclude_from_layer_adaptation: Sequence[str] = ("bias", "[Nn]orm"),
+        clipnorm: Optional[float] = None,
+        global_clipnorm: Optional[float] = None,
+        clipvalue: Optional[float] = None,
+        name: Optional[str] = None,
+    ) -> None:
         for label, limit in (("clipnorm", clipnorm), ("global_clipnorm", global_clipnorm), ("clipvalue", clipvalue)):
             if limit is not None:
                 raise ValueError("%s=%r: %s" % (label, limit, _CLIPPING))
-        check_fraction(beta_1=beta_1, beta_2=beta_2)
-        if not epsilon >= 0:
-            raise ValueError("epsilon is %r; it has to be >= 0" % (epsilon,))
+        owner = type(self).__name__
+        beta_1 = checks.number(beta_1, "beta_1", owner, least=0, below=1)
+        beta_2 = checks.number(beta_2, "beta_2", owner, least=0, below=1)
+        epsilon = checks.number(epsilon, "epsilon", owner, least=0)
         super().__init__(learning_rate, steps, weight_decay, exclude_from_weight_decay, name, moments)
-        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
-        self.eps_inside = bool(eps_inside)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self.epsilon_inside = bool(epsilon_inside)
         self.bias_correction = bool(bias_correction)
         self.layer_adaptation = bool(layer_adaptation)
         self.exclude_from_layer_adaptation = as_patterns(exclude_from_layer_adaptation, "exclude_from_layer_adaptation")
 
-    def create_state(self, params):
+    def create_state(self, params: Variables) -> None:
         super().create_state(params)
         self.admit(params, self.iterations, keep_age=True)
 
-    def steps_of(self, params):
+    def steps_of(self, params: Variables) -> List[Op]:
         lr = self.read_learning_rate()
         ages = self.arrivals.ages(params, tf.identity(self.iterations) + 1)
         first, second = bias_corrections(self.decays_in(ages), self.beta_1, self.beta_2)
@@ -307,26 +318,26 @@ class MomentumAccumulationAdamW(_MomentumAccumulation):
             dtype = p.dtype.base_dtype
             m = self.state("m", p).read_value() / tf.cast(first, dtype)
             v = self.state("v", p).read_value() / tf.cast(second, dtype)
-            root = tf.sqrt(v + self.epsilon) if self.eps_inside else tf.sqrt(v) + self.epsilon
+            root = tf.sqrt(v + self.epsilon) if self.epsilon_inside else tf.sqrt(v) + self.epsilon
             adapts = self.layer_adaptation and not matches(p, self.exclude_from_layer_adaptation)
             # With epsilon 0 a weight that never had a gradient has 0 / 0: it does not move.
             ops.append(self.move(p, tf.math.divide_no_nan(m, root), lr, layer_ratio if adapts else None))
         return ops
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(
             super().get_config(),
             beta_1=self.beta_1,
             beta_2=self.beta_2,
             epsilon=self.epsilon,
-            eps_inside=self.eps_inside,
+            epsilon_inside=self.epsilon_inside,
             bias_correction=self.bias_correction,
             layer_adaptation=self.layer_adaptation,
             exclude_from_layer_adaptation=list(self.exclude_from_layer_adaptation),
         )
 
 
-def accumulate_in_momentum(optimizer, steps, *, moments="window"):
+def accumulate_in_momentum(optimizer: KerasOptimizer, steps: int, *, moments: str = "window") -> Optimizer:
     """The same optimizer with `steps` micro batches accumulated in its momentum, or an error that says why not.
 
     Args:
@@ -345,14 +356,14 @@ def accumulate_in_momentum(optimizer, steps, *, moments="window"):
     'MomentumAccumulationAdamW'
     """
     check_instance(optimizer, "accumulate_in_momentum")
-    config, kind = optimizer.get_config(), type(optimizer).__name__
+    config, name = optimizer.get_config(), type(optimizer).__name__
     config.pop("name", None)
-    if "Lion" in kind:
-        raise ValueError("%s cannot be accumulated in its momentum: %s" % (kind, _LION))
-    if config.get("nesterov") or kind == "Nadam":
-        raise ValueError("%s with Nesterov momentum cannot be accumulated in it: %s" % (kind, _NESTEROV))
+    if "Lion" in name:
+        raise ValueError("%s cannot be accumulated in its momentum: %s" % (name, _LION))
+    if config.get("nesterov") or name == "Nadam":
+        raise ValueError("%s with Nesterov momentum cannot be accumulated in it: %s" % (name, _NESTEROV))
     if any(config.get(key) for key in ("clipnorm", "clipvalue", "global_clipnorm")):
-        raise ValueError("%s clips: %s" % (kind, _CLIPPING))
+        raise ValueError("%s clips: %s" % (name, _CLIPPING))
     if type(optimizer) is AdamW:
         return MomentumAccumulationAdamW(steps=steps, moments=moments, **config)
     if isinstance(optimizer, keras.optimizers.SGD) and config["momentum"] > 0 and not config.get("decay"):
@@ -361,5 +372,5 @@ def accumulate_in_momentum(optimizer, steps, *, moments="window"):
         return MomentumAccumulationSGD(rate / (1 - momentum), steps=steps, moments=moments, momentum=momentum)
     raise ValueError(
         "%s cannot be accumulated in its momentum; give kexue_keras.optimizers.AdamW or SGD with momentum > 0 and "
-        "without `decay`, or use GradientAccumulation(optimizer, steps)" % kind
+        "without `decay`, or use GradientAccumulation(optimizer, steps)" % name
     )

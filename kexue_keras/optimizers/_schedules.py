@@ -6,11 +6,14 @@ whole window, so the schedule counts real updates. Form of the schedule: bert4ke
 """
 
 import math
+from typing import Dict, Optional
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, register
 from kexue_keras.optimizers._base import Wrapper
+from kexue_keras.types import Config, Gradients, KerasOptimizer, Op, Tensor, UpdateFactors, Variable, Variables
 
 
 def as_points(schedule):
@@ -23,9 +26,9 @@ def as_points(schedule):
     try:
         points = sorted((int(t), float(factor)) for t, factor in pairs)
     except (TypeError, ValueError):
-        raise ValueError("schedule is %r; it has to look like {1000: 1, 2000: 0.1}" % (schedule,))
+        points = []
     if not points:
-        raise ValueError("schedule is empty; it has to look like {1000: 1, 2000: 0.1}")
+        raise checks.invalid("PiecewiseLinear", "schedule", "a dict such as {1000: 1, 2000: 0.1}", schedule)
     for t, factor in points:
         if t < 0 or not (0 <= factor < math.inf):
             raise ValueError("schedule holds %r: %r; updates and factors have to be >= 0" % (t, factor))
@@ -34,7 +37,7 @@ def as_points(schedule):
     return points
 
 
-def stretch_schedule(schedule, steps):
+def stretch_schedule(schedule: UpdateFactors, steps: float) -> Dict[int, float]:
     """The same schedule with its updates multiplied by `steps`.
 
     bert4keras' accumulation counts micro batches, ours counts real updates: `stretch_schedule(s, k)` turns a schedule
@@ -53,13 +56,12 @@ def stretch_schedule(schedule, steps):
     >>> kexue_keras.optimizers.stretch_schedule({1000: 1, 2000: 0.1}, 4)
     {4000: 1.0, 8000: 0.1}
     """
-    if not steps > 0:
-        raise ValueError("steps is %r; it has to be > 0" % (steps,))
+    checks.number(steps, "steps", "stretch_schedule", above=0)
     points = [(int(round(t * steps)), factor) for t, factor in as_points(schedule)]
     return dict(as_points(points))
 
 
-def linear_warmup(warmup, total=None, *, end=0.0):
+def linear_warmup(warmup: int, total: Optional[int] = None, *, end: float = 0.0) -> Dict[int, float]:
     """The schedule of BERT: up to 1 in `warmup` updates, then down to `end` at update `total`.
 
     Args:
@@ -76,8 +78,8 @@ def linear_warmup(warmup, total=None, *, end=0.0):
     >>> kexue_keras.optimizers.linear_warmup(100, 1000)
     {100: 1.0, 1000: 0.0}
     """
-    if total is not None and not total > warmup:
-        raise ValueError("total is %r and warmup %r; total has to be larger" % (total, warmup))
+    if total is not None:
+        checks.number(total, "total", "linear_warmup", above=warmup, remedy="it ends after the warmup")
     return dict(as_points({warmup: 1.0} if total is None else {warmup: 1.0, total: end}))
 
 
@@ -93,7 +95,9 @@ class Schedule(Wrapper):
         ValueError: the optimizer has no rate that can be set, or follows a schedule of its own.
     """
 
-    def __init__(self, optimizer, *, learning_rate=None, name=None):
+    def __init__(
+        self, optimizer: KerasOptimizer, *, learning_rate: Optional[float] = None, name: Optional[str] = None
+    ) -> None:
         super().__init__(optimizer, name=name)
         inner = getattr(self.optimizer, "learning_rate", None)
         if not isinstance(inner, tf.Variable):
@@ -106,25 +110,25 @@ class Schedule(Wrapper):
             self._rate = K.variable(rate, name="%s/learning_rate" % type(self).__name__)
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> Variable:
         """Variable: the rate before the factor."""
         return self._rate
 
     @learning_rate.setter
-    def learning_rate(self, value):
+    def learning_rate(self, value: float) -> None:
         K.set_value(self._rate, value)
 
-    def factor(self, step):
+    def factor(self, step: Tensor) -> Tensor:
         """Float32 scalar by which the rate of the update after `step` updates is multiplied (to be overridden)."""
         raise NotImplementedError
 
-    def update(self, gradients, params):
+    def update(self, gradients: Gradients, params: Variables) -> Op:
         factor = self.factor(tf.cast(tf.identity(self.iterations), tf.float32))
         rate = self.optimizer.learning_rate.assign(self._rate * factor, read_value=False)
         with tf.control_dependencies([rate]):
             return self.inner_update(gradients, params)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), learning_rate=float(K.get_value(self._rate)))
 
 
@@ -150,12 +154,19 @@ class PiecewiseLinear(Schedule):
     2e-05
     """
 
-    def __init__(self, optimizer, schedule, *, learning_rate=None, name=None):
+    def __init__(
+        self,
+        optimizer: KerasOptimizer,
+        schedule: UpdateFactors,
+        *,
+        learning_rate: Optional[float] = None,
+        name: Optional[str] = None,
+    ) -> None:
         points = as_points(schedule)
         super().__init__(optimizer, learning_rate=learning_rate, name=name)
         self.schedule = points
 
-    def factor(self, step):
+    def factor(self, step: Tensor) -> Tensor:
         points = ([] if self.schedule[0][0] == 0 else [(0, 0.0)]) + self.schedule
         value = tf.constant(points[0][1], tf.float32)
         for (t, begin), (end_t, end) in zip(points, points[1:]):
@@ -163,7 +174,7 @@ class PiecewiseLinear(Schedule):
             value += share * (end - begin)
         return value
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), schedule=[list(p) for p in self.schedule])
 
 
@@ -189,20 +200,34 @@ class WarmupCosine(Schedule):
     >>> optimizer = kexue_keras.optimizers.WarmupCosine(kexue_keras.optimizers.AdamW(2e-5), warmup=100, total=1000)
     """
 
-    def __init__(self, optimizer, *, warmup, total, end=0.0, learning_rate=None, name=None):
-        if not 0 <= warmup < total:
-            raise ValueError("warmup is %r and total %r; 0 <= warmup < total has to hold" % (warmup, total))
-        if not 0 <= end <= 1:
-            raise ValueError("end is %r; it has to lie in [0, 1]" % (end,))
+    def __init__(
+        self,
+        optimizer: KerasOptimizer,
+        *,
+        warmup: float,
+        total: float,
+        end: float = 0.0,
+        learning_rate: Optional[float] = None,
+        name: Optional[str] = None,
+    ) -> None:
+        owner = type(self).__name__
+        checks.number(
+            total,
+            "total",
+            owner,
+            above=checks.number(warmup, "warmup", owner, least=0),
+            remedy="it ends after the warmup",
+        )
+        end = checks.number(end, "end", owner, least=0, most=1)
         super().__init__(optimizer, learning_rate=learning_rate, name=name)
-        self.warmup, self.total, self.end = int(warmup), int(total), float(end)
+        self.warmup, self.total, self.end = int(warmup), int(total), end
 
-    def factor(self, step):
+    def factor(self, step: Tensor) -> Tensor:
         share = tf.clip_by_value((step - self.warmup) / (self.total - self.warmup), 0.0, 1.0)
         cosine = self.end + (1 - self.end) * 0.5 * (1.0 + tf.cos(math.pi * share))
         return tf.where(step < self.warmup, step / max(self.warmup, 1), cosine)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), warmup=self.warmup, total=self.total, end=self.end)
 
 
@@ -224,15 +249,21 @@ class WarmupInverseSquareRoot(Schedule):
     >>> optimizer = kexue_keras.optimizers.WarmupInverseSquareRoot(kexue_keras.optimizers.AdamW(1e-3), warmup=4000)
     """
 
-    def __init__(self, optimizer, *, warmup, learning_rate=None, name=None):
-        if not warmup >= 1:
-            raise ValueError("warmup is %r; it has to be at least 1" % (warmup,))
+    def __init__(
+        self,
+        optimizer: KerasOptimizer,
+        *,
+        warmup: float,
+        learning_rate: Optional[float] = None,
+        name: Optional[str] = None,
+    ) -> None:
+        checks.number(warmup, "warmup", type(self).__name__, least=1)
         super().__init__(optimizer, learning_rate=learning_rate, name=name)
         self.warmup = int(warmup)
 
-    def factor(self, step):
+    def factor(self, step: Tensor) -> Tensor:
         t = step + 1.0
         return tf.minimum(t / self.warmup, tf.sqrt(self.warmup / t))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), warmup=self.warmup)

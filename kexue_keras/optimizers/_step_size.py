@@ -4,33 +4,28 @@ Article: 指数梯度下降 + 元学习 = 自适应学习率 (kexue.fm/archives/
 """
 
 import math
+from typing import Optional, Tuple
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import register
-from kexue_keras.optimizers._adamw import check_fraction, constrained
+from kexue_keras.optimizers._adamw import constrained
 from kexue_keras.optimizers._base import Optimizer, Wrapper
-from kexue_keras.optimizers._exponentiated_gradient import positive_exponent
+from kexue_keras.types import Config, Gradients, KerasOptimizer, LearningRate, Op, Tensor, Variable, Variables
 
 
-def check_bounds(bounds):
+def checked_bounds(bounds, owner):
     """(low, high) as floats with 0 < low <= 1 <= high, or ValueError."""
     try:
-        low, high = (float(b) for b in bounds)
+        low, high = bounds
     except (TypeError, ValueError):
-        raise ValueError("bounds is %r; it has to be a pair such as (0.1, 10.0)" % (bounds,))
-    if not 0 < low <= 1 <= high < math.inf:
-        raise ValueError(
-            "bounds is %r; 0 < low <= 1 <= high < infinity has to hold, every gain begins at 1" % (bounds,)
-        )
-    return low, high
-
-
-def check_rate(value, argument):
-    """`value` as a float >= 0, or ValueError."""
-    if isinstance(value, bool) or not value >= 0:
-        raise ValueError("%s is %r; it has to be a number >= 0 (0: gains stay 1)" % (argument, value))
-    return float(value)
+        raise checks.invalid(owner, "bounds", "a pair such as (0.1, 10.0)", bounds)
+    begins = "every gain begins at 1"
+    return (
+        checks.number(low, "the lower of bounds", owner, above=0, most=1, remedy=begins),
+        checks.number(high, "the upper of bounds", owner, least=1, remedy=begins),
+    )
 
 
 def _mean_square(x):
@@ -95,31 +90,39 @@ class ExponentiatedStepSize(_Gains, Wrapper):
     >>> loss = model.train_on_batch(np.ones((4, 3)), np.ones((4, 1)))
     """
 
-    def __init__(self, optimizer, *, gamma=1e-3, bounds=(0.1, 10.0), max_exponent=1.0, alignment="raw", name=None):
-        self.gamma = check_rate(gamma, "gamma")
-        self.bounds = check_bounds(bounds)
-        self.max_exponent = positive_exponent(max_exponent, "max_exponent")
-        if alignment not in ("raw", "sign", "cosine"):
-            raise ValueError("alignment is %r; choose 'raw', 'sign' or 'cosine'" % (alignment,))
+    def __init__(
+        self,
+        optimizer: KerasOptimizer,
+        *,
+        gamma: float = 1e-3,
+        bounds: Tuple[float, float] = (0.1, 10.0),
+        max_exponent: float = 1.0,
+        alignment: str = "raw",
+        name: Optional[str] = None,
+    ) -> None:
+        owner = type(self).__name__
+        self.gamma = checks.number(gamma, "gamma", owner, least=0, remedy="with 0 gains stay 1")
+        self.bounds = checked_bounds(bounds, owner)
+        self.max_exponent = checks.number(max_exponent, "max_exponent", owner, above=0)
+        self.alignment = checks.choice(alignment, ("raw", "sign", "cosine"), "alignment", owner)
         super().__init__(optimizer, name=name)
-        self.alignment = alignment
         if not self.always_updates:
             raise ValueError(
                 "%s round %s, which does not update at every step, would compare gradients of micro batches; use "
                 "GradientAccumulation(ExponentiatedStepSize(...), k)" % (type(self).__name__, type(optimizer).__name__)
             )
 
-    def gain(self, param):
+    def gain(self, param: Variable) -> Tensor:
         """Float tensor: the present gain of every coordinate of `param`."""
         return tf.exp(self.state("log_gain", param).read_value())
 
-    def create_state(self, params):
+    def create_state(self, params: Variables) -> None:
         for p in params:
             dtype = "float32" if p.dtype.base_dtype == tf.float16 else None
             self.add_state("log_gain", p, dtype=dtype)
             self.add_state("previous", p, dtype=dtype)
 
-    def update(self, gradients, params):
+    def update(self, gradients: Gradients, params: Variables) -> Op:
         log_gains, kept = {}, []
         for g, p in zip(self.densify(gradients, params), params):
             log_gain, previous = self.state("log_gain", p), self.state("previous", p)
@@ -133,7 +136,7 @@ class ExponentiatedStepSize(_Gains, Wrapper):
         step = self.transform_step(gradients, params, lambda p, s: s * tf.cast(tf.exp(log_gains[id(p)]), s.dtype))
         return tf.group(step, *kept)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(
             super().get_config(),
             gamma=self.gamma,
@@ -174,30 +177,32 @@ class ExponentiatedStepSizeMomentum(_Gains, Optimizer):
 
     def __init__(
         self,
-        learning_rate=0.01,
+        learning_rate: LearningRate = 0.01,
         *,
-        momentum=0.9,
-        beta_1=0.9,
-        gamma_p=1e-3,
-        gamma_s=1e-3,
-        bounds=(0.1, 10.0),
-        max_exponent=1.0,
-        name=None,
-    ):
-        check_fraction(momentum=momentum, beta_1=beta_1)
-        self.gamma_p, self.gamma_s = check_rate(gamma_p, "gamma_p"), check_rate(gamma_s, "gamma_s")
-        self.bounds = check_bounds(bounds)
-        self.max_exponent = positive_exponent(max_exponent, "max_exponent")
+        momentum: float = 0.9,
+        beta_1: float = 0.9,
+        gamma_p: float = 1e-3,
+        gamma_s: float = 1e-3,
+        bounds: Tuple[float, float] = (0.1, 10.0),
+        max_exponent: float = 1.0,
+        name: Optional[str] = None,
+    ) -> None:
+        owner = type(self).__name__
+        self.momentum = checks.number(momentum, "momentum", owner, least=0, below=1)
+        self.beta_1 = checks.number(beta_1, "beta_1", owner, least=0, below=1)
+        self.gamma_p = checks.number(gamma_p, "gamma_p", owner, least=0, remedy="with 0 gains stay 1")
+        self.gamma_s = checks.number(gamma_s, "gamma_s", owner, least=0, remedy="with 0 gains stay 1")
+        self.bounds = checked_bounds(bounds, owner)
+        self.max_exponent = checks.number(max_exponent, "max_exponent", owner, above=0)
         super().__init__(learning_rate, name=name)
-        self.momentum, self.beta_1 = float(momentum), float(beta_1)
 
-    def create_state(self, params):
+    def create_state(self, params: Variables) -> None:
         self.add_state("log_scale")
         for p in params:
             for label in ("log_gain", "m", "h"):
                 self.add_state(label, p)
 
-    def update(self, gradients, params):
+    def update(self, gradients: Gradients, params: Variables) -> Op:
         lr = self.read_learning_rate()
         gradients = [tf.cast(g, p.dtype.base_dtype) for g, p in zip(self.densify(gradients, params), params)]
         old = {label: [self.state(label, p).read_value() for p in params] for label in ("log_gain", "m", "h")}
@@ -218,7 +223,7 @@ class ExponentiatedStepSizeMomentum(_Gains, Optimizer):
                 ops.append(constrained(p, p.assign_sub(step, read_value=False)))
         return self.count(ops)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(
             super().get_config(),
             learning_rate=self.learning_rate_config(),

@@ -20,7 +20,7 @@ class CausalPattern(TokenizedPattern):
     Args:
         pattern: `Pattern` that ends with its masks.
         tokenizer: bert4keras tokenizer; [MASK] need not be in its vocabulary.
-        maxlen: longest row in tokens.
+        max_length: longest row in tokens.
         slots: tokens of the answer.
         longest: tokens of the longest answer, for which room is kept, so that a text is cut alike for all.
 
@@ -28,12 +28,12 @@ class CausalPattern(TokenizedPattern):
         ValueError: something stands after the masks or between them; the pattern leaves no room for the text.
     """
 
-    def __init__(self, pattern, tokenizer, maxlen, *, slots, longest):
+    def __init__(self, pattern, tokenizer, max_length, *, slots, longest):
         check_answer_at_end(pattern)
         self.answer_length = slots
         # The last token of an answer is predicted, but never read.
-        super(CausalPattern, self).__init__(pattern, tokenizer, maxlen - (longest - 1))
-        self.maxlen = maxlen
+        super(CausalPattern, self).__init__(pattern, tokenizer, max_length - (longest - 1))
+        self.max_length = max_length
 
     def _mask(self, tokenizer):
         return []
@@ -102,7 +102,7 @@ def causal_scores(model, pattern, verbalizer, texts, *, batch_size):
             cut = len(prompt.token_ids) - len(begin)
             rows.append((prompt.token_ids[:cut] + list(begin), prompt.segment_ids))
             slots.append(prompt.slots)
-    batches = BucketedBatches(rows, batch_size=batch_size, maxlen=pattern.maxlen)
+    batches = BucketedBatches(rows, batch_size=batch_size, max_length=pattern.max_length)
     scores = np.zeros((len(rows), len(words)))
     for indices in batches.in_length_order() if rows else ():
         places = np.array([slots[i] for i in indices], "int32")

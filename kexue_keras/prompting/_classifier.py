@@ -5,27 +5,31 @@ kexue.fm/archives/8295.
 """
 
 import os
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from kexue_keras.backend import ModelSession
+from kexue_keras.checkpoints._load import PretrainedModel
 from kexue_keras.data import BucketedBatches, checked_texts
+from kexue_keras.data._batches import rows_by_step
 from kexue_keras.errors import WeightsError
 from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.models._causal_lm import predict_next_at, reading_of
-from kexue_keras.models._lengths import checked_length, positions_of
+from kexue_keras.models._lengths import checked_max_length, positions_of
 from kexue_keras.models._masked_lm import predict_at
 from kexue_keras.optimizers import AdamW
 from kexue_keras.prompting._causal import CausalPattern, CausalRows, causal_scores
 from kexue_keras.prompting._folder import SETTINGS, loading_settings, read_prompt, write_prompt
 from kexue_keras.prompting._head import check_head, require_head
 from kexue_keras.prompting._pattern import Pattern
-from kexue_keras.prompting._rows import TrainingRows
-from kexue_keras.prompting._soft_tokens import with_soft_tokens, write_back
-from kexue_keras.prompting._tokens import token_ids
-from kexue_keras.prompting._training import train
+from kexue_keras.prompting._rows import TrainingRows, history_of
+from kexue_keras.prompting._soft_tokens import soft_ids, with_soft_tokens, write_back
 from kexue_keras.prompting._verbalizer import Verbalizer
 from kexue_keras.schemas.prompt import VERBALIZER_WORDS
+from kexue_keras.trainer import Techniques, train_model
+from kexue_keras.trainer._techniques import NOT_FOR_TOKENS
+from kexue_keras.types import Array, KerasOptimizer, Path, Say, Texts, Tokenizer
 
 TRAINED = ("all", "soft_tokens")
 CHECKED_TEXTS = 64
@@ -45,7 +49,7 @@ class PromptClassifier(object):
             reads left to right.
         patterns: `Pattern`, its template, or a list of them.
         verbalizer: `Verbalizer`, or the dict for one.
-        maxlen: longest row in tokens; only the text is cut.
+        max_length: longest row in tokens; only the text is cut.
         trained: "all" weights, or "soft_tokens": only the embeddings of the patterns' tokens [unused...] (P-tuning).
         batch_size: rows a batch in prediction.
         allow_untrained_head: whether a head that was in no checkpoint is taken, and not measured.
@@ -67,7 +71,7 @@ class PromptClassifier(object):
     >>> from kexue_keras.models import load
     >>> encoder = load('me5-zh-char', num_hidden_layers=1, with_mlm='linear', missing='initialise')
     >>> words = {'负面': '不', '正面': '很'}
-    >>> classifier = PromptClassifier(encoder, '{mask}满意。{text}', words, maxlen=32, allow_untrained_head=True)
+    >>> classifier = PromptClassifier(encoder, '{mask}满意。{text}', words, max_length=32, allow_untrained_head=True)
     >>> classifier.fit([('很好用', '正面'), ('坏了', '负面')], epochs=1)[0]['epoch']
     1
     >>> classifier.predict_proba(['东西不错']).shape, classifier.predict(['东西不错'])[0] in classifier.labels
@@ -75,8 +79,16 @@ class PromptClassifier(object):
     """
 
     def __init__(
-        self, pretrained, patterns, verbalizer, *, maxlen=128, trained="all", batch_size=32, allow_untrained_head=False
-    ):
+        self,
+        pretrained: PretrainedModel,
+        patterns: Union[str, Pattern, Sequence[Union[str, Pattern]]],
+        verbalizer: Union[Verbalizer, Dict[str, Union[str, Sequence[str]]]],
+        *,
+        max_length: int = 128,
+        trained: str = "all",
+        batch_size: int = 32,
+        allow_untrained_head: bool = False,
+    ) -> None:
         if trained not in TRAINED:
             raise ValueError("trained=%r; it is one of %s" % (trained, ", ".join(TRAINED)))
         if pretrained.tokenizer is None:
@@ -90,8 +102,8 @@ class PromptClassifier(object):
         if not self.patterns or len({pattern.fields for pattern in self.patterns}) > 1:
             raise ValueError("patterns=%r; at least one, all for single texts or all for pairs" % (patterns,))
         self.verbalizer = verbalizer if isinstance(verbalizer, Verbalizer) else Verbalizer(verbalizer)
-        self.maxlen = checked_length(
-            maxlen, positions_of(pretrained.transformer), name="maxlen", source=pretrained.name, least=3
+        self.max_length = checked_max_length(
+            max_length, positions_of(pretrained.transformer), name="max_length", source=pretrained.name, least=3
         )
         self.trained, self.batch_size = trained, batch_size
         self.allow_untrained_head, self.head_scores = bool(allow_untrained_head), None
@@ -101,7 +113,7 @@ class PromptClassifier(object):
         self.weights = [1.0 / len(self.patterns)] * len(self.patterns)
         self._bert = pretrained.bert
         if trained == "soft_tokens":
-            self._bert = with_soft_tokens(pretrained.bert, self._soft_ids())
+            self._bert = with_soft_tokens(pretrained.bert, soft_ids(self.patterns, self.tokenizer))
         self.model = (predict_at if self.reading == "encoder" else predict_next_at)(self._bert)
         self.session = ModelSession(self.model)
 
@@ -115,17 +127,13 @@ class PromptClassifier(object):
             )
         versions = {k: pattern if k == pattern.slots else pattern.with_slots(k) for k in lengths}
         if self.reading == "encoder":
-            return {k: version.compile(self.tokenizer, self.maxlen) for k, version in versions.items()}
+            return {k: version.compile(self.tokenizer, self.max_length) for k, version in versions.items()}
         options = {"longest": max(lengths)}
-        return {k: CausalPattern(one, self.tokenizer, self.maxlen, slots=k, **options) for k, one in versions.items()}
+        return {
+            k: CausalPattern(one, self.tokenizer, self.max_length, slots=k, **options) for k, one in versions.items()
+        }
 
-    def _soft_ids(self):
-        tokens = dict.fromkeys(token for pattern in self.patterns for token in pattern.soft_tokens)
-        if not tokens:
-            raise ValueError("trained='soft_tokens', but no pattern has any; write [unused1][unused2]... into it")
-        return [token_ids(self.tokenizer, token, "soft token")[1][0] for token in tokens]
-
-    def check_head(self, texts):
+    def check_head(self, texts: Texts) -> Dict[str, Any]:
         """Masked accuracy of the head against chance on some of `texts`; warns if it is no better.
 
         `fit` and the first `predict` with enough text do it by themselves.
@@ -138,7 +146,7 @@ class PromptClassifier(object):
         """
         texts = checked_texts(texts)
         some = texts[:: max(1, len(texts) // CHECKED_TEXTS)][:CHECKED_TEXTS]
-        named = {"name": self.pretrained.name, "length": self.maxlen, "reading": self.reading}
+        named = {"name": self.pretrained.name, "max_length": self.max_length, "reading": self.reading}
         with self.session.entered():
             scores = check_head(self.model, self.tokenizer, some, **named)
         if scores["trained"] is not None:
@@ -152,7 +160,7 @@ class PromptClassifier(object):
                 if self.head_scores is None:
                     self.check_head(texts)
 
-    def predict_proba(self, texts):
+    def predict_proba(self, texts: Texts) -> Array:
         """Probabilities of the labels.
 
         Args:
@@ -167,11 +175,11 @@ class PromptClassifier(object):
         each = self.probabilities_by_pattern(texts)
         return sum(weight * one for weight, one in zip(self.weights, each))
 
-    def predict(self, texts):
+    def predict(self, texts: Texts) -> List[str]:
         """The likeliest label of each text, a list."""
         return [self.labels[i] for i in self.predict_proba(texts).argmax(axis=1)]
 
-    def probabilities_by_pattern(self, texts):
+    def probabilities_by_pattern(self, texts: Texts) -> List[Array]:
         """List of `predict_proba` by each pattern alone."""
         texts = checked_texts(texts)
         if texts:
@@ -189,7 +197,7 @@ class PromptClassifier(object):
                 return causal_scores(self.model, pattern, self._words, texts, batch_size=self.batch_size)
         prompts = [pattern.encode(text) for text in texts]
         encoded = [(prompt.token_ids, prompt.segment_ids) for prompt in prompts]
-        batches = BucketedBatches(encoded, batch_size=self.batch_size, maxlen=self.maxlen)
+        batches = BucketedBatches(encoded, batch_size=self.batch_size, max_length=self.max_length)
         scores = np.zeros((len(texts), len(self._words.ids[length])))
         for indices in batches.in_length_order() if texts else ():
             places = np.array([prompts[i].slots for i in indices], "int32")
@@ -197,47 +205,42 @@ class PromptClassifier(object):
             scores[indices] = self._words.word_scores(logits)
         return scores
 
-    def accuracy(self, labelled):
+    def accuracy(self, labelled: Sequence[Tuple[Any, str]]) -> float:
         """Share of right answers; `labelled` is a list of (text, label)."""
         predicted = self.predict([text for text, _ in labelled])
         return sum(one == label for one, (_, label) in zip(predicted, labelled)) / len(labelled)
 
-    def weigh_patterns(self, labelled):
+    def weigh_patterns(self, labelled: Sequence[Tuple[Any, str]]) -> None:
         """Weigh the patterns by their accuracy on labelled texts, as PET does before training.
 
         Args:
             labelled: list of (text, label).
         """
-        right = self._label_indices(labelled)
+        right = self.verbalizer.indices_of(labelled)
         each = self.probabilities_by_pattern([text for text, _ in labelled])
         accuracies = [float(np.mean(one.argmax(axis=1) == right)) for one in each]
         total = sum(accuracies)
         self.weights = [a / total for a in accuracies] if total else [1.0 / len(each)] * len(each)
 
-    def _label_indices(self, labelled):
-        index = {label: i for i, label in enumerate(self.labels)}
-        for text, label in labelled:
-            if label not in index:
-                known = ", ".join(map(str, self.labels))
-                raise ValueError("unknown label %r of the text %r; the verbalizer has %s" % (label, text, known))
-        return np.array([index[label] for _, label in labelled])
-
     def fit(
         self,
-        labelled,
-        unlabelled=None,
+        labelled: Sequence[Tuple[Any, str]],
+        unlabelled: Optional[Texts] = None,
         *,
-        epochs=10,
-        batch_size=16,
-        learning_rate=1e-5,
-        optimizer=None,
-        repeats=1,
-        mask_rate=0.15,
-        mask_pattern=False,
-        valid=None,
-        seed=0,
-        say=None,
-    ):
+        epochs: int = 10,
+        batch_size: int = 16,
+        learning_rate: float = 1e-5,
+        optimizer: Optional[KerasOptimizer] = None,
+        repeats: int = 1,
+        mask_rate: float = 0.15,
+        mask_pattern: bool = False,
+        valid: Optional[Sequence[Tuple[Any, str]]] = None,
+        techniques: Optional[Techniques] = None,
+        seed: int = 0,
+        folder: Optional[Path] = None,
+        save_every: Optional[int] = None,
+        say: Optional[Say] = None,
+    ) -> List[Dict[str, Any]]:
         """Train on labelled texts in the pattern, with random masking, and on unlabelled texts as they are.
 
         L = sum of the cross-entropies over slots and hidden tokens / their number. A model that reads left to right
@@ -254,16 +257,24 @@ class PromptClassifier(object):
             mask_rate: share of the tokens that are hidden at random, or asked for left to right; 0 for none.
             mask_pattern: whether tokens of the pattern may be hidden (the author's code does so).
             valid: list of (text, label); the weights of the epoch with the best accuracy on it are kept.
+            techniques: `trainer.Techniques`; R-Drop does not go with a loss of tokens, and recompute is chosen when
+                the model is loaded.
             seed: int, order and masks.
-            say: function that takes a line.
+            folder: where a point is saved at the end of each epoch; training goes on from one that is there. Or None.
+            save_every: int, steps between two further points.
+            say: function that takes a line; with it there is a progress bar, too.
 
         Returns:
             list of dict, one an epoch: epoch, loss, and valid if there is such.
 
         Raises:
-            ValueError: an unknown label, a loss that is not finite, or unlabelled texts for a UniLM, which sees all of
-                a text at once.
+            ValueError: an unknown label, or unlabelled texts for a UniLM, which sees all of a text at once.
+            UserError: a loss that is not finite, techniques that do not go with it, or a point of another run in
+                `folder`.
         """
+        techniques = techniques or Techniques()
+        techniques.refuse("prompts", **NOT_FOR_TOKENS)
+        techniques.refuse_built("prompts")
         labelled, unlabelled = list(labelled), checked_texts(unlabelled or (), name="unlabelled")
         checked_texts([text for text, _ in labelled], name="labelled")
         if not labelled and not unlabelled:
@@ -279,34 +290,53 @@ class PromptClassifier(object):
         rows = make(
             self._compiled,
             self._words,
-            list(zip([text for text, _ in labelled], self._label_indices(labelled))),
+            list(zip([text for text, _ in labelled], self.verbalizer.indices_of(labelled))),
             unlabelled,
             batch_size=batch_size,
-            maxlen=self.maxlen,
+            max_length=self.max_length,
             seed=seed,
             repeats=repeats,
             mask_rate=mask_rate,
             mask_pattern=mask_pattern,
+            rounding=techniques.rounding,
             **causal,
         )
-        self._label_indices(valid or ())
+        self.verbalizer.indices_of(valid or ())
         self._check_once([text for text, _ in labelled] + unlabelled)
-        self.model.compile(optimizer or AdamW(learning_rate, weight_decay=0.0), MaskedCrossentropy())
-        evaluate = (lambda: self.accuracy(valid)) if valid else None
-        return train(self.model, rows, epochs=epochs, evaluate=evaluate, say=say)
+        rows_of, epoch_steps = rows_by_step(rows.batches), len(rows.batches)
+        facts = {"batch_size": batch_size, "seed": seed, "labelled": len(labelled), "unlabelled": len(unlabelled)}
+        facts.update(learning_rate=learning_rate, repeats=repeats, mask_rate=mask_rate, mask_pattern=mask_pattern)
+        progress = train_model(
+            self.model,
+            lambda step: rows.batch(rows_of(step), step),
+            loss=MaskedCrossentropy(),
+            optimizer=optimizer,
+            default=(AdamW(learning_rate, weight_decay=0.0), None),
+            techniques=techniques,
+            steps=epochs * epoch_steps,
+            epoch_steps=epoch_steps,
+            evaluate=(lambda: {"score": self.accuracy(valid)}) if valid else None,
+            num_hidden_layers=self._bert.num_hidden_layers,
+            seed=seed,
+            folder=folder,
+            facts=facts,
+            save_every=save_every,
+            say=say,
+        ).progress
+        return history_of(progress, epoch_steps)
 
-    def save(self, folder, *, overwrite=False):
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write model, patterns and verbalizer; `PromptClassifier.load` reads them.
 
-        Trained soft tokens stand in the saved embedding, so that `folder/model` is an ordinary model folder.
+        Trained soft tokens stand in the saved embedding, so that `path/model` is an ordinary model folder.
 
         Args:
-            folder: str, a folder that does not exist or is empty; it appears when it is complete.
+            path: str, a folder that does not exist or is empty; it appears when it is complete.
             overwrite: bool, replace a folder that was written here; others are never deleted.
 
         Raises:
-            WeightsError: there is something in `folder` that is not to be replaced, see `models.save`.
-            OSError: a full disk and the like; what was in `folder` is as before.
+            WeightsError: there is something in `path` that is not to be replaced, see `models.save`.
+            OSError: a full disk and the like; what was in `path` is as before.
         """
         if self.trained == "soft_tokens":
             write_back(self._bert, self.pretrained.bert)
@@ -314,18 +344,25 @@ class PromptClassifier(object):
             "patterns": [pattern.template for pattern in self.patterns],
             "weights": self.weights,
             "verbalizer": self.verbalizer.get_config(),
-            "maxlen": self.maxlen,
+            "max_length": self.max_length,
             "batch_size": self.batch_size,
             **loading_settings(self.pretrained),
         }
-        write_prompt(folder, self.pretrained, settings, overwrite=overwrite)
+        write_prompt(path, self.pretrained, settings, overwrite=overwrite)
 
     @classmethod
-    def load(cls, folder, *, trained="all", allow_untrained_head=False, tokenizer=None):
+    def load(
+        cls,
+        path: Path,
+        *,
+        trained: str = "all",
+        allow_untrained_head: bool = False,
+        tokenizer: Optional[Tokenizer] = None,
+    ) -> "PromptClassifier":
         """Read what `save` wrote.
 
         Args:
-            folder: str.
+            path: str.
             trained, allow_untrained_head: as above.
             tokenizer: the one it was saved with, if that was your own, see `models.save`.
 
@@ -337,19 +374,19 @@ class PromptClassifier(object):
         """
         if trained not in TRAINED:
             raise ValueError("trained=%r; it is one of %s" % (trained, ", ".join(TRAINED)))
-        pretrained, settings = read_prompt(folder, tokenizer=tokenizer)
+        pretrained, settings = read_prompt(path, tokenizer=tokenizer)
         try:
             classifier = cls(
                 pretrained,
                 settings["patterns"],
                 Verbalizer.from_config({word: settings["verbalizer"][word] for word in VERBALIZER_WORDS}),
-                maxlen=settings["maxlen"],
+                max_length=settings["max_length"],
                 batch_size=settings["batch_size"],
                 trained=trained,
                 allow_untrained_head=allow_untrained_head,
             )
         except ValueError as error:
             # What the constructor refuses as an argument is wrong in the file here.
-            raise WeightsError("%s: %s" % (os.path.join(folder, SETTINGS), error))
+            raise WeightsError("%s: %s" % (os.path.join(path, SETTINGS), error))
         classifier.weights = settings["weights"]
         return classifier

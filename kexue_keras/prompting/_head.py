@@ -52,7 +52,7 @@ def is_trained(scores):
     return bool(scores["accuracy"] > scores["chance"] + 2 * error)
 
 
-def check_head(model, tokenizer, texts, *, name, length, reading="encoder"):
+def check_head(model, tokenizer, texts, *, name, max_length, reading="encoder"):
     """Measure the head on texts, and warn if it is no better than chance.
 
     Args:
@@ -60,7 +60,7 @@ def check_head(model, tokenizer, texts, *, name, length, reading="encoder"):
         tokenizer: bert4keras tokenizer.
         texts: list of str, or of (str, str).
         name: what messages call the model.
-        length: longest text in tokens.
+        max_length: longest text in tokens.
         reading: see `reading_of`; "lm" and "unilm" are asked for next tokens, not for hidden ones.
 
     Returns:
@@ -69,10 +69,10 @@ def check_head(model, tokenizer, texts, *, name, length, reading="encoder"):
     """
     if reading == "encoder":
         task, asked, like = "masked language modelling", "hidden", " (as that of RoBERTa-wwm-ext-large)"
-        scores = masked_accuracy(model, tokenizer, list(texts), length=length)
+        scores = masked_accuracy(model, tokenizer, list(texts), max_length=max_length)
     else:
         task, asked, like = "left-to-right language modelling", "next", " for that"
-        scores = next_token_accuracy(model, tokenizer, list(texts), reading=reading, length=length)
+        scores = next_token_accuracy(model, tokenizer, list(texts), reading=reading, max_length=max_length)
     scores["trained"] = is_trained(scores)
     if scores["trained"] is False:
         warnings.warn(

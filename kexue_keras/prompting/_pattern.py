@@ -7,6 +7,7 @@ import re
 from collections import namedtuple
 
 from kexue_keras.prompting._tokens import BRACKETED, mask_id, token_ids
+from kexue_keras.types import Tokenizer
 
 _FIELD = re.compile(r"(\{[^{}]*\})")
 _SINGLE, _PAIR = ("text",), ("text_a", "text_b")
@@ -44,7 +45,7 @@ class Pattern(object):
     ['[unused1]', '[unused2]']
     """
 
-    def __init__(self, template):
+    def __init__(self, template: str) -> None:
         if not isinstance(template, str):
             raise ValueError("a pattern is a string such as '{mask}满意。{text}', not %r" % (template,))
         self.template = template = template.replace("[MASK]", "{mask}")
@@ -73,7 +74,7 @@ class Pattern(object):
     def _literals(self):
         return [part for part in self._parts if not _FIELD.fullmatch(part)]
 
-    def with_slots(self, slots):
+    def with_slots(self, slots: int) -> "Pattern":
         """The pattern with its masks, which have to stand side by side, replaced by `slots` of them.
 
         Raises:
@@ -90,12 +91,12 @@ class Pattern(object):
             )
         return Pattern(self.template.replace(run, "{mask}" * slots))
 
-    def compile(self, tokenizer, maxlen):
+    def compile(self, tokenizer: Tokenizer, max_length: int) -> "TokenizedPattern":
         """The pattern in the tokens of a vocabulary.
 
         Args:
             tokenizer: bert4keras tokenizer.
-            maxlen: longest row in tokens.
+            max_length: longest row in tokens.
 
         Returns:
             `TokenizedPattern`.
@@ -104,14 +105,14 @@ class Pattern(object):
             ValueError: the vocabulary has no [MASK] or lacks a token of the pattern; the pattern leaves no room for
                 the text, so that truncation would cut it.
         """
-        return TokenizedPattern(self, tokenizer, maxlen)
+        return TokenizedPattern(self, tokenizer, max_length)
 
 
 class TokenizedPattern(object):
     """A pattern in the tokens of a vocabulary; see `Pattern.compile`."""
 
-    def __init__(self, pattern, tokenizer, maxlen):
-        self.pattern, self.tokenizer, self.maxlen = pattern, tokenizer, maxlen
+    def __init__(self, pattern, tokenizer, max_length):
+        self.pattern, self.tokenizer, self.max_length = pattern, tokenizer, max_length
         mask = self._mask(tokenizer)
         self._pieces = [[i] for i in [getattr(tokenizer, "_token_start_id", None)] if i is not None]
         for part in pattern._parts:
@@ -123,12 +124,12 @@ class TokenizedPattern(object):
                 self._pieces.append(token_ids(tokenizer, part, "pattern %r" % pattern.template)[1])
         self._pieces.extend(self._end(tokenizer))
         fixed = sum(len(piece) for piece in self._pieces if isinstance(piece, list))
-        self.room = maxlen - fixed
+        self.room = max_length - fixed
         if self.room < len(pattern.fields):
             raise ValueError(
                 "pattern %r takes %d tokens with the special ones, so of %d there are %d left for the text: truncation "
                 "would cut the pattern; shorten it or allow longer rows"
-                % (pattern.template, fixed, maxlen, max(self.room, 0))
+                % (pattern.template, fixed, max_length, max(self.room, 0))
             )
         self.truncated = 0
 

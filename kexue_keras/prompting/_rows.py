@@ -8,6 +8,7 @@ Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kex
 import numpy as np
 
 from kexue_keras.data import BucketedBatches, encode, gather_places, random_masking
+from kexue_keras.data._batches import ROUNDING
 from kexue_keras.models._masked_lm import special_ids
 from kexue_keras.prompting._tokens import mask_id
 
@@ -23,10 +24,11 @@ class TrainingRows(object):
         verbalizer: `TokenizedVerbalizer`.
         labelled: list of (text, index of its label).
         unlabelled: list of texts.
-        batch_size, maxlen, seed: see `BucketedBatches`.
+        batch_size, max_length, seed: see `BucketedBatches`.
         repeats: how often each labelled text stands in an epoch.
         mask_rate: share of the tokens that are hidden at random.
         mask_pattern: whether those of the pattern may be hidden, too.
+        rounding: see `BucketedBatches`.
 
     Attributes:
         batches: `BucketedBatches`.
@@ -40,11 +42,12 @@ class TrainingRows(object):
         unlabelled=(),
         *,
         batch_size,
-        maxlen,
+        max_length,
         seed=0,
         repeats=1,
         mask_rate=0.15,
         mask_pattern=False,
+        rounding=ROUNDING,
     ):
         self.tokenizer = next(iter(patterns[0].values())).tokenizer
         self.verbalizer, self.seed, self.mask_rate = verbalizer, seed, mask_rate
@@ -59,11 +62,12 @@ class TrainingRows(object):
                         encoded.extend([(prompt.token_ids, prompt.segment_ids)] * repeats)
                         self._asked.extend([(prompt.slots, words)] * repeats)
                         self._fixed.extend([None if mask_pattern else prompt.fixed] * repeats)
-        plain, _ = encode(self.tokenizer, unlabelled, maxlen)
+        plain, _ = encode(self.tokenizer, unlabelled, max_length)
         encoded.extend(plain)
         self._asked.extend([None] * len(plain))
         self._fixed.extend([None] * len(plain))
-        self.batches = BucketedBatches(encoded, batch_size=batch_size, maxlen=maxlen, seed=seed)
+        order = {"batch_size": batch_size, "max_length": max_length, "seed": seed}
+        self.batches = BucketedBatches(encoded, rounding=rounding, **order)
 
     def protected(self, indices, shape):
         """Which tokens belong to the pattern and are never asked for; bool array of `shape`."""
@@ -88,7 +92,7 @@ class TrainingRows(object):
             mask_id=mask_id(self.tokenizer),
             vocab_size=self.tokenizer._vocab_size,
             protected=protected,
-            rate=self.mask_rate,
+            mask_rate=self.mask_rate,
         )
         for row, i in enumerate(indices):
             if self._asked[i] is not None:
@@ -96,3 +100,14 @@ class TrainingRows(object):
                 labels[row, slots] = words[random.randint(len(words))]
         places, labels = gather_places(labels)
         return [inputs, segments, places], labels[..., None]
+
+
+def history_of(progress, epoch_steps):
+    """What `fit` returns of a training: a dict an epoch with its mean loss, and its accuracy where one was measured."""
+    history = []
+    for epoch, row in enumerate(progress.history):
+        losses = progress.losses[epoch * epoch_steps : (epoch + 1) * epoch_steps]
+        history.append({"epoch": epoch + 1, "loss": float(np.mean(losses))})
+        if "valid_score" in row:
+            history[-1]["valid"] = row["valid_score"]
+    return history

@@ -9,8 +9,21 @@ from bert4keras.layers import Embedding
 
 from kexue_keras.backend import keras
 from kexue_keras.layers import PTuningEmbedding
+from kexue_keras.prompting._tokens import token_ids
 
 TOKENS = "Embedding-Token"
+
+
+def soft_ids(patterns, tokenizer):
+    """The ids of the soft tokens of all patterns, each once.
+
+    Raises:
+        ValueError: no pattern has any.
+    """
+    tokens = dict.fromkeys(token for pattern in patterns for token in pattern.soft_tokens)
+    if not tokens:
+        raise ValueError("trained='soft_tokens', but no pattern has any; write [unused1][unused2]... into it")
+    return [token_ids(tokenizer, token, "soft token")[1][0] for token in tokens]
 
 
 class _SoftTokens(object):

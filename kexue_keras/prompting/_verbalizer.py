@@ -4,9 +4,12 @@ Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kex
 (one token a label), arXiv 2009.07118 (several).
 """
 
+from typing import Any, Dict, Sequence, Tuple, Union
+
 import numpy as np
 
 from kexue_keras.prompting._tokens import token_ids
+from kexue_keras.types import Array, Config, Tokenizer
 
 JOINS = ("mean_logit", "sum_probability")
 
@@ -40,7 +43,9 @@ class Verbalizer(object):
     ['负面', '正面']
     """
 
-    def __init__(self, words, *, join="mean_logit", normalize_length=False):
+    def __init__(
+        self, words: Dict[str, Union[str, Sequence[str]]], *, join: str = "mean_logit", normalize_length: bool = False
+    ) -> None:
         if join not in JOINS:
             raise ValueError("join=%r; it is one of %s" % (join, ", ".join(JOINS)))
         if not isinstance(words, dict) or len(words) < 2:
@@ -62,17 +67,30 @@ class Verbalizer(object):
                     )
                 owners[word] = label
 
-    def get_config(self):
+    def indices_of(self, labelled: Sequence[Tuple[Any, str]]) -> Array:
+        """Number of the label of each (text, label), int `[N]`.
+
+        Raises:
+            ValueError: a label that has no words.
+        """
+        index = {label: i for i, label in enumerate(self.labels)}
+        for text, label in labelled:
+            if label not in index:
+                known = ", ".join(map(str, self.labels))
+                raise ValueError("unknown label %r of the text %r; the verbalizer has %s" % (label, text, known))
+        return np.array([index[label] for _, label in labelled])
+
+    def get_config(self) -> Config:
         """Dict of the arguments."""
         words = [[label, list(several)] for label, several in self.words.items()]
         return {"words": words, "join": self.join, "normalize_length": self.normalize_length}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> "Verbalizer":
         """The verbalizer of `get_config`."""
         return cls(**dict(config, words={label: words for label, words in config["words"]}))
 
-    def compile(self, tokenizer):
+    def compile(self, tokenizer: Tokenizer) -> "TokenizedVerbalizer":
         """The verbalizer in the tokens of a vocabulary.
 
         Args:

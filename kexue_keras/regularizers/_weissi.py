@@ -4,15 +4,13 @@ Article: L2正则没有想象那么好？可能是“权重尺度偏移”惹的
 """
 
 import re
+from typing import List, Optional, Union
 
 import tensorflow as tf
 
-from kexue_keras.backend import K, is_tf_keras, keras, register
-
-
-def _wide(w):
-    w = tf.convert_to_tensor(w)
-    return w if w.dtype == tf.float64 else tf.cast(w, tf.float32)
+from kexue_keras import checks
+from kexue_keras.backend import K, is_tf_keras, keras, register, widen
+from kexue_keras.types import Config, Model, Tensor, Variable
 
 
 def _log_norm(w, epsilon):
@@ -24,14 +22,13 @@ def _shape_part(w, epsilon):
     return tf.reduce_sum(tf.abs(w)) * tf.math.rsqrt(tf.reduce_sum(tf.square(w)) + epsilon)
 
 
-def _check(lambda1, lambda2, epsilon):
-    for name, value in (("lambda1", lambda1), ("lambda2", lambda2)):
-        if isinstance(value, bool) or not 0 <= value < float("inf"):
-            raise ValueError("%s is %r; it has to be a number >= 0" % (name, value))
-    if not epsilon > 0:
-        raise ValueError(
-            "epsilon is %r; it has to be > 0 (the logarithm of the norm of zeros is -infinity)" % (epsilon,)
-        )
+def _checked(lambda1, lambda2, epsilon, owner):
+    remedy = "without it the logarithm of the norm of zeros is -infinity"
+    return (
+        checks.number(lambda1, "lambda1", owner, least=0),
+        checks.number(lambda2, "lambda2", owner, least=0),
+        checks.number(epsilon, "epsilon", owner, above=0, remedy=remedy),
+    )
 
 
 @register
@@ -60,23 +57,28 @@ class WEISSI(keras.regularizers.Regularizer):
     >>> layer = keras.layers.Dense(4, kernel_regularizer=kexue_keras.regularizers.WEISSI(1e-4, 1e-5))
     """
 
-    def __init__(self, lambda1=1e-4, lambda2=0.0, epsilon=1e-12):
-        _check(lambda1, lambda2, epsilon)
-        self.lambda1, self.lambda2, self.epsilon = float(lambda1), float(lambda2), float(epsilon)
+    def __init__(self, lambda1: float = 1e-4, lambda2: float = 0.0, epsilon: float = 1e-12) -> None:
+        self.lambda1, self.lambda2, self.epsilon = _checked(lambda1, lambda2, epsilon, "WEISSI")
 
-    def __call__(self, x):
-        w = _wide(x)
+    def __call__(self, x: Union[Tensor, Variable]) -> Tensor:
+        w = widen(x)
         value = self.lambda1 * _log_norm(w, self.epsilon)
         return value + self.lambda2 * _shape_part(w, self.epsilon) if self.lambda2 else value
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"lambda1": self.lambda1, "lambda2": self.lambda2, "epsilon": self.epsilon}
 
 
 @register
 def add_weissi(
-    model, *, lambda1=1e-4, lambda2=0.0, form="log", exclude=r"bias|gamma|beta|[Ee]mbedding|[Nn]orm", epsilon=1e-12
-):
+    model: Model,
+    *,
+    lambda1: float = 1e-4,
+    lambda2: float = 0.0,
+    form: str = "log",
+    exclude: Optional[str] = r"bias|gamma|beta|[Ee]mbedding|[Nn]orm",
+    epsilon: float = 1e-12,
+) -> List[str]:
     """Add WEISSI over the kernels of a built model to its loss; before `compile`.
 
     'log': sum_l (lambda1 log |W_l| + lambda2 |W_l|_1 / |W_l|); 'prod' has lambda1 prod_l |W_l| for the first
@@ -106,9 +108,8 @@ def add_weissi(
     2
     >>> model.compile('sgd', 'mse')
     """
-    _check(lambda1, lambda2, epsilon)
-    if form not in ("log", "prod"):
-        raise ValueError("form is %r; choose 'log' or 'prod'" % (form,))
+    lambda1, lambda2, epsilon = _checked(lambda1, lambda2, epsilon, "add_weissi")
+    checks.choice(form, ("log", "prod"), "form", "add_weissi")
     if getattr(model, "optimizer", None) is not None:
         raise ValueError("the model is compiled already, so that its loss is fixed; call add_weissi before compile")
     try:
@@ -127,7 +128,7 @@ def add_weissi(
         )
 
     def penalty():
-        values = [_wide(w) for w in kernels]
+        values = [widen(w) for w in kernels]
         logs = [_log_norm(w, epsilon) for w in values]
         dtype = tf.float64 if any(x.dtype == tf.float64 for x in logs) else tf.float32
         first = tf.add_n([tf.cast(x, dtype) for x in logs])

@@ -51,7 +51,7 @@ def run_config(options):
         "texts": dict_of(whole(0, COUNT)),
         "labels": nullable(dict(list_of(TEXT, 1), uniqueItems=True)),
         "head": NAME,
-        "stack": one_of("keras", "tf.keras"),
+        "stack": one_of("keras", "tf.keras", "tf2"),
         "versions": dict_of(TEXT),
         "header": FLAG,
     }
@@ -85,12 +85,13 @@ _SEQ2SEQ = {
     "test": nullable(_DATA),
     "epochs": whole(1, COUNT),
     "batch_size": whole(1, COUNT),
-    "source_length": whole(1, POSITIONS),
-    "target_length": whole(1, POSITIONS),
+    "max_source_length": whole(1, POSITIONS),
+    "max_target_length": whole(1, POSITIONS),
     "learning_rate": nullable(number(above=0)),
     "beams": whole(1, 10**4),
-    "dropout": nullable(SHARE),
+    "dropout_rate": nullable(SHARE),
     "seed": whole(),
+    "techniques": {"type": "object"},
 }
 SEQ2SEQ_RUN = Settings(keys(_SEQ2SEQ, list(_SEQ2SEQ)), remedy=REMEDY)
 

@@ -12,8 +12,8 @@ def sentence_encoder_settings(poolings):
     """
     return Settings(
         keys(
-            {"pooling": one_of(*poolings), "length": whole(2, POSITIONS), "whitening": FLAG},
-            ("pooling", "length", "whitening"),
+            {"pooling": one_of(*poolings), "max_length": whole(2, POSITIONS), "whitening": FLAG},
+            ("pooling", "max_length", "whitening"),
         ),
         remedy="Save the encoder again.",
     )

@@ -1,4 +1,4 @@
-"""Files beside a vocabulary: Hugging Face's tokenizer_config.json and added_tokens.json, a run's tokenizer.json."""
+"""Files beside a vocabulary: Hugging Face's tokenizer_config.json and added_tokens.json; tokenizer_settings.json."""
 
 import os
 

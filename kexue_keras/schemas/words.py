@@ -15,14 +15,14 @@ NAME = {"type": "string", "minLength": 1}
 SHARE = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
 
 
-def whole(lowest=None, highest=None):
-    """Whole numbers from `lowest` to `highest`; a JSON number such as 12.0 is one."""
-    return _range({"type": "integer"}, minimum=lowest, maximum=highest)
+def whole(least=None, most=None):
+    """Whole numbers from `least` to `most`; a JSON number such as 12.0 is one."""
+    return _range({"type": "integer"}, minimum=least, maximum=most)
 
 
-def number(lowest=None, highest=None, *, above=None, below=None):
-    """Numbers from `lowest` to `highest`, or above and below bounds that do not belong to them."""
-    return _range({"type": "number"}, minimum=lowest, maximum=highest, exclusiveMinimum=above, exclusiveMaximum=below)
+def number(least=None, most=None, *, above=None, below=None):
+    """Numbers from `least` to `most`, or above and below bounds that do not belong to them."""
+    return _range({"type": "number"}, minimum=least, maximum=most, exclusiveMinimum=above, exclusiveMaximum=below)
 
 
 def _range(schema, **bounds):
@@ -39,9 +39,9 @@ def one_of(*values):
     return {"enum": list(values)}
 
 
-def list_of(items, lowest=0, highest=None):
+def list_of(items, least=0, most=None):
     """Lists whose items all follow one schema."""
-    return _range({"type": "array", "items": items}, minItems=lowest or None, maxItems=highest)
+    return _range({"type": "array", "items": items}, minItems=least or None, maxItems=most)
 
 
 def dict_of(values):

@@ -6,22 +6,25 @@ Reference: "无监督语义相似度哪家强？我们做了个比较全面的�
 
 import os
 from collections import namedtuple
+from typing import Any, List, Optional, Sequence, Union
 
 import numpy as np
 
+from kexue_keras import checks
 from kexue_keras.backend import ModelSession
 from kexue_keras.checkpoints._convert import save_into
-from kexue_keras.checkpoints._load import load
+from kexue_keras.checkpoints._load import PretrainedModel, load
 from kexue_keras.data._batches import BucketedBatches, encode
 from kexue_keras.data._texts import checked_texts
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import restore_interrupted, whole_folder, write_json
 from kexue_keras.files.paths import is_path
-from kexue_keras.models._lengths import checked_length, positions_of
+from kexue_keras.models._lengths import checked_max_length, positions_of
 from kexue_keras.schemas import read_settings, sentence_encoder_settings
 from kexue_keras.similarity._index import VectorIndex, unit_rows
-from kexue_keras.similarity._pooling import POOLINGS, check_pooling, sentence_vector
+from kexue_keras.similarity._pooling import POOLINGS, sentence_vector
 from kexue_keras.similarity._whitening import Whitening
+from kexue_keras.types import Array, Encoded, Path
 
 SETTINGS = "sentence_encoder.json"
 WHITENING = "whitening.npz"
@@ -36,7 +39,7 @@ class SentenceEncoder(object):
         pretrained: name or folder as for `models.load`, or a `PretrainedModel`.
         pooling: 'mean' (P3), 'cls' (P1), 'pooler' (P2), 'linear-pooler' (SimBERT and RoFormer-Sim), 'first-last' (P4),
             'max'; see `sentence_vector`. The bundled models were trained with 'mean'.
-        length: longest text in tokens, special ones included; what is longer is cut.
+        max_length: longest text in tokens, special ones included; what is longer is cut.
         **arguments: further arguments of `models.load`.
 
     Attributes:
@@ -59,8 +62,10 @@ class SentenceEncoder(object):
     ['今天的天气']
     """
 
-    def __init__(self, pretrained, *, pooling="mean", length=64, **arguments):
-        check_pooling(pooling)
+    def __init__(
+        self, pretrained: Union[Path, PretrainedModel], *, pooling: str = "mean", max_length: int = 64, **arguments: Any
+    ) -> None:
+        checks.choice(pooling, POOLINGS, "pooling", "SentenceEncoder")
         if is_path(pretrained):
             if POOLINGS[pooling]:
                 arguments.setdefault("with_pool", POOLINGS[pooling])
@@ -70,26 +75,30 @@ class SentenceEncoder(object):
         if pretrained.tokenizer is None:
             raise WeightsError("%s has no vocabulary (vocab.txt)" % pretrained.name)
         self.pretrained, self.tokenizer = pretrained, pretrained.tokenizer
-        self.pooling, self.length, self.whitening = pooling, length, None
+        self.pooling, self.max_length, self.whitening = pooling, max_length, None
         self.model = sentence_vector(pretrained.transformer, pooling)
         self.session = ModelSession(self.model)
 
     @property
-    def length(self):
+    def max_length(self) -> int:
         """Longest text in tokens; setting it checks it as the constructor does."""
-        return self._length
+        return self._max_length
 
-    @length.setter
-    def length(self, length):
-        self._length = self._checked("length", length)
+    @max_length.setter
+    def max_length(self, max_length: int) -> None:
+        self._max_length = self._checked("max_length", max_length)
 
-    def _checked(self, name, length):
-        return checked_length(length, positions_of(self.pretrained.transformer), name=name, source=self.pretrained.name)
+    def _checked(self, name, max_length):
+        return checked_max_length(
+            max_length, positions_of(self.pretrained.transformer), name=name, source=self.pretrained.name
+        )
 
     def __repr__(self):
-        return "<SentenceEncoder %s, pooling %s, length %d>" % (self.pretrained.name, self.pooling, self.length)
+        return "<SentenceEncoder %s, pooling %s, max_length %d>" % (self.pretrained.name, self.pooling, self.max_length)
 
-    def encode(self, texts, *, batch_size=64, maxlen=None, normalize=True):
+    def encode(
+        self, texts: Sequence[str], *, batch_size: int = 64, max_length: Optional[int] = None, normalize: bool = True
+    ) -> Array:
         """One vector a text.
 
         Texts of about the same length share a batch; the vectors come in the order of the texts.
@@ -97,41 +106,45 @@ class SentenceEncoder(object):
         Args:
             texts: list of str.
             batch_size: texts computed together.
-            maxlen: longest text in tokens; None: `length`.
+            max_length: longest text in tokens; None: as the encoder has it.
             normalize: scale each vector to length 1, so that a product of two is their cosine.
 
         Returns:
             float32 `[N, d]`.
 
         Raises:
-            ValueError: a single str, something in the list that is no str, half of a surrogate pair, maxlen below 2 or
-                beyond the model's positions.
+            ValueError: a single str, something in the list that is no str, half of a surrogate pair, max_length below 2
+                or beyond the model's positions.
         """
         texts = checked_texts(texts, pairs=False)
-        maxlen = self.length if maxlen is None else self._checked("maxlen", maxlen)
-        encoded, _ = encode(self.tokenizer, texts, maxlen)
-        vectors = self.encode_ids(encoded, batch_size=batch_size, maxlen=maxlen)
+        max_length = self.max_length if max_length is None else self._checked("max_length", max_length)
+        encoded, _ = encode(self.tokenizer, texts, max_length)
+        vectors = self.encode_ids(encoded, batch_size=batch_size, max_length=max_length)
         if self.whitening is not None:
             vectors = self.whitening.transform(vectors)
         return unit_rows(vectors) if normalize else vectors
 
-    def encode_ids(self, encoded, *, batch_size=64, maxlen=None):
+    def encode_ids(
+        self, encoded: Sequence[Encoded], *, batch_size: int = 64, max_length: Optional[int] = None
+    ) -> Array:
         """The model's own vectors of encoded texts.
 
         Args:
             encoded: list of (token ids, segment ids), as from `data.encode`.
-            batch_size, maxlen: as in `encode`.
+            batch_size, max_length: as in `encode`.
 
         Returns:
             float32 `[N, d]`, neither whitened nor scaled.
         """
-        batches = BucketedBatches(encoded, batch_size=batch_size, maxlen=maxlen or self.length)
+        batches = BucketedBatches(encoded, batch_size=batch_size, max_length=max_length or self.max_length)
         vectors = np.zeros((len(encoded), self.model.output_shape[-1]), "float32")
         for indices in batches.in_length_order():
             vectors[indices] = self.session.predict_on_batch(self.model, batches.inputs(indices))
         return vectors
 
-    def similarity(self, a, b, **options):
+    def similarity(
+        self, a: Union[str, Sequence[str]], b: Union[str, Sequence[str]], **options: Any
+    ) -> Union[float, Array]:
         """Cosines of texts, pair by pair.
 
         Args:
@@ -154,14 +167,16 @@ class SentenceEncoder(object):
         vectors = self.encode(a + b, **dict(options, normalize=True))
         return np.sum(vectors[: len(a)] * vectors[len(a) :], axis=1)
 
-    def index(self, corpus, *, method="exact", **options):
+    def index(self, corpus: Sequence[str], *, method: str = "exact", **options: Any) -> VectorIndex:
         """`VectorIndex` of texts, for many searches in one corpus; method 'hnsw' pays from about 100,000 texts."""
         corpus = checked_texts(corpus, name="corpus", pairs=False)
         index = VectorIndex(self.encode(corpus, **options), method=method)
         index.texts = corpus
         return index
 
-    def search(self, queries, corpus, k=10, **options):
+    def search(
+        self, queries: Sequence[str], corpus: Union[Sequence[str], VectorIndex], k: int = 10, **options: Any
+    ) -> List[List[Hit]]:
         """The nearest texts of each query, the nearest first.
 
         Args:
@@ -180,7 +195,9 @@ class SentenceEncoder(object):
             for row in zip(places, scores)
         ]
 
-    def fit_whitening(self, texts, components=None, **options):
+    def fit_whitening(
+        self, texts: Sequence[str], components: Optional[int] = None, **options: Any
+    ) -> "SentenceEncoder":
         """From now on whiten all vectors, as fitted on `texts` (kexue.fm/archives/8069); returns the encoder.
 
         Args:
@@ -192,7 +209,7 @@ class SentenceEncoder(object):
         self.whitening = Whitening.fit(self.encode(texts, **dict(options, normalize=False)), components)
         return self
 
-    def save(self, path, *, overwrite=False):
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write a folder that `SentenceEncoder.load` reads, and `models.load` too; it appears when it is complete.
 
         Args:
@@ -207,11 +224,11 @@ class SentenceEncoder(object):
             save_into(folder, self.pretrained)
             if self.whitening is not None:
                 np.savez(os.path.join(folder, WHITENING), mean=self.whitening.mean, kernel=self.whitening.kernel)
-            settings = {"pooling": self.pooling, "length": self.length, "whitening": self.whitening is not None}
+            settings = {"pooling": self.pooling, "max_length": self.max_length, "whitening": self.whitening is not None}
             write_json(os.path.join(folder, SETTINGS), settings)
 
     @classmethod
-    def load(cls, path, **arguments):
+    def load(cls, path: Path, **arguments: Any) -> "SentenceEncoder":
         """The encoder that `save` wrote.
 
         Args:
@@ -223,7 +240,7 @@ class SentenceEncoder(object):
         """
         restore_interrupted(path)
         settings = read_settings(os.path.join(path, SETTINGS), sentence_encoder_settings(POOLINGS))
-        encoder = cls(path, pooling=settings["pooling"], length=settings["length"], **arguments)
+        encoder = cls(path, pooling=settings["pooling"], max_length=settings["max_length"], **arguments)
         if settings["whitening"]:
             encoder.whitening = Whitening.load(os.path.join(path, WHITENING), encoder.model.output_shape[-1])
         return encoder

@@ -1,8 +1,12 @@
 """Nearest vectors by cosine: exact with numpy, or approximate with the library faiss where a corpus is large."""
 
 import importlib.util
+from typing import Tuple
 
 import numpy as np
+
+from kexue_keras import checks
+from kexue_keras.types import Array, ArrayLike
 
 METHODS = ("exact", "hnsw")
 # Scores that are held at once: 256 MB of float32.
@@ -41,19 +45,18 @@ class VectorIndex(object):
     (array([[2, 0]]), array([[0.99, 0.8 ]], dtype=float32))
     """
 
-    def __init__(self, vectors, *, method="exact"):
-        if method not in METHODS:
-            raise ValueError("method=%r; it is one of %s" % (method, ", ".join(map(repr, METHODS))))
+    def __init__(self, vectors: ArrayLike, *, method: str = "exact") -> None:
+        checks.choice(method, METHODS, "method", "VectorIndex")
         self.vectors = unit_rows(vectors)
         if self.vectors.ndim != 2 or not len(self.vectors):
             raise ValueError("vectors of shape %s; at least one [N, d] is needed" % (self.vectors.shape,))
         self.method = method
         self._graph = _build_graph(self.vectors) if method == "hnsw" else None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.vectors)
 
-    def search(self, queries, k=10):
+    def search(self, queries: ArrayLike, k: int = 10) -> Tuple[Array, Array]:
         """The nearest vectors of each query, the nearest first.
 
         Args:
@@ -71,9 +74,7 @@ class VectorIndex(object):
         queries = unit_rows(queries)
         if queries.ndim != 2 or queries.shape[1] != self.vectors.shape[1]:
             raise ValueError("queries of shape %s; [Q, %d] is needed" % (queries.shape, self.vectors.shape[1]))
-        if k < 1:
-            raise ValueError("k=%r; it has to be 1 or more" % (k,))
-        k = min(k, len(self))
+        k = min(checks.whole_number(k, "k", "VectorIndex.search", least=1), len(self))
         if self._graph is not None:
             self._graph.hnsw.efSearch = max(128, 2 * k)
             cosines, places = self._graph.search(np.ascontiguousarray(queries), k)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kexue_keras.backend import keras, register
 from kexue_keras.checks import require, static_length
+from kexue_keras.types import Model, Shape, Tensor
 
 
 @register
@@ -24,7 +25,7 @@ class PairFeatures(keras.layers.Layer):
            [1. , 0. , 0.8, 0.6, 0.2, 0.6]], dtype=float32)
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         rows = static_length(inputs, 0) or tf.shape(inputs)[0]
         inputs = require(
             tf.equal(rows % 2, 0),
@@ -37,24 +38,26 @@ class PairFeatures(keras.layers.Layer):
         width = 3 * int(inputs.shape[-1])
         return tf.reshape(tf.tile(features[:, None], [1, 2, 1]), [-1, width])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], 3 * input_shape[-1])
 
 
-def pair_classifier(encoder, classes, *, seed=0):
+def pair_classifier(encoder: Model, num_classes: int, *, seed: int = 0) -> Model:
     """Keras model: sentence vectors of rows 2i and 2i+1, their features, and a dense layer without bias.
 
     Args:
         encoder: Keras model with vectors `[2P, d]` as output (`SentenceEncoder.model`).
-        classes: number of logits, of all groups together.
+        num_classes: number of logits, of all groups together.
         seed: int, start of the dense layer.
 
     Returns:
-        Keras model with the encoder's inputs and logits `[2P, classes]`, the same in both rows of a pair.
+        Keras model with the encoder's inputs and logits `[2P, num_classes]`, the same in both rows of a pair.
 
     Reference: kexue.fm/archives/8541.
     """
     features = PairFeatures(name="pair_features")(encoder.output)
     start = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed % 2**31)
-    dense = keras.layers.Dense(classes, use_bias=False, kernel_initializer=start, name="pair_logits", dtype="float32")
+    dense = keras.layers.Dense(
+        num_classes, use_bias=False, kernel_initializer=start, name="pair_logits", dtype="float32"
+    )
     return keras.models.Model(encoder.inputs, dense(features))

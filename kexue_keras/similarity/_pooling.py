@@ -4,17 +4,13 @@ Reference: "无监督语义相似度哪家强？我们做了个比较全面的�
 2011.05864 (BERT-flow, where first-last comes from).
 """
 
+from kexue_keras import checks
 from kexue_keras.backend import keras
 from kexue_keras.layers._pooling import SequencePooling
+from kexue_keras.types import Model, Transformer
 
 # name -> argument `with_pool` of build_transformer_model
 POOLINGS = {"cls": False, "pooler": True, "linear-pooler": "linear", "mean": False, "first-last": False, "max": False}
-
-
-def check_pooling(pooling):
-    """Raise ValueError if there is no such pooling."""
-    if pooling not in POOLINGS:
-        raise ValueError("pooling=%r; it is one of %s" % (pooling, ", ".join(map(repr, POOLINGS))))
 
 
 def hidden_states(transformer, number):
@@ -32,7 +28,7 @@ def hidden_states(transformer, number):
     raise ValueError("%s has no Transformer layers whose hidden states could be pooled" % type(transformer).__name__)
 
 
-def sentence_vector(transformer, pooling="mean"):
+def sentence_vector(transformer: Transformer, pooling: str = "mean") -> Model:
     """The tensor `[B, d]` of sentence vectors, and the Keras model around it.
 
     Args:
@@ -55,7 +51,7 @@ def sentence_vector(transformer, pooling="mean"):
     >>> sentence_vector(bert, 'mean').output_shape
     (None, 8)
     """
-    check_pooling(pooling)
+    checks.choice(pooling, POOLINGS, "pooling", "sentence_vector")
     if POOLINGS[pooling]:
         layer = transformer.layers.get(transformer.prefixed("Pooler-Dense"))
         activation = "linear" if pooling == "linear-pooler" else "tanh"

@@ -5,14 +5,17 @@ kexue.fm/archives/8454.
 """
 
 from collections import namedtuple
+from typing import Any, List, Optional, Sequence, Union
 
-from kexue_keras.checkpoints._load import load
+from kexue_keras import checks
+from kexue_keras.checkpoints._load import PretrainedModel, load
 from kexue_keras.data._texts import checked_texts
 from kexue_keras.decoding import Generator
 from kexue_keras.errors import WeightsError
 from kexue_keras.files.paths import is_path
-from kexue_keras.models._lengths import checked_length, positions_of
+from kexue_keras.models._lengths import checked_max_length, positions_of
 from kexue_keras.similarity._encoder import SentenceEncoder
+from kexue_keras.types import Path
 
 Question = namedtuple("Question", "text score")
 
@@ -24,8 +27,8 @@ class SimilarQuestions(object):
         pretrained: folder of a SimBERT or RoFormer-Sim as for `models.load`, or a `PretrainedModel` loaded with
             application='unilm', with_mlm=True or 'linear' and, without `encoder`, with_pool='linear'.
         encoder: `SentenceEncoder` that ranks; None: the same model's, by its linear pooler.
-        length: longest text in tokens, of the source and of what is generated; a row has both, so up to 2 length - 1
-            tokens.
+        max_length: longest text in tokens, of the source and of what is generated; a row has both, so up to
+            2 max_length - 1 tokens.
         **arguments: of `models.load`.
 
     Attributes:
@@ -40,7 +43,14 @@ class SimilarQuestions(object):
     Reference: kexue.fm/archives/7427, 8454.
     """
 
-    def __init__(self, pretrained, *, encoder=None, length=64, **arguments):
+    def __init__(
+        self,
+        pretrained: Union[Path, PretrainedModel],
+        *,
+        encoder: Optional[SentenceEncoder] = None,
+        max_length: int = 64,
+        **arguments: Any,
+    ) -> None:
         if is_path(pretrained):
             arguments = dict({"application": "unilm", "with_mlm": "linear"}, **arguments)
             if encoder is None:
@@ -49,19 +59,29 @@ class SimilarQuestions(object):
         elif arguments:
             raise TypeError("%s: arguments of models.load, but the model is loaded already" % ", ".join(arguments))
         self.pretrained, self.tokenizer = pretrained, pretrained.tokenizer
-        self.length = checked_length(
-            length, positions_of(pretrained.transformer), source=pretrained.name, rows=lambda n: 2 * n - 1
+        self.max_length = checked_max_length(
+            max_length, positions_of(pretrained.transformer), source=pretrained.name, rows=lambda n: 2 * n - 1
         )
         if self.tokenizer is None:
             raise WeightsError("%s has no vocabulary (vocab.txt)" % pretrained.name)
         self.generator = Generator(pretrained.model, end_id=self.tokenizer._token_end_id)
         if encoder is None:
-            encoder = SentenceEncoder(pretrained, pooling="linear-pooler", length=length)
+            encoder = SentenceEncoder(pretrained, pooling="linear-pooler", max_length=max_length)
         self.encoder = encoder
 
     def generate(
-        self, text, *, n=100, k=20, top_p=0.95, top_k=None, temperature=1.0, mask_positions=(), seed=0, batch_size=64
-    ):
+        self,
+        text: Union[str, Sequence[str]],
+        *,
+        n: int = 100,
+        k: int = 20,
+        top_p: float = 0.95,
+        top_k: Optional[int] = None,
+        temperature: float = 1.0,
+        mask_positions: Sequence[Any] = (),
+        seed: int = 0,
+        batch_size: int = 64,
+    ) -> List[Any]:
         """Texts like `text`, the nearest first.
 
         Args:
@@ -92,13 +112,12 @@ class SimilarQuestions(object):
         if len(positions) != len(texts):
             raise ValueError("%d lists of mask_positions for %d texts" % (len(positions), len(texts)))
         for name, value in (("n", n), ("k", k)):
-            if value < 1:
-                raise ValueError("%s=%r; it has to be 1 or more" % (name, value))
+            checks.whole_number(value, name, type(self).__name__, least=1)
         if not texts:
             return []
         ids = [self._source(*pair) for pair in zip(texts, positions)]
         most, longest = self.generator.structure.max_positions(), max(map(len, ids))
-        room = self.length if most is None else min(self.length, most - longest)
+        room = self.max_length if most is None else min(self.max_length, most - longest)
         sampled = self.generator.sample(
             [ids], max_length=room, n=n, top_p=top_p, top_k=top_k, temperature=temperature, seed=seed
         )
@@ -113,7 +132,7 @@ class SimilarQuestions(object):
 
     def _source(self, text, mask_positions):
         """Token ids of a text with [MASK] in the given places."""
-        ids = list(map(int, self.tokenizer.encode(text, maxlen=self.length)[0]))
+        ids = list(map(int, self.tokenizer.encode(text, maxlen=self.max_length)[0]))
         for position in mask_positions:
             if not 0 < position < len(ids) - 1:
                 raise ValueError("mask position %r; the tokens of %r are 1 to %d" % (position, text, len(ids) - 2))

@@ -5,10 +5,12 @@ Reference: "你可能不需要BERT-flow：一个线性变换媲美BERT-flow", ke
 """
 
 import zipfile
+from typing import Optional
 
 import numpy as np
 
 from kexue_keras.errors import WeightsError, shorten
+from kexue_keras.types import Array, ArrayLike, Path
 
 
 class Whitening(object):
@@ -29,11 +31,11 @@ class Whitening(object):
     True
     """
 
-    def __init__(self, mean, kernel):
+    def __init__(self, mean: Array, kernel: Array) -> None:
         self.mean, self.kernel = np.asarray(mean, "float64"), np.asarray(kernel, "float64")
 
     @classmethod
-    def load(cls, path, dimensions):
+    def load(cls, path: Path, dimensions: int) -> "Whitening":
         """Read mean and kernel from an .npz file.
 
         Args:
@@ -68,7 +70,7 @@ class Whitening(object):
         return cls(mean, kernel)
 
     @classmethod
-    def fit(cls, vectors, components=None):
+    def fit(cls, vectors: ArrayLike, components: Optional[int] = None) -> "Whitening":
         """Fit on vectors `[N, d]`; keep the `components` directions of the largest variance (None: all).
 
         Raises:
@@ -88,6 +90,6 @@ class Whitening(object):
             )
         return cls(mean, rotation[:, :kept] / np.sqrt(variances[:kept]))
 
-    def transform(self, vectors):
+    def transform(self, vectors: ArrayLike) -> Array:
         """float32 `[N, k]`."""
         return ((np.asarray(vectors, "float64") - self.mean) @ self.kernel).astype("float32")

@@ -10,18 +10,7 @@ import itertools
 import tensorflow as tf
 
 from kexue_keras.backend import K, keras
-
-STATEFUL = {
-    "RandomUniform",
-    "RandomUniformInt",
-    "RandomStandardNormal",
-    "TruncatedNormal",
-    "ParameterizedTruncatedNormal",
-    "Multinomial",
-    "RandomGamma",
-    "RandomPoissonV2",
-    "RandomShuffle",
-}
+from kexue_keras.backend.graph import STATEFUL_RANDOM, reached
 
 
 class Step(object):
@@ -233,17 +222,9 @@ def stateful_random_ops(tensor, *, stop=()):
     Returns:
         sorted list of str.
     """
-    seen, waiting, found = {x.op for x in stop}, [tensor.op], []
-    while waiting:
-        op = waiting.pop()
-        if op in seen:
-            continue
-        seen.add(op)
-        if op.type in STATEFUL:
-            found.append(op.name)
-        waiting.extend(x.op for x in op.inputs)
-        waiting.extend(op.control_inputs)
-    return sorted(found)
+    known = {x.op for x in stop}
+    ops = reached([tensor], enter=lambda op: op not in known)
+    return sorted(op.name for op in ops if op.type in STATEFUL_RANDOM)
 
 
 def dropout_is_repeatable():

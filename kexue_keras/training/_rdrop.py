@@ -3,14 +3,28 @@
 又是Dropout两次！这次它做到了有监督任务的SOTA, kexue.fm/archives/8496. Paper: R-Drop, arXiv 2106.14448.
 """
 
+from typing import Any, Optional
+
 import tensorflow as tf
 
-from kexue_keras.backend import K, keras, model_to_call, register
+from kexue_keras.backend import K, keras, model_to_call, refuse_eager, register
 from kexue_keras.losses._rdrop import make_pair, warn_if_never_random
+from kexue_keras.types import Mask, Model, Phase, Shape, Tensor
+
+
+class _RowLayer(keras.layers.Layer):
+    """Gives more or fewer rows in the training phase, each as it came, and a mask to go with them."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (None,) + tuple(input_shape[1:])
 
 
 @register
-class RDropRepeat(keras.layers.Layer):
+class RDropRepeat(_RowLayer):
     """Repeats every row in the training phase: rows 2i and 2i+1 are sample i. Otherwise hands its input on.
 
     Reference: kexue.fm/archives/8496 (又是Dropout两次！这次它做到了有监督任务的SOTA); R-Drop, arXiv 2106.14448.
@@ -20,22 +34,15 @@ class RDropRepeat(keras.layers.Layer):
     (3, 2)
     """
 
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.supports_masking = True
-
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: Phase = None) -> Tensor:
         return _in_training(lambda: tf.repeat(inputs, 2, axis=0), inputs, training)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensor, mask: Mask = None) -> Mask:
         return None if mask is None else _in_training(lambda: tf.repeat(mask, 2, axis=0), mask, None)
-
-    def compute_output_shape(self, input_shape):
-        return (None,) + tuple(input_shape[1:])
 
 
 @register
-class RDropPair(keras.layers.Layer):
+class RDropPair(_RowLayer):
     """Takes the rows of `RDropRepeat` apart again; its output is the first pass, and leads the loss to the second.
 
     Outside the training phase there is one pass only, and the loss sees it twice: its divergence is 0.
@@ -47,24 +54,17 @@ class RDropPair(keras.layers.Layer):
     (3, 2)
     """
 
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.supports_masking = True
-
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: Phase = None) -> Tensor:
         return make_pair(
             _in_training(lambda: inputs[::2], inputs, training),
             _in_training(lambda: inputs[1::2], inputs, training),
         )
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensor, mask: Mask = None) -> Mask:
         return None if mask is None else _in_training(lambda: mask[::2], mask, None)
 
-    def compute_output_shape(self, input_shape):
-        return (None,) + tuple(input_shape[1:])
 
-
-def rdrop(model, *, name=None):
+def rdrop(model: Model, *, name: Optional[str] = None) -> Model:
     """A model for training `model` with R-Drop; the data stay as they are.
 
     It has the inputs, the outputs and the weights of `model`. In the training phase each batch of B samples is
@@ -94,6 +94,7 @@ def rdrop(model, *, name=None):
     >>> bool(np.allclose(trained.predict(np.ones([5, 4])), model.predict(np.ones([5, 4]))))
     True
     """
+    refuse_eager("training.rdrop")
     if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
         raise ValueError(
             "training.rdrop needs a model with symbolic inputs and outputs, but %r has none; build it with "

@@ -4,10 +4,12 @@
 """
 
 import functools
+from typing import Optional
 
 import tensorflow as tf
 
 from kexue_keras.backend import FunctionLoss, keras, register
+from kexue_keras.types import Config, Loss
 
 
 @register
@@ -35,7 +37,7 @@ class TwoViewLoss(FunctionLoss):
     array([0.6736, 0.6736], dtype=float32)
     """
 
-    def __init__(self, loss, *, name=None, reduction="sum_over_batch_size"):
+    def __init__(self, loss: Loss, *, name: Optional[str] = None, reduction: str = "sum_over_batch_size") -> None:
         self.loss = keras.losses.get(loss)
         if not callable(self.loss):
             raise TypeError("TwoViewLoss: loss must be a Keras loss or a function, but it is %r" % (loss,))
@@ -63,7 +65,7 @@ class TwoViewLoss(FunctionLoss):
             )
         return tf.reduce_mean(tf.reshape(values, [-1, 2]), axis=1)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"loss": keras.losses.serialize(self.loss), "name": self.name, "reduction": self._reduction}
 
 

@@ -1,6 +1,6 @@
 """Finds out which of mixed precision and XLA is fastest here: a few steps with each, in processes of their own.
 
-Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059), which climbs this ladder by hand: some rungs run
+Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059), which tries these modes by hand: some run
 out of memory, some give NaN, and which is fastest depends on the card, the build and the model.
 """
 
@@ -15,21 +15,23 @@ import subprocess
 import sys
 import time
 import warnings
+from typing import Any, Callable, Optional, Sequence, Tuple, Union
 
 import tensorflow as tf
 
-from kexue_keras import backend, versions
-from kexue_keras.backend import keras
+from kexue_keras import backend, checks, versions
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import atomic, describe
 from kexue_keras.schemas.reading import matches, read_object
 from kexue_keras.schemas.words import TEXT, either, keys, list_of, number, one_of
 from kexue_keras.training.precision._loss_scale import check_loss_scale
-from kexue_keras.tuning._trial import Rung, enable_rung, missing, rung_parts, try_rung
+from kexue_keras.training.precision._mixed_precision import Acceleration
+from kexue_keras.tuning._trial import Trial, enable_mode, missing, mode_parts, try_mode
+from kexue_keras.types import Path, Say
 
-LADDER = ("amp+xla", "amp+xla-lite", "amp", "xla", "xla-lite", "off")
+MODES = ("amp+xla", "amp+xla-lite", "amp", "xla", "xla-lite", "off")
 CACHE = os.path.join("~", ".cache", "kexue_keras", "fastest.json")
-# Nearer than this two rungs are equally fast, and the later one, which does less, is taken.
+# Nearer than this two modes are equally fast, and the later one, which does less, is taken.
 TIE = 0.02
 
 
@@ -37,29 +39,31 @@ class Fastest(object):
     """What `find_fastest` found; print it for the table.
 
     Attributes:
-        name: the rung.
-        rungs: list of `Rung(name, status, seconds, first_seconds, loss, memory)`: status is 'ok' or why it was dropped;
-            median seconds of a step, seconds of the first one (with compilation), the last loss, peak memory of
-            the process in bytes.
-        loss_scale: used for the rungs with mixed precision.
+        name: the mode.
+        trials: list of `Trial(name, status, seconds, first_seconds, loss, memory)`: status is 'ok' or why it was
+            dropped; median seconds of a step, seconds of the first one (with compilation), the last loss, peak memory
+            of the process in bytes.
+        loss_scale: used for the modes with mixed precision.
         from_cache: whether it was remembered and not tried now.
     """
 
-    def __init__(self, name, rungs, loss_scale, from_cache=False):
-        self.name, self.rungs, self.loss_scale, self.from_cache = name, rungs, loss_scale, from_cache
+    def __init__(
+        self, name: str, trials: Sequence[Trial], loss_scale: Union[float, str], from_cache: bool = False
+    ) -> None:
+        self.name, self.trials, self.loss_scale, self.from_cache = name, trials, loss_scale, from_cache
 
-    def enable(self):
+    def enable(self) -> Acceleration:
         """Turn it on in this process: an `Acceleration`, whose `.scale(optimizer)` the model is compiled with."""
-        return enable_rung(self.name, self.loss_scale)
+        return enable_mode(self.name, self.loss_scale)
 
     def __str__(self):
-        return table(self.rungs, self.name)
+        return table(self.trials, self.name)
 
 
-def table(rungs, chosen=None):
-    """The rungs as a table, `chosen` marked."""
-    lines = ["  %-14s %10s %11s %12s %10s  %s" % ("rung", "ms a step", "first step", "memory", "loss", "")]
-    for r in rungs:
+def table(trials, chosen=None):
+    """The trials as a table, `chosen` marked."""
+    lines = ["  %-14s %10s %11s %12s %10s  %s" % ("mode", "ms a step", "first step", "memory", "loss", "")]
+    for r in trials:
         mark = "*" if r.name == chosen else " "
         if r.status == "ok":
             figures = (1000 * r.seconds, r.first_seconds, r.memory / 2**20, r.loss)
@@ -69,9 +73,9 @@ def table(rungs, chosen=None):
     return "\n".join(lines)
 
 
-def choose(rungs):
-    """Name of the fastest rung that works; of those equally fast the last, which does least. None if none works."""
-    good = [r for r in rungs if r.status == "ok"]
+def choose(trials):
+    """Name of the fastest mode that works; of those equally fast the last, which does least. None if none works."""
+    good = [r for r in trials if r.status == "ok"]
     if not good:
         return None
     best = min(r.seconds for r in good)
@@ -79,11 +83,20 @@ def choose(rungs):
 
 
 def find_fastest(
-    build, *, ladder=LADDER, loss_scale=1000.0, steps=20, warmup=3, timeout=900, cache=CACHE, refresh=False, say=print
-):
-    """Train some steps with each rung of a ladder, in a process of its own, and remember which is fastest.
+    build: Callable[[], Tuple[Any, ...]],
+    *,
+    modes: Sequence[str] = MODES,
+    loss_scale: Union[float, str] = 1000.0,
+    steps: int = 20,
+    warmup: int = 3,
+    timeout: float = 900,
+    cache: Optional[Path] = CACHE,
+    refresh: bool = False,
+    say: Optional[Say] = print,
+) -> Fastest:
+    """Train some steps in each of several modes, in a process of its own, and remember which is fastest.
 
-    A rung is dropped when a loss or a weight is NaN or infinite, when memory runs out, when its process dies or hangs,
+    A mode is dropped when a loss or a weight is NaN or infinite, when memory runs out, when its process dies or hangs,
     or when it is not to be had here (mixed precision without a GPU or on Keras 2.3.1, 'xla-lite' in TensorFlow 1.15 as
     published). Compilation is not counted in the time of a step but shown, as `first step`; with XLA the first
     steps of every length are that slow. Call it before anything else uses the GPU: TensorFlow takes all of its memory.
@@ -91,13 +104,13 @@ def find_fastest(
     Args:
         build: function without arguments at the top of a file (other processes import it) that returns
             (compiled Keras model, inputs, targets) or (compiled Keras model, iterable of (inputs, targets)).
-            Where a rung has mixed precision, the loss scale is put round the model's optimizer.
-        ladder: names of rungs, see `enable_rung`; of equally fast ones the last is taken.
-        loss_scale: for the rungs with mixed precision.
+            Where a mode has mixed precision, the loss scale is put round the model's optimizer.
+        modes: names of modes, see `enable_mode`; of equally fast ones the last is taken.
+        loss_scale: for the modes with mixed precision.
         steps: steps that are timed.
         warmup: steps before that, 1 at least; shapes are compiled in them.
-        timeout: seconds for each rung.
-        cache: file in which the choice is remembered, by versions, machine, `build` (its source) and ladder; None for
+        timeout: seconds for each mode.
+        cache: file in which the choice is remembered, by versions, machine, `build` (its source) and modes; None for
             none.
         refresh: True tries again what is remembered.
         say: function that prints a line; None keeps quiet.
@@ -106,41 +119,43 @@ def find_fastest(
         `Fastest`; `.enable()` turns it on.
 
     Raises:
-        ValueError: unknown rung; `build` is no function that another process can import.
-        RuntimeError: no rung works; with the table.
+        ValueError: unknown mode; `build` is no function that another process can import.
+        RuntimeError: no mode works; with the table.
 
     Reference:
         在bert4keras中使用混合精度和XLA加速训练, kexue.fm/archives/9059
     """
-    for name in ladder:
-        rung_parts(name)
-    if not ladder or steps < 1 or warmup < 1:
-        raise ValueError("find_fastest needs a rung, a step and a warm-up step at least")
+    for name in modes:
+        mode_parts(name)
+    if not modes:
+        raise checks.invalid("find_fastest", "modes", "one or more names of modes", modes)
+    checks.whole_number(steps, "steps", "find_fastest", least=1)
+    checks.whole_number(warmup, "warmup", "find_fastest", least=1)
     loss_scale = check_loss_scale(loss_scale)
-    key = _key(build, list(ladder), loss_scale)
+    key = _key(build, list(modes), loss_scale)
     say = say or (lambda line: None)
     known = None if refresh else _remembered(cache, key)
     if known is not None:
-        known = Fastest(known["name"], [Rung(*row) for row in known["rungs"]], loss_scale, from_cache=True)
+        known = Fastest(known["name"], [Trial(*row) for row in known["trials"]], loss_scale, from_cache=True)
         say("%s, as found earlier (%s; refresh=True tries again)" % (known.name, os.path.expanduser(cache)))
         return known
-    rungs = []
-    for name in ladder:
+    trials = []
+    for name in modes:
         say("trying %s ..." % name)
-        rung = missing(name)
-        if rung is None:
-            rung = try_rung(build, name, loss_scale=loss_scale, steps=steps, warmup=warmup, timeout=timeout)
-        rungs.append(rung)
-    chosen = choose(rungs)
-    say(table(rungs, chosen))
+        trial = missing(name)
+        if trial is None:
+            trial = try_mode(build, name, loss_scale=loss_scale, steps=steps, warmup=warmup, timeout=timeout)
+        trials.append(trial)
+    chosen = choose(trials)
+    say(table(trials, chosen))
     if chosen is None:
-        raise RuntimeError("no rung of the ladder works:\n%s" % table(rungs))
-    found = Fastest(chosen, rungs, loss_scale)
+        raise RuntimeError("none of the modes works:\n%s" % table(trials))
+    found = Fastest(chosen, trials, loss_scale)
     _remember(cache, key, found)
     return found
 
 
-def _key(build, ladder, loss_scale):
+def _key(build, modes, loss_scale):
     """What a choice depends on, as a short text."""
     name = getattr(build, "__qualname__", "")
     module = sys.modules.get(getattr(build, "__module__", None))
@@ -157,10 +172,10 @@ def _key(build, ladder, loss_scale):
     names = ("tensorflow", "keras", "bert4keras", "numpy", "kexue-keras")
     facts = {
         "versions": {n: versions.installed(n) for n in names},
-        "tensorflow": [tf.__version__, backend.nvidia_release(), keras.__version__, backend.is_tf_keras],
+        "tensorflow": [tf.__version__, backend.nvidia_release(), backend.keras_version(), backend.is_tf_keras],
         "machine": [platform.machine(), platform.python_version(), os.cpu_count(), _cpu(), _gpus()],
         "build": [getattr(module, "__file__", None), name, inspect.getsource(module)],
-        "ladder": [ladder, loss_scale],
+        "modes": [modes, loss_scale],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -182,12 +197,12 @@ def _gpus():
     return []
 
 
-# What was measured: name of the fastest, and each rung in the order of `Rung`; figures only of those that work.
-_FIGURES = [number()] * (len(Rung._fields) - 2)
+# What was measured: name of the fastest, and each trial in the order of `Trial`; figures only of those that work.
+_FIGURES = [number()] * (len(Trial._fields) - 2)
 _WORKS = {"type": "array", "items": [TEXT, one_of("ok")] + _FIGURES}
 _DROPPED = {"type": "array", "items": [TEXT, {"type": "string", "not": one_of("ok")}]}
-_ROW = dict(either(_WORKS, _DROPPED), minItems=len(Rung._fields), maxItems=len(Rung._fields))
-_ENTRY = keys({"name": TEXT, "rungs": list_of(_ROW)}, ["name", "rungs"])
+_ROW = dict(either(_WORKS, _DROPPED), minItems=len(Trial._fields), maxItems=len(Trial._fields))
+_ENTRY = keys({"name": TEXT, "trials": list_of(_ROW)}, ["name", "trials"])
 
 
 def _read(path):
@@ -200,7 +215,9 @@ def _read(path):
 
 def _remembered(cache, key):
     entry = _read(os.path.expanduser(cache)).get(key) if cache else None
-    return entry if matches(entry, _ENTRY) and any(row[:2] == [entry["name"], "ok"] for row in entry["rungs"]) else None
+    return (
+        entry if matches(entry, _ENTRY) and any(row[:2] == [entry["name"], "ok"] for row in entry["trials"]) else None
+    )
 
 
 def _remember(cache, key, found):
@@ -208,7 +225,7 @@ def _remember(cache, key, found):
         return
     path = os.path.expanduser(cache)
     known = _read(path)
-    known[key] = {"name": found.name, "rungs": [list(r) for r in found.rungs], "time": int(time.time())}
+    known[key] = {"name": found.name, "trials": [list(r) for r in found.trials], "time": int(time.time())}
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         with atomic(path, "w") as handle:

@@ -1,4 +1,4 @@
-"""One rung of the ladder of `fastest.py`: turned on here, or tried in a process of its own that may die of it.
+"""One mode of `find_fastest`: turned on here, or tried in a process of its own that may die of it.
 
 Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059).
 """
@@ -29,24 +29,24 @@ PARTS = {"amp": "amp", "xla": "auto", "xla-full": "full", "xla-lite": "lite", "o
 # Seconds that a process may take to end after its last word.
 GRACE = 10
 
-Rung = namedtuple("Rung", "name status seconds first_seconds loss memory")
+Trial = namedtuple("Trial", "name status seconds first_seconds loss memory")
 
 
-def rung_parts(name):
-    """(whether mixed precision is in a rung, mode of XLA or None).
+def mode_parts(name):
+    """(whether a mode has mixed precision, its mode of XLA or None).
 
     Raises:
-        ValueError: unknown rung.
+        ValueError: unknown mode.
 
-    >>> rung_parts('amp+xla-lite'), rung_parts('off')
+    >>> mode_parts('amp+xla-lite'), mode_parts('off')
     ((True, 'lite'), (False, None))
     """
     parts = name.split("+") if isinstance(name, str) else [name]
     modes = [PARTS[part] for part in parts if part in PARTS and part not in ("amp", "off")]
     if any(part not in PARTS for part in parts) or len(set(parts)) < len(parts) or len(modes) > 1:
-        raise ValueError("%r is no rung; join some of amp, xla, xla-full, xla-lite by '+', or take 'off'" % (name,))
+        raise ValueError("%r is no mode; join some of amp, xla, xla-full, xla-lite by '+', or take 'off'" % (name,))
     if "off" in parts and len(parts) > 1:
-        raise ValueError("%r is no rung; 'off' stands alone" % (name,))
+        raise ValueError("%r is no mode; 'off' stands alone" % (name,))
     return "amp" in parts, (modes or [None])[0]
 
 
@@ -60,21 +60,21 @@ def _undone_on_error(*done):
         raise
 
 
-def enable_rung(name, loss_scale=1000.0):
-    """Turn on what a rung of the ladder stands for.
+def enable_mode(name, loss_scale=1000.0):
+    """Turn on what the name of a mode stands for.
 
     Args:
         name: 'amp', 'xla', 'xla-full', 'xla-lite', two of them with '+' between, or 'off'.
         loss_scale: as for `enable_mixed_precision`.
 
     Returns:
-        `Acceleration`, for the whole rung.
+        `Acceleration`, for the whole mode.
 
     Raises:
         RuntimeError: as `enable_mixed_precision` and `enable_xla`.
-        ValueError: unknown rung.
+        ValueError: unknown mode.
     """
-    amp, mode = rung_parts(name)
+    amp, mode = mode_parts(name)
     xla = enable_xla(mode) if mode else None
     with _undone_on_error(*[xla] if xla else []):
         half = enable_mixed_precision(loss_scale) if amp else None
@@ -89,28 +89,26 @@ def enable_rung(name, loss_scale=1000.0):
 
 
 def _dropped(name, status):
-    return Rung(name, status, None, None, None, None)
+    return Trial(name, status, None, None, None, None)
 
 
 def missing(name):
-    """A dropped rung if there is no need to start a process to see that it cannot work here."""
-    amp, _ = rung_parts(name)
-    if amp and not backend.is_tf_keras:
-        return _dropped(name, "mixed precision needs TF_KERAS=1")
-    if amp and not tf.config.experimental.list_physical_devices("GPU"):
+    """The dropped `Trial` of a mode if there is no need to start a process to see that it cannot work here."""
+    amp, _ = mode_parts(name)
+    if amp and not backend.has_gpu():
         return _dropped(name, "mixed precision needs a GPU")
     return None
 
 
-def try_rung(build, name, *, loss_scale=1000.0, steps=20, warmup=3, timeout=900):
-    """Run one rung in a fresh process.
+def try_mode(build, name, *, loss_scale=1000.0, steps=20, warmup=3, timeout=900):
+    """Try one mode in a fresh process.
 
     Args:
         build, loss_scale, steps, warmup, timeout: as for `find_fastest`.
-        name: the rung.
+        name: the mode.
 
     Returns:
-        `Rung(name, status, seconds, first_seconds, loss, memory)`; status 'ok', or why it is dropped.
+        `Trial(name, status, seconds, first_seconds, loss, memory)`; status 'ok', or why it is dropped.
     """
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
@@ -136,7 +134,7 @@ def try_rung(build, name, *, loss_scale=1000.0, steps=20, warmup=3, timeout=900)
         said.seek(0)
         lines = said.read().decode("utf-8", "replace").split("\n")
     if result is not None:
-        return Rung(name, *result)
+        return Trial(name, *result)
     if hangs:
         return _dropped(name, "not done after %d seconds" % timeout)
     return _dropped(name, _death(process.exitcode, lines))
@@ -165,12 +163,12 @@ def _stderr_into(handle):
 
 
 def _trial(send, build, name, loss_scale, steps, warmup):
-    """What the process of a rung does: train, and send (status, seconds, first seconds, loss, memory)."""
+    """What the process of a trial does: train, and send (status, seconds, first seconds, loss, memory)."""
     try:
-        result = run_rung(build, name, loss_scale, steps, warmup)
+        result = train_in_mode(build, name, loss_scale, steps, warmup)
     except (MemoryError, tf.errors.ResourceExhaustedError):
         result = ("out of memory",) + (None,) * 4
-    except Exception as error:  # anything the model throws is a reason to drop the rung, and is told
+    except Exception as error:  # anything the model throws is a reason to drop the mode, and is told
         traceback.print_exc()
         lines = str(error).strip().splitlines() or [""]
         result = ("%s: %s" % (type(error).__name__, lines[0][:300]),) + (None,) * 4
@@ -178,19 +176,19 @@ def _trial(send, build, name, loss_scale, steps, warmup):
     send.close()
 
 
-def run_rung(build, name, loss_scale=1000.0, steps=20, warmup=3):
-    """Train with one rung in this process, and measure.
+def train_in_mode(build, name, loss_scale=1000.0, steps=20, warmup=3):
+    """Train in one mode in this process, and measure.
 
     Args:
         build, loss_scale, steps, warmup: as for `find_fastest`.
-        name: the rung.
+        name: the mode.
 
     Returns:
         (status, median seconds of a step, seconds of the first step, last loss, peak memory in bytes).
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        on = enable_rung(name, loss_scale)
+        on = enable_mode(name, loss_scale)
     built = tuple(build())
     if len(built) not in (2, 3) or not hasattr(built[0], "train_on_batch"):
         raise ValueError("build has to return (model, inputs, targets) or (model, iterable of batches)")

@@ -30,7 +30,7 @@ def test_johnson_lindenstrauss():
     assert dims.jl_success_probability(50, 376, 0.5) == pytest.approx(0.98067, abs=1e-5)
     n = dims.jl_dimension(50, 0.5)
     assert dims.jl_success_probability(50, n, 0.5) == pytest.approx(1 - 49 / 50**2)
-    assert dims.jl_success_probability(50, n, 0.5, kind="product") >= 48 / 50
+    assert dims.jl_success_probability(50, n, 0.5, quantity="product") >= 48 / 50
     assert dims.jl_success_probability(50, dims.jl_dimension(50, 0.5, constant=16), 0.5) == pytest.approx(1 / 50)
     assert dims.jl_success_probability(50, 10, 0.5) == 0
     from sklearn.random_projection import johnson_lindenstrauss_min_dim
@@ -144,8 +144,8 @@ def test_search_by_codes_and_dimensions():
     both = dims.pca_and_projection(vectors, 16)
     assert both["pca"]["error"] == pytest.approx(0, abs=1e-9) and both["pca"]["recall"] == 1
     assert 0.1 < both["projection"]["error"] < 0.5
-    with pytest.raises(ValueError, match="kind must be one of 'gaussian', 'sparse', but is 'dct'"):
-        dims.pca_and_projection(vectors, 4, kind="dct")
+    with pytest.raises(ValueError, match="distribution must be one of 'gaussian', 'sparse', but is 'dct'"):
+        dims.pca_and_projection(vectors, 4, distribution="dct")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,10 @@ def test_search_by_codes_and_dimensions():
     [
         (lambda: dims.jl_dimension(50, 1.5), "jl_dimension: eps must be a number in .0, 1., but is 1.5"),
         (lambda: dims.jl_dimension(1, 0.5), "count must be a whole number >= 2, but is 1"),
-        (lambda: dims.jl_success_probability(5, 9, 0.5, kind="angle"), "kind must be one of 'distance', 'product'"),
+        (
+            lambda: dims.jl_success_probability(5, 9, 0.5, quantity="angle"),
+            "quantity must be one of 'distance', 'product'",
+        ),
         (lambda: dims.embedding_dimension(1), "count must be a number > 1, but is 1"),
         (lambda: dims.randomized_svd(np.ones((3, 4)), 5), r"k must be a whole number in \[1, 3\], but is 5"),
         (lambda: dims.randomized_svd(np.ones((3, 4)), 1, method="x"), "method must be one of 'range', .* but is 'x'"),

@@ -9,7 +9,8 @@ from conftest import ROOT
 
 FOLDER = os.path.join(ROOT, "benchmarks", "experiments")
 EXPERIMENTS = sorted(os.path.basename(path)[: -len(".py")] for path in glob.glob(os.path.join(FOLDER, "*.py")))
-EXPERIMENTS.remove("comparison")
+for helper in ("comparison", "few_shot_methods"):
+    EXPERIMENTS.remove(helper)
 
 
 @pytest.mark.stacks("one")

@@ -143,7 +143,7 @@ def test_a_saved_encoder_says_the_same_or_asks_for_its_tokenizer(tiny, tmp_path)
         warnings.simplefilter("ignore")
         own = own_tokenizer(pre_tokenize=words)
         own._token_dict["喜欢"] = own._token_dict.pop("h")
-        encoder = SentenceEncoder(tiny, num_hidden_layers=1, tokenizer=own, length=16)
+        encoder = SentenceEncoder(tiny, num_hidden_layers=1, tokenizer=own, max_length=16)
         encoder.save(str(tmp_path / "own"))
         with pytest.raises(WeightsError, match="pre_tokenize.*give tokenizer="):
             SentenceEncoder.load(str(tmp_path / "own"))

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.stacks("all")
 
 
 def make(lengths, **kwargs):
-    given = dict(batch_size=4, maxlen=64, seed=5)
+    given = dict(batch_size=4, max_length=64, seed=5)
     return BucketedBatches([([7] * n, [0] * n) for n in lengths], **dict(given, **kwargs))
 
 
@@ -55,8 +55,8 @@ def test_buckets_save_padding_and_have_few_shapes_in_mixed_order():
     assert {plain.inputs(indices)[0].shape[1] for indices in plain.epoch(0)} == {64}
 
 
-def test_never_longer_than_maxlen():
-    batches = make([13], maxlen=13)
+def test_never_longer_than_max_length():
+    batches = make([13], max_length=13)
     assert batches.inputs(np.array([0]))[0].shape == (1, 13)
 
 
@@ -78,7 +78,7 @@ def test_encode_counts_what_it_truncates(tmp_path):
 def test_a_batch_size_that_would_leave_rows_out_is_refused(size):
     for kind in (BucketedBatches, PairBatches):
         with pytest.raises(ValueError, match="batch_size is"):
-            kind([([1], [0])] * 2, batch_size=size, maxlen=8)
+            kind([([1], [0])] * 2, batch_size=size, max_length=8)
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_the_index_of_a_table_is_no_text_and_no_score(tmp_path, rows, options, m
 
 def test_batches_keep_pairs_together(rng):
     encoded = [([i + 1] * n, [0] * n) for i, n in enumerate(rng.randint(2, 30, 22))]
-    batches = PairBatches(encoded, batch_size=4, maxlen=32, seed=1)
+    batches = PairBatches(encoded, batch_size=4, max_length=32, seed=1)
     rows = batches.epoch(0)
     assert len(batches) == len(rows) == 3 and sorted(map(len, rows)) == [6, 8, 8]
     assert all(np.array_equal(r[::2] + 1, r[1::2]) and not (r[::2] % 2).any() for r in rows)

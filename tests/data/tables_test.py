@@ -31,7 +31,7 @@ def error_of(path, **kwargs):
 
 def test_tsv_with_header(tmp_path):
     table = read_table(write(tmp_path, "a.tsv", "label\ttext_a\n1\t好\n0\t坏\n"))
-    assert (table.kind, table.names, table.rows, table.lines) == (
+    assert (table.format, table.names, table.rows, table.lines) == (
         "tsv",
         ["label", "text_a"],
         [["1", "好"], ["0", "坏"]],
@@ -54,15 +54,15 @@ def test_csv_with_quotes_and_line_breaks_counts_lines(tmp_path):
 def test_gzip_and_json_lines(tmp_path):
     rows = [{"sentence": "好", "label": 1}, {"sentence": "坏", "label": "0"}]
     table = read_table(write(tmp_path, "a.json.gz", "".join(json.dumps(r) + "\n" for r in rows)))
-    assert table.kind == "jsonl"
+    assert table.format == "jsonl"
     examples = read_examples(table, choose_columns(table))
     assert examples.texts == ["好", "坏"]
     assert examples.labels == ["1", "0"]
 
 
 def test_suffix_says_nothing_first_line_decides(tmp_path):
-    assert read_table(write(tmp_path, "a.data", '{"text": "a"}\n')).kind == "jsonl"
-    assert read_table(write(tmp_path, "b.data", "a\t1\n")).kind == "tsv"
+    assert read_table(write(tmp_path, "a.data", '{"text": "a"}\n')).format == "jsonl"
+    assert read_table(write(tmp_path, "b.data", "a\t1\n")).format == "tsv"
 
 
 @given(st.lists(st.tuples(st.text("好坏 ab\"',|", min_size=1), st.sampled_from("01")), min_size=2, max_size=8))

@@ -14,7 +14,7 @@ from kexue_keras.errors import UserError
 def test_words_are_hidden_as_a_whole():
     random = np.random.RandomState(0)
     words = [[10] * 3, [20], [30] * 2] * 2000
-    out = whole_word_masking(words, random, mask_id=4, vocab_size=1000, rate=0.3, lowest=5)
+    out = whole_word_masking(words, random, mask_id=4, vocab_size=1000, mask_rate=0.3, lowest=5)
     flat = [token for word in words for token in word]
     assert len(out) == len(flat)
     threes = np.array([out[i : i + 3] for i in range(0, len(out), 6)])
@@ -24,10 +24,10 @@ def test_words_are_hidden_as_a_whole():
     hidden = threes[touched]
     assert abs((hidden == 4).mean() - 0.8) < 0.03 and abs((hidden == 10).mean() - 0.1) < 0.03
     assert (hidden >= 4).all()
-    assert whole_word_masking(words, random, mask_id=4, vocab_size=1000, rate=0) == flat
+    assert whole_word_masking(words, random, mask_id=4, vocab_size=1000, mask_rate=0) == flat
     assert whole_word_masking([], random, mask_id=4, vocab_size=1000) == []
-    with pytest.raises(ValueError, match="rate"):
-        whole_word_masking(words, random, mask_id=4, vocab_size=1000, rate=15)
+    with pytest.raises(ValueError, match="mask_rate"):
+        whole_word_masking(words, random, mask_id=4, vocab_size=1000, mask_rate=15)
 
 
 def test_words_of_a_text(monkeypatch):

@@ -54,8 +54,8 @@ def test_beam_search_is_bert4keras():
     [
         (dict(), "give either target"),
         (dict(target=1.0, ratio=0.1), "give either target"),
-        (dict(target=-1.0), "target is -1.0"),
-        (dict(ratio=2.0), "ratio is 2.0"),
+        (dict(target=-1.0), "target must be a number >= 0, but is -1.0; .*nats"),
+        (dict(ratio=2.0), r"ratio must be a number in \[0, 1\], but is 2.0"),
     ],
 )
 def test_wrong_options_are_named(options, message):

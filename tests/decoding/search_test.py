@@ -30,7 +30,7 @@ class Table(object):
         return tf.fill(tf.stack([self.batch, self.beams, TIME]), -1)
 
     def __call__(self, t, tokens, memories, ancestors):
-        return tf.gather(self.table[:, t], tokens, batch_dims=1), memories, ancestors
+        return tf.gather(self.table[:, t], tokens % SIZE, batch_dims=1), memories, ancestors
 
 
 @pytest.fixture(scope="module")

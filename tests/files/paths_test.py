@@ -93,7 +93,7 @@ def test_a_model_is_saved_and_loaded_under_any_path(tmp_path, monkeypatch):
     encoder = SentenceEncoder(loaded).fit_whitening(["好", "坏", "书"], 1)
     encoder.save(tmp_path / "encoder[1]")
     words = {"words": [["好评", ["好"]], ["差评", ["坏"]]], "join": "mean_logit", "normalize_length": False}
-    said = {"patterns": ["{mask}{text}"], "weights": [1.0], "verbalizer": words, "maxlen": 16, "batch_size": 8}
+    said = {"patterns": ["{mask}{text}"], "weights": [1.0], "verbalizer": words, "max_length": 16, "batch_size": 8}
     prompt_files.write_prompt(tmp_path / "prompt[1]", loaded, said)
     monkeypatch.setattr(encoder_file, "load", lambda path, **_: loaded)
     assert SentenceEncoder.load(tmp_path / "encoder[1]").encode(["好"]).shape == (1, 1)
@@ -119,7 +119,9 @@ def test_every_other_entrance_takes_a_path(tmp_path, no_models):
     trimmed = trim_sentencepiece(model, corpus, head=4, tail=0, spare=0)
     trimmed.save(tmp_path / "trimmed[1]")
     assert sentencepiece_tokenizer(tmp_path / "trimmed[1]" / "spiece.model")._vocab_size == len(trimmed.keep_tokens)
-    assert small_t5(vocabulary=folder / "vocab.txt", hidden_size=8, layers=1, heads=1).tokenizer.encode("好")[0]
+    assert small_t5(
+        vocabulary=folder / "vocab.txt", hidden_size=8, num_hidden_layers=1, num_attention_heads=1
+    ).tokenizer.encode("好")[0]
     logger = ScalarLogger(tmp_path / "logs[1]", lambda: 0)
     logger.on_train_begin()
     logger.on_train_end()
@@ -149,7 +151,7 @@ def test_finetune_with_paths(tmp_path):
     parts = write_rows(tmp_path / "data[1]")
     folder = pathlib.Path(tiny_bert_folder(tmp_path / ODD, num_hidden_layers=1))
     out = tmp_path / "run[1]"
-    options = dict(valid=parts[1], test=parts[2], epochs=1, batch_size=24, length=8, quiet=True)
+    options = dict(valid=parts[1], test=parts[2], epochs=1, batch_size=24, max_length=8, quiet=True)
     classification.finetune(folder, parts[0], out, **options)
     assert len(Classifier.load(out).predict(["好"])) == 1
 

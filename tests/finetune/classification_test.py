@@ -1,4 +1,4 @@
-"""Fine-tuning as a function: pairs, several labels, techniques and their hooks, what is refused and what is said."""
+"""Fine-tuning as a function: pairs, several labels, frozen layers, class weights, what is refused and what is said."""
 
 import json
 import os
@@ -9,14 +9,13 @@ from reviews import reviews, write_rows
 
 from kexue_keras.backend import keras
 from kexue_keras.errors import UserError
-from kexue_keras.finetune import Classifier
-from kexue_keras.finetune import _recipe as recipe
-from kexue_keras.finetune import finetune, technique
+from kexue_keras.finetune import Classifier, finetune
+from kexue_keras.finetune._class_weights import read_weights
 from kexue_keras.finetune._options import defaults, make_options
-from kexue_keras.finetune.techniques._class_weights import read_weights
-from kexue_keras.finetune.techniques._schedule import warmup_updates
+from kexue_keras.finetune._schedule import warmup_updates
+from kexue_keras.trainer import Techniques, Trainer
 
-SMALL = dict(epochs=1, batch_size=16, length=24, learning_rate=3e-3, quiet=True, seed=3)
+SMALL = dict(epochs=1, batch_size=16, max_length=24, learning_rate=3e-3, quiet=True, seed=3)
 
 
 @pytest.mark.stacks("one")
@@ -26,7 +25,7 @@ def test_pairs_in_a_table_with_header_and_prediction_by_order(tiny, tmp_path):
     ]
     data = write_rows(tmp_path / "train.tsv", rows)
     said = []
-    options = dict(SMALL, quiet=False, length=12, layers=1)
+    options = dict(SMALL, quiet=False, max_length=12, num_hidden_layers=1)
     metrics = finetune(
         tiny,
         data,
@@ -64,7 +63,9 @@ def test_several_labels_and_max_pooling(tiny, tmp_path):
     for i, (text, label) in enumerate(reviews(40)):
         rows.append((label if i % 3 else label + "|长", text))
     data = write_rows(tmp_path / "train.csv", [("label", "content")] + rows, separator=",")
-    metrics = finetune(tiny, data, str(tmp_path / "run"), label_separator="|", pooling="max", **dict(SMALL, layers=1))
+    metrics = finetune(
+        tiny, data, str(tmp_path / "run"), label_separator="|", pooling="max", **dict(SMALL, num_hidden_layers=1)
+    )
     assert metrics["main_metric"] == "micro_f1" and metrics["majority"] is None
     assert set(metrics["valid"]["classes"]) == {"好评", "差评", "长"}
     labels, probabilities = Classifier.load(str(tmp_path / "run")).predict(["好书"])[0]
@@ -72,91 +73,44 @@ def test_several_labels_and_max_pooling(tiny, tmp_path):
 
 
 @pytest.mark.stacks("one")
-def test_hooks_in_their_order_frozen_layers_and_class_weights(tiny, tmp_path):
-    calls, seen = [], {}
+def test_frozen_layers_class_weights_and_what_callbacks_see(tiny, tmp_path, monkeypatch):
+    seen, train = {"logs": []}, Trainer._train
 
-    class Spy(recipe.Technique):
-        name = "spy"
-        order = 99
+    def spied(trainer):
+        seen["before"] = {layer.name: layer.get_weights() for layer in trainer.model.layers}
+        see = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen["logs"].append(logs))
+        seen["trainer"] = trainer
+        trainer.callbacks.append(see)
+        train(trainer)
 
-        def add_arguments(self, parser):
-            parser.add_argument("--spy", action="store_true")
-
-        def active(self, options):
-            return options.spy
-
-        def data_ready(self, r):
-            calls.append("data_ready")
-            assert r.model is None and r.steps == 3 and len(r.targets) == 36
-
-        def build_arguments(self, r, arguments):
-            calls.append("build_arguments")
-            return dict(arguments, dropout_rate=0.3)
-
-        def model_built(self, r):
-            calls.append("model_built")
-            seen["before"] = {layer.name: layer.get_weights() for layer in r.model.layers}
-
-        def loss(self, r, loss):
-            calls.append("loss")
-            return loss
-
-        def optimizer(self, r, optimizer):
-            calls.append("optimizer " + type(optimizer).__name__)
-            return optimizer
-
-        def compiled(self, r):
-            calls.append("compiled")
-
-        def callbacks(self, r):
-            return [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: calls.append(sorted(logs)))]
-
-        def batch(self, r, batch):
-            calls.append(round(float(r.random("spy").rand()), 6))
-            seen.update(recipe=r, batch=batch)
-            return batch
-
+    monkeypatch.setattr(Trainer, "_train", spied)
     rows = reviews(20) + [("好书%s" % ("好" * i), "好评") for i in range(20)]
     (tmp_path / "w.tsv").write_text("好评\t0.5\n差评\t3\n", encoding="utf-8")
     weights, data = str(tmp_path / "w.tsv"), write_rows(tmp_path / "train.tsv", rows)
-    try:
-        technique(Spy)
-        with pytest.raises(ValueError, match="'spy'"):
-            technique(Spy)
-        assert defaults()["spy"] is False
-        finetune(tiny, data, str(tmp_path / "run"), spy=True, train_layers=1, class_weights=weights, warmup=0, **SMALL)
-    finally:
-        recipe.TECHNIQUES[:] = [known for known in recipe.TECHNIQUES if known.name != "spy"]
-    hooks = [c for c in calls if isinstance(c, str)]
-    assert hooks == ["data_ready", "build_arguments", "model_built", "loss", "optimizer PiecewiseLinear", "compiled"]
-    randoms = [c for c in calls if isinstance(c, float)]
-    assert len(set(randoms)) == 3 == len(randoms)
-    (logs,) = [c for c in calls if isinstance(c, list)]
+    finetune(tiny, data, str(tmp_path / "run"), train_layers=1, class_weights=weights, warmup=0, **SMALL)
+    (logs,) = seen["logs"]
     assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= set(logs)
-
-    r = seen["recipe"]
+    trainer = seen["trainer"]
+    assert trainer.progress.steps == 3 == len(trainer.losses)
     moved = {
         layer.name
-        for layer in r.model.layers
+        for layer in trainer.model.layers
         if any(not np.array_equal(a, b) for a, b in zip(seen["before"][layer.name], layer.get_weights()))
     }
     assert "logits" in moved and "Transformer-1-FeedForward" in moved
     assert not any(name.startswith(("Embedding", "Transformer-0-")) for name in moved)
-    by_class = np.array([{"好评": 0.5, "差评": 3.0}[name] for name in r.labels])
-    assert np.allclose(seen["batch"].weights, by_class[seen["batch"].targets])
+    labels = Classifier.load(str(tmp_path / "run")).labels
+    by_class = np.array([{"好评": 0.5, "差评": 3.0}[name] for name in labels])
+    for step in range(3):
+        _, targets, given = trainer.make_batch(step)
+        assert np.allclose(given, by_class[targets])
 
 
 def test_a_loss_that_explodes_is_explained(tiny, tmp_path, monkeypatch):
-    class Explode(recipe.Technique):
-        name = "explode"
-
-        def compiled(self, r):
-            r.train_on_batch = lambda batch: [float("nan"), 0.0]
-
-    monkeypatch.setattr(recipe, "TECHNIQUES", recipe.TECHNIQUES + [Explode()])
+    monkeypatch.setattr(Trainer, "_train_on_batch", lambda *_: [float("nan"), 0.0])
     data = write_rows(tmp_path / "train.tsv", reviews(30))
     with pytest.raises(UserError, match="the loss became nan at step 1; a lower --learning-rate"):
-        finetune(tiny, data, str(tmp_path / "run"), layers=1, **SMALL)
+        finetune(tiny, data, str(tmp_path / "run"), num_hidden_layers=1, **SMALL)
 
 
 def test_refused_by_the_function(tiny, tmp_path):
@@ -201,5 +155,7 @@ def test_options_have_one_source():
     known = defaults()
     for name in ("warmup", "schedule", "class_weights", "train_layers", "pooling", "save_every", "bucketing"):
         assert name in known
+    # Each setting of a technique is an option of the same name.
+    assert set(Techniques.__init__.__kwdefaults__) - {"spelling"} <= set(known)
     assert warmup_updates(0.1, 1000) == 100
     assert warmup_updates(5, 3) == 2

@@ -50,7 +50,7 @@ def test_unknown_pooling():
 def test_the_head_starts_alike_whatever_else_is_in_the_graph():
     def start():
         x = keras.layers.Input((None, 6))
-        return build_classifier(keras.models.Model(x, x), 3, pooling="mean", dropout=0.1, seed=4).get_weights()
+        return build_classifier(keras.models.Model(x, x), 3, pooling="mean", dropout_rate=0.1, seed=4).get_weights()
 
     first = start()
     keras.layers.Dense(3).build((None, 5))
@@ -60,15 +60,12 @@ def test_the_head_starts_alike_whatever_else_is_in_the_graph():
 
 
 def test_single_label_head(rng):
-    from sklearn.metrics import log_loss
-
     head = HEADS["single"]
     logits, targets = rng.standard_normal((20, 4)) * 30, rng.randint(0, 4, 20)
     probabilities = head.probabilities(logits)
     assert np.allclose(probabilities.sum(axis=1), 1)
-    assert np.isclose(
-        head.cross_entropy(logits, targets), log_loss(targets, probabilities, labels=range(4), eps=1e-300)
-    )
+    expected = -np.log(probabilities[np.arange(20), targets]).mean()
+    assert np.isclose(head.cross_entropy(logits, targets), expected)
     assert np.isfinite(head.cross_entropy(logits * 1e30, targets))
     loss = K.eval(head.loss()(K.constant(targets[:, None], "int32"), K.constant(logits)))
     assert np.isclose(loss, head.cross_entropy(logits, targets), rtol=1e-5)
@@ -88,11 +85,10 @@ def test_several_labels_as_one_cross_entropy(rng):
 
 
 def test_a_sigmoid_for_each_label(rng):
-    from sklearn.metrics import log_loss
-
     head = HEADS["sigmoid"]
     logits, targets = rng.standard_normal((20, 4)) * 3, rng.randint(0, 2, (20, 4))
-    expected = log_loss(targets.reshape(-1), head.probabilities(logits).reshape(-1))
+    p = head.probabilities(logits)
+    expected = -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).mean()
     assert np.isclose(head.cross_entropy(logits, targets), expected)
     loss = K.eval(head.loss()(K.constant(targets), K.constant(logits)))
     assert np.isclose(loss, expected, rtol=1e-4)

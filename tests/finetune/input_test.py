@@ -29,7 +29,20 @@ def test_a_run_with_odd_labels_and_file_names(tiny, tmp_path, capsys, monkeypatc
     with open(data, "w", encoding="utf-8") as handle:
         handle.writelines(json.dumps(row) + "\n" for row in rows)
     out = str(tmp_path / "run")
-    arguments = ["--model", tiny, "--data", data, "--out", out, "--epochs", "1", "--length", "24", "--layers", "1"]
+    arguments = [
+        "--model",
+        tiny,
+        "--data",
+        data,
+        "--out",
+        out,
+        "--epochs",
+        "1",
+        "--max-length",
+        "24",
+        "--num-hidden-layers",
+        "1",
+    ]
     assert cli.main(["finetune"] + arguments) == 0
     said = capsys.readouterr().out
     said.encode("utf-8")
@@ -120,7 +133,18 @@ def test_similar_shows_a_bar_and_nothing_that_steers_a_terminal(tiny, tmp_path, 
     texts = [text for text, _ in reviews(220, 4)]
     rows = [json.dumps({"text": text + "\x1b[2J"}) for text in dict.fromkeys(texts)]
     (tmp_path / "a.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    command = ["similar", texts[0], "--corpus", str(tmp_path / "a.jsonl"), "--model", tiny, "--length", "16", "-k", "2"]
+    command = [
+        "similar",
+        texts[0],
+        "--corpus",
+        str(tmp_path / "a.jsonl"),
+        "--model",
+        tiny,
+        "--max-length",
+        "16",
+        "-k",
+        "2",
+    ]
     for quiet in ([], ["--quiet"]):
         monkeypatch.setattr(sys.stdout, "isatty", lambda: not quiet)
         assert cli.main(command + quiet) == 0
@@ -133,8 +157,8 @@ def test_similar_shows_a_bar_and_nothing_that_steers_a_terminal(tiny, tmp_path, 
 def test_more_layers_than_there_are(tiny, tmp_path):
     path = tmp_path / "train.tsv"
     path.write_text("".join("%s\t%s\n" % row for row in reviews(40)), encoding="utf-8")
-    with pytest.raises(UserError, match="--layers is 2000000000, but .* has 2 layers"):
-        finetune(tiny, str(path), str(tmp_path / "run"), layers=2 * 10**9, length=24, quiet=True)
+    with pytest.raises(UserError, match="--num-hidden-layers is 2000000000, but .* has 2 layers"):
+        finetune(tiny, str(path), str(tmp_path / "run"), num_hidden_layers=2 * 10**9, max_length=24, quiet=True)
 
 
 @pytest.mark.stacks("one")

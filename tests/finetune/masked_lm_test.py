@@ -21,7 +21,7 @@ def folder(tmp_path):
 def untrained(folder, **options):
     K.clear_session()
     set_seed(3)
-    return MaskedLanguageModel(folder, length=10, **options)
+    return MaskedLanguageModel(folder, max_length=10, **options)
 
 
 @pytest.mark.stacks("one")
@@ -55,7 +55,7 @@ def test_a_stopped_run_ends_as_the_uninterrupted_one(folder, tmp_path):
     said = []
     resumed = untrained(folder, frozen=1)
     resumed.train(TEXTS, folder=point, say=said.append, **options)
-    assert "going on after step 2" in said
+    assert "going on after epoch 0, batch 2 (step 2 of 6)" in said
     # Not the weights themselves: where a gradient is 0 but for rounding, Adam goes either way.
     assert resumed.evaluate(TEXTS) == pytest.approx(scores, abs=2e-4)
     with pytest.raises(UserError, match="a point of another run"):
@@ -71,9 +71,9 @@ def test_a_stopped_run_ends_as_the_uninterrupted_one(folder, tmp_path):
 
 @pytest.mark.stacks("one")
 def test_it_learns(folder):
-    mlm = untrained(folder, rate=0.3)
+    mlm = untrained(folder, mask_rate=0.3)
     before = mlm.evaluate(TEXTS)
-    mlm.train(TEXTS, steps=100, batch_size=20, learning_rate=2e-2, head_factor=1.0)
+    mlm.train(TEXTS, steps=100, batch_size=20, learning_rate=2e-2, head_lr_multiplier=1.0)
     after = mlm.evaluate(TEXTS)
     assert after["tokens"] == before["tokens"] > 10
     assert after["accuracy"] > max(before["accuracy"], after["chance"]) and after["loss"] < before["loss"]

@@ -9,7 +9,8 @@ import pytest
 from kexue_keras.cli import main as cli
 from kexue_keras.errors import UserError
 from kexue_keras.finetune._options import _parser, make_options
-from kexue_keras.finetune._recipe import Recipe
+from kexue_keras.finetune._run import Run
+from kexue_keras.finetune._similarity import check_similarity
 
 pytestmark = pytest.mark.stacks("one")  # parsing only
 REQUIRED = {
@@ -30,12 +31,15 @@ def commands(monkeypatch):
     seen, parsers = [], {}
 
     def finetune(say, **options):
-        Recipe(make_options(**options), say)
+        checked = Run(make_options(**options), None, say)
+        if checked.options.task == "similarity":
+            check_similarity(checked)
         seen.append(options)
 
     monkeypatch.setattr("kexue_keras.finetune._classification.finetune", finetune)
-    for name in ("predict.predict_file", "convert.convert_folder", "similar.similar"):
-        monkeypatch.setattr("kexue_keras.cli." + name, lambda options, **_: seen.append(vars(options)) or [])
+    for name in ("predict.predict_file", "convert.convert_folder"):
+        monkeypatch.setattr("kexue_keras.cli." + name, lambda options, **_: seen.append(vars(options)) or 0)
+    monkeypatch.setattr("kexue_keras.cli.similar.similar", lambda options: seen.append(vars(options)) or [])
     with monkeypatch.context() as patch:
         patch.setattr(cli.Parser, "print_help", lambda self, file=None: parsers.setdefault(self.prog.split()[-1], self))
         for command in REQUIRED:

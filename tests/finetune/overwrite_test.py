@@ -10,9 +10,9 @@ from reviews import reviews, write_rows
 
 from kexue_keras.backend import K
 from kexue_keras.cli import main as cli
-from kexue_keras.finetune import _recipe as recipe
+from kexue_keras.trainer import Trainer
 
-SMALL = "--epochs 1 --batch-size 16 --length 24 --learning-rate 3e-3 --quiet --layers 1".split()
+SMALL = "--epochs 1 --batch-size 16 --max-length 24 --learning-rate 3e-3 --quiet --num-hidden-layers 1".split()
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +59,12 @@ def test_a_run_that_fails_leaves_the_one_it_would_replace(place, capsys, monkeyp
     before = contents(place)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     if how == "diverges":
+        ok = Trainer._train_on_batch
 
-        class Explode(recipe.Technique):
-            name = "explode"
+        def explode(trainer, step, made):
+            return [float("nan"), 0.0] if step == 1 else ok(trainer, step, made)
 
-            def compiled(self, r):
-                ok = r.train_on_batch
-                r.train_on_batch = lambda batch: [float("nan"), 0.0] if r.step == 1 else ok(batch)
-
-        monkeypatch.setattr(recipe, "TECHNIQUES", recipe.TECHNIQUES + [Explode()])
+        monkeypatch.setattr(Trainer, "_train_on_batch", explode)
     try:
         if how == "disk":
             resource.setrlimit(resource.RLIMIT_FSIZE, (20000, limits[1]))
@@ -114,7 +111,7 @@ def test_resuming_on_another_stack_is_refused(place, capsys):
     path = place / "run" / "config.json"
     before = path.read_text(encoding="utf-8")
     config = json.loads(before)
-    config["stack"] = {"keras": "tf.keras", "tf.keras": "keras"}[config["stack"]]
+    config["stack"] = "keras" if config["stack"] == "tf.keras" else "tf.keras"
     try:
         path.write_text(json.dumps(config), encoding="utf-8")
         assert "the run was made on the stack" in failure(capsys, "finetune", "--resume", "--out", place / "run")

@@ -7,12 +7,12 @@ import random
 import numpy as np
 import pytest
 from conftest import ROOT
+from few_shot_methods import FewShot
 from reviews import reviews, write_rows
 
 from kexue_keras.backend import preserved_random_state, set_seed, tf1
 from kexue_keras.errors import UserError
 from kexue_keras.finetune import finetune, finetune_seq2seq
-from kexue_keras.finetune._prompting import FewShot
 
 NO_MODEL = "no such model"  # found out when the seeds are set and the model is to be loaded
 
@@ -40,8 +40,8 @@ def few_shot(folder):
 @pytest.mark.parametrize("train", [classification, similarity, seq2seq, few_shot])
 def test_the_callers_generators_go_on_where_they_were(train, tmp_path, monkeypatch):
     seeded = []
-    module = {"classification": "classification", "few_shot": "prompting", "seq2seq": "seq2seq_training"}
-    name = "kexue_keras.finetune._%s.set_seed" % module.get(train.__name__, train.__name__)
+    module = {"few_shot": "few_shot_methods", "seq2seq": "kexue_keras.finetune._seq2seq_training"}
+    name = module.get(train.__name__, "kexue_keras.finetune._" + train.__name__) + ".set_seed"
     monkeypatch.setattr(name, lambda seed: seeded.append(seed) or set_seed(seed))
     graph = tf1.get_default_graph()
     random.seed(11), np.random.seed(12), tf1.set_random_seed(13)
@@ -61,7 +61,7 @@ def test_no_other_function_of_the_package_seeds():
             source = handle.read()
         if any(word in source for word in ("set_seed(", "random.seed(", "set_random_seed(")):
             found.add(os.path.relpath(path, os.path.join(ROOT, "kexue_keras")).replace(os.sep, "/"))
-    tasks = {"finetune/_%s.py" % name for name in ("classification", "similarity", "seq2seq_training", "prompting")}
+    tasks = {"finetune/_%s.py" % name for name in ("classification", "similarity", "seq2seq_training")}
     assert found == tasks | {"backend/random_state.py"}
 
 

@@ -263,7 +263,7 @@ def test_a_resumed_run_reads_the_same_files(tmp_path, name, words):
 def test_a_resumed_run_has_its_options_and_its_stack(tmp_path, monkeypatch):
     options = options_of(tmp_path, class_weights="balanced", model="me5-zh-char")
     config = config_of(options, {})
-    other = {"keras": "tf.keras", "tf.keras": "keras"}[config["stack"]]
+    other = "keras" if config["stack"] == "tf.keras" else "tf.keras"
     with pytest.raises(UserError, match="made on the stack %s and this is %s.*set TF_KERAS" % (other, config["stack"])):
         check_same(dict(config, stack=other), options, "config.json")
     with pytest.raises(UserError, match="config.json: --resume: epochs was 3 and is 4 now"):

@@ -42,7 +42,7 @@ def test_a_vocabulary_that_was_changed_is_refused(tmp_path, name):
 def test_runs_of_earlier_versions_have_no_checksum(tmp_path):
     tokenizer = tokenizers()["vocab.txt"]
     save_tokenizer(tokenizer, str(tmp_path))
-    settings = json.loads((tmp_path / "tokenizer.json").read_text())
+    settings = json.loads((tmp_path / "tokenizer_settings.json").read_text())
     assert len(settings.pop("sha256")) == 64
-    (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
+    (tmp_path / "tokenizer_settings.json").write_text(json.dumps(settings))
     assert load_tokenizer(str(tmp_path)).encode(TEXT) == tokenizer.encode(TEXT)

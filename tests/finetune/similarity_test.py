@@ -16,16 +16,25 @@ from kexue_keras.errors import UserError
 from kexue_keras.finetune import PairSet, SimBERT, finetune, train_sentence_bert
 from kexue_keras.finetune._corpus import warn_of_overlap
 from kexue_keras.finetune._options import make_options
-from kexue_keras.finetune._recipe import Recipe
+from kexue_keras.finetune._run import Run
 from kexue_keras.finetune._sentence_bert import PairSampler
-from kexue_keras.finetune._similarity import checked_range
-from kexue_keras.finetune._similarity_heads import HEADS, cosent_value, measure_similarity
-from kexue_keras.finetune.techniques._layerwise_rates import head_factor
+from kexue_keras.finetune._similarity import check_similarity, checked_range
+from kexue_keras.finetune._similarity_heads import HEADS, cosent_value, head_lr_multiplier, measure_similarity
 from kexue_keras.losses import cosent_loss
 from kexue_keras.optimizers import GradientAccumulation
 from kexue_keras.similarity import pair_classifier
+from kexue_keras.trainer import Techniques, Trainer
 
-SMALL = dict(task="similarity", epochs=2, batch_size=4, length=12, learning_rate=3e-3, quiet=True, seed=3, layers=1)
+SMALL = dict(
+    task="similarity",
+    epochs=2,
+    batch_size=4,
+    max_length=12,
+    learning_rate=3e-3,
+    quiet=True,
+    seed=3,
+    num_hidden_layers=1,
+)
 
 
 def scored_pairs(count, seed=0):
@@ -85,7 +94,7 @@ def test_trained_saved_and_used(place, loss, capsys, run_python, plain_sessions)
     # The command on the same run, which is read once.
     K.clear_session()
     encoder = open_encoder(str(place / loss))
-    assert (encoder.pooling, encoder.length) == ("mean", 12)
+    assert (encoder.pooling, encoder.max_length) == ("mean", 12)
     with pytest.MonkeyPatch.context() as patch:
         for module in ("cli.similar", "finetune._similarity"):
             patch.setattr("kexue_keras.%s.SentenceEncoder.load" % module, lambda path: encoder)
@@ -139,7 +148,7 @@ def test_heads_and_measures_against_the_losses(rng):
         ({"label_separator": "|"}, "a pair has one score"),
         ({"positive_above": 2.5}, "goes with --similarity-loss sbert"),
         ({"gradient_penalty": 1.0, "penalty_reduction": "per_sample"}, "per_sample: CoSENT is one number"),
-        ({"head_lr": 5.0}, "--head-lr 5: CoSENT trains the encoder alone"),
+        ({"head_lr_multiplier": 5.0}, "--head-lr-multiplier 5: CoSENT trains the encoder alone"),
         ({"similarity_loss": "cosine"}, "'cosine'; it is one of cosent, sbert"),
         ({"pooling": "sum"}, "'sum'; it is one of cls, pooler"),
         ({"task": "classification", "pooling": "first-last"}, "goes with --task similarity"),
@@ -159,23 +168,18 @@ def test_refused(place, options, message):
 @pytest.mark.stacks("one")
 def test_the_head_that_starts_from_noise_has_a_higher_rate():
     def factor(**given):
-        options = make_options(**given)
-        recipe = Recipe(options, print)
-        assert (head_factor(options) != 1) == ("layerwise-rates" in [one.name for one in recipe.techniques])
-        return head_factor(options)
+        return head_lr_multiplier(make_options(**given))
 
     assert factor() == factor(task="similarity") == factor(similarity_loss="sbert") == 1
-    assert factor(task="similarity", similarity_loss="sbert") == HEADS["sbert"].head_lr == 20
-    assert factor(task="similarity", similarity_loss="sbert", head_lr=1.0) == 1
-    assert factor(head_lr=3.0) == 3
+    assert factor(task="similarity", similarity_loss="sbert") == HEADS["sbert"].head_lr_multiplier == 20
+    assert factor(task="similarity", similarity_loss="sbert", head_lr_multiplier=1.0) == 1
+    assert factor(head_lr_multiplier=3.0) == 3
 
 
 @pytest.mark.stacks("one")
 def test_accumulation_is_explained_and_ranges_are_numbers():
     said = []
-    from kexue_keras.finetune._similarity import _check
-
-    _check(Recipe(make_options(task="similarity", accumulate=4, batch_size=8), said.append))
+    check_similarity(Run(make_options(task="similarity", accumulate=4, batch_size=8), None, said.append))
     assert "averages such losses, which is not the loss of a batch of 32" in said[0]
     assert checked_range(None) is None and checked_range((0, 5)) == [0.0, 5.0]
 
@@ -211,7 +215,7 @@ def test_sampling_pairs_of_several_sets():
 
     small = PairSet([("a", "b")], [2], group=1)
     large = PairSet([("c", "d"), ("e", "fg")] * 50, [0, 1] * 50)
-    sampler = PairSampler(Tokenizer(), [large, small], groups=(2, 3), length=8, batch_size=400)
+    sampler = PairSampler(Tokenizer(), [large, small], groups=(2, 3), max_length=8, batch_size=400)
     (tokens, segments), labels = sampler(7)
     assert tokens.shape == segments.shape == (800, 8) and np.array_equal(labels[::2], labels[1::2])
     # As many of the group with one pair; classes of group 1 come after the two of group 0.
@@ -225,7 +229,7 @@ def test_sampling_pairs_of_several_sets():
         ([large, PairSet([("a", "b")], [0], group=2)], "set 1 is of group 2"),
     ]:
         with pytest.raises(UserError, match=message):
-            PairSampler(Tokenizer(), sets, groups=(2, 3), length=8, batch_size=4)
+            PairSampler(Tokenizer(), sets, groups=(2, 3), max_length=8, batch_size=4)
     with pytest.raises(ValueError, match="1 pairs and 2 labels"):
         PairSet([("a", "b")], [1, 2])
     assert list(PairSet.from_scores([("a", "b")] * 3, [0, 2.5, 3], 2.5).labels) == [0, 0, 1]
@@ -238,16 +242,16 @@ GROUPS = [["我喜欢电影", "电影很好看"], ["书店服务差", "书店的
 def test_simbert_learns_and_goes_on_from_its_point(place, tmp_path, plain_sessions):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sim = SimBERT(str(place / "tiny"), length=10, num_hidden_layers=1, dropout_rate=0.0)
-    tokens, segments = sim.batch(GROUPS, 0, batch_size=4, noise=0.0, rate=0.15, seed=0)[0]
-    _, following, sources = sim.batch(GROUPS, 0, batch_size=4, noise=0.0, rate=0.15, seed=0)
+        sim = SimBERT(str(place / "tiny"), max_length=10, num_hidden_layers=1, dropout_rate=0.0)
+    tokens, segments = sim.batch(GROUPS, 0, batch_size=4, noise=0.0, mask_rate=0.15, seed=0)[0]
+    _, following, sources = sim.batch(GROUPS, 0, batch_size=4, noise=0.0, mask_rate=0.15, seed=0)
     assert sorted(sources) == sorted(text for group in GROUPS for text in group)
     # Row 2i+1 says the other way round what row 2i says.
     for a, b in zip(range(0, 8, 2), range(1, 8, 2)):
         source = list(tokens[a][(segments[a] == 0) & (tokens[a] != 0)])
         assert list(following[b][following[b] != 0]) == source[1:]
     clean, _ = sim.row(*GROUPS[0])
-    noisy, _ = sim.row(*GROUPS[0], random=np.random.RandomState(0), rate=1.0)
+    noisy, _ = sim.row(*GROUPS[0], random=np.random.RandomState(0), mask_rate=1.0)
     assert len(noisy) == len(clean) and sim.mask_id in noisy[1:6] and noisy[6:] == clean[6:]
     for groups, size, message in [
         ([GROUPS[0], ["好", "好"]], 2, "group 2 has fewer than two different texts"),
@@ -286,7 +290,7 @@ def test_simbert_learns_and_goes_on_from_its_point(place, tmp_path, plain_sessio
 def test_two_stages_and_the_shared_head(place, plain_sessions):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sim = SimBERT(str(place / "tiny"), length=10, num_hidden_layers=1)
+        sim = SimBERT(str(place / "tiny"), max_length=10, num_hidden_layers=1)
     losses = sim.train(GROUPS, steps=2, batch_size=3)
     # What it generates costs about log(vocabulary) at first; the contrast of 6 vectors at scale 20 is at most this.
     assert len(losses) == 2 and -1 < losses[0] - np.log(sim.tokenizer._vocab_size) < 40 + np.log(5)
@@ -295,7 +299,14 @@ def test_two_stages_and_the_shared_head(place, plain_sessions):
     start = pair_classifier(sim.encoder.model, 5, seed=0).get_weights()[-1]
     before = sim.encoder.model.get_weights()
     losses, head = train_sentence_bert(
-        sim.encoder, sets, groups=(2, 3), steps=2, batch_size=4, learning_rate=1e-3, head_lr=30.0, weight_decay=0
+        sim.encoder,
+        sets,
+        groups=(2, 3),
+        steps=2,
+        batch_size=4,
+        learning_rate=1e-3,
+        head_lr_multiplier=30.0,
+        weight_decay=0,
     )
     # The rate is 0 at first, then 1e-3; Adam's step is about the rate.
     encoder = max(np.abs(a - b).max() for a, b in zip(sim.encoder.model.get_weights(), before))
@@ -304,31 +315,35 @@ def test_two_stages_and_the_shared_head(place, plain_sessions):
 
 
 @pytest.mark.stacks("all")
-def test_optimizers_of_ones_own_and_batches_that_are_accumulated(place, tmp_path, plain_sessions):
+def test_optimizers_of_ones_own_and_batches_that_are_accumulated(place, tmp_path, plain_sessions, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sim = SimBERT(str(place / "tiny"), length=10, num_hidden_layers=1)
+        sim = SimBERT(str(place / "tiny"), max_length=10, num_hidden_layers=1)
+    seen = []
+    train = Trainer._train
+    monkeypatch.setattr(Trainer, "_train", lambda trainer: seen.append(trainer.model.optimizer) or train(trainer))
     sgd, how = keras.optimizers.SGD, dict(steps=3, batch_size=4, noise=0.0, folder=str(tmp_path))
-    own = dict(how, optimizer=sgd(0.1), accumulate=2)
+    sim.techniques = Techniques(accumulate=2)
+    own = dict(how, optimizer=sgd(0.1))
     assert len(sim.train(GROUPS, **own)) == 3
-    found = sim.pretrained.model.optimizer
+    found = seen[-1]
     assert isinstance(found, GradientAccumulation) and found.optimizer is own["optimizer"]
     # The last, unfinished window counts too: three batches are two updates.
     assert int(K.get_value(found.iterations)) == 2 and int(K.get_value(found.micro_step)) == 0
     with pytest.raises(UserError, match="holds a point of another run"):
         sim.train(GROUPS, **how)
-    with pytest.raises(UserError, match="accumulate=0; a whole number of batches"):
-        sim.train(GROUPS, **dict(how, accumulate=0))
+    with pytest.raises(UserError, match="accumulate is 0; a whole number of batches"):
+        Techniques(accumulate=0)
     pairs = [PairSet([tuple(group) for group in GROUPS], [1, 1, 0, 0])]
-    _, head = train_sentence_bert(sim.encoder, pairs, steps=2, batch_size=2, optimizer=sgd(0.1), accumulate=2)
-    inner = head.optimizer.optimizer.optimizer
-    assert isinstance(inner, sgd) and int(K.get_value(head.optimizer.iterations)) == 1
+    techniques = Techniques(accumulate=2)
+    train_sentence_bert(sim.encoder, pairs, steps=2, batch_size=2, optimizer=sgd(0.1), techniques=techniques)
+    assert isinstance(seen[-1].optimizer.optimizer, sgd) and int(K.get_value(seen[-1].iterations)) == 1
 
 
 @pytest.mark.stacks("one")
 def test_generating_is_told_apart_from_searching(monkeypatch):
     class Fake(object):
-        def __init__(self, model, length):
+        def __init__(self, model, max_length):
             pass
 
         def generate(self, text, **options):
@@ -339,7 +354,7 @@ def test_generating_is_told_apart_from_searching(monkeypatch):
 
     monkeypatch.setattr("kexue_keras.cli.similar.SimilarQuestions", Fake)
     options = dict(
-        text=["看"], generate=True, corpus=None, model="m", length=None, n=7, k=2, seed=0, mask=[3], quiet=True
+        text=["看"], generate=True, corpus=None, model="m", max_length=None, n=7, k=2, seed=0, mask=[3], quiet=True
     )
     assert list(similar(make_options.__globals__["argparse"].Namespace(**options))) == ["0.5000\t看吗"]
 

@@ -63,17 +63,23 @@ def test_the_conditions_of_the_article_hold(n):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ({"num_layers": 0}, "num_layers must be a whole number >= 1, but is 0"),
-        ({"num_layers": 2.5}, "num_layers must be a whole number >= 1, but is 2.5"),
-        ({"num_layers": 2, "kind": "both"}, "kind must be one of 'encoder', 'decoder', 'encdec', but is 'both'"),
-        ({"num_layers": 2, "rule": "lion"}, "rule must be one of .* but is 'lion'"),
-        ({"num_layers": 2, "kind": "encdec"}, "needs decoder_layers"),
-        ({"num_layers": 2, "kind": "encdec", "decoder_layers": 2, "rule": "adam"}, "only rule='paper' knows"),
-        ({"num_layers": 2, "decoder_layers": 2}, "decoder_layers=2 is for kind='encdec'"),
-        ({"num_layers": 2, "norm": "pre"}, "rule='paper' is for post-norm models; give rule='adam'"),
-        ({"num_layers": 2, "norm": "sandwich"}, "norm must be one of 'post', 'pre', but is 'sandwich'"),
-        ({"num_layers": 2, "stream": 0.5}, "stream=0.5 is for norm='pre'"),
-        ({"num_layers": 2, "norm": "pre", "rule": "sgd", "stream": 0}, "stream must be a number > 0, but is 0"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers must be a whole number >= 1, but is 0"),
+        ({"num_hidden_layers": 2.5}, "num_hidden_layers must be a whole number >= 1, but is 2.5"),
+        (
+            {"num_hidden_layers": 2, "architecture": "both"},
+            "architecture must be one of 'encoder', 'decoder', 'encdec', but is 'both'",
+        ),
+        ({"num_hidden_layers": 2, "rule": "lion"}, "rule must be one of .* but is 'lion'"),
+        ({"num_hidden_layers": 2, "architecture": "encdec"}, "needs num_decoder_layers"),
+        (
+            {"num_hidden_layers": 2, "architecture": "encdec", "num_decoder_layers": 2, "rule": "adam"},
+            "only rule='paper' knows",
+        ),
+        ({"num_hidden_layers": 2, "num_decoder_layers": 2}, "num_decoder_layers=2 is for architecture='encdec'"),
+        ({"num_hidden_layers": 2, "norm": "pre"}, "rule='paper' is for post-norm models; give rule='adam'"),
+        ({"num_hidden_layers": 2, "norm": "sandwich"}, "norm must be one of 'post', 'pre', but is 'sandwich'"),
+        ({"num_hidden_layers": 2, "stream": 0.5}, "stream=0.5 is for norm='pre'"),
+        ({"num_hidden_layers": 2, "norm": "pre", "rule": "sgd", "stream": 0}, "stream must be a number > 0, but is 0"),
     ],
 )
 def test_errors_of_the_constants(arguments, words):

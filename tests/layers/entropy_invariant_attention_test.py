@@ -21,8 +21,8 @@ def softmax(x):
     return x / x.sum(-1, keepdims=True)
 
 
-def factor(length, base=512, min_len=16):
-    return np.log(np.maximum(length, min_len)) / np.log(base)
+def factor(length, base=512, min_length=16):
+    return np.log(np.maximum(length, min_length)) / np.log(base)
 
 
 def oracle(layer, x, visible, kappa=None, bias=0.0):
@@ -194,9 +194,9 @@ def test_wrong_biases_are_named(wrong):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(base=1), "base is 1"),
-        (dict(min_len=1), "min_len is 1"),
-        (dict(kappa=0), "kappa is 0"),
+        (dict(base=1), "base must be a number > 1, but is 1; it is the length"),
+        (dict(min_length=1), "min_length must be a number >= 2, but is 1; below 2"),
+        (dict(kappa=0), "kappa must be a number > 0, but is 0"),
         (dict(kappa=0.2, attention_scale=False), "attention_scale=False"),
         (dict(normalization="squared_relu"), "squared_relu"),
     ],

@@ -36,7 +36,7 @@ def softmax(x):
 
 
 def make(name, **options):
-    return mixing.make_mixer(name, max_len=LONGEST, ffn_units=FFN, **options)
+    return mixing.make_mixer(name, max_length=LONGEST, ffn_units=FFN, **options)
 
 
 def oracle(name, w, x, visible, mask):
@@ -260,7 +260,7 @@ def test_float16(rng):
 
 @pytest.mark.parametrize("name", ["mlp", "resmlp", "gmlp", "amlp", "external", "fnet"])
 def test_blocks(rng, name):
-    block = mixing.MixerBlock(name, FFN, max_len=LONGEST, dropout=0.1)
+    block = mixing.MixerBlock(name, FFN, max_length=LONGEST, dropout_rate=0.1)
     run, model = build(block, WIDTH, "x")
     x, mask = rng.randn(2, 6, WIDTH), (np.arange(6) < [[6], [4]]).astype(float)
     out = run(x, mask)
@@ -294,7 +294,7 @@ def test_blocks(rng, name):
 
 def test_a_res_mlp_layer_of_scale_zero_is_the_identity(rng):
     x = rng.randn(2, 6, WIDTH)
-    layer = mixing.ResMLP(FFN, max_len=LONGEST, scale=0)
+    layer = mixing.ResMLP(FFN, max_length=LONGEST, scale=0)
     np.testing.assert_allclose(K.eval(layer(K.constant(x))), x, rtol=1e-6)
     assert mixing.ResMLP.from_config(layer.get_config()).get_config() == layer.get_config()
 
@@ -310,17 +310,23 @@ def test_the_configuration_goes_round(name):
     "build_it, message",
     [
         (lambda: make("unknown"), "mixer must be one of 'aft'.*but is 'unknown'"),
-        (lambda: mixing.make_mixer("gmlp", max_len=None, ffn_units=4), "weights for each position; give max_len"),
+        (lambda: mixing.make_mixer("gmlp", max_length=None, ffn_units=4), "weights for each position; give max_length"),
         (lambda: mixing.GMLP(7, 10), "must be even; got 7"),
         (lambda: mixing.FNet(mode="fast"), "mode must be one of 'padded', 'masked_dft', but is 'fast'"),
         (lambda: mixing.FNet(causal=True), "no causal form"),
-        (lambda: mixing.TokenMixingMLP(4, 0), "max_len must be a whole number >= 1, but is 0"),
+        (lambda: mixing.TokenMixingMLP(4, 0), "max_length must be a whole number >= 1, but is 0"),
         (lambda: mixing.TokenMixingMLP(4, 8, rescale="sum"), "rescale must be one of"),
         (lambda: mixing.ExternalAttention(0), "memory must be a whole number >= 1, but is 0"),
-        (lambda: mixing.AFT(8, limit=50), "limit is 50; above 40"),
-        (lambda: mixing.MixerBlock("gmlp", 8, max_len=4, dropout=1), "dropout is 1"),
+        (lambda: mixing.AFT(8, limit=50), r"limit must be a number in \(0, 40\], but is 50; above 40"),
+        (
+            lambda: mixing.MixerBlock("gmlp", 8, max_length=4, dropout_rate=1),
+            r"dropout_rate must be a number in \[0, 1\), but is 1",
+        ),
         (lambda: mixing.SpatialGatingUnit(8)(K.zeros((1, 4, 3))), "split in two halves, but there are 3"),
-        (lambda: make("mlp")(K.zeros((1, LONGEST + 1, 4))), "longer than max_len=10.*it has 11 tokens"),
+        (
+            lambda: make("mlp")(K.zeros((1, LONGEST + 1, 4))),
+            "must have at most max_length=10 tokens; build it with a larger max_length .* Its length: 11",
+        ),
         (lambda: mixing.FNet()([K.zeros((1, 4, 4)), K.ones((4, 4))]), "mixes all tokens with all"),
         (
             lambda: make("resmlp")(K.zeros((1, 4, 4)), mask=K.ones((1, 4, 4))),
@@ -337,6 +343,6 @@ def test_errors(build_it, message):
 
 def test_a_sequence_that_turns_out_too_long():
     run, _ = build(make("resmlp"), WIDTH, "x")
-    with pytest.raises(Exception, match="longer than max_len=10"):
+    with pytest.raises(Exception, match="must have at most max_length=10 tokens"):
         run(np.zeros((1, 11, WIDTH)))
     assert keras.utils.get_custom_objects()["MixerBlock"] is mixing.MixerBlock

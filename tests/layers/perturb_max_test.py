@@ -50,7 +50,7 @@ def test_oracles(noise):
         np.prod([SCIPY[noise].cdf(MU[i] - m + e) for m in np.delete(MU, i)], axis=0).mean() for i in range(4)
     ]
     np.testing.assert_allclose(by_integral, EXACT[noise], atol=1e-6)
-    np.testing.assert_allclose(perturb_max_np(MU, noise, num_points=1000), EXACT[noise], atol=5e-4)
+    np.testing.assert_allclose(perturb_max_np(MU, noise, num_nodes=1000), EXACT[noise], atol=5e-4)
 
 
 def test_errors_of_the_nodes_are_as_published():
@@ -62,10 +62,10 @@ def test_errors_of_the_nodes_are_as_published():
         ("midpoint", 100, 1.78e-4, 0.9997270, 1.60e-4),
         ("midpoint", 1000, 4.22e-6, 0.9999942, 3.83e-6),
     ]:
-        p = perturb_max_np(MU, num_points=points, nodes=nodes, renormalize=False)
+        p = perturb_max_np(MU, num_nodes=points, nodes=nodes, renormalize=False)
         assert p.sum() == pytest.approx(total, abs=1e-6)
         assert abs(p - EXACT["normal"]).max() == pytest.approx(error, rel=5e-3)
-        p = perturb_max_np(MU, num_points=points, nodes=nodes)
+        p = perturb_max_np(MU, num_nodes=points, nodes=nodes)
         assert abs(p - EXACT["normal"]).max() == pytest.approx(renormalized, rel=5e-3)
     expected = [0.5528365432, 0.1466208298, 0.0628641215, 0.228404607]
     np.testing.assert_allclose(perturb_max_np(MU, nodes="article", renormalize=False), expected, atol=1e-9)
@@ -74,17 +74,17 @@ def test_errors_of_the_nodes_are_as_published():
 def test_tensors_agree_with_numpy_in_both_precisions():
     mu = tf1.placeholder(tf.float64, [None, None])
     cases = [(n, nodes, r) for n in NOISES for nodes, r in (("midpoint", True), ("article", False))]
-    double = [perturb_max(mu, n, num_points=30, nodes=d, renormalize=r, scale=0.7, chunk=13) for n, d, r in cases]
-    single = [perturb_max(tf.cast(mu, tf.float32), n, num_points=30) for n in NOISES]
-    half = [perturb_max(tf.cast(mu, tf.float16), n, num_points=30) for n in NOISES]
+    double = [perturb_max(mu, n, num_nodes=30, nodes=d, renormalize=r, scale=0.7, chunk_size=13) for n, d, r in cases]
+    single = [perturb_max(tf.cast(mu, tf.float32), n, num_nodes=30) for n in NOISES]
+    half = [perturb_max(tf.cast(mu, tf.float16), n, num_nodes=30) for n in NOISES]
     x = np.array([[1, 0, -0.5, 0.3], [0, 0, 0, -9], [-np.inf, 2, 1, -np.inf], [-np.inf] * 4, [3e4, 0, -3e4, 5]])
     fetched = get_session().run([double, single, half], {mu: x})
     for (noise, nodes, renormalize), p in zip(cases, fetched[0]):
-        expected = perturb_max_np(x, noise, num_points=30, nodes=nodes, renormalize=renormalize, scale=0.7)
+        expected = perturb_max_np(x, noise, num_nodes=30, nodes=nodes, renormalize=renormalize, scale=0.7)
         np.testing.assert_allclose(p, expected, atol=1e-6, err_msg=noise)
         assert not p[3].any() and p[2, 0] == 0
     for noise, p, h in zip(NOISES, *fetched[1:]):
-        expected = perturb_max_np(x, noise, num_points=30)
+        expected = perturb_max_np(x, noise, num_nodes=30)
         np.testing.assert_allclose(p, expected, atol=1e-5, err_msg=noise)
         assert h.dtype == np.float16 and np.isfinite(h).all()
         np.testing.assert_allclose(h[:4], expected[:4], atol=3e-3, err_msg=noise)
@@ -94,14 +94,14 @@ def test_gradients_agree_with_differences_and_are_finite():
     mu = tf1.placeholder(tf.float64, [None, 4])
     weights = np.array([1.0, -2, 3, 0.5])
     smooth = [n for n in NOISES if n != "uniform"]
-    tensors = {n: tf.gradients(perturb_max(mu, n, num_points=20) * weights, mu)[0] for n in NOISES}
+    tensors = {n: tf.gradients(perturb_max(mu, n, num_nodes=20) * weights, mu)[0] for n in NOISES}
     wild = np.array([[50.0, -50, 0, 1], [-np.inf, 1, 2, 3], [1e4, 1e4, -1e4, 0]])
     got, extreme = get_session().run(tensors, {mu: MU[None]}), get_session().run(tensors, {mu: wild})
     for noise in NOISES:
         assert np.isfinite(extreme[noise]).all(), noise
         assert got[noise].sum() == pytest.approx(0, abs=1e-9)  # a constant added to all changes nothing
     for noise in smooth:
-        expected = slope(lambda m: perturb_max_np(m, noise, num_points=20) * weights, MU[None])
+        expected = slope(lambda m: perturb_max_np(m, noise, num_nodes=20) * weights, MU[None])
         np.testing.assert_allclose(got[noise], expected, atol=1e-5, err_msg=noise)
 
 
@@ -124,7 +124,7 @@ def test_properties(noise, mu, shift, scale):
 
 
 def test_gumbel_is_softmax_and_two_classes_have_closed_forms():
-    np.testing.assert_allclose(perturb_max_np(MU, "gumbel", num_points=1000), special.softmax(MU), atol=5e-4)
+    np.testing.assert_allclose(perturb_max_np(MU, "gumbel", num_nodes=1000), special.softmax(MU), atol=5e-4)
     for d in (0.5, 1.5):
         exact = {
             "gumbel": special.expit(d),
@@ -134,7 +134,7 @@ def test_gumbel_is_softmax_and_two_classes_have_closed_forms():
             "logistic": (1 - (1 + d) * np.exp(-d)) / (1 - np.exp(-d)) ** 2,
         }
         for noise, p in exact.items():
-            assert perturb_max_np([d, 0], noise, num_points=1000)[0] == pytest.approx(p, abs=5e-4), (noise, d)
+            assert perturb_max_np([d, 0], noise, num_nodes=1000)[0] == pytest.approx(p, abs=5e-4), (noise, d)
 
 
 def test_samples_follow_the_distribution():
@@ -148,11 +148,11 @@ def test_samples_follow_the_distribution():
 
 def test_layer_in_a_model():
     x = keras.layers.Input((None, 3))
-    layer = PerturbMax("logistic", num_points=10, scale=2.0, chunk=4)
+    layer = PerturbMax("logistic", num_nodes=10, scale=2.0, chunk_size=4)
     y = layer(keras.layers.Masking()(x))
     assert layer.output_mask is not None and K.int_shape(y) == (None, None, 3)
     inputs = np.random.RandomState(0).randn(2, 5, 3)
-    expected = perturb_max_np(inputs, "logistic", num_points=10, scale=2.0)
+    expected = perturb_max_np(inputs, "logistic", num_nodes=10, scale=2.0)
     np.testing.assert_allclose(keras.models.Model(x, y).predict(inputs), expected, atol=1e-5)
     copy = PerturbMax.from_config(layer.get_config())
     assert copy.get_config() == layer.get_config()
@@ -163,10 +163,10 @@ def test_layer_in_a_model():
     "arguments, words",
     [
         ({"noise": "cauchy"}, "noise must be one of .*'normal'.* but is 'cauchy'"),
-        ({"num_points": 0}, "num_points must be a whole number >= 1, but is 0"),
+        ({"num_nodes": 0}, "num_nodes must be a whole number >= 1, but is 0"),
         ({"nodes": "gauss"}, "nodes must be one of 'midpoint', 'article', but is 'gauss'"),
         ({"scale": 0}, "scale must be a number > 0, but is 0"),
-        ({"chunk": -1}, "chunk must be a whole number >= 1, but is -1"),
+        ({"chunk_size": -1}, "chunk_size must be a whole number >= 1, but is -1"),
     ],
 )
 def test_errors_say_what_to_do(arguments, words):

@@ -10,13 +10,13 @@ from kexue_keras.backend import K, keras
 from kexue_keras.layers import RandomProjection, SimHash, projection_matrix
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "sign", "sparse"])
-def test_lengths_and_distances_are_kept(kind):
+@pytest.mark.parametrize("distribution", ["gaussian", "sign", "sparse"])
+def test_lengths_and_distances_are_kept(distribution):
     rng = np.random.RandomState(0)
     x = rng.randn(50, 1000)
     ratios = []
     for seed in range(4):
-        y = x @ projection_matrix(1000, 376, kind, seed)
+        y = x @ projection_matrix(1000, 376, distribution, seed)
         differences = [(x[i] - x[j], y[i] - y[j]) for i in range(0, 50, 7) for j in range(i)]
         ratios += [np.sum(b**2) / np.sum(a**2) for a, b in differences]
         ratios += list(np.sum(y**2, 1) / np.sum(x**2, 1))
@@ -24,7 +24,7 @@ def test_lengths_and_distances_are_kept(kind):
     assert np.mean(ratios) == pytest.approx(1, abs=0.02)
 
 
-def test_kinds_have_their_distributions():
+def test_the_distributions():
     sign, sparse = projection_matrix(300, 200, "sign", 1), projection_matrix(300, 200, "sparse", 1)
     np.testing.assert_allclose(abs(sign), 200**-0.5, rtol=1e-6)
     values, counts = np.unique(np.round(sparse * np.sqrt(200 / 3), 5), return_counts=True)
@@ -33,15 +33,15 @@ def test_kinds_have_their_distributions():
 
 
 @given(st.integers(0, 1000), st.sampled_from(["gaussian", "sign", "sparse"]))
-def test_the_seed_decides(seed, kind):
-    first, second = projection_matrix(7, 5, kind, seed), projection_matrix(7, 5, kind, seed)
+def test_the_seed_decides(seed, distribution):
+    first, second = projection_matrix(7, 5, distribution, seed), projection_matrix(7, 5, distribution, seed)
     np.testing.assert_array_equal(first, second)
     assert (projection_matrix(7, 5, "gaussian", seed + 1) != projection_matrix(7, 5, "gaussian", seed)).any()
 
 
 def test_layer_projects_and_is_not_trained():
     x = keras.layers.Input((None, 6))
-    layer = RandomProjection(4, kind="sign", seed=5)
+    layer = RandomProjection(4, distribution="sign", seed=5)
     y = layer(keras.layers.Masking()(x))
     assert layer.output_mask is not None and K.int_shape(y) == (None, None, 4)
     inputs = np.random.RandomState(1).randn(2, 3, 6)
@@ -56,7 +56,7 @@ def test_layer_projects_and_is_not_trained():
 
 def test_half_precision_does_not_overflow_inside():
     x = np.full((1, 4096), 60.0, "float16")
-    layer = RandomProjection(8, kind="sign", seed=0)
+    layer = RandomProjection(8, distribution="sign", seed=0)
     y = K.eval(layer(tf.constant(x)))
     assert y.dtype == np.float16
     np.testing.assert_allclose(y, x.astype("float64") @ projection_matrix(4096, 8, "sign", 0), rtol=2e-3, atol=0.5)
@@ -88,8 +88,8 @@ def test_units_must_be_a_whole_number(wrong):
 
 
 def test_other_errors():
-    with pytest.raises(ValueError, match="kind must be one of 'gaussian', 'sign', 'sparse', but is 'dct'"):
-        RandomProjection(3, kind="dct")
+    with pytest.raises(ValueError, match="distribution must be one of 'gaussian', 'sign', 'sparse', but is 'dct'"):
+        RandomProjection(3, distribution="dct")
     with pytest.raises(ValueError, match="SimHash: seed must be a whole number >= 0, but is -1"):
         SimHash(3, seed=-1)
     with pytest.raises(ValueError, match="the last axis must be known"):

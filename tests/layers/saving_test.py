@@ -21,7 +21,7 @@ from kexue_keras.layers import (
     mixing,
     smooth,
 )
-from kexue_keras.layers._synthesizer import KINDS
+from kexue_keras.layers._synthesizer import VARIANTS
 
 pytestmark = pytest.mark.stacks("all")
 LOAD = """
@@ -50,17 +50,17 @@ def test_attention_and_mixers(tmp_path, run_python):
     ids = keras.layers.Input((None,))
     x = keras.layers.Embedding(20, 8, mask_zero=True)(ids)
     layers = [
-        EntropyInvariantAttention(2, 4, kappa=0.5, min_len=4),
-        SynthesizerAttention(2, 4, kinds=KINDS, max_len=12, rank=3),
+        EntropyInvariantAttention(2, 4, kappa=0.5, min_length=4),
+        SynthesizerAttention(2, 4, variants=VARIANTS, max_length=12, rank=3),
     ]
     outputs = [layer([x, x, x]) for layer in layers]
     outputs.append(EntropyNormalization(1.0)(x))
     for name in sorted(mixing.MIXERS):
         options = {} if name in ("fnet", "aft") else {"causal": True}
-        outputs.append(mixing.make_mixer(name, max_len=12, ffn_units=12, **options)(x))
-    outputs.append(mixing.MixerBlock("ffstack", 12, max_len=12, options={"causal": True}, dropout=0.1)(x))
+        outputs.append(mixing.make_mixer(name, max_length=12, ffn_units=12, **options)(x))
+    outputs.append(mixing.MixerBlock("ffstack", 12, max_length=12, options={"causal": True}, dropout_rate=0.1)(x))
     gate = mixing.SpatialGatingUnit(12, rescale="mean", spatial_initializer="glorot_uniform")
-    outputs += [gate(x), mixing.ResMLP(12, max_len=12)(x)]
+    outputs += [gate(x), mixing.ResMLP(12, max_length=12)(x)]
     tokens = np.array([[3, 4, 5, 6, 0], [7, 8, 0, 0, 0], [1, 2, 3, 4, 5]])
     check_loading(keras.models.Model(ids, outputs), tokens, tmp_path, run_python, 1e-5)
 
@@ -76,8 +76,8 @@ def test_all_others(tmp_path, run_python):
     x = SquarePlus(0.5, trainable_b=True, per_channel=True)(x)
     x = SAU(0.2, 0.5, trainable_alpha=True, trainable_sigma=True)(x)
     x = smooth("clip", "logistic", 0.3, True, low=-2.0, high=2.0)(x)
-    x = smooth("max", "square", 0.1)([x, RandomProjection(8, kind="sparse")(x)])
-    probabilities = PerturbMax("gumbel", num_points=7, nodes="article")(x)
+    x = smooth("max", "square", 0.1)([x, RandomProjection(8, distribution="sparse")(x)])
+    probabilities = PerturbMax("gumbel", num_nodes=7, nodes="article")(x)
     outputs = [probabilities, SimHash(5)(x), VonMisesFisherSampling(3.0, training_only=True, num_caches=50)(x)]
     model = keras.models.Model(tokens, outputs)
     model.set_weights([w + 0.01 for w in model.get_weights()])  # so that no start value passes for a loaded one

@@ -320,9 +320,9 @@ def test_layers_train_their_parameters_and_pass_masks_on():
         ({"width": float("nan")}, "width must be a number > 0, but is nan"),
         ({"width": "wide"}, "width must be a number > 0, but is 'wide'"),
         ({"kernel": "cauchy"}, "'relu' with the 'cauchy' kernel diverges; use 'gauss'"),
-        ({"fn": "clip", "low": 1.0, "high": 0.0}, "low must be less than high"),
+        ({"fn": "clip", "low": 1.0, "high": 0.0}, "high must be a number > 1, but is 0.0"),
         ({"fn": "floor", "cells": 0}, "cells must be a whole number >= 1, but is 0"),
-        ({"fn": "leaky_relu", "slope": float("inf")}, "slope must be a finite number"),
+        ({"fn": "leaky_relu", "slope": float("inf")}, "slope must be a number, but is inf"),
     ],
 )
 def test_errors_say_what_to_do(arguments, words):

@@ -1,4 +1,4 @@
-"""SynthesizerAttention against float64 numpy, kind by kind, alone and mixed."""
+"""SynthesizerAttention against float64 numpy, variant by variant, alone and mixed."""
 
 import numpy as np
 import pytest
@@ -6,37 +6,39 @@ from layer_checks import assert_gradients, build, causal, floatx, padded, random
 
 from kexue_keras.backend import K, keras, tf1
 from kexue_keras.layers import SynthesizerAttention
-from kexue_keras.layers._synthesizer import KINDS
+from kexue_keras.layers._synthesizer import VARIANTS
 
 HEADS, SIZE, WIDTH, LONGEST = 2, 4, 8, 12
 FACTORS = (3, 4)
 
 
-def make(kinds, **options):
-    options.setdefault("max_len", LONGEST)
-    return SynthesizerAttention(HEADS, SIZE, kinds=kinds, rank=3, factors=options.pop("factors", FACTORS), **options)
+def make(variants, **options):
+    options.setdefault("max_length", LONGEST)
+    return SynthesizerAttention(
+        HEADS, SIZE, variants=variants, rank=3, factors=options.pop("factors", FACTORS), **options
+    )
 
 
 def heads(x, size):
     return x.reshape(x.shape[0], x.shape[1], HEADS, size)
 
 
-def logits_of(layer, kind, x):
-    """`[b, h, n, n]` of one kind, from the layer's weights, in float64."""
+def logits_of(layer, variant, x):
+    """`[b, h, n, n]` of one variant, from the layer's weights, in float64."""
     n = x.shape[1]
     w = {
         w.name.split("/")[-1].split(":")[0].replace("synthesizer_", ""): v
         for w, v in zip(layer.weights, layer.get_weights())
     }
     w = {k: np.float64(v) for k, v in w.items()}
-    if kind == "dense":
+    if variant == "dense":
         hidden = heads(np.maximum(x @ w["w1"] + w["b1"], 0), SIZE)
         return (np.einsum("bihd,hdj->bhij", hidden, w["w2"]) + w["b2"][None, :, None])[..., :n]
-    if kind == "random":
+    if variant == "random":
         return np.repeat(w["r"][None, :, :n, :n], len(x), 0)
-    if kind == "fixed_random":
+    if variant == "fixed_random":
         return np.repeat(w["fixed"][None, :, :n, :n], len(x), 0)
-    if kind == "factorized_dense":
+    if variant == "factorized_dense":
         f = heads(x @ w["f_kernel"] + w["f_bias"], FACTORS[0])
         g = heads(x @ w["g_kernel"] + w["g_bias"], FACTORS[1])
         out = np.zeros((len(x), HEADS, n, LONGEST))
@@ -44,7 +46,7 @@ def logits_of(layer, kind, x):
             for q in range(FACTORS[1]):
                 out[..., p * FACTORS[1] + q] = (f[..., p] * g[..., q]).transpose(0, 2, 1)
         return out[..., :n]
-    if kind == "factorized_random":
+    if variant == "factorized_random":
         return np.repeat(np.einsum("hir,hjr->hij", w["r1"], w["r2"])[None, :, :n, :n], len(x), 0)
     (wq, bq), (wk, bk) = layer.q_dense.get_weights(), layer.k_dense.get_weights()
     return np.einsum("bihd,bjhd->bhij", heads(x @ wq + bq, SIZE), heads(x @ wk + bk, SIZE)) / SIZE**0.5
@@ -52,7 +54,7 @@ def logits_of(layer, kind, x):
 
 def oracle(layer, x, visible):
     """Output in float64; `visible [b, n, n]`."""
-    parts = [logits_of(layer, kind, x) for kind in layer.kinds]
+    parts = [logits_of(layer, variant, x) for variant in layer.variants]
     alpha = np.ones(1)
     if len(parts) > 1:
         alpha = np.exp(np.float64(K.get_value(layer.synthesizer_mixture)))
@@ -65,12 +67,12 @@ def oracle(layer, x, visible):
     return o.reshape(x.shape[0], x.shape[1], -1) @ wo + bo
 
 
-SETS = [(kind,) for kind in KINDS] + [("dense", "vanilla"), ("random", "factorized_random", "fixed_random")]
+SETS = [(variant,) for variant in VARIANTS] + [("dense", "vanilla"), ("random", "factorized_random", "fixed_random")]
 
 
-@pytest.mark.parametrize("kinds", SETS, ids="+".join)
-def test_each_kind_against_numpy_with_masks_and_without_leaks(rng, kinds):
-    layer = make(kinds)
+@pytest.mark.parametrize("variants", SETS, ids="+".join)
+def test_each_kind_against_numpy_with_masks_and_without_leaks(rng, variants):
+    layer = make(variants)
     run, _ = build(layer, WIDTH, "xxx+")
     randomize(layer, rng)
     n = 7
@@ -99,7 +101,7 @@ def test_each_kind_against_numpy_with_masks_and_without_leaks(rng, kinds):
 
 def test_factors_are_an_outer_product():
     layer = SynthesizerAttention(
-        1, 2, kinds="factorized_dense", max_len=6, factors=(2, 3), return_attention_scores=True
+        1, 2, variants="factorized_dense", max_length=6, factors=(2, 3), return_attention_scores=True
     )
     x = keras.layers.Input((None, 4))
     model = keras.models.Model(x, layer([x, x, x])[1])
@@ -108,15 +110,15 @@ def test_factors_are_an_outer_product():
     K.set_value(layer.synthesizer_g_bias, [0.3, 0.4, 0.5])
     row = np.asarray(model.predict_on_batch(np.zeros((1, 6, 4))))[0, 0, 0]
     np.testing.assert_allclose(row, [0.6, 0.8, 1.0, 0.9, 1.2, 1.5], rtol=1e-6)
-    assert SynthesizerAttention(1, 2, kinds="factorized_dense", max_len=10).factors == (4, 3)
+    assert SynthesizerAttention(1, 2, variants="factorized_dense", max_length=10).factors == (4, 3)
 
 
 def test_scores_parameters_and_static_lengths(rng):
     x, y = keras.layers.Input((5, WIDTH)), keras.layers.Input((3, WIDTH))
     outputs, layers = [], {}
-    for kinds in SETS:
-        layers[kinds] = make(kinds, return_attention_scores=True)
-        outputs += layers[kinds]([y, x, x])
+    for variants in SETS:
+        layers[variants] = make(variants, return_attention_scores=True)
+        outputs += layers[variants]([y, x, x])
     model = keras.models.Model([x, y], outputs)
     values = model.predict_on_batch([rng.randn(2, 5, WIDTH), rng.randn(2, 3, WIDTH)])
     assert all(np.shape(v) == (2, 3, 8) for v in values[::2]) and all(
@@ -154,7 +156,7 @@ def test_gradients(rng):
     with floatx("float64"):
         x = K.variable(rng.randn(2, 5, WIDTH))
         mask = K.constant(np.arange(5) < [[5], [3]], dtype="bool")
-        layer = make(KINDS)
+        layer = make(VARIANTS)
         y = layer([x, x, x], mask=[mask, mask, mask])
         randomize(layer, rng)
         assert_gradients(y, [x] + layer.trainable_weights, rng)
@@ -171,24 +173,26 @@ def test_float16(rng):
         np.testing.assert_allclose(half, oracle(layer, x, np.repeat(mask[:, None] > 0, 6, 1)), atol=1e-2)
 
 
-def test_sequences_longer_than_max_len():
-    with pytest.raises(ValueError, match="longer than max_len=4.*it has 6 tokens"):
+def test_sequences_longer_than_max_length():
+    with pytest.raises(
+        ValueError, match="must have at most max_length=4 tokens; build it with a larger max_length .* Its length: 6"
+    ):
         x = keras.layers.Input((6, WIDTH))
-        make("random", max_len=4, factors=None)([x, x, x])
-    run, _ = build(make("random", max_len=4, factors=None), WIDTH, "xxx")
-    with pytest.raises(Exception, match="longer than max_len=4"):
+        make("random", max_length=4, factors=None)([x, x, x])
+    run, _ = build(make("random", max_length=4, factors=None), WIDTH, "xxx")
+    with pytest.raises(Exception, match="must have at most max_length=4 tokens"):
         run(np.zeros((1, 6, WIDTH)))
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(kinds="fancy"), "a kind must be one of 'dense'.*but is 'fancy'"),
-        (dict(kinds=()), "give one or more of"),
-        (dict(kinds=("dense", "dense")), "each once"),
-        (dict(kinds="dense", max_len=0), "max_len must be a whole number >= 1, but is 0"),
-        (dict(kinds="factorized_dense", factors=(2, 2)), "product is at least max_len=12"),
-        (dict(kinds="dense", normalization="squared_relu"), "only softmax"),
+        (dict(variants="fancy"), "a variant must be one of 'dense'.*but is 'fancy'"),
+        (dict(variants=()), "give one or more of"),
+        (dict(variants=("dense", "dense")), "each once"),
+        (dict(variants="dense", max_length=0), "max_length must be a whole number >= 1, but is 0"),
+        (dict(variants="factorized_dense", factors=(2, 2)), "product is at least max_length=12"),
+        (dict(variants="dense", normalization="squared_relu"), "only softmax"),
     ],
 )
 def test_wrong_options_are_named(options, message):

@@ -324,8 +324,8 @@ def test_errors():
     with pytest.raises(tf.errors.InvalidArgumentError, match="flat_nce: without positive_mask"):
         run(flat_nce(tall), feed={tall: np.zeros((3, 2))})
     for arguments, message in [
-        (dict(layout="rows"), "layout must be one of pairs, two_view, not 'rows'"),
-        (dict(temperature=0), "temperature must be positive, not 0"),
+        (dict(layout="rows"), "layout must be one of 'pairs', 'two_view', but is 'rows'"),
+        (dict(temperature=0), "temperature must be a number > 0, but is 0"),
         (dict(report="none"), "report must be one of"),
         (dict(layout="two_view", symmetric=True), "symmetric already"),
     ]:

@@ -257,7 +257,7 @@ def test_errors():
     with pytest.raises(ValueError, match="axis 1 of y_pred must hold two vectors"):
         CoSENT(labels="per_pair")(tf.zeros([4]), tf.zeros([4, 3, 3]))
     for arguments, message in [
-        (dict(scale=0), "scale must be positive, not 0"),
+        (dict(scale=0), "scale must be a number > 0, but is 0"),
         (dict(labels="rows"), "labels must be one of"),
         (dict(method="fast"), "method must be one of"),
     ]:

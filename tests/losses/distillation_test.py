@@ -120,5 +120,5 @@ def test_errors():
     u, v = tf1.placeholder(tf.float32, [None, 2]), tf1.placeholder(tf.float32, [None, 2])
     with pytest.raises(tf.errors.InvalidArgumentError, match="similarity_distillation: .*same number of rows"):
         run(similarity_distillation(u, v), feed={u: np.ones((1, 2)), v: np.ones((3, 2))})
-    with pytest.raises(ValueError, match="weight must not be negative, but is -1"):
+    with pytest.raises(ValueError, match="weight must be a number >= 0, but is -1"):
         SimilarityDistillation(-1)

@@ -206,5 +206,5 @@ def test_errors():
         masked_crossentropy(np.zeros((1, 3, 4)), tf.zeros([1, 3, 4]))
     with pytest.raises(ValueError, match="y_true and mask must have the same shape"):
         masked_crossentropy([[1, 2]], tf.zeros([1, 2, 3]), mask=[[1]])
-    with pytest.raises(ValueError, match="normalization must be one of batch, sample, sum, not 'mean'"):
+    with pytest.raises(ValueError, match="normalization must be one of 'batch', 'sample', 'sum', but is 'mean'"):
         MaskedCrossentropy(normalization="mean")

@@ -197,7 +197,7 @@ def test_decoding_by_number_and_by_a_learned_threshold():
     for arguments, message in (
         (dict(k=1, threshold=0.5), "threshold=0.5 does nothing where k=1"),
         (dict(k=[1]), "1 counts k for 2 rows"),
-        (dict(k=-1), "k is -1"),
+        (dict(k=-1), "k must be a whole number >= 0, but is -1"),
         (dict(learned_threshold=True, labels=["a"] * 4), "4 names for 3 classes"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -246,8 +246,8 @@ def test_compile_save_and_load(rng, tmp_path, run_python):
 def test_errors():
     s = tf.zeros([2, 4])
     cases = [
-        (lambda: losses.pairwise_multilabel_crossentropy(s, s, gamma=0.0), "gamma must be a finite number > 0"),
-        (lambda: losses.multilabel_crossentropy(s, s, margin=INF), "margin must be a finite number"),
+        (lambda: losses.pairwise_multilabel_crossentropy(s, s, gamma=0.0), "gamma must be a number > 0, but is 0.0"),
+        (lambda: losses.multilabel_crossentropy(s, s, margin=INF), "margin must be a number, but is inf"),
         (lambda: losses.MultilabelCrossentropy(gamma=-1), "MultilabelCrossentropy: gamma"),
         (lambda: losses.PairwiseMultilabelCrossentropy(mask_zero=True), "mask_zero=True is for class numbers"),
         (lambda: losses.multilabel_crossentropy(s, s, learned_threshold=True), r"same shape.*\(2, 4\).*\(2, 3\)"),
@@ -255,9 +255,12 @@ def test_errors():
             lambda: losses.multilabel_crossentropy(s, s[:, :1], learned_threshold=True),
             r"y_pred is \[..., 1 \+ classes\]",
         ),
-        (lambda: losses.combination_crossentropy(s, s, k=5), "k is 5, and y_pred has 4 classes"),
+        (
+            lambda: losses.combination_crossentropy(s, s, k=5),
+            r"k must be a whole number in \[1, 4\], but is 5; y_pred has 4 classes",
+        ),
         (lambda: losses.combination_crossentropy([[1.0, 1, 0, 0]], s[:1], k=1), "exactly k right classes"),
-        (lambda: losses.MultilabelF1(k=0), "k is 0"),
+        (lambda: losses.MultilabelF1(k=0), "k must be a whole number >= 1, but is 0"),
     ]
     for call, message in cases:
         with pytest.raises(ValueError, match=message):

@@ -155,7 +155,7 @@ def test_masks_padding_and_impossible_classes(form, rng):
 
 def test_errors():
     s = tf.zeros([1, 2, 3])
-    with pytest.raises(ValueError, match="form must be one of analogy, centered, but it is 'other'"):
+    with pytest.raises(ValueError, match="form must be one of 'analogy', 'centered', but is 'other'"):
         losses.multi_softmax_crossentropy(s, s, form="other")
     with pytest.raises(ValueError, match="form must be"):
         losses.MultiSoftmaxCrossentropy(form="other")

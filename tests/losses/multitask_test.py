@@ -164,11 +164,11 @@ def test_methods_that_take_any_sign():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (dict(method="mean"), "method must be one of sum, initial, .*not 'mean'"),
+        (dict(method="mean"), "method must be one of 'sum', 'initial', .*but is 'mean'"),
         (dict(method="initial"), "method='initial' needs initial=, the losses of an untrained model"),
         (dict(method="prior"), "needs prior=.*prior_loss"),
         (dict(method="power"), "needs gamma="),
-        (dict(method="power", gamma=math.nan), "not nan"),
+        (dict(method="power", gamma=math.nan), "gamma must be a number, but is nan; inf"),
         (dict(gamma=1), "gamma=1 belongs to method='power' and does nothing with method='sum'"),
         (dict(method="uncertainty"), "log_variances= belongs to method='uncertainty' and is needed"),
         (dict(method="uncertainty", log_variances=[0.0]), r"log_variances needs shape \(2,\), not \(1,\)"),
@@ -198,16 +198,16 @@ def test_prior_loss(rng):
     hot = np.array([[1, 0], [1, 1], [0, 0], [0, 0]])
     expected = (np.log(2) - 0.25 * np.log(0.25) - 0.75 * np.log(0.75)) / 2
     assert prior_loss(hot, "binary_crossentropy") == pytest.approx(expected)
-    for bad, kind, message in [
+    for bad, loss, message in [
         ([1, 1], "crossentropy", "all labels are equal"),
         ([1.5, 1], "crossentropy", "takes class ids, not 1.5"),
         ([np.nan], "squared_error", "finite"),
         ([], "crossentropy", "not empty"),
         ([2, 1], "binary_crossentropy", "from 0 to 1"),
-        ([2, 1], "hinge", "kind must be one of .*not 'hinge'"),
+        ([2, 1], "hinge", "loss must be one of 'crossentropy', .*but is 'hinge'"),
     ]:
         with pytest.raises(ValueError, match=message):
-            prior_loss(bad, kind)
+            prior_loss(bad, loss)
 
 
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=30).filter(lambda x: len(set(x)) > 1))

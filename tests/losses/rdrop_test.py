@@ -77,7 +77,9 @@ def test_no_clipped_logarithm():
     assert abs(gradient).max() > 1
     # A softmax op is seen through, so probabilities that have rounded to 0 do no harm.
     seen = evaluator(
-        lambda y, s: losses.rdrop_crossentropy(y, tf.nn.softmax(s)), ("int32", [None]), ("float32", [None, 3])
+        lambda y, s: losses.rdrop_crossentropy(y, tf.nn.softmax(s), from_logits=False),
+        ("int32", [None]),
+        ("float32", [None, 3]),
     )
     np.testing.assert_allclose(seen([0, 0], [[100.0, 0.0, 0.0], [-100.0, 0.0, 0.0]]), wanted, rtol=1e-6)
     blind = runner(from_logits=False)([0, 0], [[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
@@ -156,8 +158,14 @@ def test_errors():
     for call, message in [
         (lambda: losses.rdrop_crossentropy([0, 0, 1], s, from_logits=True), "rdrop_crossentropy.*must be even.* 3"),
         (lambda: losses.rdrop_crossentropy([0, 0, 3, 3], tf.zeros([4, 3])), "labels"),
-        (lambda: losses.RDropCrossentropy(divergence="js"), "kl, mse, multilabel, but it is 'js'"),
-        (lambda: losses.RDropCrossentropy(convention="sum"), "article, mean, but it is 'sum'"),
+        (
+            lambda: losses.RDropCrossentropy(divergence="js"),
+            "divergence must be one of 'kl', 'mse', 'multilabel', but is 'js'",
+        ),
+        (
+            lambda: losses.RDropCrossentropy(convention="sum"),
+            "convention must be one of 'article', 'mean', but is 'sum'",
+        ),
         (lambda: losses.RDropCrossentropy(alpha=-1.0), "alpha"),
         (lambda: losses.rdrop_divergence(s, tf.zeros([3, 2])), "same shape"),
         (lambda: losses.rdrop_crossentropy(tf.zeros([2, 2]), tf.zeros([2, 3]), divergence="mse"), "same shape"),

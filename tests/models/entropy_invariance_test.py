@@ -40,5 +40,5 @@ def test_residual_scores_of_realformer():
 def test_errors():
     with pytest.raises(ValueError, match="takes a model class of bert4keras.*but got 'bert'"):
         extend_with_entropy_invariance("bert")
-    with pytest.raises(ValueError, match="base is 0"):
+    with pytest.raises(ValueError, match="base must be a number > 1, but is 0"):
         extend_with_entropy_invariance(BASES["bert"], base=0)

@@ -1,5 +1,6 @@
 """A length that the model has no positions for is refused where it is given, by the name of the argument."""
 
+import re
 import types
 import warnings
 
@@ -15,18 +16,20 @@ from kexue_keras.finetune._sentence_bert import PairSet
 from kexue_keras.finetune._seq2seq import Seq2Seq
 from kexue_keras.finetune._simbert import SimBERT
 from kexue_keras.models import load
-from kexue_keras.models._lengths import checked_length, positions_of
+from kexue_keras.models._lengths import checked_max_length, positions_of
 from kexue_keras.prompting import PromptClassifier
 from kexue_keras.similarity import SentenceEncoder, SimilarQuestions
 
 NONE = [0, -3, 1, 2.5, 64.0, "64", None, True, float("nan"), float("inf")]
 
 
-@pytest.mark.parametrize("length", NONE, ids=repr)
-def test_what_is_no_length(length):
-    with pytest.raises(ValueError, match="^maxlen is "):
-        checked_length(length, 64, name="maxlen")
-    assert checked_length(np.int64(5), 64) == 5
+@pytest.mark.parametrize("max_length", NONE, ids=repr)
+def test_what_is_no_length(max_length):
+    with pytest.raises(
+        ValueError, match="^the model: max_length must be an? .*, but is %s" % re.escape(repr(max_length))
+    ):
+        checked_max_length(max_length, 64, name="max_length")
+    assert checked_max_length(np.int64(5), 64) == 5
 
 
 def test_every_constructor_names_its_argument(tiny):
@@ -36,20 +39,45 @@ def test_every_constructor_names_its_argument(tiny):
             tiny, application="unilm", with_mlm="linear", with_pool="linear", missing="initialise", num_hidden_layers=1
         )
         mlm = tiny_mlm()
-        mlm_trainer = types.SimpleNamespace(tokenizer=mlm.tokenizer, length=8)
+        mlm_trainer = types.SimpleNamespace(tokenizer=mlm.tokenizer, max_length=8)
         makers = [
-            ("length is 65, but .* 64", lambda n: SentenceEncoder(pretrained, pooling="cls", length=n), 65, 64),
+            ("max_length is 65, but .* 64", lambda n: SentenceEncoder(pretrained, pooling="cls", max_length=n), 65, 64),
             (
-                "length is 33, but .* has 64 positions, and a row has up to 65 tokens; give at most 32",
-                lambda n: SimilarQuestions(pretrained, length=n),
+                "max_length is 33, but .* has 64 positions, and a row has up to 65 tokens; give at most 32",
+                lambda n: SimilarQuestions(pretrained, max_length=n),
                 33,
                 32,
             ),
-            ("maxlen is 65, but tiny has 64", lambda n: PromptClassifier(mlm, PATTERN, WORDS, maxlen=n), 65, 64),
-            ("length is 65, but", lambda n: MaskedLanguageModel(tiny, length=n, load={"num_hidden_layers": 1}), 65, 64),
-            ("length is 33, but .*; give at most 32", lambda n: SimBERT(tiny, length=n, num_hidden_layers=1), 33, 32),
-            ("source_length is '9'", lambda n: Seq2Seq(pretrained, source_length=n, target_length=8), "9", 9),
-            ("target_length is 0", lambda n: Seq2Seq(pretrained, source_length=8, target_length=n), 0, 1),
+            (
+                "max_length is 65, but tiny has 64",
+                lambda n: PromptClassifier(mlm, PATTERN, WORDS, max_length=n),
+                65,
+                64,
+            ),
+            (
+                "max_length is 65, but",
+                lambda n: MaskedLanguageModel(tiny, max_length=n, num_hidden_layers=1),
+                65,
+                64,
+            ),
+            (
+                "max_length is 33, but .*; give at most 32",
+                lambda n: SimBERT(tiny, max_length=n, num_hidden_layers=1),
+                33,
+                32,
+            ),
+            (
+                "max_source_length must be an int, but is '9'",
+                lambda n: Seq2Seq(pretrained, max_source_length=n, max_target_length=8),
+                "9",
+                9,
+            ),
+            (
+                "max_target_length must be a whole number >= 1, but is 0",
+                lambda n: Seq2Seq(pretrained, max_source_length=8, max_target_length=n),
+                0,
+                1,
+            ),
         ]
         for message, make, wrong, right in makers:
             with pytest.raises(ValueError, match=message):
@@ -61,7 +89,7 @@ def test_every_constructor_names_its_argument(tiny):
         # The longest text that is accepted can be computed, the longest pair of text and question too.
         assert np.isfinite(encoder.encode([long])).all()
         assert isinstance(makers[1][1](32).generate(long, n=2, seed=1), list)
-        for change in (lambda: encoder.encode(["好"], maxlen=65), lambda: setattr(encoder, "length", 65)):
+        for change in (lambda: encoder.encode(["好"], max_length=65), lambda: setattr(encoder, "max_length", 65)):
             with pytest.raises(ValueError, match="is 65, but"):
                 change()
         # One text where a list belongs is not a list of characters.
@@ -88,8 +116,8 @@ def test_every_constructor_names_its_argument(tiny):
         ):
             with pytest.raises(ValueError, match="is one str; give a list|half of a surrogate pair|is '好书'; a pair"):
                 wrong()
-        options = types.SimpleNamespace(length=65, batch_size=2)
-        with pytest.raises(UserError, match="--length is 65, but the model has 64 positions"):
+        options = types.SimpleNamespace(max_length=65, batch_size=2)
+        with pytest.raises(UserError, match="--max-length is 65, but the model has 64 positions"):
             Classifier(pretrained.model, pretrained.tokenizer, ["a", "b"], HEADS["single"], options, False)
 
 

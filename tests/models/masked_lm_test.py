@@ -28,7 +28,7 @@ def test_a_predictor_that_knows_and_one_that_does_not():
     texts = ["书店" * 9] * 40
 
     def measured(stub, texts):
-        return token_accuracy(stub.predict_on_batch, masked_examples(tokenizer(), texts, length=20))
+        return token_accuracy(stub.predict_on_batch, masked_examples(tokenizer(), texts, max_length=20))
 
     scores = measured(Stub(), texts)
     assert scores["accuracy"] == 1 and scores["loss"] < 1e-3 and 70 < scores["tokens"] < 150
@@ -40,7 +40,9 @@ def test_a_predictor_that_knows_and_one_that_does_not():
 
 def test_shares_of_random_masking_and_what_is_protected():
     ids = np.tile(np.arange(40, dtype="int32"), (4000, 1))
-    inputs, labels = random_masking(ids, np.random.RandomState(0), mask_id=4, vocab_size=40, protected=[2, 3], rate=0.2)
+    inputs, labels = random_masking(
+        ids, np.random.RandomState(0), mask_id=4, vocab_size=40, protected=[2, 3], mask_rate=0.2
+    )
     chosen = labels != 0
     assert not chosen[:, [0, 2, 3]].any() and abs(chosen[:, 5:].mean() - 0.2) < 0.01
     np.testing.assert_array_equal(labels[chosen], ids[chosen])

@@ -33,9 +33,9 @@ def test_padding_and_leaks(base, application, mixer):
 
 
 def test_feed_forward_can_stay_and_go():
-    both = make(extend_with_mixer(BASES["bert"], "gmlp", feed_forward=True, max_len=32))
+    both = make(extend_with_mixer(BASES["bert"], "gmlp", feed_forward=True, max_length=32))
     assert "Transformer-0-FeedForward-Norm" in both.layers
-    assert both.layers["Transformer-0-MultiHeadSelfAttention"].max_len == 32
+    assert both.layers["Transformer-0-MultiHeadSelfAttention"].max_length == 32
     none = make(extend_with_mixer(BASES["bert"], "resmlp", feed_forward=False))
     assert not [name for name in none.layers if "FeedForward" in name]
 

@@ -62,7 +62,7 @@ def test_what_can_be_kept_is_kept_and_listed(tmp_path, by_class):
 
 
 def test_own_checkpoints_load_whole_and_nowhere_else(tmp_path):
-    cls = extend_with_synthesizer(BERT, kinds=("random", "vanilla", "fixed_random"), seed=3)
+    cls = extend_with_synthesizer(BERT, variants=("random", "vanilla", "fixed_random"), seed=3)
     first = make(cls)
     out = predict(first, IDS)
     K.batch_get_value(first.model.weights)
@@ -75,7 +75,7 @@ def test_own_checkpoints_load_whole_and_nowhere_else(tmp_path):
     # The fixed matrices are in no bert4keras checkpoint; the class draws the same ones.
     np.testing.assert_allclose(predict(again, IDS), out, atol=1e-6)
     K.clear_session()
-    other = make(extend_with_synthesizer(BERT, kinds=("dense",)))
+    other = make(extend_with_synthesizer(BERT, variants=("dense",)))
     with pytest.raises(Exception, match="synthesizer/"):
         other.load_weights_from_checkpoint(path)
 

@@ -145,9 +145,9 @@ def test_checkpoints_load_and_models_are_saved(tmp_path, run_python):
 def test_errors():
     with pytest.raises(TypeError, match="such as BERT, not 3"):
         extend_with_recompute(3)
-    with pytest.raises(ValueError, match="no policy 'all'"):
+    with pytest.raises(ValueError, match="policy must be one of .*, but is 'all'"):
         extend_with_recompute(b.BERT, "all")
-    with pytest.raises(ValueError, match="segment is 0"):
+    with pytest.raises(ValueError, match="segment must be a whole number >= 1, but is 0"):
         extend_with_recompute(b.BERT, "blocks", segment=0)
     with pytest.raises(ValueError, match="segment goes with"):
         extend_with_recompute(b.BERT, "ffn", segment=2)

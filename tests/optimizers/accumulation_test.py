@@ -1,5 +1,7 @@
 """GradientAccumulation: equal to the big batch, idle in between, resumable in mid window."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -223,7 +225,8 @@ def test_the_inner_update_is_not_computed_between_boundaries(rng):
         toy.session.run(toy.op, feed, options=options, run_metadata=metadata)
         names = [n.node_name for d in metadata.step_stats.dev_stats for n in d.node_stats]
         executed.append(
-            sum(n.endswith((":Sqrt", ":Square", ":AssignVariableOp", ":Mul")) and "cond/" in n for n in names)
+            # TensorFlow 2 leaves out the type behind the colon.
+            sum("cond/" in n and bool(re.search(r"[:/](Sqrt|AssignVariableOp)(_\d+)?$", n)) for n in names)
         )
     assert executed[0] == executed[1] == 0 < executed[2]
 
@@ -315,21 +318,21 @@ def test_flush_callback_names_what_it_needs(rng):
     model.compile(AdamW(), "mse")
     with pytest.raises(TypeError, match="compiled with GradientAccumulation, not with AdamW"):
         model.fit(np.zeros((2, 3)), np.zeros((2, 1)), verbose=0, callbacks=[FlushAccumulation("train")])
-    with pytest.raises(ValueError, match="when is 'batch'"):
+    with pytest.raises(ValueError, match="when must be one of 'epoch', 'train', but is 'batch'"):
         FlushAccumulation("batch")
 
 
 @pytest.mark.parametrize(
-    "arguments, error, text",
+    "arguments, text",
     [
-        (dict(steps=0), ValueError, "steps is 0; it has to be at least 1"),
-        (dict(steps=2.5), TypeError, "steps is 2.5"),
-        (dict(steps=2, mode="median"), ValueError, "mode is 'median'; choose 'mean'"),
-        (dict(steps=2, micro_weight=1.0), ValueError, "use mode='weighted'"),
+        (dict(steps=0), "GradientAccumulation: steps must be a whole number >= 1, but is 0; 1 means no accumulation"),
+        (dict(steps=2.5), "steps must be a whole number >= 1, but is 2.5"),
+        (dict(steps=2, mode="median"), "mode must be one of 'mean', 'sum', 'weighted', but is 'median'"),
+        (dict(steps=2, micro_weight=1.0), "use mode='weighted'"),
     ],
 )
-def test_bad_arguments(arguments, error, text):
-    with pytest.raises(error, match=text):
+def test_bad_arguments(arguments, text):
+    with pytest.raises(ValueError, match=text):
         GradientAccumulation(optimizers.SGD(0.1), **arguments)
 
 
@@ -340,9 +343,11 @@ def test_weighted_without_weight_says_what_to_do(rng):
 
 @pytest.mark.skipif(not is_tf_keras, reason="loss scaling is a part of tf.keras")
 def test_inside_a_loss_scale_optimizer(rng):
-    scaled = tf.keras.mixed_precision.experimental.LossScaleOptimizer(
-        GradientAccumulation(AdamW(0.05), 2), loss_scale=128.0
-    )
+    accumulation = GradientAccumulation(AdamW(0.05), 2)
+    if hasattr(tf.keras.mixed_precision, "experimental"):
+        scaled = tf.keras.mixed_precision.experimental.LossScaleOptimizer(accumulation, loss_scale=128.0)
+    else:
+        scaled = tf.keras.mixed_precision.LossScaleOptimizer(accumulation, dynamic=False, initial_scale=128.0)
     model, plain = embedding_model(), None
     weights = model.get_weights()
     x, y = rng.randint(0, 12, (8, 2, 3)), rng.randn(8, 2, 1)

@@ -200,11 +200,11 @@ def test_takes_schedule_objects(rng):
 @pytest.mark.parametrize(
     "arguments, text",
     [
-        (dict(beta_1=1.0), r"beta_1 is 1.0; it has to lie in \[0, 1\)"),
-        (dict(epsilon=0.0), "epsilon is 0.0"),
-        (dict(weight_decay=-0.1), "weight_decay is -0.1"),
-        (dict(learning_rate=-1), "learning_rate is -1"),
-        (dict(clipnorm=0), "clipnorm is 0"),
+        (dict(beta_1=1.0), r"AdamW: beta_1 must be a number in \[0, 1\), but is 1.0"),
+        (dict(epsilon=0.0), "epsilon must be a number > 0, but is 0.0; 1e-6"),
+        (dict(weight_decay=-0.1), "weight_decay must be a number >= 0, but is -0.1"),
+        (dict(learning_rate=-1), "learning_rate must be a number >= 0, but is -1"),
+        (dict(clipnorm=0), "clipnorm must be a number > 0, but is 0; None is no clipping"),
         (dict(exclude_from_weight_decay=["("]), "exclude_from_weight_decay holds '\\('"),
     ],
 )

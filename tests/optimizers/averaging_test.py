@@ -207,9 +207,9 @@ def test_callback_names_what_it_needs():
 
 def test_bad_values():
     for make, message in (
-        (lambda: ExponentialMovingAverage(AdamW(), 1.0), "decay is 1.0"),
-        (lambda: Lookahead(AdamW(), slow_step=0), "slow_step is 0"),
-        (lambda: Lookahead(AdamW(), steps=0), "steps is 0"),
+        (lambda: ExponentialMovingAverage(AdamW(), 1.0), r"decay must be a number in \[0, 1\), but is 1.0; 0.999"),
+        (lambda: Lookahead(AdamW(), slow_step=0), r"slow_step must be a number in \(0, 1\], but is 0"),
+        (lambda: Lookahead(AdamW(), steps=0), "Lookahead: steps must be a whole number >= 1, but is 0"),
         (lambda: ExponentialMovingAverage(GradientAccumulation(AdamW(), 2)), "has to be the outermost wrapper"),
     ):
         with pytest.raises(ValueError, match=message):

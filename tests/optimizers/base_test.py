@@ -9,6 +9,7 @@ from numpy_optimizers import Toy, adafactor, adam, difference, sgd
 from kexue_keras.backend import K, is_tf_keras, keras, tf1
 from kexue_keras.optimizers import (
     AdamW,
+    ExponentialMovingAverage,
     GradientAccumulation,
     MomentumAccumulationAdamW,
     MomentumAccumulationSGD,
@@ -229,3 +230,19 @@ def test_one_optimizer_recompiled_keeps_its_state(rng):
     for _ in range(2):
         step(params, toy.gradients(batch))
     assert difference(toy.values(), params) < 2e-6
+
+
+@pytest.mark.parametrize("how", ["clipnorm", "clipvalue"])
+def test_an_optimizer_of_keras_inside_clips_a_row_that_occurs_twice_as_one(how):
+    # Three lookups in row 1 and one in row 2: gradients of [3, 3] and [1, 1] in all.
+    x = keras.layers.Input((4,))
+    embedding = keras.layers.Embedding(3, 2)
+    model = keras.models.Model(x, keras.layers.Lambda(lambda h: K.sum(h, axis=[1, 2]))(embedding(x)))
+    model.compile(
+        ExponentialMovingAverage(keras.optimizers.SGD(1.0, **{how: 2.0}), 0.9), lambda y_true, y_pred: K.mean(y_pred)
+    )
+    before = embedding.get_weights()[0]
+    model.train_on_batch(np.array([[1, 1, 1, 2]]), np.zeros(1))
+    gradient = np.array([[0.0, 0], [3, 3], [1, 1]])
+    clipped = gradient * 2 / np.sqrt((gradient**2).sum()) if how == "clipnorm" else np.minimum(gradient, 2)
+    np.testing.assert_allclose(before - embedding.get_weights()[0], clipped, rtol=1e-5)

@@ -96,11 +96,11 @@ def test_rate_callbacks_reach_the_inner_variable(rng):
 def test_bad_input(rng):
     for arguments, message in (
         ({}, "with neither nothing is done"),
-        ({"multipliers": {"bias": -1}}, "multipliers\\['bias'\\] is -1"),
+        ({"multipliers": {"bias": -1}}, "multipliers\\['bias'\\] must be a number >= 0, but is -1; 0 freezes"),
         ({"multipliers": {"(": 1}}, "no regular expression"),
-        ({"multipliers": ["bias"]}, "has to be a dict"),
-        ({"decay": 0}, "decay is 0"),
-        ({"decay": 0.9, "num_layers": 0}, "num_layers is 0"),
+        ({"multipliers": ["bias"]}, r"multipliers must be a dict such as .*, but is \['bias'\]"),
+        ({"decay": 0}, "decay must be a number > 0, but is 0; 0.9"),
+        ({"decay": 0.9, "num_hidden_layers": 0}, "num_hidden_layers must be a whole number >= 1, but is 0"),
     ):
         with pytest.raises(ValueError, match=message):
             LayerwiseLearningRate(AdamW(), **arguments)
@@ -108,5 +108,5 @@ def test_bad_input(rng):
         Toy(LayerwiseLearningRate(AdamW(), multipliers={"biass": 1}), rng)
     with pytest.raises(ValueError, match="decay goes by names like Transformer-3-FeedForward"):
         Toy(LayerwiseLearningRate(AdamW(), decay=0.9), rng)
-    with pytest.raises(ValueError, match="lies outside num_layers=2"):
-        LayerwiseLearningRate(AdamW(), decay=0.9).factor("Transformer-5-FeedForward/kernel:0", num_layers=2)
+    with pytest.raises(ValueError, match="lies outside num_hidden_layers=2"):
+        LayerwiseLearningRate(AdamW(), decay=0.9).factor("Transformer-5-FeedForward/kernel:0", num_hidden_layers=2)

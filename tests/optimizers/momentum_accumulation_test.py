@@ -76,7 +76,7 @@ def test_oracle_sgd():
     "arguments, expected",
     [
         (dict(epsilon=0.0), [0.8558518167, 1.0255960209]),
-        (dict(epsilon=0.01, eps_inside=True), [0.8560321042, 1.0254574405]),
+        (dict(epsilon=0.01, epsilon_inside=True), [0.8560321042, 1.0254574405]),
         (dict(epsilon=0.01), [0.856564117, 1.0252829321]),
     ],
 )
@@ -190,7 +190,7 @@ def test_adamw_also_for_the_embedding(rng, k, inside):
     epsilon = 1e-3 if inside else 1e-6
     toy = Toy(
         MomentumAccumulationAdamW(
-            0.02, steps=k, weight_decay=0.1, exclude_from_weight_decay=(), epsilon=epsilon, eps_inside=inside
+            0.02, steps=k, weight_decay=0.1, exclude_from_weight_decay=(), epsilon=epsilon, epsilon_inside=inside
         ),
         rng,
     )
@@ -323,12 +323,18 @@ class Lion(type(keras.optimizers.SGD(0.1))):
         (lambda: accumulate_in_momentum(AdamW(clipvalue=1.0), 2), "AdamW clips"),
         (lambda: accumulate_in_momentum(keras.optimizers.SGD(0.1), 2), "momentum > 0"),
         (lambda: accumulate_in_momentum(keras.optimizers.RMSprop(0.1), 2), "RMSprop cannot be accumulated"),
-        (lambda: MomentumAccumulationAdamW(steps=0), "steps is 0"),
+        (
+            lambda: MomentumAccumulationAdamW(steps=0),
+            "MomentumAccumulationAdamW: steps must be a whole number >= 1, but is 0",
+        ),
         (
             lambda: MomentumAccumulationSGD(steps=2, moments="each"),
-            "moments is 'each'; it is one of 'window', 'micro_step'",
+            "moments must be one of 'window', 'micro_step', but is 'each'",
         ),
-        (lambda: MomentumAccumulationSGD(0.1, steps=2, momentum=1.0), "momentum is 1.0"),
+        (
+            lambda: MomentumAccumulationSGD(0.1, steps=2, momentum=1.0),
+            r"momentum must be a number in \[0, 1\), but is 1.0",
+        ),
     ],
 )
 def test_refusals_say_why(make, text):
@@ -343,7 +349,7 @@ def test_beta_tilde_approximates():
 
 def test_configuration_round_trip():
     for optimizer in (
-        MomentumAccumulationAdamW(0.02, steps=3, eps_inside=True, layer_adaptation=True),
+        MomentumAccumulationAdamW(0.02, steps=3, epsilon_inside=True, layer_adaptation=True),
         MomentumAccumulationAdamW(0.02, steps=3, moments="micro_step"),
         MomentumAccumulationSGD(0.02, steps=3, momentum=0.5, weight_decay=0.25, exclude_from_weight_decay="x"),
     ):

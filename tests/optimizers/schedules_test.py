@@ -125,18 +125,24 @@ def test_linear_warmup():
 @pytest.mark.parametrize(
     "make, text",
     [
-        (lambda: PiecewiseLinear(AdamW(), {}), "schedule is empty"),
-        (lambda: PiecewiseLinear(AdamW(), {"a": 1}), "has to look like"),
-        (lambda: PiecewiseLinear(AdamW(), 3), "has to look like"),
+        (lambda: PiecewiseLinear(AdamW(), {}), "schedule must be a dict such as .*, but is {}"),
+        (
+            lambda: PiecewiseLinear(AdamW(), {"a": 1}),
+            "schedule must be a dict such as {1000: 1, 2000: 0.1}, but is {'a': 1}",
+        ),
+        (lambda: PiecewiseLinear(AdamW(), 3), "schedule must be a dict .*, but is 3"),
         (lambda: PiecewiseLinear(AdamW(), {-1: 1}), "holds -1: 1.0"),
         (lambda: PiecewiseLinear(AdamW(), {1: float("nan")}), "have to be >= 0"),
         (lambda: PiecewiseLinear(AdamW(), [(1, 1), ("1", 2)]), "names an update twice"),
-        (lambda: WarmupCosine(AdamW(), warmup=5, total=5), "warmup is 5 and total 5"),
-        (lambda: WarmupCosine(AdamW(), warmup=1, total=5, end=2), "end is 2"),
-        (lambda: WarmupInverseSquareRoot(AdamW(), warmup=0), "warmup is 0"),
-        (lambda: stretch_schedule({1: 1}, 0), "steps is 0"),
+        (
+            lambda: WarmupCosine(AdamW(), warmup=5, total=5),
+            "total must be a number > 5, but is 5; it ends after the warmup",
+        ),
+        (lambda: WarmupCosine(AdamW(), warmup=1, total=5, end=2), r"end must be a number in \[0, 1\], but is 2"),
+        (lambda: WarmupInverseSquareRoot(AdamW(), warmup=0), "warmup must be a number >= 1, but is 0"),
+        (lambda: stretch_schedule({1: 1}, 0), "stretch_schedule: steps must be a number > 0, but is 0"),
         (lambda: stretch_schedule({1: 1, 2: 2}, 0.1), "names an update twice"),
-        (lambda: linear_warmup(5, 5), "total has to be larger"),
+        (lambda: linear_warmup(5, 5), "total must be a number > 5, but is 5; it ends after the warmup"),
     ],
 )
 def test_bad_values_are_named(make, text):

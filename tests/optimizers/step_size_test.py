@@ -79,7 +79,7 @@ def test_exponentiated_gradient_needs_positive_weights():
         np.testing.assert_array_equal(K.get_value(theta), np.float32(start))
         K.clear_session()
     for arguments, message in (
-        ({"max_exponent": 0}, "max_exponent is 0"),
+        ({"max_exponent": 0}, "max_exponent must be a number > 0, but is 0"),
         ({"variables": "("}, "no regular expression"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -195,15 +195,15 @@ def test_momentum_form_without_learning_is_the_heavy_ball(rng):
 
 def test_bad_values_and_orders():
     for arguments, message in (
-        ({"gamma": -1}, "gamma is -1"),
-        ({"bounds": (2, 3)}, "0 < low <= 1 <= high"),
-        ({"bounds": 3}, "has to be a pair"),
-        ({"alignment": "cos"}, "choose 'raw', 'sign' or 'cosine'"),
-        ({"max_exponent": 0.0}, "max_exponent is 0.0"),
+        ({"gamma": -1}, "gamma must be a number >= 0, but is -1; with 0 gains stay 1"),
+        ({"bounds": (2, 3)}, r"the lower of bounds must be a number in \(0, 1\], but is 2; every gain begins at 1"),
+        ({"bounds": 3}, r"bounds must be a pair such as \(0.1, 10.0\), but is 3"),
+        ({"alignment": "cos"}, "alignment must be one of 'raw', 'sign', 'cosine', but is 'cos'"),
+        ({"max_exponent": 0.0}, "max_exponent must be a number > 0, but is 0.0"),
     ):
         with pytest.raises(ValueError, match=message):
             ExponentiatedStepSize(AdamW(), **arguments)
-    with pytest.raises(ValueError, match="momentum is 1.0"):
+    with pytest.raises(ValueError, match=r"momentum must be a number in \[0, 1\), but is 1.0"):
         ExponentiatedStepSizeMomentum(momentum=1.0)
     with pytest.raises(ValueError, match="does not update at every step"):
         ExponentiatedStepSize(MomentumAccumulationSGD(0.1, steps=2))

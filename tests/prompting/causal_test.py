@@ -24,7 +24,7 @@ PATTERN = "喜欢{text}。{mask}"
 
 
 def make(pretrained, patterns=PATTERN, words=None, **options):
-    options = dict({"maxlen": 32, "allow_untrained_head": True, "batch_size": 3}, **options)
+    options = dict({"max_length": 32, "allow_untrained_head": True, "batch_size": 3}, **options)
     return PromptClassifier(pretrained, patterns, words or WORDS, **options)
 
 
@@ -119,7 +119,7 @@ def test_what_is_asked_for_in_training(reading):
     class Model:
         inputs = [0, 1, 2]
 
-    options = dict(batch_size=80, maxlen=16, mask_rate=0.3, reading=reading, model=Model())
+    options = dict(batch_size=80, max_length=16, mask_rate=0.3, reading=reading, model=Model())
     rows = CausalRows([pattern], words, [("书房书店不", 0)] * 60, ["书房书店不"] * 60, **options)
     (tokens, segments, places), labels = rows.batch(np.arange(120), 0)
     again, same = rows.batch(np.arange(120), 0)
@@ -181,8 +181,9 @@ def test_p_tuning_of_a_gpt2_is_saved_and_loaded_in_a_fresh_process(tmp_path, run
     unilm.save(str(tmp_path / "unilm"))
     for folder, reading, wanted in (("saved", "lm", expected), ("unilm", "unilm", unilm.predict_proba(TEXTS))):
         out = run_python(
-            "import sys, json; from kexue_keras.prompting import PromptClassifier as P; c = P.load(sys.argv[1], "
-            "allow_untrained_head=True); print(json.dumps([c.reading, c.predict_proba(sys.argv[2:]).tolist()]))",
+            "import sys, json; from kexue_keras.prompting import PromptClassifier; "
+            "c = PromptClassifier.load(sys.argv[1], allow_untrained_head=True); "
+            "print(json.dumps([c.reading, c.predict_proba(sys.argv[2:]).tolist()]))",
             tmp_path / folder,
             *TEXTS,
         )

@@ -1,26 +1,25 @@
 """The prompt classifier on a tiny model: probabilities, training, P-tuning, the check of the head, files."""
 
 import json
-import types
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from prompts import PATTERN, VOCABULARY, WORDS, tiny_mlm, tokenizer
 from reviews import reviews
 
 from kexue_keras.backend import K, keras
-from kexue_keras.errors import WeightsError
+from kexue_keras.errors import UserError, WeightsError
+from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.prompting import Pattern, PromptClassifier, UntrainedHeadWarning, Verbalizer
-from kexue_keras.prompting import _training as training
 from kexue_keras.prompting._rows import TrainingRows
+from kexue_keras.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("plain_sessions")
 TEXTS = [text for text, _ in reviews(7)]
 
 
 def make(pretrained=None, patterns=PATTERN, words=None, **options):
-    options = dict({"maxlen": 32, "allow_untrained_head": True, "batch_size": 3}, **options)
+    options = dict({"max_length": 32, "allow_untrained_head": True, "batch_size": 3}, **options)
     return PromptClassifier(pretrained or tiny_mlm(), patterns, words or WORDS, **options)
 
 
@@ -65,6 +64,7 @@ def test_probabilities_and_losses_are_those_of_the_whole_model():
     for old, new in zip(before, K.batch_get_value(classifier.model.trainable_weights)):
         np.testing.assert_array_equal(old, new)
     # ... and change nothing beside others.
+    classifier.model.compile("sgd", MaskedCrossentropy())
     for unlabelled in ([], TEXTS[3:]):
         rows = TrainingRows(
             classifier._compiled,
@@ -72,7 +72,7 @@ def test_probabilities_and_losses_are_those_of_the_whole_model():
             [(text, classifier.labels.index(label)) for text, label in labelled[:3]],
             unlabelled,
             batch_size=9,
-            maxlen=32,
+            max_length=32,
             mask_rate=0.0,
         )
         loss = classifier.model.test_on_batch(*rows.batch(np.arange(3 + len(unlabelled)), 0))
@@ -83,7 +83,7 @@ def test_what_is_masked_in_which_row():
     words = Verbalizer({"a": ["喜欢", "很好"], "b": "讨厌"}).compile(tokenizer())
     pattern = {2: Pattern("{mask}{mask}电影。{text}").compile(tokenizer(), 16)}
     labelled, plain = [("书房书店" * 9, 0)] * 40, ["书房书店" * 9] * 40
-    rows = TrainingRows([pattern], words, labelled, plain, batch_size=80, maxlen=16, repeats=2, mask_rate=0.3)
+    rows = TrainingRows([pattern], words, labelled, plain, batch_size=80, max_length=16, repeats=2, mask_rate=0.3)
     assert len(rows.batches.encoded) == 120
     inputs, labels = rows.batch(np.arange(120), 0)
     again, same = rows.batch(np.arange(120), 0)
@@ -98,7 +98,7 @@ def test_what_is_masked_in_which_row():
     assert asked == {"喜欢", "很好"}  # drawn anew each time
     assert not dense[:80, 3:6].any() and not dense[:, -1].any()  # neither the pattern nor [SEP]
     assert 0.2 < (dense[:80, 6:-1] > 0).mean() < 0.4 and 0.2 < (dense[80:, 1:-1] > 0).mean() < 0.4
-    rows = TrainingRows([pattern], words, labelled, batch_size=80, maxlen=16, mask_rate=0.5, mask_pattern=True)
+    rows = TrainingRows([pattern], words, labelled, batch_size=80, max_length=16, mask_rate=0.5, mask_pattern=True)
     inputs, labels = rows.batch(np.arange(40), 0)
     assert any(3 in places[kept[:, 0] > 0] for places, kept in zip(inputs[2], labels))
 
@@ -152,8 +152,8 @@ def test_the_head_is_measured_and_what_does_not_fit_is_refused():
         (dict(patterns=[]), "at least one"),
         (dict(trained="soft"), "trained='soft'"),
         (dict(trained="soft_tokens"), r"no pattern has any; write \[unused1\]"),
-        (dict(maxlen=6), "truncation would cut"),
-        (dict(maxlen=100), "maxlen is 100, but tiny has 64 positions"),
+        (dict(max_length=6), "truncation would cut"),
+        (dict(max_length=100), "max_length is 100, but tiny has 64 positions"),
     ]:
         with pytest.raises(ValueError, match=words):
             make(pretrained, **arguments)
@@ -164,32 +164,38 @@ def test_the_head_is_measured_and_what_does_not_fit_is_refused():
         make(pretrained, allow_untrained_head=False)
 
 
+@pytest.mark.stacks("all")
 def test_the_best_epoch_is_kept(monkeypatch):
-    class Model:
-        weights = trainable_weights = [types.SimpleNamespace(name="w", dtype=tf.float32)]
-        value = 0.0
+    classifier, seen, scores = make(), [], iter([0.5, 0.9, 0.9, 0.1])
 
-        def train_on_batch(self, inputs, labels):
-            self.value += 1
-            return self.value
+    def accuracy(labelled):
+        seen.append(K.batch_get_value(classifier.model.trainable_weights))
+        return next(scores)
 
-    class Rows:
-        class batches:  # noqa: N801
-            epoch = staticmethod(lambda epoch: [[0], [1]])
+    monkeypatch.setattr(classifier, "accuracy", accuracy)
+    said = []
+    options = dict(epochs=4, batch_size=8, learning_rate=1e-2, valid=reviews(2), say=said.append)
+    history = classifier.fit(reviews(16), **options)
+    assert [row["valid"] for row in history] == [0.5, 0.9, 0.9, 0.1] and [row["epoch"] for row in history][-1] == 4
+    for kept, best in zip(K.batch_get_value(classifier.model.trainable_weights), seen[1]):
+        np.testing.assert_array_equal(kept, best)
+    assert "valid score" not in said[1] and said[1].endswith("(best so far)") and "best" not in said[2]
+    with pytest.raises(UserError, match="the loss became nan at step 1; a lower learning_rate usually helps"):
+        monkeypatch.setattr(Trainer, "_train_on_batch", lambda *_: [float("nan")])
+        classifier.fit(reviews(16), epochs=1)
 
-        def batch(self, indices, step):
-            return indices, step
 
-    model, scores, said = Model(), iter([0.5, 0.9, 0.9, 0.1]), []
-    monkeypatch.setattr(training.K, "get_value", lambda weight: model.value)
-    monkeypatch.setattr(training.K, "batch_get_value", lambda weights: [model.value])
-    monkeypatch.setattr(training.K, "batch_set_value", lambda pairs: setattr(model, "value", pairs[0][1]))
-    history = training.train(model, Rows(), epochs=4, evaluate=lambda: next(scores), say=said.append)
-    assert [row["valid"] for row in history] == [0.5, 0.9, 0.9, 0.1] and [row["loss"] for row in history][:2] == [
-        1.5,
-        3.5,
-    ]
-    assert model.value == 4 and said[1] == "epoch 2, loss 3.5, valid 0.9"
-    model.value = float("nan")
-    with pytest.raises(ValueError, match="the loss became nan at step 1; lower the learning_rate"):
-        training.train(model, Rows(), epochs=1)
+@pytest.mark.stacks("one")
+def test_a_run_that_diverges_keeps_the_best_epoch_and_is_an_error(monkeypatch):
+    classifier, seen, own = make(), [], Trainer._train_on_batch
+
+    def accuracy(labelled):
+        seen.append(K.batch_get_value(classifier.model.trainable_weights))
+        return 0.5
+
+    monkeypatch.setattr(classifier, "accuracy", accuracy)
+    monkeypatch.setattr(Trainer, "_train_on_batch", lambda t, i, made: [float("inf")] if i == 3 else own(t, i, made))
+    with pytest.raises(UserError, match="at step 4; a lower.*the model has the weights of epoch 1, the best before"):
+        classifier.fit(reviews(16), epochs=3, batch_size=8, learning_rate=1e-2, valid=reviews(2))
+    for kept, best in zip(K.batch_get_value(classifier.model.trainable_weights), seen[0]):
+        np.testing.assert_array_equal(kept, best)

@@ -142,18 +142,18 @@ def test_the_step_is_the_gradient_of_the_penalty(rng):
 
 def test_bad_input():
     for arguments, message in (
-        ((-1, 0), "lambda1 is -1"),
-        ((0, float("inf")), "lambda2 is inf"),
-        ((0, 0, 0), "epsilon is 0"),
+        ((-1, 0), "WEISSI: lambda1 must be a number >= 0, but is -1"),
+        ((0, float("inf")), "lambda2 must be a number >= 0, but is inf"),
+        ((0, 0, 0), "epsilon must be a number > 0, but is 0; without it the logarithm"),
     ):
         with pytest.raises(ValueError, match=message):
             WEISSI(*arguments)
     model = keras.models.Sequential([keras.layers.Dense(4, input_shape=(3,))])
     for arguments, message in (
-        ({"form": "sum"}, "form is 'sum'; choose 'log' or 'prod'"),
+        ({"form": "sum"}, "form must be one of 'log', 'prod', but is 'sum'"),
         ({"exclude": "("}, "no regular expression"),
         ({"exclude": "kernel"}, "no kernel is left of 2 trainable variables by exclude='kernel'"),
-        ({"lambda1": -1}, "lambda1 is -1"),
+        ({"lambda1": -1}, "add_weissi: lambda1 must be a number >= 0, but is -1"),
     ):
         with pytest.raises(ValueError, match=message):
             add_weissi(model, **arguments)

@@ -17,12 +17,12 @@ from kexue_keras.cli import predict as prediction
 from kexue_keras.cli.predict import predict_file
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.finetune import Classifier, finetune
+from kexue_keras.finetune._class_weights import read_weights
 from kexue_keras.finetune._heads import build_classifier, save_head
 from kexue_keras.finetune._options import add_table_arguments, make_options
 from kexue_keras.finetune._run_folder import RunFolder, surroundings
 from kexue_keras.finetune._saved_tokenizer import load_tokenizer, save_tokenizer
 from kexue_keras.finetune._seq2seq_training import _described, finetune_seq2seq
-from kexue_keras.finetune.techniques._class_weights import read_weights
 from kexue_keras.models import load
 from kexue_keras.prompting import PromptClassifier
 from kexue_keras.similarity import SentenceEncoder
@@ -40,7 +40,7 @@ def run(tmp_path, monkeypatch):
     """A finished run that was never trained: (folder, config.json, its Keras model built once)."""
     folder, model = tmp_path / "run", tiny_bert_folder(tmp_path / "bert", num_hidden_layers=1)
     data = write_rows(tmp_path / "train.tsv", reviews(20))
-    options = make_options(model=model, data=data, out=str(folder), length=16, batch_size=4)
+    options = make_options(model=model, data=data, out=str(folder), max_length=16, batch_size=4)
     config = dict(
         {"columns": {"text": 0, "text_b": None, "label": 1}, "pairs": False, "header": False, "head": "single"},
         labels=["好评", "差评"],
@@ -53,7 +53,7 @@ def run(tmp_path, monkeypatch):
     dump(folder / "metrics.json", METRICS)
     pretrained = load(model)
     save_tokenizer(pretrained.tokenizer, str(folder))
-    built = build_classifier(pretrained.model, 2, pooling="mean", dropout=0.0, seed=0)
+    built = build_classifier(pretrained.model, 2, pooling="mean", dropout_rate=0.0, seed=0)
     save_head(str(folder / "head.npz"), built)
     monkeypatch.setattr("kexue_keras.models.load", lambda path: pretrained)
     return folder, RunFolder(str(folder)).config(), options
@@ -84,7 +84,7 @@ def test_config_of_a_run(run, tmp_path):
     for what, rows in refusals(folder / "config.json", config, read, seed=1):
         # Whatever was changed, no text gets the 0.5 of a model that was not asked, and no label that is not there.
         np.testing.assert_allclose([float(probability) for _, probability in rows], usual, atol=1e-6, err_msg=what)
-    for name, wrong in (("batch_size", -8), ("batch_size", "8"), ("length", 0), ("length", 10**5)):
+    for name, wrong in (("batch_size", -8), ("batch_size", "8"), ("max_length", 0), ("max_length", 10**5)):
         dump(folder / "config.json", dict(config, options=dict(config["options"], **{name: wrong})))
         with pytest.raises(UserError, match="config.json: options.%s is .*; it must be a whole number from" % name):
             Classifier.load(str(folder))
@@ -113,7 +113,7 @@ def test_config_of_a_run_for_similarity(run, tmp_path, monkeypatch):
     folder, config, _ = run
     monkeypatch.setattr(prediction, "load_similarity", lambda path: Encoder())
     config = dict(config, pairs=True, labels=None, head="cosent", columns={"text": 0, "text_b": 1, "label": 2})
-    config["options"] = {"task": "similarity", "batch_size": 4, "length": 16}
+    config["options"] = {"task": "similarity", "batch_size": 4, "max_length": 16}
     options = prediction_options(folder, tmp_path, "好书\t书好\n很差的电影\t电影\n")
     dump(folder / "config.json", config)
     assert refusals(folder / "config.json", config, lambda: predict_file(options), seed=10)
@@ -152,23 +152,23 @@ def test_options_of_a_run_repeated_and_resumed(run, tmp_path, capsys):
 
 def test_saved_tokenizers(tmp_path):
     save_tokenizer(prompt_tokenizer(), str(tmp_path))
-    path = tmp_path / "tokenizer.json"
+    path = tmp_path / "tokenizer_settings.json"
     said = dict(json.loads(path.read_text()), token_translate={"好": "坏"})
     dump(path, said)
     for what, ids in refusals(path, said, lambda: load_tokenizer(str(tmp_path)).encode("好书")[0], seed=5):
         assert 3 <= len(ids) <= 4, what
     dump(path, dict(said, vocabulary="../../etc/passwd"))
-    with pytest.raises(UserError, match="tokenizer.json: vocabulary is '../../etc/passwd'; it is one of vocab.txt"):
+    with pytest.raises(UserError, match="vocabulary is '../../etc/passwd'; it is one of vocab.txt"):
         load_tokenizer(str(tmp_path))
 
 
 def test_sentence_encoders_and_their_whitening(tmp_path, monkeypatch):
     pretrained = load(tiny_bert_folder(tmp_path / "bert", num_hidden_layers=1))
-    encoder = SentenceEncoder(pretrained, length=16).fit_whitening([text for text, _ in reviews(40)], 4)
+    encoder = SentenceEncoder(pretrained, max_length=16).fit_whitening([text for text, _ in reviews(40)], 4)
     expected = encoder.encode(["好书"])
     monkeypatch.setattr(sys.modules["kexue_keras.similarity._encoder"], "load", lambda *args, **more: pretrained)
     path, whitening = tmp_path / "sentence_encoder.json", tmp_path / "whitening.npz"
-    dump(path, {"pooling": "mean", "length": 16, "whitening": True})
+    dump(path, {"pooling": "mean", "max_length": 16, "whitening": True})
     np.savez(str(whitening), mean=encoder.whitening.mean, kernel=encoder.whitening.kernel)
     said = json.loads(path.read_text())
     assert refusals(path, said, lambda: SentenceEncoder.load(str(tmp_path)), seed=6)
@@ -192,9 +192,9 @@ def test_sentence_encoders_and_their_whitening(tmp_path, monkeypatch):
 def test_prompt_classifiers(tmp_path, monkeypatch):
     pretrained = tiny_mlm()
     monkeypatch.setattr(sys.modules["kexue_keras.prompting._folder"], "load", lambda *args, **more: pretrained)
-    classifier = PromptClassifier(pretrained, PATTERN, WORDS, maxlen=32, allow_untrained_head=True)
+    classifier = PromptClassifier(pretrained, PATTERN, WORDS, max_length=32, allow_untrained_head=True)
     expected = classifier.predict_proba(["好书"])
-    said = {"patterns": [PATTERN], "weights": [1.0], "maxlen": 32, "batch_size": 8}
+    said = {"patterns": [PATTERN], "weights": [1.0], "max_length": 32, "batch_size": 8}
     said["verbalizer"] = classifier.verbalizer.get_config()
     dump(tmp_path / "prompt.json", said)
     for what, again in refusals(
@@ -214,8 +214,10 @@ def test_prompt_classifiers(tmp_path, monkeypatch):
 def test_runs_that_make_one_text_of_another(tmp_path):
     pairs = [("看电影", "好"), ("书", "店")]
     given = dict(model="none", train=pairs, valid=pairs, epochs=1, seed=1, source=None, target=None, beams=1)
-    given.update(batch_size=2, source_length=12, target_length=5, learning_rate=0.1, dropout=None, test=None)
-    said = dict(given, train=_described(pairs), valid=_described(pairs))
+    given.update(
+        batch_size=2, max_source_length=12, max_target_length=5, learning_rate=0.1, dropout_rate=None, test=None
+    )
+    said = dict(given, train=_described(pairs), valid=_described(pairs), techniques={})
     (tmp_path / "run").mkdir()
     dump(tmp_path / "run" / "metrics.json", METRICS)
     dump(tmp_path / "run" / "config.json", said)

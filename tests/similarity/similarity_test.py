@@ -38,7 +38,7 @@ def test_poolings_against_numpy(tiny, tmp_path):
     pretrained = load_unilm(tiny)
     states = [hidden_states(pretrained.transformer, number) for number in (0, -1)]
     kinds = ("cls", "mean", "max", "first-last", "linear-pooler")
-    encoders = [SentenceEncoder(pretrained, pooling=kind, length=16) for kind in kinds]
+    encoders = [SentenceEncoder(pretrained, pooling=kind, max_length=16) for kind in kinds]
     everything = keras.models.Model(pretrained.model.inputs, states + [e.model.output for e in encoders])
     ids = [pretrained.tokenizer.encode(text)[0] for text in TEXTS]
     tokens = np.array([row + [0] * (16 - len(row)) for row in ids])
@@ -68,7 +68,7 @@ def test_poolings_against_numpy(tiny, tmp_path):
     np.testing.assert_allclose(cosines, np.sum(found[:3] * found[1:], axis=1), atol=1e-6)
     assert abs(encoder.similarity(TEXTS[0], TEXTS[1]) - cosines[0]) < 1e-6
     assert encoder.encode([]).shape == (0, 16)
-    cut = encoder.encode(["我喜欢电影"], maxlen=5)
+    cut = encoder.encode(["我喜欢电影"], max_length=5)
     np.testing.assert_allclose(cut, encoder.encode(["我喜欢"]), atol=1e-6)
     hits = encoder.search(TEXTS[:2], TEXTS, k=9)
     assert [h[0].text for h in hits] == TEXTS[:2] and all(len(h) == 4 for h in hits)
@@ -79,7 +79,7 @@ def test_poolings_against_numpy(tiny, tmp_path):
     encoder.save(str(tmp_path / "encoder"))
     again = SentenceEncoder.load(str(tmp_path / "encoder"))
     np.testing.assert_allclose(again.encode(TEXTS), encoder.encode(TEXTS), atol=1e-4)
-    assert (again.pooling, again.length) == ("mean", 16)
+    assert (again.pooling, again.max_length) == ("mean", 16)
     with pytest.raises(WeightsError, match="is there already"):
         encoder.save(str(tmp_path / "encoder"))
     # P2 of a checkpoint without that layer would be random numbers.
@@ -91,9 +91,12 @@ def test_poolings_against_numpy(tiny, tmp_path):
     for wrong, message in [
         (lambda: encoder.encode("一"), "give a list"),
         (lambda: encoder.encode(["一", None]), r"texts\[1\] is None"),
-        (lambda: encoder.encode(["一"], maxlen=1), "at least 2"),
+        (
+            lambda: encoder.encode(["一"], max_length=1),
+            "max_length must be a whole number >= 2, but is 1; special tokens",
+        ),
         (lambda: encoder.similarity(["一"], ["一", "人"]), "1 texts and 2 texts"),
-        (lambda: SentenceEncoder(pretrained, pooling="sum"), "pooling='sum'"),
+        (lambda: SentenceEncoder(pretrained, pooling="sum"), "pooling must be one of .*, but is 'sum'"),
         (lambda: sentence_vector(pretrained.transformer, "pooler"), "a pooler of the other kind"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -131,10 +134,10 @@ def test_exact_search_is_sorting(rng, monkeypatch):
     zero = VectorIndex(np.zeros((2, 8))).search(queries[:1], k=2)[1]
     assert np.array_equal(zero, [[0, 0]])
     for wrong, message in [
-        (lambda: VectorIndex(vectors, method="tree"), "method='tree'"),
+        (lambda: VectorIndex(vectors, method="tree"), "method must be one of .*, but is 'tree'"),
         (lambda: VectorIndex(vectors[:0]), r"shape \(0, 8\)"),
         (lambda: VectorIndex(vectors).search(queries[:, :5]), r"\[Q, 8\] is needed"),
-        (lambda: VectorIndex(vectors).search(queries, k=0), "k=0"),
+        (lambda: VectorIndex(vectors).search(queries, k=0), "k must be a whole number >= 1, but is 0"),
     ]:
         with pytest.raises(ValueError, match=message):
             wrong()
@@ -168,7 +171,7 @@ def test_whitening(rng):
 
 def test_similar_questions_are_generated_and_ranked(tiny):
     pretrained = load_unilm(tiny, application="unilm", num_hidden_layers=1)
-    questions = SimilarQuestions(pretrained, length=10)
+    questions = SimilarQuestions(pretrained, max_length=10)
     text = "我喜欢电影"
     # What the vector of a pair sees is the first text alone.
     ids = pretrained.tokenizer.encode(text, "书店好")
@@ -192,7 +195,7 @@ def test_similar_questions_are_generated_and_ranked(tiny):
     for arguments, message in [
         ({"mask_positions": [0]}, "are 1 to 5"),
         ({"mask_positions": [6]}, "are 1 to 5"),
-        ({"n": 0}, "n=0"),
+        ({"n": 0}, "SimilarQuestions: n must be a whole number >= 1, but is 0"),
     ]:
         with pytest.raises(ValueError, match=message):
             questions.generate(text, **arguments)

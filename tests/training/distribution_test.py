@@ -102,4 +102,12 @@ def test_gradient_cache_and_recompute_give_the_same_and_rdrop_counts():
     plain, scoped = (fitted(cached, losses.InfoNCE(0.5, layout="two_view"), targets, s) for s in (False, True))
     np.testing.assert_allclose(scoped, plain, rtol=1e-5)
     # The cross-entropy alone is about 1.
-    assert fitted(lambda: training.rdrop(classifier()), losses.RDropCrossentropy(alpha=1000.0), LABELS, True)[0] > 20
+    assert (
+        fitted(
+            lambda: training.rdrop(classifier()),
+            losses.RDropCrossentropy(alpha=1000.0, from_logits=False),
+            LABELS,
+            True,
+        )[0]
+        > 20
+    )

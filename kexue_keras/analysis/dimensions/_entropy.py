@@ -6,11 +6,13 @@ kexue.fm/archives/8711; kexue.fm/archives/8706.
 
 import math
 from collections import namedtuple
+from typing import Optional, Tuple
 
 import numpy as np
 from scipy import optimize
 
 from kexue_keras.layers import vmf_kl
+from kexue_keras.types import ArrayLike
 
 # h_n tends to -n times this: half the logarithm of the golden ratio.
 SLOPE = math.log((math.sqrt(5) + 1) / 2) / 2
@@ -20,7 +22,7 @@ DIMENSION_COEFFICIENT = 2 / SLOPE
 LaplaceConstants = namedtuple("LaplaceConstants", "angle cosine slope coefficient")
 
 
-def sphere_term(dimension):
+def sphere_term(dimension: int) -> float:
     """h_n: how far the entropy of the softmax over pairs lies below 2 log N, for vectors of length sqrt(n).
 
     h_n = log E exp(n cos) - E[exp(n cos) n cos] / E exp(n cos), the angle between uniform directions. That is minus the
@@ -38,7 +40,7 @@ def sphere_term(dimension):
     return -vmf_kl(dimension, float(dimension))
 
 
-def pair_entropy(count, dimension):
+def pair_entropy(count: float, dimension: int) -> float:
     """The entropy 2 log N + h_n that a joint softmax over N^2 pairs can have at n dimensions.
 
     Args:
@@ -54,7 +56,7 @@ def pair_entropy(count, dimension):
     return 2 * math.log(count) + sphere_term(dimension)
 
 
-def laplace_constants():
+def laplace_constants() -> LaplaceConstants:
     """The limit of h_n by Laplace's method: the angle that matters, its cosine, -h_n / n, and 2 / that: 8.31.
 
     The maximum of log sin(theta) + cos(theta) is where sin^2 = cos: cos = (sqrt 5 - 1) / 2.
@@ -66,7 +68,7 @@ def laplace_constants():
     return LaplaceConstants(math.acos(cosine), cosine, SLOPE, DIMENSION_COEFFICIENT)
 
 
-def embedding_dimension(count, *, coefficient=8.33):
+def embedding_dimension(count: float, *, coefficient: Optional[float] = 8.33) -> float:
     """The rule n > 8.33 log N for vectors of N words or nodes.
 
     Args:
@@ -89,7 +91,7 @@ def embedding_dimension(count, *, coefficient=8.33):
     return smallest_dimension(count) if coefficient is None else coefficient * math.log(count)
 
 
-def head_size(length, *, coefficient=8.33):
+def head_size(length: float, *, coefficient: Optional[float] = 8.33) -> float:
     """The same rule for an attention head: rows of `length` tokens in the place of N words.
 
     It suffices roughly for peaked rows of attention and not for arbitrary ones (`fit_attention` measures it).
@@ -100,7 +102,7 @@ def head_size(length, *, coefficient=8.33):
     return embedding_dimension(length, coefficient=coefficient)
 
 
-def smallest_dimension(count, entropy=0.0):
+def smallest_dimension(count: float, entropy: float = 0.0) -> float:
     """The n at which the model's entropy 2 log N + h_n has come down to that of the data: the article's criterion.
 
     Args:
@@ -140,7 +142,7 @@ def _kl(n):
     return n * bessel[0] / bessel[1] + half * math.log(n / 2) - special.gammaln(n / 2) - math.log(bessel[1]) - n
 
 
-def cooccurrence_entropy(counts):
+def cooccurrence_entropy(counts: ArrayLike) -> Tuple[float, float]:
     """H~, the entropy of observed pairs: of (word, word) within a window, or of edges of a graph.
 
     The plain estimate -sum p log p with the correction of Miller and Madow, (pairs seen - 1) / (2 pairs), since pairs

@@ -8,10 +8,12 @@ from collections import namedtuple
 import numpy as np
 from scipy import optimize, special
 
+from kexue_keras.types import ArrayLike
+
 AttentionFit = namedtuple("AttentionFit", "divergence start attention")
 
 
-def fit_attention(target, size, *, steps=1000, seed=0):
+def fit_attention(target: ArrayLike, size: int, *, steps: int = 1000, seed: int = 0) -> AttentionFit:
     """Fit q, k [L, size] so that softmax(q k^T) comes near a matrix of attention, by L-BFGS.
 
     Args:

@@ -3,6 +3,7 @@
 Reference: "让人惊叹的Johnson-Lindenstrauss引理：理论篇", kexue.fm/archives/8679, and "应用篇", kexue.fm/archives/8706.
 """
 
+
 import math
 from collections import namedtuple
 
@@ -12,7 +13,7 @@ from scipy import integrate, stats
 Failure = namedtuple("Failure", "exact chernoff bound")
 
 
-def jl_dimension(count, eps, *, constant=24.0):
+def jl_dimension(count: int, eps: float, *, constant: float = 24.0) -> float:
     """The dimension from which N vectors keep all squared distances within 1 +- eps: constant log(N) / eps^2.
 
     sklearn.random_projection.johnson_lindenstrauss_min_dim has 4 log(N) / (eps^2 / 2 - eps^3 / 3), from a sharper
@@ -39,7 +40,7 @@ def jl_dimension(count, eps, *, constant=24.0):
     return constant * math.log(count) / eps**2
 
 
-def jl_success_probability(count, dimension, eps, *, kind="distance"):
+def jl_success_probability(count: int, dimension: float, eps: float, *, quantity: str = "distance") -> float:
     """At least how likely a random projection keeps all of N vectors' distances, or products, within eps.
 
     1 - N (N - 1) exp(-eps^2 n / 8) for squared distances; twice the loss for inner products of unit vectors, each of
@@ -49,25 +50,27 @@ def jl_success_probability(count, dimension, eps, *, kind="distance"):
         count: int > 1, N.
         dimension: int, n.
         eps: number in (0, 1).
-        kind: "distance" or "product".
+        quantity: "distance" or "product".
 
     Returns:
         float; 0 where the bound says nothing.
 
     Raises:
-        ValueError: eps or N out of range, unknown kind.
+        ValueError: eps or N out of range, unknown quantity.
 
     >>> round(kexue_keras.analysis.dimensions.jl_success_probability(50, 376, 0.5), 5)
     0.98067
     """
     _check("jl_success_probability", eps, count)
-    if kind not in ("distance", "product"):
-        raise ValueError("jl_success_probability: kind must be one of 'distance', 'product', but is %r" % (kind,))
+    if quantity not in ("distance", "product"):
+        raise ValueError(
+            "jl_success_probability: quantity must be one of 'distance', 'product', but is %r" % (quantity,)
+        )
     loss = count * (count - 1) * math.exp(-(eps**2) * dimension / 8)
-    return max(0.0, 1 - loss * (2 if kind == "product" else 1))
+    return max(0.0, 1 - loss * (2 if quantity == "product" else 1))
 
 
-def length_failure(dimension, eps):
+def length_failure(dimension: int, eps: float) -> Failure:
     """How likely the squared length of u ~ N(0, 1/n)^n is off 1 by eps or more.
 
     n |u|^2 follows chi^2 with n degrees of freedom. Chernoff: exp(n (log(1 + eps) - eps) / 2) above and
@@ -91,7 +94,7 @@ def length_failure(dimension, eps):
     return Failure(float(exact), above + below, 2 * math.exp(-(eps**2) * dimension / 8))
 
 
-def product_failure(dimension, eps):
+def product_failure(dimension: int, eps: float) -> Failure:
     """How likely two vectors u, v ~ N(0, 1/n)^n have an inner product of eps or more in size.
 
     u . v = (|a|^2 - |b|^2) / 4 with a = u + v, b = u - v, so P <= 4 exp(-eps^2 n / 8). Exactly, u . v given |v| is

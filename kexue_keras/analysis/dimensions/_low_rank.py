@@ -3,10 +3,23 @@
 Reference: kexue.fm/archives/8706; Halko, Martinsson and Tropp, arXiv 0909.4061.
 """
 
+from typing import Tuple
+
 import numpy as np
 
+from kexue_keras.types import Array, ArrayLike
 
-def randomized_svd(M, k, *, method="range", oversample=10, power=2, orthonormal=True, seed=0):
+
+def randomized_svd(
+    M: ArrayLike,
+    k: int,
+    *,
+    method: str = "range",
+    oversample: int = 10,
+    power: int = 2,
+    orthonormal: bool = True,
+    seed: int = 0,
+) -> Tuple[Array, Array, Array]:
     """U, S, V with M ~ U diag(S) V, by a random projection.
 
     "range": Q spans M applied to random vectors (sklearn.utils.extmath.randomized_svd), the SVD of Q^T M. "projection":
@@ -59,7 +72,7 @@ def randomized_svd(M, k, *, method="range", oversample=10, power=2, orthonormal=
     return U, S, V @ Q.T
 
 
-def project_rank(k, columns, *, orthonormal=True):
+def project_rank(k: int, columns: int, *, orthonormal: bool = True) -> float:
     """The relative Frobenius error that the article's recipe has for any matrix, on average over Q.
 
     Orthonormal Q: M Q Q^T keeps k / m of the squares of every row, so sqrt(1 - k/m). Gaussian: E |x Q Q^T - x|^2 =

@@ -4,13 +4,16 @@ Reference: kexue.fm/archives/8706.
 """
 
 from collections import namedtuple
+from typing import Dict
 
 import numpy as np
+
+from kexue_keras.types import Array
 
 Recall = namedtuple("Recall", "bits recall angle_error")
 
 
-def search_recall(vectors, queries, bits, *, top=10):
+def search_recall(vectors: Array, queries: Array, bits: int, *, top: int = 10) -> Recall:
     """Share of the `top` nearest vectors by cosine that are among the `top` by Hamming distance of their codes.
 
     Codes are the signs of a random projection (faiss.IndexLSH, with its random rotation); there may be more bits than
@@ -50,7 +53,9 @@ def search_recall(vectors, queries, bits, *, top=10):
     return Recall(bits, float(recall), float(error))
 
 
-def pca_and_projection(vectors, dimensions, *, kind="gaussian", top=10, seed=0):
+def pca_and_projection(
+    vectors: Array, dimensions: int, *, distribution: str = "gaussian", top: int = 10, seed: int = 0
+) -> Dict[str, Dict[str, float]]:
     """A random projection and PCA to as many dimensions: what they do to distances, and to who is nearest.
 
     PCA only shortens distances, so that its error is also given after the one scale that mends it most.
@@ -58,7 +63,7 @@ def pca_and_projection(vectors, dimensions, *, kind="gaussian", top=10, seed=0):
     Args:
         vectors: float [N, d].
         dimensions: int, n.
-        kind: "gaussian" or "sparse" (sklearn.random_projection).
+        distribution: "gaussian" or "sparse" (sklearn.random_projection).
         top: int, neighbours.
         seed: int.
 
@@ -67,7 +72,7 @@ def pca_and_projection(vectors, dimensions, *, kind="gaussian", top=10, seed=0):
         recall (share of the `top` nearest by distance that stay among them).
 
     Raises:
-        ValueError: unknown kind.
+        ValueError: unknown distribution.
     """
     from scipy.spatial.distance import cdist
     from sklearn import decomposition, random_projection
@@ -76,15 +81,17 @@ def pca_and_projection(vectors, dimensions, *, kind="gaussian", top=10, seed=0):
         "gaussian": random_projection.GaussianRandomProjection,
         "sparse": random_projection.SparseRandomProjection,
     }
-    if kind not in projections:
-        raise ValueError("pca_and_projection: kind must be one of 'gaussian', 'sparse', but is %r" % (kind,))
+    if distribution not in projections:
+        raise ValueError(
+            "pca_and_projection: distribution must be one of 'gaussian', 'sparse', but is %r" % (distribution,)
+        )
     vectors = np.asarray(vectors, "float64")
     true = cdist(vectors, vectors, "sqeuclidean")
     apart = true > 1e-9 * true.max()
     nearest = np.argsort(true + np.diag(np.full(len(true), np.inf)), axis=1)[:, :top]
     found = {}
     for name, method in (
-        ("projection", projections[kind](dimensions, random_state=seed)),
+        ("projection", projections[distribution](dimensions, random_state=seed)),
         ("pca", decomposition.PCA(dimensions, random_state=seed)),
     ):
         short = method.fit_transform(vectors)

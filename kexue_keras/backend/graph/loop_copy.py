@@ -7,7 +7,8 @@ its functions copy the ops of the condition and of the body.
 
 import tensorflow as tf
 
-from kexue_keras.backend import control_flow_contexts, copy_op
+from kexue_keras.backend.graph.ops import control_flow_contexts, copy_op
+from kexue_keras.backend.graph.walk import depth_first
 
 
 def loop_of(op):
@@ -83,24 +84,18 @@ class LoopCopy(object):
                 return known[tensor.name]
             return value(tensor) if tensor.op not in self.inside else None
 
-        stack = [t.op for t in tensors if found(t) is None]
-        while stack:
-            op = stack[-1]
-            missing = [t.op for t in op.inputs if found(t) is None]
-            if op.outputs and op.outputs[0].name in known:
-                stack.pop()
-            elif op.type == "Enter":
+        def before(op):
+            return [] if op.type == "Enter" else [t.op for t in op.inputs if found(t) is None]
+
+        for op in depth_first([t.op for t in tensors if found(t) is None], before):
+            if op.type == "Enter":
                 known[op.outputs[0].name] = value(op.inputs[0])
-                stack.pop()
-            elif missing:
-                stack.extend(missing)
-            else:
-                copy = copy_op(op, [found(t) for t in op.inputs])
-                for old, new in zip(op.outputs, copy.outputs):
-                    # A TensorArray does not know the shapes of what it holds.
-                    new.set_shape(old.shape)
-                    known[old.name] = new
-                stack.pop()
+                continue
+            copy = copy_op(op, [found(t) for t in op.inputs])
+            for old, new in zip(op.outputs, copy.outputs):
+                # A TensorArray does not know the shapes of what it holds.
+                new.set_shape(old.shape)
+                known[old.name] = new
         return [found(t) for t in tensors]
 
 

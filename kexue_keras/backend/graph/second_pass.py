@@ -10,37 +10,11 @@ import itertools
 
 import tensorflow as tf
 
-from kexue_keras.backend import copy_op, gradient_function, other_conditions
 from kexue_keras.backend.graph.loop_copy import LoopCopy, loop_of
-from kexue_keras.training._randomness import STATEFUL
+from kexue_keras.backend.graph.ops import copy_op, gradient_function, other_conditions
+from kexue_keras.backend.graph.walk import STATEFUL_RANDOM, reached
 
 _numbers = itertools.count()
-
-
-def reached(tensors, *, stop=()):
-    """The ops that some tensors are computed from, inputs first.
-
-    Args:
-        tensors: list of tensors.
-        stop: tensors behind which the search does not go on.
-
-    Returns:
-        list of operations. In a tf.while_loop, which goes round, an op may stand before one of its inputs.
-    """
-    stop, state, order = {t.name for t in stop}, {}, []
-    stack = [t.op for t in tensors if t.name not in stop]
-    while stack:
-        op = stack[-1]
-        if op in state:
-            stack.pop()
-            if state[op] == "open":
-                state[op] = "done"
-                order.append(op)
-            continue
-        state[op] = "open"
-        stack.extend(t.op for t in op.inputs if t.op not in state and t.name not in stop)
-        stack.extend(c for c in op.control_inputs if c not in state)
-    return order
 
 
 class SecondPass(object):
@@ -117,7 +91,7 @@ class SecondPass(object):
                 return [op for op in ops if op in moved]
 
     def _is_dependent(self, op, moved, loops):
-        if op.type in STATEFUL:
+        if op.type in STATEFUL_RANDOM:
             # Random numbers are the same in all passes. An op that draws them depends on a shape at most.
             return False
         if op.type == "TensorArrayV3":

@@ -3,18 +3,18 @@
 import warnings
 
 
-def parse_message(kind, content):
-    """A message, or None if the bytes are none of that kind.
+def parse_message(message_class, content):
+    """A message, or None if the bytes are none of that class.
 
     Args:
-        kind: class of the message.
+        message_class: class of the message.
         content: bytes.
 
     >>> from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
     >>> parse_message(TensorShapeProto, b'\\x12\\x02\\x08\\x05').dim[0].size, parse_message(TensorShapeProto, b'\\xff')
     (5, None)
     """
-    message = kind()
+    message = message_class()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of bytes that are left over, which the caller tells in other words

@@ -31,13 +31,27 @@ _REASONS = {
     "TensorInvalidInfo": "a shape in its header does not go with the number of bytes",
     "ValidationOverflow": "a shape in its header is too large for any computer",
 }
-_KINDS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "?"}
-_KINDS.update({"%s%d" % (sign.upper(), 8 * n): "<%s%d" % (sign, n) for sign in "iu" for n in (1, 2, 4, 8)})
+# The library's words from version 0.6 on.
+_NEW_WORDS = {
+    "HeaderTooSmall": "header too small",
+    "HeaderTooLarge": "header too large",
+    "InvalidHeaderLength": "invalid header length",
+    "InvalidHeaderStart": "invalid start character",
+    "InvalidHeaderDeserialization": "invalid JSON in header",
+    "InvalidHeader": "invalid UTF-8 in header",
+    "MetadataIncompleteBuffer": "incomplete metadata",
+    "InvalidOffset": "invalid offset for tensor",
+    "TensorInvalidInfo": "invalid shape, data type, or offset",
+    "ValidationOverflow": "overflow computing buffer size",
+}
+_REASONS.update({new: _REASONS[old] for old, new in _NEW_WORDS.items()})
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "?"}
+_DTYPES.update({"%s%d" % (sign.upper(), 8 * n): "<%s%d" % (sign, n) for sign in "iu" for n in (1, 2, 4, 8)})
 _LONGEST_HEADER = 5 * 10**6
 
 
 def read_safetensors(path):
-    """`Variables` of a safetensors file; half precision comes as float32, what is no number of that kind as it is.
+    """`Variables` of a safetensors file; half precision comes as float32, other types as they are.
 
     Args:
         path: str.
@@ -124,19 +138,19 @@ def _header(path):
 
 
 def _read(path, start, name, entry, shape):
-    kind = entry["dtype"]
-    if kind not in _KINDS:
+    dtype = entry["dtype"]
+    if dtype not in _DTYPES:
         raise WeightsError(
-            "%s: %s is stored as %s, which numpy does not have; store it as F32, F16 or BF16" % (path, name, kind)
+            "%s: %s is stored as %s, which numpy does not have; store it as F32, F16 or BF16" % (path, name, dtype)
         )
     first, last = entry["data_offsets"]
     try:
         with open(path, "rb") as handle:
             handle.seek(start + first)
-            value = np.frombuffer(handle.read(last - first), _KINDS[kind]).reshape(shape)
+            value = np.frombuffer(handle.read(last - first), _DTYPES[dtype]).reshape(shape)
     except (OSError, ValueError, OverflowError) as error:
         raise WeightsError("%s: %s has the impossible shape %s: %s" % (path, name, shape, error))
-    if kind == "BF16":
+    if dtype == "BF16":
         # The upper half of a float32.
         return (value.astype("uint32") << 16).view("float32")
-    return value.astype("float32") if kind == "F16" else value
+    return value.astype("float32") if dtype == "F16" else value

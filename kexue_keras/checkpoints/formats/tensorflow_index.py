@@ -127,10 +127,10 @@ def _checked(entry, name, files):
     return shape, dtype.name
 
 
-def _parsed(kind, value):
+def _parsed(message_class, value):
     if value is None:
         raise _Damaged("it has no header")
-    message = parse_message(kind, value)
+    message = parse_message(message_class, value)
     if message is None:
         raise _Damaged("an entry is none")
     return message

@@ -101,10 +101,10 @@ def _open_old(path):
         tensors = _tensors(unpickler.read_one())
         keys = Unpickler(reader).read_one()
         for key in keys if isinstance(keys, list) else ():
-            if type(key) is not str or key not in unpickler.kinds:
+            if type(key) is not str or key not in unpickler.dtypes:
                 raise Refused("it has a storage (%s) to which no tensor refers" % type(key).__name__)
             count = handle.read(8)
-            size = int.from_bytes(count, "little", signed=True) * _width(unpickler.kinds[key])
+            size = int.from_bytes(count, "little", signed=True) * _width(unpickler.dtypes[key])
             if len(count) < 8 or not 0 <= size <= whole - handle.tell():
                 raise Refused("it was cut short")
             places[key] = (handle.tell(), size)
@@ -148,15 +148,15 @@ def _check(name, tensor, sizes):
         for n in tensor.shape:
             count, room = count * n, room * max(n, 1)
         # Strides of 0 would let a small file claim a huge tensor; and numpy makes no empty one of any shape.
-        if max(last + 1, count) * _width(tensor.storage.kind) <= size if count else room < 2**48:
+        if max(last + 1, count) * _width(tensor.storage.dtype) <= size if count else room < 2**48:
             return
     raise Refused(
         "%s (shape %s) lies outside of the bytes that it has; it was cut short" % (_shown(name), tensor.shape)
     )
 
 
-def _width(kind):
-    return 2 if kind == "bfloat16" else np.dtype(kind).itemsize
+def _width(dtype):
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
 
 
 def _read(path, name, tensor, read):
@@ -166,11 +166,11 @@ def _read(path, name, tensor, read):
         raise WeightsError(
             "%s: %s cannot be read: %s. Download the file again." % (path, _shown(name), shorten(error, 120))
         )
-    kind = tensor.storage.kind
-    if kind == "bfloat16":
+    dtype = tensor.storage.dtype
+    if dtype == "bfloat16":
         flat = (np.frombuffer(content, "<u2").astype("uint32") << 16).view("float32")
     else:
-        flat = np.frombuffer(content[: len(content) // _width(kind) * _width(kind)], kind)
+        flat = np.frombuffer(content[: len(content) // _width(dtype) * _width(dtype)], dtype)
     if 0 in tensor.shape:
         return np.zeros(tensor.shape, flat.dtype)
     strides = [s * flat.itemsize for s in tensor.strides]

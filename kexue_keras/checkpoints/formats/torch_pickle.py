@@ -30,7 +30,7 @@ _MOST_BYTES = 2**26
 _LONGEST_TEXT = 2**20
 _MOST_DIMENSIONS = 64
 
-Storage = collections.namedtuple("Storage", "kind key")
+Storage = collections.namedtuple("Storage", "dtype key")
 Tensor = collections.namedtuple("Tensor", "storage offset shape strides")
 
 
@@ -44,11 +44,11 @@ class _Name(object):
     __slots__ = ()
 
 
-class _StorageKind(_Name):
-    __slots__ = ("kind",)
+class _StorageType(_Name):
+    __slots__ = ("dtype",)
 
-    def __init__(self, kind):
-        object.__setattr__(self, "kind", kind)
+    def __init__(self, dtype):
+        object.__setattr__(self, "dtype", dtype)
 
     def __setattr__(self, name, value):
         raise AttributeError("a name in a pickle is not to be changed")
@@ -71,7 +71,7 @@ _NAMES = {
     ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
     ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
 }
-_NAMES.update({("torch", name): _StorageKind(kind) for name, kind in _STORAGES.items()})
+_NAMES.update({("torch", name): _StorageType(dtype) for name, dtype in _STORAGES.items()})
 
 
 class Bounded(object):
@@ -110,12 +110,12 @@ class Unpickler(pickle._Unpickler):
     """Reads one pickle from a `Bounded` file.
 
     Attributes:
-        kinds: dict key of a storage -> kind of its numbers, of all storages that the pickle refers to.
+        dtypes: dict key of a storage -> dtype of its numbers, of all storages that the pickle refers to.
     """
 
     def __init__(self, file):
         super(Unpickler, self).__init__(file)
-        self.file, self.kinds = file, {}
+        self.file, self.dtypes = file, {}
 
     def read_one(self):
         """What the pickle holds: dict, list, tuple, str, number, `Tensor`.
@@ -141,13 +141,13 @@ class Unpickler(pickle._Unpickler):
 
     def persistent_load(self, saved):
         sound = type(saved) is tuple and 3 <= len(saved) <= 8 and _is_text(saved[0], "storage")
-        sound = sound and type(saved[1]) is _StorageKind and type(saved[2]) in (str, int)
+        sound = sound and type(saved[1]) is _StorageType and type(saved[2]) in (str, int)
         if not sound:
             raise Refused("its pickle refers to a %s where a storage was expected" % type(saved).__name__)
         if len(saved) > 5 and saved[5] is not None:
             raise Refused("its pickle refers to a part of a storage, as PyTorch did before 0.4")
-        storage = Storage(saved[1].kind, str(saved[2]))
-        self.kinds[storage.key] = storage.kind
+        storage = Storage(saved[1].dtype, str(saved[2]))
+        self.dtypes[storage.key] = storage.dtype
         return storage
 
     def _load_frame(self):
@@ -196,7 +196,7 @@ class Unpickler(pickle._Unpickler):
 
     def _load_reduce(self):
         arguments, name = self.stack.pop(), self.stack[-1]
-        if not isinstance(name, _Name) or type(name) is _StorageKind or type(arguments) is not tuple:
+        if not isinstance(name, _Name) or type(name) is _StorageType or type(arguments) is not tuple:
             raise Refused("its pickle calls a %s" % type(name).__name__)
         self.stack[-1] = _CALLS[type(name)](self, *arguments[:8])
 

@@ -5,9 +5,11 @@ Text-to-Text Transformer, arXiv 1910.10683; mT5, arXiv 2010.11934.
 """
 
 import os
+from typing import Any, Optional, Sequence, Type, Union
 
 from bert4keras.models import build_transformer_model
 
+from kexue_keras.backend import refuse_eager
 from kexue_keras.checkpoints._assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.checkpoints._shapes import check_ranks, check_shapes
 from kexue_keras.checkpoints._tokenizers import sentencepiece_settings, vocabulary_tokenizer
@@ -23,6 +25,7 @@ from kexue_keras.files.paths import is_path, matching, path_text
 from kexue_keras.models._t5 import T5
 from kexue_keras.schemas import read_lower_case, read_object
 from kexue_keras.schemas.t5_config import build_arguments
+from kexue_keras.types import Config, Path, Tokenizer, Transformer
 
 # mT5 has 12 more rows than pieces, T5 128; more than this is a vocabulary of another model.
 _MOST_SPARE_ROWS = 1000
@@ -42,7 +45,7 @@ class PretrainedT5(object):
         config: dict, the configuration in the words of bert4keras; `trimmed` tells which rows were kept.
     """
 
-    def __init__(self, name, kind, t5, tokenizer, config):
+    def __init__(self, name: str, kind: str, t5: Transformer, tokenizer: Optional[Tokenizer], config: Config) -> None:
         self.name = name
         self.kind = kind
         self.t5 = t5
@@ -51,7 +54,7 @@ class PretrainedT5(object):
         self.config = config
 
     @property
-    def transformer(self):
+    def transformer(self) -> Transformer:
         """The bert4keras object, under the name that all pretrained models have."""
         return self.t5
 
@@ -66,7 +69,17 @@ class PretrainedT5(object):
         )
 
 
-def load_t5(path, *, config=None, keep_tokens=None, tokenizer=None, model=T5, missing="error", extra="error", **build):
+def load_t5(
+    path: Path,
+    *,
+    config: Optional[Union[Path, Config]] = None,
+    keep_tokens: Optional[Sequence[int]] = None,
+    tokenizer: Optional[Union[Tokenizer, Path]] = None,
+    model: Type[Transformer] = T5,
+    missing: str = "error",
+    extra: str = "error",
+    **build: Any,
+) -> PretrainedT5:
     """Load T5 1.0, T5 1.1 or mT5 with its tokenizer.
 
     Args:
@@ -102,6 +115,7 @@ def load_t5(path, *, config=None, keep_tokens=None, tokenizer=None, model=T5, mi
     ...
     kexue_keras.errors.WeightsError: no model 'no-such-folder': it is not a folder
     """
+    refuse_eager("load_t5")
     if build.pop("application", "encoder") != "encoder":
         raise ValueError("T5 is an encoder and a decoder; there is no application='lm' or 'unilm' of it")
     path = path_text(path)

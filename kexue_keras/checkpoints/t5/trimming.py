@@ -10,6 +10,7 @@ import collections
 import json
 import os
 import tempfile
+from typing import Any, Dict, Iterable, Optional, Sequence, Union
 
 from bert4keras.tokenizers import SpTokenizer
 
@@ -18,6 +19,7 @@ from kexue_keras.data._tables import Lines
 from kexue_keras.errors import WeightsError, as_unicode, shorten
 from kexue_keras.files import atomic
 from kexue_keras.files.paths import is_path, path_text
+from kexue_keras.types import Path, Tokenizer
 
 _BATCH = 1000
 _LARGEST = 2**26
@@ -34,36 +36,45 @@ class TrimmedSentencePiece(object):
         coverage: share of the corpus' pieces that are kept.
     """
 
-    def __init__(self, model, keep_tokens, coverage):
+    def __init__(self, model: bytes, keep_tokens: Sequence[int], coverage: float) -> None:
         self.model = model
         self.keep_tokens = keep_tokens
         self.coverage = coverage
 
-    def tokenizer(self):
+    def tokenizer(self) -> Tokenizer:
         """bert4keras tokenizer of the smaller model."""
         return sentencepiece_tokenizer(self.model)
 
-    def save(self, folder):
-        """Write spiece.model and keep_tokens.json into `folder`, which is made if need be; replaces no other files.
+    def save(self, path: Path) -> None:
+        """Write spiece.model and keep_tokens.json into the folder `path`, made if need be; replaces no other files.
 
         Raises:
-            WeightsError: `folder` is an empty name.
+            WeightsError: `path` is an empty name.
             OSError: a full disk and the like.
         """
-        folder = path_text(folder)
-        if not folder:
+        path = path_text(path)
+        if not path:
             raise WeightsError("the name of the folder is empty (a variable that is not set?); give a name")
-        os.makedirs(folder, exist_ok=True)
-        with atomic(os.path.join(folder, "spiece.model")) as handle:
+        os.makedirs(path, exist_ok=True)
+        with atomic(os.path.join(path, "spiece.model")) as handle:
             handle.write(self.model)
-        with atomic(os.path.join(folder, "keep_tokens.json"), "w") as handle:
+        with atomic(os.path.join(path, "keep_tokens.json"), "w") as handle:
             json.dump(self.keep_tokens, handle)
 
     def __repr__(self):
         return "<TrimmedSentencePiece: %d tokens, %.2f%% of the corpus>" % (len(self.keep_tokens), 100 * self.coverage)
 
 
-def trim_sentencepiece(model, corpus, *, min_count=1, max_pieces=None, head=259, tail=100, spare=2):
+def trim_sentencepiece(
+    model: Union[Path, bytes],
+    corpus: Union[Path, Iterable[str], Dict[Any, int]],
+    *,
+    min_count: int = 1,
+    max_pieces: Optional[int] = None,
+    head: int = 259,
+    tail: int = 100,
+    spare: int = 2,
+) -> TrimmedSentencePiece:
     """A smaller SentencePiece model with the pieces that a corpus needs, and `keep_tokens` for the weights.
 
     kept = the first `head` pieces + those that occur `min_count` times or more + the last `tail`, in their old order.

@@ -4,11 +4,14 @@ Padding is zeroed before tokens are mixed, so that it changes nothing; who sees 
 second input, the boolean matrix that bert4keras makes for language models and UniLM.
 """
 
+from typing import Any, Optional, Sequence, Union
+
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, keras, widen
-from kexue_keras.layers._masking import bias_visibility, first_shape, last_dimension, padding_mask, require_length
-from kexue_keras.layers._numeric import require_choice, require_count
+from kexue_keras.layers._masking import bias_visibility, first_shape, last_dimension, padding_mask
+from kexue_keras.types import Config, Initializer, Mask, Shape, Shapes, Tensor, Tensors, Variable
 
 
 class Tokens(object):
@@ -62,22 +65,24 @@ class TokenMixer(keras.layers.Layer):
     """Base of the layers that mix tokens: `[b, n, d]`, or `[x, allowed]` with a matrix of who sees whom.
 
     Args:
-        max_len: most tokens, or None if no weight depends on the length.
+        max_length: most tokens, or None if no weight depends on the length.
         causal: whether a token sees only itself and what comes before it.
     """
 
     # Whether there is a form in which a token sees only some of the others.
     directed = True
 
-    def __init__(self, max_len=None, *, causal=False, **kwargs):
+    def __init__(self, max_length: Optional[int] = None, *, causal: bool = False, **kwargs: Any) -> None:
         super(TokenMixer, self).__init__(**kwargs)
         self.supports_masking = True
-        self.max_len = max_len if max_len is None else require_count(max_len, "max_len", self.name)
+        self.max_length = (
+            max_length if max_length is None else checks.whole_number(max_length, "max_length", self.name, least=1)
+        )
         self.causal = bool(causal)
         if causal and not self.directed:
             raise ValueError("%s: there is no causal form, every output holds every token" % self.name)
 
-    def tokens(self, inputs, mask):
+    def tokens(self, inputs: Tensors, mask: Mask) -> Tokens:
         """The inputs of `call` as `Tokens`, checked."""
         allowed = None
         if isinstance(inputs, (list, tuple)):
@@ -85,8 +90,8 @@ class TokenMixer(keras.layers.Layer):
             mask = mask[0] if isinstance(mask, (list, tuple)) else mask
         mask = padding_mask(mask, self.name)
         dtype = inputs.dtype
-        if self.max_len is not None:
-            inputs = require_length(inputs, self.max_len, self.name)
+        if self.max_length is not None:
+            inputs = checks.require_length(inputs, self.max_length, self.name)
         if allowed is not None:
             if not self.directed:
                 raise ValueError(
@@ -108,54 +113,54 @@ class TokenMixer(keras.layers.Layer):
         tokens.x = tokens.zero_padding(tokens.x)
         return tokens
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Tensors, mask: Mask = None) -> Tensor:
         tokens = self.tokens(inputs, mask)
         return tf.cast(self.mix(tokens), tokens.dtype)
 
-    def mix(self, tokens):
+    def mix(self, tokens: Tokens) -> Tensor:
         """`[b, n, d]` from `Tokens`."""
         raise NotImplementedError
 
-    def weight(self, name, shape, initializer="glorot_uniform"):
+    def weight(self, name: str, shape: Sequence[int], initializer: Initializer = "glorot_uniform") -> None:
         """A trainable weight under an attribute of its name."""
         value = self.add_weight(name=name, shape=shape, initializer=initializer, trainable=True)
         setattr(self, name, value)
 
-    def size(self, input_shape):
+    def size(self, input_shape: Shapes) -> int:
         """Features of the input."""
         return last_dimension(input_shape, self.name)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensors, mask: Mask = None) -> Mask:
         return mask[0] if isinstance(mask, (list, tuple)) else mask
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shapes) -> Shape:
         return tuple(first_shape(input_shape))
 
-    def get_config(self):
-        return dict(super(TokenMixer, self).get_config(), max_len=self.max_len, causal=self.causal)
+    def get_config(self) -> Config:
+        return dict(super(TokenMixer, self).get_config(), max_length=self.max_length, causal=self.causal)
 
 
 class MatrixMixer(TokenMixer):
-    """Base of the mixers whose weights multiply positions: they need `max_len`, and can correct for short inputs.
+    """Base of the mixers whose weights multiply positions: they need `max_length`, and can correct for short inputs.
 
     Args:
-        max_len: most tokens; shorter inputs use the upper left part of the matrix.
+        max_length: most tokens; shorter inputs use the upper left part of the matrix.
         causal: as in `TokenMixer`.
-        rescale: 'none', or 'mean': sums over tokens are multiplied by max_len / (number of tokens seen), so that
+        rescale: 'none', or 'mean': sums over tokens are multiplied by max_length / (number of tokens seen), so that
             they do not shrink with the length.
     """
 
-    def __init__(self, max_len, *, causal=False, rescale="none", **kwargs):
-        super(MatrixMixer, self).__init__(max_len, causal=causal, **kwargs)
-        self.rescale = require_choice(rescale, ("none", "mean"), "rescale", self.name)
+    def __init__(self, max_length: int, *, causal: bool = False, rescale: str = "none", **kwargs: Any) -> None:
+        super(MatrixMixer, self).__init__(max_length, causal=causal, **kwargs)
+        self.rescale = checks.choice(rescale, ("none", "mean"), "rescale", self.name)
 
-    def token_sum(self, tokens, matrix, y):
-        """`Tokens.sum` with `matrix [max_len, max_len]` cut to the length and, if asked for, rescaled."""
+    def token_sum(self, tokens: Tokens, matrix: Union[Tensor, Variable], y: Tensor) -> Tensor:
+        """`Tokens.sum` with `matrix [max_length, max_length]` cut to the length and, if asked for, rescaled."""
         n = tokens.length
         total = tokens.sum(matrix[:n, :n], y)
-        return total * (self.max_len / tokens.counts()) if self.rescale == "mean" else total
+        return total * (self.max_length / tokens.counts()) if self.rescale == "mean" else total
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super(MatrixMixer, self).get_config(), rescale=self.rescale)
 
 

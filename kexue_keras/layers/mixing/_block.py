@@ -3,18 +3,21 @@
 Article: 也来盘点一些最近的非Transformer工作 (kexue.fm/archives/8431).
 """
 
+from typing import Any, Dict, Optional
+
 import tensorflow as tf
 from bert4keras.layers import FeedForward, LayerNormalization
 
+from kexue_keras import checks
 from kexue_keras.backend import keras, register
 from kexue_keras.layers._masking import first_shape, last_dimension
-from kexue_keras.layers._numeric import require_choice, require_count
 from kexue_keras.layers.mixing._aft import AFT
 from kexue_keras.layers.mixing._external import ExternalAttention
 from kexue_keras.layers.mixing._fnet import FNet
 from kexue_keras.layers.mixing._gmlp import AMLP, GMLP
 from kexue_keras.layers.mixing._resmlp import Affine, LinearTokenMixing
 from kexue_keras.layers.mixing._token_mlp import FFStack, TokenMixingMLP
+from kexue_keras.types import Activation, Config, Layer, Mask, Shape, Shapes, Tensor, Tensors
 
 MIXERS = {
     "mlp": TokenMixingMLP,
@@ -30,19 +33,21 @@ MIXERS = {
 WITHOUT_FEED_FORWARD = ("gmlp", "amlp")
 
 
-def make_mixer(mixer, *, max_len, ffn_units, name=None, **options):
-    """The layer of a mixer's name with what it needs of `max_len` and `ffn_units`; more options as its class has them.
+def make_mixer(
+    mixer: str, *, max_length: Optional[int], ffn_units: int, name: Optional[str] = None, **options: Any
+) -> Layer:
+    """The layer of a mixer's name with what it needs of `max_length` and `ffn_units`; more options as in its class.
 
     Raises:
         ValueError: unknown name.
     """
-    cls = MIXERS[require_choice(mixer, tuple(sorted(MIXERS)), "mixer", name or "make_mixer")]
+    cls = MIXERS[checks.choice(mixer, tuple(sorted(MIXERS)), "mixer", name or "make_mixer")]
     if mixer not in ("external", "fnet"):
-        if max_len is None:
-            raise ValueError("the mixer %r has weights for each position; give max_len" % mixer)
-        options.setdefault("max_len", max_len)
+        if max_length is None:
+            raise ValueError("the mixer %r has weights for each position; give max_length" % mixer)
+        options.setdefault("max_length", max_length)
     if mixer == "mlp":
-        options.setdefault("token_units", options["max_len"])
+        options.setdefault("token_units", options["max_length"])
     if mixer in WITHOUT_FEED_FORWARD:
         options.setdefault("ffn_units", ffn_units)
     return cls(name=name, **options)
@@ -58,9 +63,9 @@ class MixerBlock(keras.layers.Layer):
     Args:
         mixer: 'mlp', 'ffstack', 'resmlp', 'gmlp', 'amlp', 'external', 'fnet' or 'aft'.
         ffn_units: hidden units of the channel mixing.
-        max_len: most tokens (not for 'external' and 'fnet').
+        max_length: most tokens (not for 'external' and 'fnet').
         activation: of the channel mixing.
-        dropout: rate after each of the two.
+        dropout_rate: rate after each of the two.
         scale: where ResMLP's maps on the branches start; 0.1 up to 18 layers, 1e-5 up to 24, 1e-6 beyond.
         options: dict of more arguments of the mixer's class, such as `{'causal': True}`.
 
@@ -70,29 +75,36 @@ class MixerBlock(keras.layers.Layer):
         `[b, n, d]`.
 
     Raises:
-        ValueError: unknown mixer, max_len missing; what the mixer raises.
+        ValueError: unknown mixer, max_length missing; what the mixer raises.
 
     Reference:
         也来盘点一些最近的非Transformer工作, kexue.fm/archives/8431
 
     >>> x = keras.layers.Input((None, 16))
-    >>> y = kexue_keras.layers.mixing.MixerBlock('gmlp', 64, max_len=32)(x)
-    >>> y = kexue_keras.layers.mixing.MixerBlock('resmlp', 64, max_len=32)(y)
+    >>> y = kexue_keras.layers.mixing.MixerBlock('gmlp', 64, max_length=32)(x)
+    >>> y = kexue_keras.layers.mixing.MixerBlock('resmlp', 64, max_length=32)(y)
     >>> K.int_shape(y)
     (None, None, 16)
     """
 
     def __init__(
-        self, mixer, ffn_units, *, max_len=None, activation="gelu", dropout=0.0, scale=0.1, options=None, **kwargs
-    ):
+        self,
+        mixer: str,
+        ffn_units: int,
+        *,
+        max_length: Optional[int] = None,
+        activation: Activation = "gelu",
+        dropout_rate: float = 0.0,
+        scale: float = 0.1,
+        options: Optional[Dict[str, Any]] = None,
+        **kwargs: Any,
+    ) -> None:
         super(MixerBlock, self).__init__(**kwargs)
         self.supports_masking = True
-        self.mixer, self.max_len, self.scale = mixer, max_len, scale
-        self.ffn_units = require_count(ffn_units, "ffn_units", self.name)
+        self.mixer, self.max_length, self.scale = mixer, max_length, scale
+        self.ffn_units = checks.whole_number(ffn_units, "ffn_units", self.name, least=1)
         self.activation = keras.activations.get(activation)
-        if not 0 <= dropout < 1:
-            raise ValueError("%s: dropout is %r; it has to be in [0, 1)" % (self.name, dropout))
-        self.dropout = dropout
+        self.dropout_rate = checks.number(dropout_rate, "dropout_rate", self.name, least=0, below=1)
         self.options = dict(options or {})
         # Made here, so that a wrong name or option is told at once.
         self.mixing = self._mixer()
@@ -101,9 +113,9 @@ class MixerBlock(keras.layers.Layer):
         options = dict(self.options)
         if self.mixer in ("mlp", "ffstack") + WITHOUT_FEED_FORWARD:
             options.setdefault("activation", self.activation)
-        return make_mixer(self.mixer, max_len=self.max_len, ffn_units=self.ffn_units, **options)
+        return make_mixer(self.mixer, max_length=self.max_length, ffn_units=self.ffn_units, **options)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shapes) -> None:
         last_dimension(input_shape, self.name)
         self.norms, self.scales = [], []
         self.has_ffn = self.mixer not in WITHOUT_FEED_FORWARD
@@ -117,11 +129,11 @@ class MixerBlock(keras.layers.Layer):
             setattr(self, "scale_%d" % i, scale)
         if self.has_ffn:
             self.ffn = FeedForward(self.ffn_units, activation=self.activation)
-        if self.dropout:
-            self.drop = keras.layers.Dropout(self.dropout)
+        if self.dropout_rate:
+            self.drop = keras.layers.Dropout(self.dropout_rate)
         super(MixerBlock, self).build(input_shape)
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Tensors, mask: Mask = None) -> Tensor:
         allowed = []
         if isinstance(inputs, (list, tuple)):
             inputs, allowed = inputs[0], [inputs[1]]
@@ -139,22 +151,22 @@ class MixerBlock(keras.layers.Layer):
     def _branch(self, y, i):
         scale = getattr(self, "scale_%d" % i)
         y = y if scale is None else scale(y)
-        return self.drop(y) if self.dropout else tf.identity(y)
+        return self.drop(y) if self.dropout_rate else tf.identity(y)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensors, mask: Mask = None) -> Mask:
         return mask[0] if isinstance(mask, (list, tuple)) else mask
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shapes) -> Shape:
         return tuple(first_shape(input_shape))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(
             super(MixerBlock, self).get_config(),
             mixer=self.mixer,
             ffn_units=self.ffn_units,
-            max_len=self.max_len,
+            max_length=self.max_length,
             activation=keras.activations.serialize(self.activation),
-            dropout=self.dropout,
+            dropout_rate=self.dropout_rate,
             scale=self.scale,
             options=self.options,
         )
@@ -168,7 +180,7 @@ class ResMLP(MixerBlock):
 
     Args:
         ffn_units: hidden units of the channel mixing.
-        max_len, activation, dropout, scale, options: see `MixerBlock`.
+        max_length, activation, dropout_rate, scale, options: see `MixerBlock`.
 
     Inputs: `[b, n, d]`, mask `[b, n]`; or `[x, allowed]`.
 
@@ -178,14 +190,14 @@ class ResMLP(MixerBlock):
     Reference:
         也来盘点一些最近的非Transformer工作, kexue.fm/archives/8431; arXiv 2105.03404
 
-    >>> K.int_shape(kexue_keras.layers.mixing.ResMLP(64, max_len=32)(keras.layers.Input((None, 16))))
+    >>> K.int_shape(kexue_keras.layers.mixing.ResMLP(64, max_length=32)(keras.layers.Input((None, 16))))
     (None, None, 16)
     """
 
-    def __init__(self, ffn_units, *, max_len, **kwargs):
-        super(ResMLP, self).__init__("resmlp", ffn_units, max_len=max_len, **kwargs)
+    def __init__(self, ffn_units: int, *, max_length: int, **kwargs: Any) -> None:
+        super(ResMLP, self).__init__("resmlp", ffn_units, max_length=max_length, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super(ResMLP, self).get_config()
         config.pop("mixer")
         return config

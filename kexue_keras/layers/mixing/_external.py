@@ -3,12 +3,15 @@
 Article: 也来盘点一些最近的非Transformer工作 (kexue.fm/archives/8431). Paper: arXiv 2105.02358. Causal form derived here.
 """
 
+from typing import Any
+
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, register
 from kexue_keras.layers._masking import HIDDEN
-from kexue_keras.layers._numeric import require_count
-from kexue_keras.layers.mixing._base import TokenMixer, project
+from kexue_keras.layers.mixing._base import TokenMixer, Tokens, project
+from kexue_keras.types import Config, Shapes, Tensor
 
 
 def cumulative_logsumexp(x):
@@ -51,18 +54,18 @@ class ExternalAttention(TokenMixer):
     (None, None, 16)
     """
 
-    def __init__(self, memory=64, *, causal=False, **kwargs):
-        kwargs.pop("max_len", None)
+    def __init__(self, memory: int = 64, *, causal: bool = False, **kwargs: Any) -> None:
+        kwargs.pop("max_length", None)
         super(ExternalAttention, self).__init__(causal=causal, **kwargs)
-        self.memory = require_count(memory, "memory", self.name)
+        self.memory = checks.whole_number(memory, "memory", self.name, least=1)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shapes) -> None:
         size = self.size(input_shape)
         self.weight("memory_key", (size, self.memory))
         self.weight("memory_value", (self.memory, size))
         super(ExternalAttention, self).build(input_shape)
 
-    def mix(self, tokens):
+    def mix(self, tokens: Tokens) -> Tensor:
         logits = project(tokens.x, self.memory_key)
         if tokens.mask is not None:
             logits += HIDDEN * tf.cast(tf.logical_not(tokens.mask), logits.dtype)[..., None]
@@ -81,7 +84,7 @@ class ExternalAttention(TokenMixer):
         attention = tokens.zero_padding(tf.nn.softmax(logits - normaliser))
         return project(attention, self.memory_value)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = dict(super(ExternalAttention, self).get_config(), memory=self.memory)
-        config.pop("max_len")
+        config.pop("max_length")
         return config

@@ -5,12 +5,14 @@ Article: 也来盘点一些最近的非Transformer工作 (kexue.fm/archives/8431
 """
 
 import math
+from typing import Any
 
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, register
-from kexue_keras.layers._numeric import require_choice
-from kexue_keras.layers.mixing._base import TokenMixer
+from kexue_keras.layers.mixing._base import TokenMixer, Tokens
+from kexue_keras.types import Config, Mask, Tensor, Tensors
 
 
 def dft_matrices(j, k, n, dtype):
@@ -47,20 +49,20 @@ class FNet(TokenMixer):
 
     directed = False
 
-    def __init__(self, *, mode="masked_dft", method="auto", **kwargs):
-        kwargs.pop("max_len", None)
+    def __init__(self, *, mode: str = "masked_dft", method: str = "auto", **kwargs: Any) -> None:
+        kwargs.pop("max_length", None)
         super(FNet, self).__init__(**kwargs)
-        self.mode = require_choice(mode, ("padded", "masked_dft"), "mode", self.name)
-        self.method = require_choice(method, ("auto", "matmul", "fft"), "method", self.name)
+        self.mode = checks.choice(mode, ("padded", "masked_dft"), "mode", self.name)
+        self.method = checks.choice(method, ("auto", "matmul", "fft"), "method", self.name)
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Tensors, mask: Mask = None) -> Tensor:
         tokens = self.tokens(inputs, mask)
         if self.mode == "padded":
             # The paper's network sees the embeddings of padding, too.
             tokens.x = tf.cast(inputs, tokens.x.dtype)
         return tf.cast(self.mix(tokens), tokens.dtype)
 
-    def mix(self, tokens):
+    def mix(self, tokens: Tokens) -> Tensor:
         x, n = tokens.x, tokens.length
         method = self.method
         if method == "auto":
@@ -84,8 +86,8 @@ class FNet(TokenMixer):
         y = tf.einsum(equation, cos_n, K.dot(x, cos_d)) - tf.einsum(equation, sin_n, K.dot(x, sin_d))
         return y if self.mode == "padded" else tokens.zero_padding(y)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = dict(super(FNet, self).get_config(), mode=self.mode, method=self.method)
-        config.pop("max_len")
+        config.pop("max_length")
         config.pop("causal")
         return config

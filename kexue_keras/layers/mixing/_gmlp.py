@@ -3,32 +3,35 @@
 Article: 也来盘点一些最近的非Transformer工作 (kexue.fm/archives/8431). Paper: arXiv 2105.08050.
 """
 
+from typing import Any, Optional
+
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import keras, register
 from kexue_keras.layers._masking import HIDDEN, first_shape
-from kexue_keras.layers._numeric import require_count
-from kexue_keras.layers.mixing._base import MatrixMixer, normalize, project
+from kexue_keras.layers.mixing._base import MatrixMixer, Tokens, normalize, project
+from kexue_keras.types import Activation, Config, Initializer, Shape, Shapes, Tensor
 
 
 class _Gate(MatrixMixer):
     """Base of the layers with a spatial gating unit; see `SpatialGatingUnit`."""
 
-    def __init__(self, max_len, *, epsilon=1e-6, spatial_initializer="zeros", **kwargs):
-        super(_Gate, self).__init__(max_len, **kwargs)
-        if not epsilon >= 0:
-            raise ValueError("%s: epsilon is %r; it has to be >= 0" % (self.name, epsilon))
-        self.epsilon = epsilon
+    def __init__(
+        self, max_length: int, *, epsilon: float = 1e-6, spatial_initializer: Initializer = "zeros", **kwargs: Any
+    ) -> None:
+        super(_Gate, self).__init__(max_length, **kwargs)
+        self.epsilon = checks.number(epsilon, "epsilon", self.name, least=0)
         self.spatial_initializer = keras.initializers.get(spatial_initializer)
 
-    def build_gate(self, size):
+    def build_gate(self, size: int) -> None:
         """Weights of the gate on `size` features."""
         self.weight("gate_gamma", (size,), "ones")
         self.weight("gate_beta", (size,), "zeros")
-        self.weight("spatial_kernel", (self.max_len, self.max_len), self.spatial_initializer)
-        self.weight("spatial_bias", (self.max_len,), "ones")
+        self.weight("spatial_kernel", (self.max_length, self.max_length), self.spatial_initializer)
+        self.weight("spatial_bias", (self.max_length,), "ones")
 
-    def gate(self, tokens, z, extra=None):
+    def gate(self, tokens: Tokens, z: Tensor, extra: Optional[Tensor] = None) -> Tensor:
         """u * (W LN(v) + b [+ extra]) of `z = [u, v]`."""
         u, v = tf.split(z, 2, axis=-1)
         v = tokens.zero_padding(normalize(v, self.epsilon, self.gate_gamma, self.gate_beta))
@@ -36,7 +39,7 @@ class _Gate(MatrixMixer):
         mixed += tf.cast(self.spatial_bias[: tokens.length, None], mixed.dtype)
         return u * (mixed if extra is None else mixed + extra)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(
             super(_Gate, self).get_config(),
             epsilon=self.epsilon,
@@ -51,7 +54,7 @@ class SpatialGatingUnit(_Gate):
     W starts at 0 and b at 1, so that at first tokens are not mixed.
 
     Args:
-        max_len, causal, rescale: see `MatrixMixer`.
+        max_length, causal, rescale: see `MatrixMixer`.
         epsilon: of the layer normalisation.
         spatial_initializer: of W.
 
@@ -61,7 +64,7 @@ class SpatialGatingUnit(_Gate):
         `[b, n, e]`.
 
     Raises:
-        ValueError: an odd number of features, a sequence longer than max_len, a mask of the wrong rank.
+        ValueError: an odd number of features, a sequence longer than max_length, a mask of the wrong rank.
 
     Reference:
         也来盘点一些最近的非Transformer工作, kexue.fm/archives/8431; arXiv 2105.08050
@@ -70,17 +73,17 @@ class SpatialGatingUnit(_Gate):
     (None, None, 8)
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shapes) -> None:
         size = self.size(input_shape)
         if size % 2:
             raise ValueError("%s: the features are split in two halves, but there are %d" % (self.name, size))
         self.build_gate(size // 2)
         super(SpatialGatingUnit, self).build(input_shape)
 
-    def mix(self, tokens):
+    def mix(self, tokens: Tokens) -> Tensor:
         return self.gate(tokens, tokens.x)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shapes) -> Shape:
         shape = tuple(first_shape(input_shape))
         return shape[:-1] + (self.size(input_shape) // 2,)
 
@@ -91,7 +94,7 @@ class GMLP(_Gate):
 
     Args:
         ffn_units: features between V and U, even; half of them reach U.
-        max_len, causal, rescale, epsilon, spatial_initializer: see `SpatialGatingUnit`.
+        max_length, causal, rescale, epsilon, spatial_initializer: see `SpatialGatingUnit`.
         activation: after V.
 
     Inputs: `[b, n, d]`, mask `[b, n]`; or `[x, allowed]`.
@@ -100,25 +103,25 @@ class GMLP(_Gate):
         `[b, n, d]`; norm and residual are `MixerBlock`'s.
 
     Raises:
-        ValueError: ffn_units odd, a sequence longer than max_len, a mask of the wrong rank.
+        ValueError: ffn_units odd, a sequence longer than max_length, a mask of the wrong rank.
 
     Reference:
         也来盘点一些最近的非Transformer工作, kexue.fm/archives/8431; arXiv 2105.08050
 
-    >>> K.int_shape(kexue_keras.layers.mixing.GMLP(64, max_len=32)(keras.layers.Input((None, 16))))
+    >>> K.int_shape(kexue_keras.layers.mixing.GMLP(64, max_length=32)(keras.layers.Input((None, 16))))
     (None, None, 16)
     """
 
-    def __init__(self, ffn_units, max_len, *, activation="gelu", **kwargs):
-        super(GMLP, self).__init__(max_len, **kwargs)
-        self.ffn_units = require_count(ffn_units, "ffn_units", self.name)
+    def __init__(self, ffn_units: int, max_length: int, *, activation: Activation = "gelu", **kwargs: Any) -> None:
+        super(GMLP, self).__init__(max_length, **kwargs)
+        self.ffn_units = checks.whole_number(ffn_units, "ffn_units", self.name, least=1)
         if ffn_units % 2:
             raise ValueError(
                 "%s: ffn_units are split in two halves, so they must be even; got %r" % (self.name, ffn_units)
             )
         self.activation = keras.activations.get(activation)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shapes) -> None:
         size = self.size(input_shape)
         self.weight("in_kernel", (size, self.ffn_units))
         self.weight("in_bias", (self.ffn_units,), "zeros")
@@ -127,15 +130,15 @@ class GMLP(_Gate):
         self.weight("out_bias", (size,), "zeros")
         super(GMLP, self).build(input_shape)
 
-    def mix(self, tokens):
+    def mix(self, tokens: Tokens) -> Tensor:
         z = self.activation(project(tokens.x, self.in_kernel, self.in_bias))
         return project(self.gate(tokens, z, self.attention(tokens)), self.out_kernel, self.out_bias)
 
-    def attention(self, tokens):
+    def attention(self, tokens: Tokens) -> Optional[Tensor]:
         """What is added in the gate, or None."""
         return None
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(
             super(GMLP, self).get_config(),
             ffn_units=self.ffn_units,
@@ -148,7 +151,7 @@ class AMLP(GMLP):
     r"""aMLP: gMLP with a small attention of one head in the gate, $u \odot (W\,\mathrm{LN}(v) + b + \mathrm{Att}(x))$.
 
     Args:
-        ffn_units, max_len, activation, causal, rescale, epsilon, spatial_initializer: see `GMLP`.
+        ffn_units, max_length, activation, causal, rescale, epsilon, spatial_initializer: see `GMLP`.
         head_size: of the one head, 64 in the paper.
 
     Returns:
@@ -160,22 +163,22 @@ class AMLP(GMLP):
     Reference:
         也来盘点一些最近的非Transformer工作, kexue.fm/archives/8431; arXiv 2105.08050
 
-    >>> K.int_shape(kexue_keras.layers.mixing.AMLP(64, max_len=32, head_size=8)(keras.layers.Input((None, 16))))
+    >>> K.int_shape(kexue_keras.layers.mixing.AMLP(64, max_length=32, head_size=8)(keras.layers.Input((None, 16))))
     (None, None, 16)
     """
 
-    def __init__(self, ffn_units, max_len, *, head_size=64, **kwargs):
-        super(AMLP, self).__init__(ffn_units, max_len, **kwargs)
-        self.head_size = require_count(head_size, "head_size", self.name)
+    def __init__(self, ffn_units: int, max_length: int, *, head_size: int = 64, **kwargs: Any) -> None:
+        super(AMLP, self).__init__(ffn_units, max_length, **kwargs)
+        self.head_size = checks.whole_number(head_size, "head_size", self.name, least=1)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shapes) -> None:
         self.weight("attention_in_kernel", (self.size(input_shape), 3 * self.head_size))
         self.weight("attention_in_bias", (3 * self.head_size,), "zeros")
         self.weight("attention_out_kernel", (self.head_size, self.ffn_units // 2))
         self.weight("attention_out_bias", (self.ffn_units // 2,), "zeros")
         super(AMLP, self).build(input_shape)
 
-    def attention(self, tokens):
+    def attention(self, tokens: Tokens) -> Tensor:
         q, k, v = tf.split(project(tokens.x, self.attention_in_kernel, self.attention_in_bias), 3, axis=-1)
         logits = tf.matmul(q, k, transpose_b=True) / self.head_size**0.5
         visible = tokens.visible()
@@ -186,5 +189,5 @@ class AMLP(GMLP):
             output *= tf.cast(tf.reduce_any(visible, axis=-1, keepdims=True), output.dtype)
         return project(output, self.attention_out_kernel, self.attention_out_bias)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super(AMLP, self).get_config(), head_size=self.head_size)

@@ -3,11 +3,14 @@
 Article: 也来盘点一些最近的非Transformer工作 (kexue.fm/archives/8431). Paper: arXiv 2105.03404.
 """
 
+from typing import Any
+
 import tensorflow as tf
 
 from kexue_keras.backend import keras, register
 from kexue_keras.layers._masking import last_dimension
-from kexue_keras.layers.mixing._base import MatrixMixer
+from kexue_keras.layers.mixing._base import MatrixMixer, Tokens
+from kexue_keras.types import Config, Shape, Shapes, Tensor
 
 
 @register
@@ -15,7 +18,7 @@ class LinearTokenMixing(MatrixMixer):
     r"""$y_i = \sum_j W_{ij} x_j + b_i$: the token mixing of ResMLP.
 
     Args:
-        max_len, causal, rescale: see `MatrixMixer`.
+        max_length, causal, rescale: see `MatrixMixer`.
         use_bias: whether there is b.
 
     Inputs: `[b, n, d]`, mask `[b, n]`; or `[x, allowed]`.
@@ -24,7 +27,7 @@ class LinearTokenMixing(MatrixMixer):
         `[b, n, d]`.
 
     Raises:
-        ValueError: a sequence longer than max_len, a mask of the wrong rank, an unknown rescale.
+        ValueError: a sequence longer than max_length, a mask of the wrong rank, an unknown rescale.
 
     Reference:
         也来盘点一些最近的非Transformer工作, kexue.fm/archives/8431; arXiv 2105.03404
@@ -33,21 +36,21 @@ class LinearTokenMixing(MatrixMixer):
     (None, None, 16)
     """
 
-    def __init__(self, max_len, *, use_bias=True, **kwargs):
-        super(LinearTokenMixing, self).__init__(max_len, **kwargs)
+    def __init__(self, max_length: int, *, use_bias: bool = True, **kwargs: Any) -> None:
+        super(LinearTokenMixing, self).__init__(max_length, **kwargs)
         self.use_bias = use_bias
 
-    def build(self, input_shape):
-        self.weight("kernel", (self.max_len, self.max_len))
+    def build(self, input_shape: Shapes) -> None:
+        self.weight("kernel", (self.max_length, self.max_length))
         if self.use_bias:
-            self.weight("bias", (self.max_len,), "zeros")
+            self.weight("bias", (self.max_length,), "zeros")
         super(LinearTokenMixing, self).build(input_shape)
 
-    def mix(self, tokens):
+    def mix(self, tokens: Tokens) -> Tensor:
         y = self.token_sum(tokens, self.kernel, tokens.x)
         return y + tf.cast(self.bias[: tokens.length, None], y.dtype) if self.use_bias else y
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super(LinearTokenMixing, self).get_config(), use_bias=self.use_bias)
 
 
@@ -65,23 +68,23 @@ class Affine(keras.layers.Layer):
     [[1.0, 2.0]]
     """
 
-    def __init__(self, *, scale=1.0, **kwargs):
+    def __init__(self, *, scale: float = 1.0, **kwargs: Any) -> None:
         super(Affine, self).__init__(**kwargs)
         self.supports_masking = True
         self.scale = float(scale)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         shape = (last_dimension(input_shape, self.name),)
         constant = keras.initializers.Constant(self.scale)
         self.a = self.add_weight(name="a", shape=shape, initializer=constant)
         self.b = self.add_weight(name="b", shape=shape, initializer="zeros")
         super(Affine, self).build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return self.a * inputs + self.b
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super(Affine, self).get_config(), scale=self.scale)

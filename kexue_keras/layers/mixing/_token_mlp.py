@@ -3,12 +3,15 @@
 Article: 也来盘点一些最近的非Transformer工作 (kexue.fm/archives/8431). Papers: arXiv 2105.01601, 2105.02723.
 """
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, keras, register
-from kexue_keras.layers._numeric import require_count
-from kexue_keras.layers.mixing._base import MatrixMixer
+from kexue_keras.layers.mixing._base import MatrixMixer, Tokens
+from kexue_keras.types import Activation, Config, Shapes, Tensor
 
 
 @register
@@ -16,11 +19,11 @@ class TokenMixingMLP(MatrixMixer):
     r"""MLP-Mixer's token mixing: $(W_2\,act(W_1 x^\top + b_1) + b_2)^\top$, one MLP over the tokens of each channel.
 
     It is a `random` Synthesizer without softmax, with a nonlinearity between. Causal: hidden unit s stands at position
-    p(s) = floor(s max_len / token_units), takes in what p(s) sees and gives to those that see p(s).
+    p(s) = floor(s max_length / token_units), takes in what p(s) sees and gives to those that see p(s).
 
     Args:
         token_units: hidden units over the positions.
-        max_len, causal, rescale: see `MatrixMixer`.
+        max_length, causal, rescale: see `MatrixMixer`.
         activation: of the hidden units.
 
     Inputs: `[b, n, d]`, mask `[b, n]`; or `[x, allowed]`, allowed bool `[n, n]` or `[b, n, n]`.
@@ -29,29 +32,29 @@ class TokenMixingMLP(MatrixMixer):
         `[b, n, d]`; norm and residual are `MixerBlock`'s.
 
     Raises:
-        ValueError: a sequence longer than max_len, a mask of the wrong rank, an unknown rescale.
+        ValueError: a sequence longer than max_length, a mask of the wrong rank, an unknown rescale.
 
     Reference:
         也来盘点一些最近的非Transformer工作, kexue.fm/archives/8431; arXiv 2105.01601
 
     >>> x = keras.layers.Input((None, 16))
-    >>> K.int_shape(kexue_keras.layers.mixing.TokenMixingMLP(32, max_len=64)(x))
+    >>> K.int_shape(kexue_keras.layers.mixing.TokenMixingMLP(32, max_length=64)(x))
     (None, None, 16)
     """
 
-    def __init__(self, token_units, max_len, *, activation="gelu", **kwargs):
-        super(TokenMixingMLP, self).__init__(max_len, **kwargs)
-        self.token_units = require_count(token_units, "token_units", self.name)
+    def __init__(self, token_units: int, max_length: int, *, activation: Activation = "gelu", **kwargs: Any) -> None:
+        super(TokenMixingMLP, self).__init__(max_length, **kwargs)
+        self.token_units = checks.whole_number(token_units, "token_units", self.name, least=1)
         self.activation = keras.activations.get(activation)
 
-    def build(self, input_shape):
-        self.weight("kernel_1", (self.max_len, self.token_units))
+    def build(self, input_shape: Shapes) -> None:
+        self.weight("kernel_1", (self.max_length, self.token_units))
         self.weight("bias_1", (self.token_units,), "zeros")
-        self.weight("kernel_2", (self.token_units, self.max_len))
-        self.weight("bias_2", (self.max_len,), "zeros")
+        self.weight("kernel_2", (self.token_units, self.max_length))
+        self.weight("bias_2", (self.max_length,), "zeros")
         super(TokenMixingMLP, self).build(input_shape)
 
-    def mix(self, tokens):
+    def mix(self, tokens: Tokens) -> Tensor:
         n, x = tokens.length, tokens.x
         w1, w2 = tf.cast(self.kernel_1[:n], x.dtype), tf.cast(self.kernel_2[:, :n], x.dtype)
         b1, b2 = tf.cast(self.bias_1, x.dtype), tf.cast(self.bias_2[:n], x.dtype)
@@ -59,7 +62,7 @@ class TokenMixingMLP(MatrixMixer):
             hidden = tf.einsum("js,bjd->bsd", w1, x)
             counts = tokens.counts()
         else:
-            places = tf.constant(np.arange(self.token_units) * self.max_len // self.token_units, tf.int32)
+            places = tf.constant(np.arange(self.token_units) * self.max_length // self.token_units, tf.int32)
             there = places < n
             places = tf.minimum(places, n - 1)
             visible = tokens.visible()
@@ -71,7 +74,7 @@ class TokenMixingMLP(MatrixMixer):
             else:
                 hidden = tf.einsum("bsj,bjd->bsd", tf.transpose(w1) * incoming, x)
         if self.rescale == "mean":
-            hidden *= self.max_len / counts
+            hidden *= self.max_length / counts
         hidden = self.activation(hidden + b1[:, None])
         if tokens.allowed is None:
             return tf.einsum("si,bsd->bid", w2, hidden) + b2[:, None]
@@ -80,7 +83,7 @@ class TokenMixingMLP(MatrixMixer):
             return tf.einsum("is,bsd->bid", weights[0], hidden) + b2[:, None]
         return tf.einsum("bis,bsd->bid", weights, hidden) + b2[:, None]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(
             super(TokenMixingMLP, self).get_config(),
             token_units=self.token_units,
@@ -90,10 +93,10 @@ class TokenMixingMLP(MatrixMixer):
 
 @register
 class FFStack(TokenMixingMLP):
-    r"""Token mixing of the stack of feed-forward layers: `TokenMixingMLP` with `expansion` times max_len hidden units.
+    r"""Token mixing of the stack of feed-forward layers: `TokenMixingMLP` with expansion * max_length hidden units.
 
     Args:
-        max_len: most tokens.
+        max_length: most tokens.
         expansion: hidden units a position, 4 in the paper.
         activation, causal, rescale: see `TokenMixingMLP`.
 
@@ -109,11 +112,13 @@ class FFStack(TokenMixingMLP):
     True
     """
 
-    def __init__(self, max_len, *, expansion=4, **kwargs):
-        self.expansion = require_count(expansion, "expansion", "FFStack")
-        super(FFStack, self).__init__(self.expansion * require_count(max_len, "max_len", "FFStack"), max_len, **kwargs)
+    def __init__(self, max_length: int, *, expansion: int = 4, **kwargs: Any) -> None:
+        self.expansion = checks.whole_number(expansion, "expansion", "FFStack", least=1)
+        super(FFStack, self).__init__(
+            self.expansion * checks.whole_number(max_length, "max_length", "FFStack", least=1), max_length, **kwargs
+        )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = dict(super(FFStack, self).get_config(), expansion=self.expansion)
         config.pop("token_units")
         return config

@@ -7,6 +7,8 @@ saved with a model.
 
 import re
 
+from kexue_keras.backend.graph import reached
+
 _SUMS = ("Add", "AddV2", "AddN")
 # Keras 2.3.1 takes the mean of its scalar total, bert4keras and tf.keras tag tensors with identities.
 _PASS = ("Identity", "Mean", "Sum", "Reshape", "Squeeze")
@@ -38,26 +40,14 @@ def loss_terms(loss, whole=()):
     return [term for part in parts for term in loss_terms(part, whole)]
 
 
-def ancestors(tensors):
-    """The set of the operations that some tensors are computed from, their own included."""
-    seen = {tensor.op for tensor in tensors}
-    stack = list(seen)
-    while stack:
-        for source in stack.pop().inputs:
-            if source.op not in seen:
-                seen.add(source.op)
-                stack.append(source.op)
-    return seen
-
-
 def depends_on_data(tensor):
     """Whether a placeholder or a data set stands anywhere above the tensor; a regulariser has none."""
-    return any(op.type in _DATA and "learning_phase" not in op.name for op in ancestors([tensor]))
+    return any(op.type in _DATA and "learning_phase" not in op.name for op in reached([tensor], controls=False))
 
 
 def reaches(loss, tensor):
     """Whether `loss` is computed from `tensor`, or from the same computation built a second time."""
-    operations = ancestors([loss])
+    operations = reached([loss], controls=False)
     if tensor.op in operations:
         return True
     alike, known = [op for op in operations if op.type == tensor.op.type], {}

@@ -5,8 +5,11 @@ Articles: 多任务学习漫谈（二）：行梯度之事 (kexue.fm/archives/88
 (kexue.fm/archives/8870) is `kexue_keras.losses.combine_losses`.
 """
 
+from typing import Any, Optional, Sequence, Union
+
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import register, tf1
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._adamw import as_patterns, constrained, matches
@@ -15,6 +18,7 @@ from kexue_keras.optimizers.multitask import _conflict as conflict
 from kexue_keras.optimizers.multitask._loss_tasks import find_tasks
 from kexue_keras.optimizers.multitask._loss_terms import named_term
 from kexue_keras.optimizers.multitask._representation import gradients_at, layer_names, shared_tensors
+from kexue_keras.types import Config, Gradients, KerasOptimizer, Op, Tensor, Variables
 
 METHODS = ("normalize", "mgda", "pcgrad", "main_auxiliary")
 
@@ -82,22 +86,20 @@ class MultiTask(Wrapper):
 
     def __init__(
         self,
-        optimizer,
-        losses=None,
+        optimizer: KerasOptimizer,
+        losses: Optional[Sequence[Any]] = None,
         *,
-        method="normalize",
-        main=0,
-        variables="shared",
-        inner_product="global",
-        seed=0,
-        decoupled=False,
-        representation=None,
-        name=None,
-    ):
-        if method not in METHODS:
-            raise ValueError("method is %r; choose one of %s" % (method, ", ".join(METHODS)))
-        if inner_product not in ("global", "variable"):
-            raise ValueError("inner_product is %r; choose 'global' or 'variable'" % (inner_product,))
+        method: str = "normalize",
+        main: Union[int, str, Sequence[Union[int, str]]] = 0,
+        variables: Union[str, Sequence[str]] = "shared",
+        inner_product: str = "global",
+        seed: Optional[int] = 0,
+        decoupled: bool = False,
+        representation: Optional[Union[str, Tensor, Sequence[Union[str, Tensor]]]] = None,
+        name: Optional[str] = None,
+    ) -> None:
+        checks.choice(method, METHODS, "method", type(self).__name__)
+        checks.choice(inner_product, ("global", "variable"), "inner_product", type(self).__name__)
         if losses is not None and (not isinstance(losses, (list, tuple)) or len(losses) < 2):
             raise ValueError(
                 "losses is %r; give a list of two or more positions, names or scalar tensors, or None for all terms "
@@ -141,12 +143,12 @@ class MultiTask(Wrapper):
         main = [named_term(tasks, m) if isinstance(m, str) else m for m in self.main]
         for m in main:
             if isinstance(m, bool) or not isinstance(m, int) or not 0 <= m < len(tasks):
-                raise ValueError("main is %r; it has to be a task's name or in 0 .. %d" % (m, len(tasks) - 1))
+                raise checks.invalid(type(self).__name__, "main", "a task's name or in 0 .. %d" % (len(tasks) - 1), m)
         return main
 
     # Their gradients
 
-    def get_gradients(self, loss, params):
+    def get_gradients(self, loss: Tensor, params: Variables) -> Gradients:
         if isinstance(params, (list, tuple)):
             found = self._gradients(loss, params, train=True)
             self._trained = loss, {id(p): g for p, g in zip(params, found)}
@@ -249,7 +251,7 @@ class MultiTask(Wrapper):
         seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(tf.identity(self.iterations), tf.int64)])
         return tf.argsort(tf.random.stateless_uniform([n, n], seed=seed), axis=-1)
 
-    def update(self, gradients, params):
+    def update(self, gradients: Gradients, params: Variables) -> Op:
         if self._saved is None:
             raise RuntimeError(
                 "MultiTask got gradients that somebody else has computed; it needs the model's loss. Train with "
@@ -285,7 +287,7 @@ class MultiTask(Wrapper):
         with tf.control_dependencies([tf.group(*(before + auxiliary))]):
             return self.after_update(gradients, params, then)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         losses = self.losses
         if losses is not None and any(_is_unsaveable(entry) for entry in losses):
             # Before the first training step tensors have no position yet; all terms are the natural guess.

@@ -11,7 +11,8 @@ import re
 import tensorflow as tf
 
 from kexue_keras.backend import tf1
-from kexue_keras.optimizers.multitask._loss_terms import ancestors, depends_on_data, scope_of
+from kexue_keras.backend.graph import reached
+from kexue_keras.optimizers.multitask._loss_terms import depends_on_data, scope_of
 
 
 def shared_tensors(representation, losses):
@@ -27,7 +28,7 @@ def shared_tensors(representation, losses):
     Raises:
         ValueError: the losses are not computed from it.
     """
-    ops = ancestors(losses)
+    ops = reached(losses, controls=False)
     found = []
     for entry in representation if isinstance(representation, (list, tuple)) else [representation]:
         here = _outputs_of_layer(entry, ops) if isinstance(entry, str) else [entry] * (entry.op in ops)

@@ -3,19 +3,17 @@
 对抗训练浅谈：意义、方法和思考（附Keras实现）, kexue.fm/archives/7234. Papers: arXiv 1412.6572; for texts arXiv 1605.07725.
 """
 
+from typing import Optional, Tuple
+
 import tensorflow as tf
 
-from kexue_keras.training.adversarial._perturbation import make_place
-from kexue_keras.training.adversarial._training_loss import (
-    TARGETS,
-    OtherLoss,
-    check_choice,
-    check_number,
-    without_dropout,
-)
+from kexue_keras import checks
+from kexue_keras.training.adversarial._perturbation import perturbed_embeddings
+from kexue_keras.training.adversarial._training_loss import TARGETS, TrainingLoss, without_dropout
+from kexue_keras.types import Model, Tensor
 
 
-class FGM(OtherLoss):
+class FGM(TrainingLoss):
     r"""Trains a model on embeddings moved against it: from now on `fit` minimises
 
     $$w_0\,L(E)+w_1\,L(E+\Delta),\qquad \Delta=\epsilon\,\frac{G}{\lVert G\rVert+10^{-8}},\quad
@@ -66,35 +64,35 @@ class FGM(OtherLoss):
 
     def __init__(
         self,
-        model,
+        model: Model,
         *,
-        layer=None,
-        epsilon=0.5,
-        target="matrix",
-        clean_weight=0.0,
-        adversarial_weight=1.0,
-        attack_dropout=False,
-    ):
-        self.epsilon = check_number("FGM", "epsilon", epsilon)
-        self.target = check_choice("FGM", "target", target, TARGETS)
-        self.clean_weight = check_number("FGM", "clean_weight", clean_weight)
-        self.adversarial_weight = check_number("FGM", "adversarial_weight", adversarial_weight)
+        layer: Optional[str] = None,
+        epsilon: float = 0.5,
+        target: float = "matrix",
+        clean_weight: float = 0.0,
+        adversarial_weight: float = 1.0,
+        attack_dropout: bool = False,
+    ) -> None:
+        self.epsilon = checks.number(epsilon, "epsilon", "FGM", least=0)
+        self.target = checks.choice(target, TARGETS, "target", "FGM")
+        self.clean_weight = checks.number(clean_weight, "clean_weight", "FGM", least=0)
+        self.adversarial_weight = checks.number(adversarial_weight, "adversarial_weight", "FGM", least=0)
         if not self.clean_weight + self.adversarial_weight:
             raise ValueError("FGM: clean_weight and adversarial_weight are both 0; nothing would be trained")
         self.attack_dropout = bool(attack_dropout)
         super().__init__(model, layer)
         self.enable()
 
-    def objective(self, loss):
-        place = make_place(self.layer, self.target, [loss], "FGM")
+    def objective(self, loss: Tensor) -> Tuple[Tensor, Tensor]:
+        embeddings = perturbed_embeddings(self.layer, self.target, [loss], "FGM")
         clean = loss
         if not self.attack_dropout:
             attack = without_dropout("FGM_attack")
             clean = attack([loss])[0]
-            place.check_seen_by(attack)
+            embeddings.check_seen_by(attack)
         with tf.name_scope("FGM_direction"):
-            direction = [self.epsilon * d for d in place.unit(place.gradient(clean))]
-        attacked = place.moved(direction, "FGM")([loss])[0]
+            direction = [self.epsilon * d for d in embeddings.unit(embeddings.gradient(clean))]
+        attacked = embeddings.moved(direction, "FGM")([loss])[0]
         return weighted((self.clean_weight, loss), (self.adversarial_weight, attacked)), clean
 
 

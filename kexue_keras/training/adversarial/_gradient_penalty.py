@@ -4,21 +4,24 @@
 kexue.fm/archives/7466. Paper: arXiv 1711.09404.
 """
 
+from typing import Dict, Optional, Tuple, Union
+
 import tensorflow as tf
 
-from kexue_keras.backend import gradient_function, widen
-from kexue_keras.backend.graph.loop_copy import loop_of
-from kexue_keras.backend.graph.second_pass import SecondPass, reached
+from kexue_keras import checks
+from kexue_keras.backend import widen
+from kexue_keras.backend.graph import SecondPass, gradient_function, loop_of, reached
 from kexue_keras.training._randomness import own_key
 from kexue_keras.training.adversarial._output_penalty import DIVERGENCES, rooted_outputs, signed_sums
 from kexue_keras.training.adversarial._perturbation import outputs_of
-from kexue_keras.training.adversarial._training_loss import OtherLoss, check_choice, check_number, without_dropout
+from kexue_keras.training.adversarial._training_loss import TrainingLoss, without_dropout
+from kexue_keras.types import Model, Tensor
 
 REDUCTIONS = ("author", "per_sample")
 OF = ("loss", "outputs")
 
 
-class GradientPenalty(OtherLoss):
+class GradientPenalty(TrainingLoss):
     r"""Adds the squared norm of the loss's gradient for the embeddings: from now on `fit` minimises
 
     $$L+\frac{\epsilon}{2}\,c\sum_{i,t}\Big\lVert\frac{\partial L}{\partial x_{i,t}}\Big\rVert^2$$
@@ -79,20 +82,20 @@ class GradientPenalty(OtherLoss):
 
     def __init__(
         self,
-        model,
+        model: Model,
         *,
-        layer=None,
-        epsilon=1.0,
-        of="loss",
-        reduction=None,
-        dropout=True,
-        divergence=None,
-        from_logits=None,
-        draws=None,
-    ):
+        layer: Optional[str] = None,
+        epsilon: float = 1.0,
+        of: str = "loss",
+        reduction: Optional[str] = None,
+        dropout: bool = True,
+        divergence: Optional[Union[str, Dict[str, str]]] = None,
+        from_logits: Optional[bool] = None,
+        draws: Optional[int] = None,
+    ) -> None:
         owner = "GradientPenalty"
-        self.epsilon = check_number(owner, "epsilon", epsilon)
-        self.of = check_choice(owner, "of", of, OF)
+        self.epsilon = checks.number(epsilon, "epsilon", owner, least=0)
+        self.of = checks.choice(of, OF, "of", owner)
         given = {"reduction": reduction, "divergence": divergence, "from_logits": from_logits, "draws": draws}
         for name in ("divergence", "from_logits", "draws") if of == "loss" else ("reduction",):
             if given[name] is not None:
@@ -101,10 +104,8 @@ class GradientPenalty(OtherLoss):
             raise ValueError(
                 "%s: of='outputs' needs divergence=, one of %s" % (owner, ", ".join(map(repr, DIVERGENCES)))
             )
-        self.reduction = check_choice(owner, "reduction", reduction or "author", REDUCTIONS)
-        self.draws = 1 if draws is None else draws
-        if isinstance(self.draws, bool) or not isinstance(self.draws, int) or self.draws < 1:
-            raise ValueError("%s: draws is %r; it has to be a whole number >= 1" % (owner, draws))
+        self.reduction = checks.choice(reduction or "author", REDUCTIONS, "reduction", owner)
+        self.draws = 1 if draws is None else checks.whole_number(draws, "draws", owner, least=1)
         self.dropout = bool(dropout)
         super().__init__(model, layer)
         if of == "outputs":
@@ -113,7 +114,7 @@ class GradientPenalty(OtherLoss):
             self._key = own_key()
         self.enable()
 
-    def objective(self, loss):
+    def objective(self, loss: Tensor) -> Tuple[Tensor, Tensor]:
         penalty = self._of_outputs() if self.of == "outputs" else None
         if penalty is None:
             loss = twice_differentiable(loss)

@@ -31,10 +31,10 @@ def rooted_outputs(model, divergence, from_logits):
     chosen = by_output(divergence, model, DIVERGENCES, "GradientPenalty")
     found = []
     for name, output, mask in zip(model.output_names, model.outputs, output_masks(model)):
-        kind = chosen.get(name)
-        if kind is not None:
-            signal = output if kind == "squared" else signal_of(output, kind, from_logits, "GradientPenalty")[0]
-            found.append((signal, _ROOTS[kind], mask))
+        own = chosen.get(name)
+        if own is not None:
+            signal = output if own == "squared" else signal_of(output, own, from_logits, "GradientPenalty")[0]
+            found.append((signal, _ROOTS[own], mask))
     return found
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from kexue_keras.backend import K, widen
-from kexue_keras.backend.graph.loop_copy import loop_of
-from kexue_keras.backend.graph.second_pass import SecondPass, reached
+from kexue_keras.backend.graph import SecondPass, loop_of, reached, readers
 from kexue_keras.optimizers._gradients import dense, is_sparse
 
 # As in the article's code: a gradient that is nothing but noise is not blown up.
@@ -19,8 +18,8 @@ _HANDS_ON = ("Identity", "Switch", "RefSwitch", "Enter")
 _LOOKUPS = ("ResourceGather", "ResourceGatherNd", "Gather", "GatherV2", "GatherNd")
 
 
-def make_place(layer, target, tensors, owner):
-    """Where and how a layer's output is perturbed on the way to `tensors`: `EmbeddingMatrix` or `LayerOutputs`."""
+def perturbed_embeddings(layer, target, tensors, owner):
+    """What of a layer is perturbed on the way to `tensors`: its `EmbeddingMatrix`, or its `LayerOutputs`."""
     matrix = getattr(layer, "embeddings", None)
     if target == "matrix":
         if matrix is None:
@@ -64,40 +63,29 @@ def _check_outside_loops(gathers, owner):
 
 def uses(matrix, ops):
     """Operations among `ops` that read the variable `matrix`: lists (of lookups, of reads of the whole)."""
-    gathers, reads, waiting, seen = [], [], [matrix.handle], set()
-    known = set(ops)
-    while waiting:
-        for op in waiting.pop().consumers():
-            if op in seen:
-                continue
-            seen.add(op)
-            if op.type in _HANDS_ON:
-                waiting.extend(op.outputs)
-            elif op not in known:
-                continue
-            elif op.type == "ReadVariableOp":
-                reads.append(op)
-            elif op.type in _LOOKUPS:
-                gathers.append(op)
-            elif any(t.dtype.is_floating for t in op.outputs):
-                raise NotImplementedError(
-                    "%s (%s) reads the embedding matrix in a way that cannot be perturbed; build the model outside "
-                    "of tf.function" % (op.name, op.type)
-                )
+    gathers, reads, known = [], [], set(ops)
+    for op in {op.name: op for _, op in readers([matrix.handle], _HANDS_ON)}.values():
+        if op not in known:
+            continue
+        if op.type == "ReadVariableOp":
+            reads.append(op)
+        elif op.type in _LOOKUPS:
+            gathers.append(op)
+        elif any(t.dtype.is_floating for t in op.outputs):
+            raise NotImplementedError(
+                "%s (%s) reads the embedding matrix in a way that cannot be perturbed; build the model outside "
+                "of tf.function" % (op.name, op.type)
+            )
     return gathers, reads
 
 
 def lookups(matrix, ops):
     """All lookups in `matrix` among `ops`, also those that read it as a whole first."""
     gathers, reads = uses(matrix, ops)
-    known, waiting = set(ops), [t for op in reads for t in op.outputs]
-    while waiting:
-        tensor = waiting.pop()
-        for op in tensor.consumers():
-            if op in known and op.type in _HANDS_ON:
-                waiting.extend(op.outputs)
-            elif op in known and op.type in _LOOKUPS and op.inputs[0].name == tensor.name:
-                gathers.append(op)
+    known = set(ops)
+    for tensor, op in readers([t for op in reads for t in op.outputs], _HANDS_ON):
+        if op in known and op.type in _LOOKUPS and op.inputs[0].name == tensor.name:
+            gathers.append(op)
     return gathers
 
 
@@ -121,7 +109,7 @@ class EmbeddingMatrix(object):
         self.rows = None
         if not reads:
             self.rows, _ = tf.unique(tf.concat([tf.reshape(_ids(op), [-1]) for op in gathers], 0))
-            self._place = tf.scatter_nd(self.rows[:, None], tf.range(tf.size(self.rows)), K.int_shape(matrix)[:1])
+            self._position = tf.scatter_nd(self.rows[:, None], tf.range(tf.size(self.rows)), K.int_shape(matrix)[:1])
 
     def gradient(self, scalar):
         """Direction of steepest ascent."""
@@ -132,8 +120,8 @@ class EmbeddingMatrix(object):
             return [widen(dense(found, self.matrix))]
         if not is_sparse(found):
             return [widen(tf.gather(found, self.rows))]
-        place = tf.gather(self._place, found.indices)
-        return [tf.math.unsorted_segment_sum(widen(found.values), place, tf.size(self.rows))]
+        position = tf.gather(self._position, found.indices)
+        return [tf.math.unsorted_segment_sum(widen(found.values), position, tf.size(self.rows))]
 
     def unit(self, direction):
         """The direction with norm 1; 0 stays 0."""
@@ -163,8 +151,8 @@ class EmbeddingMatrix(object):
             new = {}
             for op in gathers:
                 ids = _ids(op)
-                place = ids if self.rows is None else tf.gather(self._place, ids)
-                new[op.outputs[0].name] = _added(op.outputs[0], tf.gather(shift, place))
+                position = ids if self.rows is None else tf.gather(self._position, ids)
+                new[op.outputs[0].name] = _added(op.outputs[0], tf.gather(shift, position))
             for op in reads:
                 # A read that comes up only now (in a gradient) may want rows that are not perturbed: they get 0.
                 whole = (

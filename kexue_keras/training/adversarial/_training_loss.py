@@ -1,22 +1,25 @@
-"""What adversarial training, the gradient penalty and virtual adversarial training have in common.
+"""A training loss in place of the compiled one: the base of FGM, gradient penalty, virtual adversarial training.
 
 对抗训练浅谈：意义、方法和思考（附Keras实现）, kexue.fm/archives/7234; 泛化性乱弹：从随机噪声、梯度惩罚到虚拟对抗训练,
 kexue.fm/archives/7466. Papers: arXiv 1412.6572, 1605.07725, 1711.09404, 1704.03976.
 
-How a model's training is led to another loss, which layer is perturbed, and a pass without dropout. What a perturbation
-is stands in `perturbation.py`, how the perturbed loss is computed in `second_pass.py`.
+How a model's training is led to it, which layer is perturbed, and a pass without dropout. What a perturbation is stands
+in `_perturbation.py`, how the perturbed loss is computed in `backend.graph.SecondPass`.
 """
+
+from typing import Any, Tuple, Union
 
 import tensorflow as tf
 
-from kexue_keras.backend import K, keras, minimise_instead
-from kexue_keras.backend.graph.second_pass import SecondPass
+from kexue_keras.backend import K, keras, minimise_instead, refuse_eager
+from kexue_keras.backend.graph import SecondPass
+from kexue_keras.types import Layer, Model, Tensor
 
 TARGETS = ("matrix", "output")
 
 
-class OtherLoss(object):
-    """Base of the techniques: leads the training of a model to `objective(loss)`, until `disable()`.
+class TrainingLoss(object):
+    """What a model minimises while a technique is on: `objective(loss)` in the place of its loss, until `disable()`.
 
     Args:
         model: Keras model, compiled before or afterwards.
@@ -24,7 +27,8 @@ class OtherLoss(object):
             Embedding layer.
     """
 
-    def __init__(self, model, layer):
+    def __init__(self, model: Model, layer: Union[None, str, Layer]) -> None:
+        refuse_eager(type(self).__name__)
         if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
             raise ValueError(
                 "%s needs a model with symbolic inputs and outputs, but %r has none; build it with "
@@ -34,11 +38,11 @@ class OtherLoss(object):
         self.layer = find_layer(model, layer, type(self).__name__)
         self._put_back = None
 
-    def objective(self, loss):
+    def objective(self, loss: Tensor) -> Tuple[Tensor, Tensor]:
         """(loss to minimise, loss to show as `clean_loss`), scalars; to be overridden."""
         raise NotImplementedError
 
-    def enable(self):
+    def enable(self) -> "TrainingLoss":
         """Begin, or begin again; returns self, so that it can stand in a `with`."""
         if self._put_back is None:
             other = getattr(self.model, "kexue_training_loss", None)
@@ -51,32 +55,18 @@ class OtherLoss(object):
             vars(self.model)["kexue_training_loss"] = self
         return self
 
-    def disable(self):
+    def disable(self) -> None:
         """Train on the compiled loss again."""
         if self._put_back is not None:
             self._put_back()
             self._put_back = None
             del vars(self.model)["kexue_training_loss"]
 
-    def __enter__(self):
+    def __enter__(self) -> "TrainingLoss":
         return self.enable()
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self.disable()
-
-
-def check_number(owner, name, value, least=0.0):
-    """`value` as a float, or ValueError unless it is finite and at least `least`."""
-    if isinstance(value, (bool, str)) or not least <= value < float("inf"):
-        raise ValueError("%s: %s is %r; it has to be a number >= %g" % (owner, name, value, least))
-    return float(value)
-
-
-def check_choice(owner, name, value, choices):
-    """`value`, or ValueError unless it is one of `choices`."""
-    if value not in choices:
-        raise ValueError("%s: %s is %r; choose one of %s" % (owner, name, value, ", ".join(map(repr, choices))))
-    return value
 
 
 def layers_of(model):

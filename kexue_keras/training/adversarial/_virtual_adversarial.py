@@ -4,28 +4,25 @@
 """
 
 import itertools
+from typing import Any, Callable, Dict, Iterable, Optional, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras import checks
 from kexue_keras.backend import K, is_tf_keras, keras, refuse_distribution, widen
-from kexue_keras.backend.graph.second_pass import reached
+from kexue_keras.backend.graph import origin, reached
 from kexue_keras.losses import multilabel_kl
+from kexue_keras.numerics import log_probability
 from kexue_keras.training._randomness import fold_in, own_key
-from kexue_keras.training.adversarial._perturbation import make_place
-from kexue_keras.training.adversarial._training_loss import (
-    TARGETS,
-    OtherLoss,
-    check_choice,
-    check_number,
-    learning_phase,
-    without_dropout,
-)
+from kexue_keras.training.adversarial._perturbation import perturbed_embeddings
+from kexue_keras.training.adversarial._training_loss import TARGETS, TrainingLoss, learning_phase, without_dropout
+from kexue_keras.types import Arrays, KerasOptimizer, Logs, Model, Tensor
 
 DIVERGENCES = ("kl", "multilabel", "mse")
 
 
-class VirtualAdversarial(OtherLoss):
+class VirtualAdversarial(TrainingLoss):
     r"""Semi-supervised training: adds the largest divergence of answers near a text, which needs no label,
 
     $$w\,\frac1B\sum_i D\big(\mathrm{sg}[f(x_i)],\,f(x_i+\epsilon u_i)\big)$$
@@ -87,27 +84,25 @@ class VirtualAdversarial(OtherLoss):
 
     def __init__(
         self,
-        model,
+        model: Model,
         *,
-        layer=None,
-        epsilon=1.0,
-        xi=10.0,
-        iterations=1,
-        target="matrix",
-        divergence="kl",
-        from_logits=None,
-        weight=1.0,
-        attack_dropout=False,
-        optimizer=None,
-    ):
+        layer: Optional[str] = None,
+        epsilon: float = 1.0,
+        xi: float = 10.0,
+        iterations: int = 1,
+        target: float = "matrix",
+        divergence: Union[str, Callable[[Tensor, Tensor], Tensor], Dict[str, Any]] = "kl",
+        from_logits: Optional[bool] = None,
+        weight: float = 1.0,
+        attack_dropout: bool = False,
+        optimizer: Optional[KerasOptimizer] = None,
+    ) -> None:
         owner = "VirtualAdversarial"
-        self.epsilon = check_number(owner, "epsilon", epsilon)
-        self.xi = check_number(owner, "xi", xi, least=1e-30)
-        if isinstance(iterations, (bool, str)) or iterations != int(iterations) or iterations < 0:
-            raise ValueError("%s: iterations is %r; it has to be a whole number >= 0" % (owner, iterations))
-        self.iterations = int(iterations)
-        self.target = check_choice(owner, "target", target, TARGETS)
-        self.weight = check_number(owner, "weight", weight)
+        self.epsilon = checks.number(epsilon, "epsilon", owner, least=0)
+        self.xi = checks.number(xi, "xi", owner, above=0)
+        self.iterations = checks.whole_number(iterations, "iterations", owner, least=0)
+        self.target = checks.choice(target, TARGETS, "target", owner)
+        self.weight = checks.number(weight, "weight", owner, least=0)
         self.from_logits = from_logits
         self.attack_dropout = bool(attack_dropout)
         self.optimizer = optimizer
@@ -119,7 +114,7 @@ class VirtualAdversarial(OtherLoss):
         if optimizer is None:
             self.enable()
 
-    def enable(self):
+    def enable(self) -> "VirtualAdversarial":
         if self.optimizer is not None:
             raise ValueError(
                 "VirtualAdversarial has an optimizer of its own for unlabelled batches, so fit stays as it is; leave "
@@ -127,10 +122,10 @@ class VirtualAdversarial(OtherLoss):
             )
         return super().enable()
 
-    def objective(self, loss):
+    def objective(self, loss: Tensor) -> Tuple[Tensor, Tensor]:
         return loss + tf.cast(self.weight * self.loss(), loss.dtype), loss
 
-    def loss(self):
+    def loss(self) -> Tensor:
         """The mean divergence of the batch, a float32 scalar; builds its graph anew."""
         compared = [
             (signal_of(output, self.divergences[name], self.from_logits, "VirtualAdversarial"), mask)
@@ -144,12 +139,12 @@ class VirtualAdversarial(OtherLoss):
             values = [d(a, b) for d, a, b in zip(divergences, clean, moved)]
             return tf.add_n([_mean(v, m) for v, m in zip(values, masks)])
 
-        place = make_place(self.layer, self.target, signals, "VirtualAdversarial")
+        embeddings = perturbed_embeddings(self.layer, self.target, signals, "VirtualAdversarial")
         attacked = signals
         if not self.attack_dropout:
             attack = without_dropout("VAT_clean")
             attacked = attack(signals)
-            place.check_seen_by(attack)
+            embeddings.check_seen_by(attack)
         clean = [tf.stop_gradient(s) for s in attacked]
         numbers = itertools.count()
 
@@ -157,13 +152,13 @@ class VirtualAdversarial(OtherLoss):
             dtype = tf.float64 if like.dtype.base_dtype == tf.float64 else tf.float32
             return tf.random.stateless_normal(shape, seed=fold_in(self._key, next(numbers)), dtype=dtype)
 
-        u = place.noise(draw)
+        u = embeddings.noise(draw)
         for i in range(self.iterations):
-            near = place.moved([self.xi * d for d in u], "VAT_iteration")(attacked)
-            u = place.unit(place.gradient(divergence(clean, near)))
-        return divergence(clean, place.moved([self.epsilon * d for d in u], "VAT")(signals))
+            near = embeddings.moved([self.xi * d for d in u], "VAT_iteration")(attacked)
+            u = embeddings.unit(embeddings.gradient(divergence(clean, near)))
+        return divergence(clean, embeddings.moved([self.epsilon * d for d in u], "VAT")(signals))
 
-    def train_on_batch(self, x):
+    def train_on_batch(self, x: Arrays) -> float:
         """One step with unlabelled texts.
 
         Args:
@@ -194,7 +189,7 @@ class VirtualAdversarial(OtherLoss):
             updates = optimizer.get_updates(loss=self.weight * loss, params=weights)
         return K.function(list(self.model.inputs) + phase, [loss], updates=updates)
 
-    def after_each_batch(self, batches):
+    def after_each_batch(self, batches: Iterable[Arrays]) -> "AfterEachBatch":
         """Keras callback for `fit` that makes a step with the next unlabelled batch after each labelled one.
 
         Args:
@@ -206,17 +201,17 @@ class VirtualAdversarial(OtherLoss):
 class AfterEachBatch(keras.callbacks.Callback):
     """Made by `VirtualAdversarial.after_each_batch`; `losses` are the divergences of the steps."""
 
-    def __init__(self, technique, batches):
+    def __init__(self, technique: VirtualAdversarial, batches: Iterable[Arrays]) -> None:
         super().__init__()
         self.technique = technique
         self.batches = itertools.cycle(batches) if isinstance(batches, (list, tuple)) else iter(batches)
         self.losses = []
 
-    def on_batch_end(self, batch, logs=None):
+    def on_batch_end(self, batch: int, logs: Optional[Logs] = None) -> None:
         """Called by Keras."""
         self.losses.append(self.technique.train_on_batch(next(self.batches)))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Optional[Logs] = None) -> None:
         """Adds the mean divergence of the epoch to the logs, as `vat_loss`."""
         if logs is not None and self.losses:
             logs["vat_loss"] = float(np.mean(self.losses))
@@ -238,7 +233,7 @@ def by_output(divergence, model, choices, owner, *, functions=False):
         raise ValueError("%s: the model has no output %s; it has %s" % (owner, ", ".join(unknown), model.output_names))
     for one in given.values():
         if not (functions and callable(one)):
-            check_choice(owner, "divergence", one, choices)
+            checks.choice(one, choices, "divergence", owner)
     return given
 
 
@@ -254,9 +249,7 @@ def signal_of(output, divergence, from_logits, owner):
             "%s: %s has one class, whose KL divergence is always 0; take divergence='multilabel' for "
             "a sigmoid, a squared one for a number" % (owner, output.name)
         )
-    op = output.op
-    while op.type == "Identity":
-        op = op.inputs[0].op
+    op = origin(output).op
     if from_logits is None and op.type in ("Merge", "IdentityN"):
         raise ValueError(
             "%s: it cannot be seen whether %s are logits or probabilities; give from_logits=True or "
@@ -265,8 +258,8 @@ def signal_of(output, divergence, from_logits, owner):
     if op.type == squashing and not from_logits:
         output = op.inputs[0]
     elif from_logits is not None and not from_logits:
-        p = tf.maximum(widen(output), np.finfo("float32").tiny)
-        output = tf.math.log(p)
+        p = widen(output)
+        output = log_probability(p)
         if divergence == "multilabel":
             output -= tf.math.log(tf.maximum(1.0 - p, np.finfo("float32").eps))
     return output, lambda a, b: function(widen(a), widen(b))

@@ -4,15 +4,6 @@ from kexue_keras.backend import K, keras
 from kexue_keras.training._randomness import stateful_random_ops
 
 
-def whole_number(name, value):
-    """`value` as an int >= 1, or TypeError / ValueError."""
-    if isinstance(value, (bool, str)) or not hasattr(value, "__int__") or int(value) != value:
-        raise TypeError("GradientCache: %s must be a whole number, but it is %r" % (name, value))
-    if value < 1:
-        raise ValueError("GradientCache: %s must be at least 1, but it is %r" % (name, value))
-    return int(value)
-
-
 def _layers(model):
     """All layers of a model, also those inside other models and wrappers."""
     for layer in model.layers:

@@ -9,14 +9,17 @@ gives up dropout for this, and SimCSE with it: both computations need the same m
 """
 
 import warnings
+from typing import Any, List, Optional, Sequence, Union
 
 import tensorflow as tf
 
-from kexue_keras.backend import K, call_again, is_tf_keras, keras, register
+from kexue_keras import checks
+from kexue_keras.backend import K, call_again, is_tf_keras, keras, refuse_eager, register
 from kexue_keras.losses._rdrop import never_random
 from kexue_keras.training._randomness import fold_in, own_key, replayed_dropout
-from kexue_keras.training.gradient_cache._encoder_checks import check_encoder, check_randomness, whole_number
-from kexue_keras.training.gradient_cache._micro_batches import in_chunks
+from kexue_keras.training.gradient_cache._encoder_checks import check_encoder, check_randomness
+from kexue_keras.training.gradient_cache._micro_batches import in_micro_batches
+from kexue_keras.types import Config, Mask, Model, Phase, Shape, Shapes, Tensor, Tensors
 
 # Keras 2.3.1 does not export it.
 _Wrapper = keras.layers.TimeDistributed.__bases__[0]
@@ -42,10 +45,10 @@ class GradientCache(_Wrapper):
     Input: what the encoder takes. Output: [batch, dimension], with `views` above 1 [batch, views, dimension].
 
     Raises:
-        TypeError: `layer` is no model, or `chunk_size` or `views` no whole number.
+        TypeError: `layer` is no model.
         ValueError: the encoder has several outputs, or another than [batch, dimension], BatchNormalization, a
             stateful layer, an activity regularizer or `add_loss`, a fixed batch size, random numbers that cannot be
-            repeated; a number is below 1.
+            repeated; `chunk_size` or `views` is no whole number from 1.
 
     Reference: 对比学习可以使用梯度累积吗？, kexue.fm/archives/8471; GradCache, arXiv 2101.06983.
 
@@ -58,10 +61,11 @@ class GradientCache(_Wrapper):
     (5, 1)
     """
 
-    def __init__(self, layer, *, chunk_size, views=1, **kwargs):
+    def __init__(self, layer: Model, *, chunk_size: int, views: int = 1, **kwargs: Any) -> None:
+        refuse_eager("GradientCache")
         check_encoder(layer)
-        self.chunk_size = whole_number("chunk_size", chunk_size)
-        self.views = whole_number("views", views)
+        self.chunk_size = checks.whole_number(chunk_size, "chunk_size", "GradientCache", least=1)
+        self.views = checks.whole_number(views, "views", "GradientCache", least=1)
         if self.views > 1 and never_random(layer.outputs[0]):
             warnings.warn(
                 "GradientCache: nothing random feeds the output of %r, so its %d views of a row are the same; let it "
@@ -72,14 +76,14 @@ class GradientCache(_Wrapper):
         self.supports_masking = True
 
     @property
-    def encoder(self):
+    def encoder(self) -> Model:
         """The model that embeds; its weights are those that are trained."""
         return self.layer
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Optional[Shapes] = None) -> None:
         self.built = True
 
-    def call(self, inputs, mask=None, training=None):
+    def call(self, inputs: Tensors, mask: Mask = None, training: Phase = None) -> Tensor:
         if training is not None and not is_tf_keras:
             raise ValueError(
                 "GradientCache: on Keras 2.3.1 a model takes no argument `training`, but training=%r was given; use "
@@ -104,8 +108,8 @@ class GradientCache(_Wrapper):
         if self.views > 1:
             views = K.in_train_phase(lambda: tf.constant(self.views), lambda: tf.constant(1), training=training)
             tensors = [None if t is None else _repeated(t, views) for t in tensors]
-        embeddings = in_chunks(
-            self._chunk_function(key, len(inputs), training),
+        embeddings = in_micro_batches(
+            self._micro_batch_function(key, len(inputs), training),
             tensors,
             size=self.chunk_size,
             dtype=self.encoder.outputs[0].dtype,
@@ -120,7 +124,7 @@ class GradientCache(_Wrapper):
         embeddings._uses_learning_phase = True
         return embeddings
 
-    def _chunk_function(self, key, inputs, training):
+    def _micro_batch_function(self, key, inputs, training):
         def function(tensors, number):
             mask = tensors[inputs:] if any(t is not None for t in tensors[inputs:]) else None
             with replayed_dropout(fold_in(key, number)):
@@ -131,19 +135,21 @@ class GradientCache(_Wrapper):
 
         return function
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensors, mask: Mask = None) -> None:
         return None
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shapes) -> Shape:
         shape = input_shape[0] if isinstance(input_shape[0], (list, tuple)) else input_shape
         views = (self.views,) if self.views > 1 else ()
         return (shape[0],) + views + (K.int_shape(self.encoder.outputs[0])[1],)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), chunk_size=self.chunk_size, views=self.views)
 
 
-def gradient_cache(encoder, *, chunk_size, views=1, name=None):
+def gradient_cache(
+    encoder: Union[Model, Sequence[Model]], *, chunk_size: int, views: int = 1, name: Optional[str] = None
+) -> Model:
     """A model for contrastive training of `encoder` with large batches and the memory of one chunk.
 
     Compile it with any optimizer and any loss on embeddings, and fit it as any model: the loss that is shown is the
@@ -183,7 +189,7 @@ def gradient_cache(encoder, *, chunk_size, views=1, name=None):
     towers = list(encoder) if isinstance(encoder, (list, tuple)) else [encoder]
     if not towers:
         raise ValueError("gradient_cache: the list of encoders is empty")
-    if len(towers) > 1 and whole_number("views", views) > 1:
+    if len(towers) > 1 and checks.whole_number(views, "views", "gradient_cache", least=1) > 1:
         raise ValueError(
             "gradient_cache: views=%d with %d towers; views are for one encoder and unpaired texts"
             % (views, len(towers))
@@ -217,10 +223,10 @@ class Towers(keras.layers.Layer):
     (5, 2, 3)
     """
 
-    def call(self, inputs):
+    def call(self, inputs: List[Tensor]) -> Tensor:
         return tf.stack(inputs, axis=1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: List[Shape]) -> Shape:
         return (input_shape[0][0], len(input_shape), input_shape[0][1])
 
 

@@ -5,12 +5,16 @@ instead of 1e4, epsilon 1e-12 instead of 1e-5, or "other constants", which is wh
 """
 
 from collections import namedtuple
+from typing import List, Union
 
 import numpy as np
 import tensorflow as tf
 
+from kexue_keras.backend import refuse_eager
+from kexue_keras.backend.graph import depth_first
 from kexue_keras.training.precision._report import ancestors, layer_of, model_graph, source
 from kexue_keras.training.precision._simulated_rewrite import FLOAT, HALF, turned_half
+from kexue_keras.types import Model
 
 LARGEST = float(np.finfo("float16").max)
 # Half precision rounds a number in its ordinary range by 0.05% at most; 1e-5 by 0.1%, 1e-7 by 19%.
@@ -87,7 +91,7 @@ def half_problem(values):
     return None, None
 
 
-def fp16_lint(model, *, rewrite=True):
+def fp16_lint(model: Union[Model, tf.Graph], *, rewrite: bool = True) -> List[Finding]:
     """Constants in a model's graph that half precision cannot hold.
 
     Looks at every float constant on the way from the inputs to outputs and loss: epsilons that become 0 (bert4keras'
@@ -119,12 +123,13 @@ def fp16_lint(model, *, rewrite=True):
     if isinstance(model, tf.Graph):
         nodes, layers, half_names = list(model.as_graph_def().node), (), None
     else:
+        refuse_eager("fp16_lint")
         graph = model_graph(model)
         layers = frozenset(graph.layers)
         forward = _forward(model, graph)
         nodes = [node for node in graph.graph_def.node if node.name in forward]
-        painting = turned_half(graph.graph_def, graph.fetches) if rewrite else None
-        half_names = painting.half | painting.cast_nodes if rewrite else None
+        rewritten = turned_half(graph.graph_def, graph.fetches) if rewrite else None
+        half_names = rewritten.half | rewritten.cast_nodes if rewrite else None
     users = _users(nodes)
     found = []
     for node in nodes:
@@ -170,15 +175,13 @@ def _users(nodes):
 
 def _follow(name, users):
     """(names of the nodes that only hand the constant on, itself included; nodes that use it)."""
-    carriers, consumers, waiting = {name}, {}, [name]
-    while waiting:
-        for node in users.get(waiting.pop(), ()):
-            if node.op not in CARRIERS:
-                consumers[node.name] = node
-            elif node.name not in carriers:
-                carriers.add(node.name)
-                waiting.append(node.name)
-    return carriers, [consumers[key] for key in sorted(consumers)]
+
+    def handed_to(name):
+        return [node.name for node in users.get(name, ()) if node.op in CARRIERS]
+
+    carriers = depth_first([name], handed_to)
+    consumers = {node.name: node for name in carriers for node in users.get(name, ()) if node.op not in CARRIERS}
+    return set(carriers), [consumers[key] for key in sorted(consumers)]
 
 
 def _mend(problem, layer, ops):

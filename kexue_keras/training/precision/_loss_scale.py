@@ -1,14 +1,18 @@
 """Loss scaling: gradients are computed from the loss times a constant, so that small ones survive half precision.
 
 Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059). Paper: Mixed Precision Training
-(arXiv 1710.03740). Turning half precision on is `precision.py`.
+(arXiv 1710.03740). Turning half precision on is `_mixed_precision.py`.
 """
+
+from typing import Optional, Union
 
 import tensorflow as tf
 
-from kexue_keras.backend import FunctionLoss, is_tf_keras, keras, register, tf1
+from kexue_keras import checks
+from kexue_keras.backend import FunctionLoss, is_tf_keras, keras, reduction_of, register, tf1
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._base import Optimizer, Wrapper, chain, check_instance, repaired
+from kexue_keras.types import Config, Gradients, KerasOptimizer, Loss, Op, Tensor, Variable, Variables
 
 # Powers of two change no digit of a gradient.
 FIRST_SCALE = 2.0**15
@@ -27,9 +31,7 @@ def check_loss_scale(scale):
     """
     if scale == "dynamic":
         return scale
-    if isinstance(scale, (bool, str)) or not 0 < scale < float("inf"):
-        raise ValueError("the loss scale is %r; it has to be 'dynamic' or a number above 0, e.g. 1000" % (scale,))
-    return float(scale)
+    return checks.number(scale, "scale", "LossScale", above=0, remedy="the article's is 1000; 'dynamic' adapts itself")
 
 
 @register
@@ -77,11 +79,18 @@ class LossScale(Wrapper):
     # Whether a step is an update is known only when it runs.
     always_updates = False
 
-    def __init__(self, optimizer, scale=1000.0, *, growth_steps=2000, patience=100, name=None):
+    def __init__(
+        self,
+        optimizer: KerasOptimizer,
+        scale: Union[float, str] = 1000.0,
+        *,
+        growth_steps: int = 2000,
+        patience: int = 100,
+        name: Optional[str] = None,
+    ) -> None:
         self.scale = check_loss_scale(scale)
-        for argument, value in (("growth_steps", growth_steps), ("patience", patience)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError("%s is %r; it has to be a whole number of steps from 1" % (argument, value))
+        self.growth_steps = checks.whole_number(growth_steps, "growth_steps", type(self).__name__, least=1)
+        self.patience = checks.whole_number(patience, "patience", type(self).__name__, least=1)
         check_instance(optimizer, type(self).__name__)
         _check_inside(optimizer)
         # Not the constructor of Wrapper: it lets nothing stand round an accumulation, and this is what may.
@@ -89,26 +98,24 @@ class LossScale(Wrapper):
         self.optimizer = repaired(optimizer)
         if is_tf_keras:
             self._track_trackable(optimizer, "optimizer")
-        self.growth_steps = growth_steps
-        self.patience = patience
         self._scaled = False
 
     @property
-    def is_dynamic(self):
+    def is_dynamic(self) -> bool:
         """Whether the scale adapts itself."""
         return self.scale == "dynamic"
 
     @property
-    def skipped(self):
+    def skipped(self) -> Variable:
         """int64 variable: steps that were not finite."""
         return self._own("skipped")
 
     @property
-    def loss_scale(self):
+    def loss_scale(self) -> Union[Variable, Tensor]:
         """The scale as it is now: float32 variable for 'dynamic', else a constant tensor."""
         return self._own("loss_scale") if self.is_dynamic else tf.constant(self.scale)
 
-    def create_state(self, params):
+    def create_state(self, params: Variables) -> None:
         # All at once, whoever asks first, since the order is that of the saved weights.
         self.add_state("skipped", dtype="int64")
         self.add_state("skipped_in_a_row", dtype="int64")
@@ -120,16 +127,18 @@ class LossScale(Wrapper):
         self.create_state(())
         return self.state(label)
 
-    def get_gradients(self, loss, params):
+    def get_gradients(self, loss: Tensor, params: Variables) -> Gradients:
         # A single variable is somebody looking at its gradient (TensorBoard), which trains nothing.
         self._scaled = self._scaled or isinstance(params, (list, tuple))
         scale = tf.identity(self.loss_scale)
         scaled = super().get_gradients(loss * tf.cast(scale, loss.dtype), params)
-        # One factor for all, rounded alike, so that directions stay what they were.
+        # One factor for all, rounded alike, so that directions stay what they were. No plain product: TensorFlow 2
+        # would turn that half, since it lets IsFinite be half, and what the scale has saved would be lost again. This
+        # op is in none of its lists, and so is everything behind it.
         factor = 1.0 / scale
-        return [grads.map_values(lambda x: x * tf.cast(factor, x.dtype), g) for g in scaled]
+        return [grads.map_values(lambda x: tf.math.multiply_no_nan(x, tf.cast(factor, x.dtype)), g) for g in scaled]
 
-    def update(self, gradients, params):
+    def update(self, gradients: Gradients, params: Variables) -> Op:
         if not self._scaled:
             raise RuntimeError(
                 "LossScale got gradients of an unscaled loss, which somebody else has computed. It has to be the "
@@ -169,7 +178,7 @@ class LossScale(Wrapper):
                 )
             )
 
-    def flush(self):
+    def flush(self) -> int:
         """Apply the unfinished window of the accumulation inside, if there is one.
 
         Returns:
@@ -178,14 +187,14 @@ class LossScale(Wrapper):
         accumulation = self._accumulation()
         return accumulation.flush() if accumulation is not None else 0
 
-    def reset(self):
+    def reset(self) -> None:
         """Throw away the unfinished window of the accumulation inside, if there is one."""
         accumulation = self._accumulation()
         if accumulation is not None:
             accumulation.reset()
 
     @property
-    def micro_step(self):
+    def micro_step(self) -> Variable:
         """Micro batches in the present window of the accumulation inside."""
         accumulation = self._accumulation()
         if accumulation is None:
@@ -195,7 +204,7 @@ class LossScale(Wrapper):
     def _accumulation(self):
         return next((o for o in chain(self.optimizer) if hasattr(o, "flush")), None)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), scale=self.scale, growth_steps=self.growth_steps, patience=self.patience)
 
 
@@ -236,30 +245,31 @@ class ScaledLoss(FunctionLoss):
         name: default that of the loss.
     """
 
-    def __init__(self, loss, scale, *, name=None, reduction=None):
+    def __init__(
+        self, loss: Union[Loss, Config], scale: float, *, name: Optional[str] = None, reduction: Optional[str] = None
+    ) -> None:
         scale = check_loss_scale(scale)
         if scale == "dynamic":
             raise ValueError("scale_loss takes a number; 'dynamic' needs to see the gradients, use LossScale")
         loss = keras.losses.get(loss)
         is_object = hasattr(loss, "get_config")
         function = loss.call if is_object else loss
-        own = getattr(loss, "reduction", "sum_over_batch_size") if is_object else "sum_over_batch_size"
         super().__init__(
             lambda y_true, y_pred: _scaled_gradient(function(y_true, y_pred), scale),
             name=name or getattr(loss, "name", None) or loss.__name__,
-            reduction=reduction or ("sum_over_batch_size" if own == "auto" else own),
+            reduction=reduction or reduction_of(loss),
         )
         self.loss, self.scale = loss, scale
 
-    def get_config(self):
+    def get_config(self) -> Config:
         if hasattr(self.loss, "get_config"):
             loss = {"class_name": type(self.loss).__name__, "config": self.loss.get_config()}
         else:
             loss = self.loss.__name__
-        return {"loss": loss, "scale": self.scale, "name": self.name, "reduction": self.reduction}
+        return {"loss": loss, "scale": self.scale, "name": self.name, "reduction": reduction_of(self)}
 
 
-def scale_loss(loss, scale):
+def scale_loss(loss: Union[Tensor, Loss], scale: float) -> Union[Tensor, ScaledLoss]:
     """The same loss with `scale` times its gradient, as the author trains; what is shown stays as it is.
 
     Nothing is divided by the scale afterwards. Adam, AdamW and LAMB make the same step for any scale as long as the

@@ -2,19 +2,21 @@
 
 Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059). Paper: Mixed Precision Training
 (arXiv 1710.03740). TensorFlow rewrites the graph itself when a session runs it; what is here turns that on in time, and
-off again. Loss scaling is `loss_scale.py`, what the rewriting does to a model `precision_report.py`.
+off again. Loss scaling is `_loss_scale.py`, what the rewriting does to a model `_report.py`.
 """
 
 import contextlib
 import warnings
+from typing import Any, Callable, Iterator, Union
 
 import numpy as np
 import tensorflow as tf
 from bert4keras.layers import LayerNormalization
 
 from kexue_keras import backend
-from kexue_keras.backend import K, is_tf_keras
+from kexue_keras.backend import K
 from kexue_keras.training.precision._loss_scale import LossScale, check_loss_scale
+from kexue_keras.types import KerasOptimizer
 
 NVIDIA_SWITCH = "TF_ENABLE_AUTO_MIXED_PRECISION_GRAPH_REWRITE"
 # Far below any logit, far inside half's range (65504), and still exp() = 0.
@@ -30,30 +32,30 @@ class Acceleration(object):
         description: what was done, for a line on the screen.
     """
 
-    def __init__(self, undo, description, loss_scale=None):
+    def __init__(self, undo: Callable[[], Any], description: str, loss_scale: Union[None, float, str] = None) -> None:
         self._undo = undo
         self.description = description
         self.loss_scale = loss_scale
 
-    def scale(self, optimizer):
+    def scale(self, optimizer: KerasOptimizer) -> KerasOptimizer:
         """The optimizer with the loss scale round it: what the model is to be compiled with."""
         return optimizer if self.loss_scale is None else LossScale(optimizer, self.loss_scale)
 
-    def disable(self):
+    def disable(self) -> None:
         """Put everything back; doing it twice does no harm. Sessions that exist already keep what they have."""
         undo, self._undo = self._undo, None
         if undo is not None:
             undo()
 
     @property
-    def is_enabled(self):
+    def is_enabled(self) -> bool:
         """Whether `disable` has not been called yet."""
         return self._undo is not None
 
-    def __enter__(self):
+    def __enter__(self) -> "Acceleration":
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: Any) -> None:
         self.disable()
 
 
@@ -61,13 +63,8 @@ def check_mixed_precision():
     """Raise if mixed precision cannot be turned on here and now.
 
     Raises:
-        RuntimeError: Keras 2.3.1, or a session exists already.
+        RuntimeError: a session exists already.
     """
-    if not is_tf_keras:
-        raise RuntimeError(
-            "mixed precision works with tf.keras only, and this is Keras 2.3.1; set the environment variable "
-            "TF_KERAS=1 before Python starts, e.g. TF_KERAS=1 python train.py"
-        )
     if backend.nvidia_release():
         # Their switch is read by the library, nobody says when; the first session is the last moment that is safe.
         late, mend = backend.sessions_created() > 0, "in a fresh process"
@@ -81,7 +78,7 @@ def check_mixed_precision():
         )
 
 
-def enable_mixed_precision(loss_scale=1000.0):
+def enable_mixed_precision(loss_scale: Union[None, float, str] = 1000.0) -> Acceleration:
     """Let TensorFlow compute in half precision what it considers safe, from the next session on.
 
     On TensorFlow 1.15 as published this is its graph rewriting for mixed precision; in NVIDIA's images their switch,
@@ -96,7 +93,7 @@ def enable_mixed_precision(loss_scale=1000.0):
         `Acceleration`; compile with `.scale(optimizer)`. `.disable()`, or the end of a `with` block, puts all back.
 
     Raises:
-        RuntimeError: Keras 2.3.1; a session exists already; a Keras `Policy` is set.
+        RuntimeError: a session exists already; a Keras `Policy` is set.
         ValueError: `loss_scale` is no number above 0 and not 'dynamic'.
 
     Reference:
@@ -105,7 +102,7 @@ def enable_mixed_precision(loss_scale=1000.0):
     if loss_scale is not None:
         loss_scale = check_loss_scale(loss_scale)
     check_mixed_precision()
-    if not tf.config.experimental.list_physical_devices("GPU"):
+    if not backend.has_gpu():
         warnings.warn("mixed precision is on, but there is no GPU here: everything stays float32", stacklevel=2)
     if backend.nvidia_release():
         before = backend.exchange_environment({NVIDIA_SWITCH: "1"})
@@ -114,7 +111,7 @@ def enable_mixed_precision(loss_scale=1000.0):
     return Acceleration(lambda: backend.exchange_mixed_precision(before), "mixed precision", loss_scale)
 
 
-def mask_value(x=None):
+def mask_value(x: Any = None) -> float:
     """A finite number that takes an entry out of a softmax or maximum, in a dtype as it may turn out.
 
     -1e4 for float16, and for float32 while mixed precision is on, since the graph may be rewritten; else -1e12. Unlike
@@ -141,7 +138,7 @@ def mask_value(x=None):
 
 
 @contextlib.contextmanager
-def layer_norm_epsilon(least=1e-5):
+def layer_norm_epsilon(least: float = 1e-5) -> Iterator[None]:
     """While this context is open, bert4keras' LayerNormalization layers are made with an epsilon of at least `least`.
 
     Its BERT has 1e-12, which is 0 in half precision, so that a constant row is divided by 0. The article uses 1e-5.

@@ -1,17 +1,20 @@
 """Which operations of a training step turn half under mixed precision, found out without a GPU.
 
 Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059). A session without a GPU rewrites nothing; how it is
-found out nevertheless is in `half_painting.py`.
+found out nevertheless is in `_simulated_rewrite.py`.
 """
 
 import re
 from collections import Counter, OrderedDict, namedtuple
+from typing import Any, Optional
 
 from kexue_keras import backend
-from kexue_keras.backend import tf1
+from kexue_keras.backend import refuse_eager, tf1
+from kexue_keras.backend.graph import depth_first
 from kexue_keras.training.precision._simulated_rewrite import FLOAT, HALF, turned_half
+from kexue_keras.types import Model
 
-PRODUCTS = ("MatMul", "BatchMatMul", "BatchMatMulV2", "Conv1D", "Conv2D", "Conv3D", "Einsum")
+PRODUCTS = ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Conv1D", "Conv2D", "Conv3D", "Einsum")
 # They have a type, but compute nothing of that type.
 IDLE = {"Const", "Shape", "ShapeN", "Size", "Rank", "Placeholder", "PlaceholderWithDefault", "NoOp"}
 IDLE |= {"VarHandleOp", "ReadVariableOp", "AssignVariableOp", "VarIsInitializedOp", "VariableV2"}
@@ -60,13 +63,8 @@ def source(text):
 def ancestors(nodes, names):
     """Names of all nodes that the nodes `names` depend on, themselves included."""
     by_name = {node.name: node for node in nodes}
-    seen, waiting = set(), [name for name in names if name in by_name]
-    while waiting:
-        name = waiting.pop()
-        if name not in seen:
-            seen.add(name)
-            waiting.extend(source(text) for text in by_name[name].input)
-    return seen
+    starts = [name for name in names if name in by_name]
+    return set(depth_first(starts, lambda name: [source(text) for text in by_name[name].input]))
 
 
 def _layer_names(model):
@@ -119,13 +117,13 @@ class PrecisionReport(object):
         trains: whether it is a training step, else a prediction.
     """
 
-    def __init__(self, graph, painting):
+    def __init__(self, graph: ModelGraph, rewritten: Any) -> None:
         self.nodes, self.trains = len(graph.graph_def.node), graph.trains
-        self.casts, self.casts_back = painting.casts, painting.casts_back
+        self.casts, self.casts_back = rewritten.casts, rewritten.casts_back
         self.half, self.kept = Counter(), Counter()
         rows, ordered = OrderedDict(), {name: i for i, name in enumerate(graph.layers)}
         for node in graph.graph_def.node:
-            is_half = node.name in painting.half or HALF in types_of(node)
+            is_half = node.name in rewritten.half or HALF in types_of(node)
             if node.op in IDLE or not (is_half or FLOAT in types_of(node)):
                 continue
             (self.half if is_half else self.kept)[node.op] += 1
@@ -138,12 +136,12 @@ class PrecisionReport(object):
         self.layers = [LayerRow(name, *rows[name]) for name in names]
 
     @property
-    def half_nodes(self):
+    def half_nodes(self) -> int:
         """Number of nodes that compute in half precision."""
         return sum(self.half.values())
 
     @property
-    def half_products(self):
+    def half_products(self) -> float:
         """Share of matrix products and convolutions in half precision, in [0, 1]; 0 if there are none."""
         products = sum(row.products for row in self.layers)
         return sum(row.half_products for row in self.layers) / products if products else 0.0
@@ -175,13 +173,12 @@ def _counts(counter, most=None):
     return ", ".join("%s %d" % pair for pair in counter.most_common(most)) or "nothing"
 
 
-def precision_report(model, *, as_built=None):
+def precision_report(model: Model, *, as_built: Optional[bool] = None) -> PrecisionReport:
     """Which operations of a model turn half under `enable_mixed_precision`, on a GPU with tensor cores.
 
     In a TensorFlow that is built for GPUs its own rewriting runs on a virtual GPU of compute capability 8.0; no GPU
-    needs to be there. In one built for the CPU its rule is followed with its own lists (`half_painting.py`). This says
-    what is computed in half precision, not how fast or how exactly. Lists differ between builds: run it in the
-    image that you train in.
+    needs to be there. In one built for the CPU its rule is followed with its own lists. This says what is computed in
+    half precision, not how fast or how exactly. Lists differ between builds: run it in the image that you train in.
 
     Args:
         model: Keras model; compiled: the whole training step, with backward pass and update; else the prediction.
@@ -204,5 +201,6 @@ def precision_report(model, *, as_built=None):
     >>> report.half['MatMul'], report.half_products
     (2, 1.0)
     """
+    refuse_eager("precision_report")
     graph = model_graph(model)
     return PrecisionReport(graph, turned_half(graph.graph_def, graph.fetches, as_built=as_built))

@@ -14,11 +14,12 @@ from collections import namedtuple
 import tensorflow as tf
 
 from kexue_keras import backend
+from kexue_keras.backend.graph import depth_first, op_definitions
 
 FLOAT = tf.float32.as_datatype_enum
 HALF = tf.float16.as_datatype_enum
 
-Painting = namedtuple("Painting", "half casts casts_back cast_nodes")
+Rewrite = namedtuple("Rewrite", "half casts casts_back cast_nodes")
 
 
 def turned_half(graph_def, fetches, *, as_built=None):
@@ -30,13 +31,13 @@ def turned_half(graph_def, fetches, *, as_built=None):
         as_built: True takes TensorFlow's own rewriting in any case, False the rule; None decides by the build.
 
     Returns:
-        `Painting(half, casts, casts_back, cast_nodes)`: names of the nodes in half precision; number of tensors
+        `Rewrite(half, casts, casts_back, cast_nodes)`: names of the nodes in half precision; number of tensors
         that are cast to half and back; names of the nodes whose values are cast to half.
     """
     if as_built is None:
         as_built = tf.test.is_built_with_cuda()
     if not as_built:
-        return paint(graph_def, fetches)
+        return simulated_rewrite(graph_def, fetches)
     half, casts, back, cast_nodes = set(), 0, 0, set()
     for node in backend.rewritten_to_half(graph_def, fetches).node:
         if node.op != "Cast":
@@ -47,7 +48,7 @@ def turned_half(graph_def, fetches, *, as_built=None):
             cast_nodes.add(node.input[0].split(":")[0])
         elif node.attr["SrcT"].type == HALF:
             back += 1
-    return Painting(half, casts, back, cast_nodes)
+    return Rewrite(half, casts, back, cast_nodes)
 
 
 def allowed(node, key, definition):
@@ -59,7 +60,7 @@ def allowed(node, key, definition):
     return False
 
 
-def paint(graph_def, fetches, *, has_kernel=allowed):
+def simulated_rewrite(graph_def, fetches, *, has_kernel=allowed):
     """Which nodes turn half by the rule.
 
     Args:
@@ -67,18 +68,18 @@ def paint(graph_def, fetches, *, has_kernel=allowed):
         has_kernel: function of (node, (attribute name, position in it), `OpDef`): whether the node may be half.
 
     Returns:
-        `Painting`.
+        `Rewrite`.
     """
-    return _Painter(graph_def, fetches, has_kernel).run()
+    return _Rule(graph_def, fetches, has_kernel).run()
 
 
-class _Painter(object):
+class _Rule(object):
     # The items of the rule are pairs (number of a node, type attribute), since a node may have several types.
 
     def __init__(self, graph_def, fetches, has_kernel):
         self.nodes = list(graph_def.node)
         self.lists = _lists()
-        self.definitions = backend.op_definitions()
+        self.definitions = op_definitions()
         self.kept = {i for i, node in enumerate(self.nodes) if node.name in set(fetches)}
         self.has_kernel = has_kernel
         self.follow, self.precede, self.tensors, self.items = {}, {}, {}, set()
@@ -120,15 +121,11 @@ class _Painter(object):
     @staticmethod
     def _reach(roots, edges, enters):
         """The roots and all that is reached from them through items that `enters` lets in."""
-        seen, waiting = set(roots), list(roots)
-        while waiting:
-            item = waiting.pop()
-            for graph in edges:
-                for other in graph.get(item, ()):
-                    if other not in seen and enters(other):
-                        seen.add(other)
-                        waiting.append(other)
-        return seen
+
+        def beside(item):
+            return [other for graph in edges for other in graph.get(item, ()) if enters(other)]
+
+        return set(depth_first(roots, beside))
 
     def run(self):
         white = {item for item in self.items if self._in(item, "white") and item[0] not in self.kept}
@@ -141,9 +138,9 @@ class _Painter(object):
         white = self._reach(white, [self.precede], lambda item: item in below)
         clear = {item for item in light if self._in(item, "clear")}
         white = self._reach(white, [self.follow, self.precede], lambda item: item in clear)
-        return self._painting({item for item in white if _type(self.nodes[item[0]], item[1]) == FLOAT})
+        return self._result({item for item in white if _type(self.nodes[item[0]], item[1]) == FLOAT})
 
-    def _painting(self, white):
+    def _result(self, white):
         casts, back, cast_nodes = 0, 0, set()
         for (start, _), ends in self.tensors.items():
             if _type(self.nodes[start[0]], start[1]) != FLOAT:
@@ -153,7 +150,7 @@ class _Painter(object):
             elif any(end in white for end in ends):
                 casts += 1
                 cast_nodes.add(self.nodes[start[0]].name)
-        return Painting({self.nodes[i].name for i, _ in white}, casts, back, cast_nodes)
+        return Rewrite({self.nodes[i].name for i, _ in white}, casts, back, cast_nodes)
 
 
 def _keys(node, arguments):

@@ -1,4 +1,4 @@
-"""XLA: TensorFlow compiles what it can of the graph, with the rungs of the article's ladder as modes.
+"""XLA: TensorFlow compiles what it can of the graph, in the modes that the article tries.
 
 Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059). The switches are environment variables that
 TensorFlow reads once in a process, when its first session is made.
@@ -9,7 +9,7 @@ import sys
 
 import tensorflow as tf
 
-from kexue_keras import backend
+from kexue_keras import backend, checks
 from kexue_keras.training.precision._mixed_precision import Acceleration
 
 VARIABLE = "TF_XLA_FLAGS"
@@ -49,10 +49,9 @@ def xla_flags(mode="auto", *, on_cpu=None):
     >>> xla_flags('lite', on_cpu=False)
     '--tf_xla_auto_jit=fusible'
     """
-    if mode not in FLAGS:
-        raise ValueError("mode is %r; choose one of %s" % (mode, ", ".join(map(repr, FLAGS))))
+    checks.choice(mode, FLAGS, "mode", "enable_xla")
     if on_cpu is None:
-        on_cpu = not tf.config.experimental.list_physical_devices("GPU")
+        on_cpu = not backend.has_gpu()
     # Of a flag that is given twice the last one counts.
     given = backend.environment_variable(VARIABLE).split()
     wanted = FLAGS[mode].split() + [ON_CPU] * bool(on_cpu)
@@ -84,7 +83,7 @@ def xla_compiles(mode="auto"):
     return done.returncode == 0 and "clusters" in done.stdout and int(done.stdout.split()[-1]) > 0
 
 
-def enable_xla(mode="auto"):
+def enable_xla(mode: str = "auto") -> Acceleration:
     """Let XLA compile parts of the graph; on the GPU, or on the CPU where there is no GPU. Works on both Kerases.
 
     | mode | flags | |
@@ -121,5 +120,11 @@ def enable_xla(mode="auto"):
             "mode 'lite' does nothing in TensorFlow %s (with %s no part of a graph is compiled); use mode='auto', or "
             "NVIDIA's image nvcr.io/nvidia/tensorflow:21.09-tf1-py3" % (tf.__version__, FLAGS[mode])
         )
-    before = backend.exchange_environment({VARIABLE: flags})
-    return Acceleration(lambda: backend.exchange_environment(before), "XLA (%s)" % flags)
+    environment = backend.exchange_environment({VARIABLE: flags})
+    compilation = backend.exchange_compilation(True)
+
+    def put_back():
+        backend.exchange_environment(environment)
+        backend.exchange_compilation(compilation)
+
+    return Acceleration(put_back, "XLA (%s)" % flags)

@@ -4,12 +4,15 @@
 """
 
 from collections import deque
+from typing import Any, Callable
 
 import tensorflow as tf
 
-from kexue_keras.backend import tf1
+from kexue_keras import checks
+from kexue_keras.backend import refuse_eager, tf1
 from kexue_keras.training._randomness import replayed_dropout
 from kexue_keras.training.recompute._memory import training_memory
+from kexue_keras.types import Arrays, Config, Model, Say
 
 # They hand their first input on (or, the last two, an input of the branch that runs) without a copy.
 _ALIASES = {
@@ -75,7 +78,7 @@ def predict_peak(fetches, shapes):
     return int(peak)
 
 
-def recompute_for_budget(memory, *, batch_size, length, say=print):
+def recompute_for_budget(memory: float, *, batch_size: int, max_length: int, say: Say = print) -> "RecomputeBudget":
     """A policy for `models.extend_with_recompute`: recompute as little as possible, so that a step fits in `memory`.
 
     When the model is built, small models of two to four blocks with each plan in turn (the fastest first, from no
@@ -85,7 +88,7 @@ def recompute_for_budget(memory, *, batch_size, length, say=print):
     Args:
         memory: bytes for what a training step allocates: activations, gradients, temporary results. Weights and the
             state of the optimizer (12 bytes a parameter for Adam) come on top, and so do your own head and loss.
-        batch_size, length: int, those of the largest batch.
+        batch_size, max_length: int, those of the largest batch.
         say: function that prints a line.
 
     Returns:
@@ -98,14 +101,14 @@ def recompute_for_budget(memory, *, batch_size, length, say=print):
     Reference: kexue.fm/archives/7367 (节省显存的重计算技巧也有了Keras版了), arXiv 1604.06174.
 
     >>> from bert4keras.models import BERT, build_transformer_model
-    >>> budget = recompute_for_budget(4 * 2**20, batch_size=8, length=32, say=lambda line: None)
+    >>> budget = recompute_for_budget(4 * 2**20, batch_size=8, max_length=32, say=lambda line: None)
     >>> model = build_transformer_model(
     ...     model=kexue_keras.models.extend_with_recompute(BERT, budget), vocab_size=50, hidden_size=16,
     ...     num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, hidden_act='gelu')
     >>> budget.predicted <= 4 * 2**20
     True
     """
-    return RecomputeBudget(memory, batch_size, length, say)
+    return RecomputeBudget(memory, batch_size, max_length, say)
 
 
 class RecomputeBudget(object):
@@ -120,14 +123,16 @@ class RecomputeBudget(object):
         {"policy": "blocks"},
     )
 
-    def __init__(self, memory, batch_size, length, say=print):
-        for name, value in (("memory", memory), ("batch_size", batch_size), ("length", length)):
-            if not value > 0:
-                raise ValueError("%s is %r; it has to be above 0" % (name, value))
-        self.memory, self.batch_size, self.length, self.say = memory, batch_size, length, say
+    def __init__(self, memory: float, batch_size: int, max_length: int, say: Say = print) -> None:
+        owner = "recompute_for_budget"
+        refuse_eager(owner)
+        self.memory = checks.number(memory, "memory", owner, above=0)
+        self.batch_size = checks.whole_number(batch_size, "batch_size", owner, least=1)
+        self.max_length = checks.whole_number(max_length, "max_length", owner, least=1)
+        self.say = say
         self.plan = self.predicted = None
 
-    def choose(self, build, blocks):
+    def choose(self, build: Callable[[Config, int], Model], blocks: int) -> Config:
         """Set and return the plan.
 
         Args:
@@ -143,7 +148,7 @@ class RecomputeBudget(object):
                 self.plan, self.predicted = plan, peak
                 self.say(
                     "recompute: %s; predicted peak %s of %s for %d x %d tokens"
-                    % (_describe(plan), _megabytes(peak), _megabytes(self.memory), self.batch_size, self.length)
+                    % (_describe(plan), _megabytes(peak), _megabytes(self.memory), self.batch_size, self.max_length)
                 )
                 return plan
         raise ValueError(
@@ -152,7 +157,7 @@ class RecomputeBudget(object):
                 _megabytes(self.memory),
                 _megabytes(least),
                 self.batch_size,
-                self.length,
+                self.max_length,
                 max(1, int(self.batch_size * self.memory / least)),
             )
         )
@@ -176,9 +181,9 @@ class RecomputeBudget(object):
 
     def _shape_of(self, x):
         known = [tf1.dimension_value(d) for d in x.shape]
-        return [self.batch_size] + [self.length if size is None else size for size in known[1:]]
+        return [self.batch_size] + [self.max_length if size is None else size for size in known[1:]]
 
-    def measure(self, model, inputs, targets, **options):
+    def measure(self, model: Model, inputs: Arrays, targets: Arrays, **options: Any) -> int:
         """Make one training step of the compiled model and print the predicted and the measured peak.
 
         Args:
@@ -307,6 +312,11 @@ class _Player(object):
 
 
 def _needed(fetched):
+    """The ops that are needed, in the reverse of the order in which they are met.
+
+    Not that of `reached`: among ops that are ready at the same time the first here runs first, and with this order the
+    predictions are those that were measured against TensorFlow's.
+    """
     seen, order, stack = set(), [], list(fetched)
     while stack:
         op = stack.pop()

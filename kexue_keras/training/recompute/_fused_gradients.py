@@ -9,7 +9,8 @@ form it is two and two. The values are those of bert4keras' functions; gradients
 import numpy as np
 import tensorflow as tf
 
-from kexue_keras.backend import K, identity_with_gradient
+from kexue_keras.backend import K
+from kexue_keras.backend.graph import identity_with_gradient
 
 
 def gelu(x):

@@ -8,8 +8,10 @@ counted.
 """
 
 from collections import Counter, namedtuple
+from typing import Any, Dict, Optional, Tuple
 
-from kexue_keras.backend import get_session, tf1, train_function_options
+from kexue_keras.backend import get_session, refuse_eager, tf1, train_function_options
+from kexue_keras.types import Array, Arrays, Model, Tensor
 
 MemoryTrace = namedtuple("MemoryTrace", "peak total live")
 MemoryTrace.__doc__ = """What `trace_memory` returns.
@@ -21,7 +23,9 @@ Attributes:
 """
 
 
-def trace_memory(fetches, feed_dict=None, *, session=None):
+def trace_memory(
+    fetches: Any, feed_dict: Optional[Dict[Tensor, Any]] = None, *, session: Optional[tf1.Session] = None
+) -> Tuple[Any, MemoryTrace]:
     """Run a graph once with full tracing and say how much memory it took.
 
     Every allocation and every release is recorded with its time; the peak of their running sum is the figure. It
@@ -83,7 +87,9 @@ def read_trace(metadata):
     return MemoryTrace(peak, total, [pair for pair in live.most_common() if pair[1] > 0])
 
 
-def training_memory(model, inputs, targets, *, sample_weight=None):
+def training_memory(
+    model: Model, inputs: Arrays, targets: Arrays, *, sample_weight: Optional[Array] = None
+) -> Tuple[Any, MemoryTrace]:
     """Memory of one training step of a compiled Keras model.
 
     The step is really made: weights change. (Restore them afterwards if that matters.)
@@ -106,6 +112,7 @@ def training_memory(model, inputs, targets, *, sample_weight=None):
     >>> trace.peak > 100 * 64 * 4
     True
     """
+    refuse_eager("training_memory")
     if getattr(model, "optimizer", None) is None:
         raise ValueError("the model is not compiled; call model.compile(optimizer, loss) first")
     metadata = tf1.RunMetadata()

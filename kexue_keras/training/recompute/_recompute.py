@@ -5,18 +5,22 @@
 
 import functools
 import inspect
+from typing import Any, Optional, TypeVar
 
 import tensorflow as tf
 from bert4keras import backend
 
-from kexue_keras.backend import keras, register, tf1
+from kexue_keras.backend import keras, refuse_eager, register, tf1
+from kexue_keras.backend.graph import origin
 from kexue_keras.training._randomness import dropout_is_repeatable, own_key, replayed_dropout
 from kexue_keras.training.recompute._segments import checkpoint
+from kexue_keras.types import Config, Mask, Shape, Shapes, Tensors
 
+_Target = TypeVar("_Target")
 _COSTS = {"Erf": 5.0, "Softmax": 1.1}
 
 
-def recompute(target):
+def recompute(target: _Target) -> _Target:
     """Keep only the inputs and outputs of a layer for the backward pass; what is in between is computed again there.
 
     Gradients stay the same: for one input given several times (`[x, x, x]`), with masks, None and integer inputs,
@@ -47,6 +51,7 @@ def recompute(target):
     >>> model.compile('sgd', 'mse')
     >>> history = model.fit(np.ones([2, 4]), np.ones([2, 8]), verbose=0)
     """
+    refuse_eager("recompute")
     refuse_bert4keras_recompute()
     if isinstance(target, type) and issubclass(target, keras.layers.Layer):
         package = target.__module__.split(".")[0]
@@ -136,7 +141,8 @@ def cost_per_byte(op):
         terms = tf1.dimension_value(op.inputs[1].shape[1 if op.get_attr("transpose_b") else 0])
         return 0.006 * (terms or 0)
     if op.type == "GreaterEqual":
-        return 9.0 if _is_drawn(op.inputs[0].op) else 0.0
+        drawn = origin(op.inputs[0], through=("Add", "AddV2", "Mul", "Identity"))
+        return 9.0 if drawn.op.type in ("StatelessRandomUniform", "StatelessRandomUniformV2") else 0.0
     if op.type == "Erf" and any(map(_is_cumulative, _second_users(op))):
         return 0.0
     if _is_cumulative(op):
@@ -154,12 +160,6 @@ def _is_cumulative(op):
 
 def _second_users(op):
     return [second for first in op.outputs[0].consumers() for second in first.outputs[0].consumers()]
-
-
-def _is_drawn(op):
-    while op.type in ("Add", "AddV2", "Mul", "Identity"):
-        op = op.inputs[0].op
-    return op.type == "StatelessRandomUniform"
 
 
 @register
@@ -185,12 +185,13 @@ class RecomputeBoundary(keras.layers.Layer):
     (2, 16)
     """
 
-    def __init__(self, keep_cost=None, level=0, **kwargs):
+    def __init__(self, keep_cost: Optional[float] = None, level: int = 0, **kwargs: Any) -> None:
+        refuse_eager("RecomputeBoundary")
         super().__init__(**kwargs)
         self.supports_masking = True
         self.keep_cost, self.level = keep_cost, level
 
-    def call(self, inputs):
+    def call(self, inputs: Tensors) -> Tensors:
         refuse_bert4keras_recompute()
         several = isinstance(inputs, (list, tuple))
         handed = checkpoint(list(inputs) if several else [inputs], keep=self._is_dear, level=self.level)
@@ -200,11 +201,11 @@ class RecomputeBoundary(keras.layers.Layer):
     def _is_dear(self, op):
         return self.keep_cost is not None and cost_per_byte(op) >= self.keep_cost
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensors, mask: Mask = None) -> Mask:
         return mask
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shapes) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return dict(super().get_config(), keep_cost=self.keep_cost, level=self.level)

@@ -11,8 +11,16 @@ and closures are seen as what they are, and what happens once (updates, losses, 
 
 import tensorflow as tf
 
-from kexue_keras.backend import control_flow_contexts, copy_op, gradient_number, identity_with_gradient
-from kexue_keras.training._randomness import STATEFUL
+from kexue_keras.backend import refuse_eager
+from kexue_keras.backend.graph import (
+    STATEFUL_RANDOM,
+    control_flow_contexts,
+    copy_op,
+    depth_first,
+    gradient_number,
+    identity_with_gradient,
+    reached,
+)
 
 GRADIENT = "KexueRecompute"
 
@@ -21,6 +29,8 @@ _INPUTS = {"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"}
 
 # What a dropout does to its random numbers until they are a mask of one byte each.
 _SHRINKING = {"Mul", "Add", "AddV2", "Sub", "Floor", "Identity", "GreaterEqual", "Greater", "Less", "LessEqual"}
+
+_PRODUCTS = {"MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum"}
 
 _FINAL = "final"
 
@@ -82,6 +92,7 @@ def checkpoint(tensors, *, inside=None, keep=None, level=0):
     Returns:
         list of tensors, with the values of `tensors`.
     """
+    refuse_eager("recompute")
     floating = [t for t in tensors if t.dtype.is_floating]
     if not floating:
         return list(tensors)
@@ -153,17 +164,12 @@ def _last_products(last, inside):
 
     If these are kept, the stream can be computed again without what lies beside it.
     """
-    seen, waiting, found = set(), list(last & inside), set()
-    while waiting:
-        op = waiting.pop()
-        if op in seen:
-            continue
-        seen.add(op)
-        if op.type in ("MatMul", "BatchMatMul", "BatchMatMulV2"):
-            found.add(op)
-        else:
-            waiting.extend(t.op for t in op.inputs if t.op in inside)
-    return found
+
+    def before(op):
+        return [] if op.type in _PRODUCTS else [t.op for t in op.inputs]
+
+    ops = depth_first(last, before, enter=inside.__contains__)
+    return {op for op in ops if op.type in _PRODUCTS}
 
 
 def _repeatable(outputs, inside, keep, base, conditional):
@@ -183,21 +189,7 @@ def _repeatable(outputs, inside, keep, base, conditional):
             or not inside(op)
         )
 
-    order, state, stack = [], {}, [t.op for t in outputs]
-    while stack:
-        op = stack[-1]
-        if op in state:
-            stack.pop()
-            if state[op] == "open":
-                state[op] = "done"
-                order.append(op)
-        elif not may_repeat(op):
-            state[op] = "done"
-            stack.pop()
-        else:
-            state[op] = "open"
-            stack.extend(t.op for t in op.inputs if t.op not in state)
-    return order
+    return reached(outputs, enter=may_repeat, controls=False)
 
 
 def _is_small(op):
@@ -210,16 +202,9 @@ def _is_small(op):
 
 def _is_random(op):
     """Whether `op` is a random op with a state, or does no more to its numbers than turn them into a mask."""
-    waiting, found = [op], False
-    while waiting:
-        op = waiting.pop()
-        if op.type in STATEFUL:
-            found = True
-        elif op.type in _SHRINKING:
-            waiting.extend(t.op for t in op.inputs)
-        elif op.type != "Const":
-            return False
-    return found
+    ops = depth_first([op], lambda op: [t.op for t in op.inputs] if op.type in _SHRINKING else [])
+    sources = {op.type for op in ops} - _SHRINKING - {"Const"}
+    return bool(sources) and sources <= STATEFUL_RANDOM
 
 
 def _is_stateful(op):

@@ -224,7 +224,7 @@ TRAPS = dict(
         ("hash_key_of_ordered_dict", b"ccollections\nOrderedDict\n](" + doubled(60) + b"K\x01\x86e\x85R"),
         ("persid_repr", doubled(60) + b"Q"),
         ("persid_repr_of_a_list", b"]q\0" + b"](h\0h\0eq\0" * 60 + b"Q"),
-        ("storage_kind", STORAGE % doubled(60)),
+        ("storage_type", STORAGE % doubled(60)),
         ("storage_key", b"(X\x07\0\0\0storage" + FLOATS + doubled(60) + b"X\x03\0\0\0cpuK\x04tQ"),
         ("huge_number_as_key", b"}" + HUGE + b"K\x01s"),
         ("huge_number_as_storage_key", STORAGE.replace(b"X\x01\0\0\x000", HUGE) % FLOATS),

@@ -134,7 +134,7 @@ def test_main_and_auxiliary_equal_scipy(rng, n, dependent):
     weights = min_norm(problems, [0])
     for gradients, w in zip(problems, weights):
         u = w @ gradients
-        least = nnls(gradients[1:].T, -gradients[0])[1]
+        least = nnls(gradients[1:].T, -gradients[0], maxiter=1000)[1]
         size = np.linalg.norm(gradients[0])
         assert abs(np.linalg.norm(u) - least) <= 2e-6 * size
         assert (w >= 0).all() and w[0] == 1
@@ -165,7 +165,7 @@ def test_several_main_tasks(rng):
         assert (w >= 0).all() and abs(w[0] + w[3] - 1) < 1e-12
         assert (gradients[[1, 2, 4]] @ u >= -1e-9).all() and (gradients[[0, 3]] @ u >= u @ u - 1e-9).all()
         penalised = np.concatenate([gradients.T, 1e4 * np.array([[1, 0, 0, 1, 0.0]])])
-        least = np.linalg.norm(nnls(penalised, [0, 0, 0, 0, 1e4])[0] @ gradients)
+        least = np.linalg.norm(nnls(penalised, [0, 0, 0, 0, 1e4], maxiter=1000)[0] @ gradients)
         assert abs(np.linalg.norm(u) - least) < 1e-5
 
 

@@ -315,8 +315,8 @@ def test_configuration_round_trip():
 
 def test_errors_in_the_constructor():
     for arguments, message in (
-        ({"method": "cagrad"}, "method is 'cagrad'; choose one of normalize, mgda"),
-        ({"inner_product": "layer"}, "inner_product is 'layer'"),
+        ({"method": "cagrad"}, "method must be one of 'normalize', 'mgda', .*but is 'cagrad'"),
+        ({"inner_product": "layer"}, "inner_product must be one of 'global', 'variable', but is 'layer'"),
         ({"losses": [0]}, "two or more positions, names or scalar tensors"),
         ({"losses": 3}, "two or more positions"),
         ({"variables": "("}, "no regular expression"),
@@ -355,7 +355,13 @@ def test_errors_while_the_graph_is_built():
         ([one, x * w], {}, one, [w], "has shape .*take its mean"),
         ([0, "regularization"], {}, one, [w], "but it has none; give layers a kernel_regularizer, or take 'l2'"),
         ([0, {"tensor": "AddN:0"}], {}, one, [w], "saved with the task AddN:0, .*compile the model again"),
-        (None, {"main": 2, "method": "main_auxiliary"}, one + two, [w], "main is 2; it has to be"),
+        (
+            None,
+            {"main": 2, "method": "main_auxiliary"},
+            one + two,
+            [w],
+            "main must be a task's name or in 0 .. 1, but is 2",
+        ),
         (None, {"variables": "absent"}, one + two, [w], "nothing to combine: no variable has variables="),
         (None, {}, one + two, [w, v], "no loss depends on v:0"),
         (None, {}, x * tf.reduce_sum(w), [w], "the model's loss has shape"),

@@ -53,7 +53,7 @@ def test_the_example_of_the_specification(float64):
     np.testing.assert_allclose(found["clean_loss"], 1.335281510219936, rtol=1e-7)
     G = np.array([[0, 0], [-1.031682254182, 1.621214970826], [-0.515841127036, 0.810607485469]])
     near = E + 0.5 * G / np.linalg.norm(G)
-    slope = -1 / (1 + np.exp(float(near[[1, 2, 1]].sum(0) @ W)))
+    slope = -1 / (1 + np.exp((near[[1, 2, 1]].sum(0) @ W).item()))
     wanted = E - 0.1 * slope * np.array([[0], [2], [1]]) * W.T
     np.testing.assert_allclose(model.get_weights()[0], wanted, rtol=1e-7)
     assert (model.get_weights()[0][0] == E[0]).all()  # not in the batch
@@ -379,9 +379,9 @@ def test_half_precision_arrays_and_large_ids(rng):
 def test_what_is_wrong_is_said():
     model = classifier()
     for arguments, message in [
-        ({"epsilon": -1}, "epsilon is -1; it has to be a number >= 0"),
-        ({"epsilon": float("nan")}, "epsilon is nan"),
-        ({"target": "rows"}, "target is 'rows'; choose one of 'matrix', 'output'"),
+        ({"epsilon": -1}, "epsilon must be a number >= 0, but is -1"),
+        ({"epsilon": float("nan")}, "epsilon must be a number >= 0, but is nan"),
+        ({"target": "rows"}, "target must be one of 'matrix', 'output', but is 'rows'"),
         ({"adversarial_weight": 0}, "both 0"),
         ({"layer": "Embedding-Tokens"}, "no layer 'Embedding-Tokens'; its Embedding layers: 'Embedding-Token'"),
     ]:

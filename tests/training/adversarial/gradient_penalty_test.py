@@ -146,9 +146,9 @@ def test_any_layer_also_the_input(rng):
 
 def test_what_is_wrong_is_said(rng):
     model = classifier()
-    with pytest.raises(ValueError, match="reduction is 'mean'; choose one of 'author', 'per_sample'"):
+    with pytest.raises(ValueError, match="reduction must be one of 'author', 'per_sample', but is 'mean'"):
         GradientPenalty(model, reduction="mean")
-    with pytest.raises(ValueError, match="epsilon is inf"):
+    with pytest.raises(ValueError, match="epsilon must be a number >= 0, but is inf"):
         GradientPenalty(model, epsilon=float("inf"))
     with FGM(model), pytest.raises(ValueError, match="already trains with FGM"):
         GradientPenalty(model)

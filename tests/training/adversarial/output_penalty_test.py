@@ -148,12 +148,12 @@ def test_roots_far_out_and_of_masked_classes(kind):
 def test_what_is_wrong_is_said():
     model = mlp("kl")
     cases = [
-        (dict(of="answers"), "of is 'answers'; choose one of 'loss', 'outputs'"),
+        (dict(of="answers"), "of must be one of 'loss', 'outputs', but is 'answers'"),
         (dict(of="outputs"), "of='outputs' needs divergence=, one of 'squared', 'kl', 'multilabel'"),
-        (dict(of="outputs", divergence="mse"), "divergence is 'mse'; choose one of 'squared'"),
+        (dict(of="outputs", divergence="mse"), "divergence must be one of 'squared', .*but is 'mse'"),
         (dict(of="outputs", divergence="kl", reduction="author"), "reduction='author' does nothing with of='outputs'"),
         (dict(divergence="kl"), "divergence='kl' does nothing with of='loss'"),
-        (dict(of="outputs", divergence="kl", draws=0), "draws is 0"),
+        (dict(of="outputs", divergence="kl", draws=0), "draws must be a whole number >= 1, but is 0"),
         (dict(of="outputs", divergence={"no": "kl"}), "GradientPenalty: the model has no output no"),
     ]
     for arguments, message in cases:

@@ -176,9 +176,9 @@ def test_probabilities_and_logits_give_the_same(rng):
 def test_what_is_wrong_is_said(rng):
     model = classifier()
     for arguments, message in [
-        ({"xi": 0}, "xi is 0"),
-        ({"iterations": 1.5}, "iterations is 1.5; it has to be a whole number >= 0"),
-        ({"divergence": "js"}, "divergence is 'js'; choose one of 'kl', 'multilabel', 'mse'"),
+        ({"xi": 0}, "xi must be a number > 0, but is 0"),
+        ({"iterations": 1.5}, "iterations must be a whole number >= 0, but is 1.5"),
+        ({"divergence": "js"}, "divergence must be one of 'kl', 'multilabel', 'mse', but is 'js'"),
         ({"divergence": {"anser": "kl"}}, r"no output anser; it has \['answer'\]"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -9,10 +9,12 @@ import tensorflow as tf
 
 from kexue_keras import backend
 from kexue_keras.backend import get_session
+from kexue_keras.data import BucketedBatches
 from kexue_keras.errors import UserError
 from kexue_keras.finetune import finetune
-from kexue_keras.finetune._recipe import TECHNIQUES, Batch
-from kexue_keras.finetune.techniques import _precision as technique_module
+from kexue_keras.trainer import Techniques
+from kexue_keras.trainer import _techniques as settings
+from kexue_keras.trainer import accelerated
 from kexue_keras.training.precision import _xla as xla
 from kexue_keras.training.precision import enable_xla
 from kexue_keras.training.precision._xla import VARIABLE, xla_compiles, xla_flags
@@ -102,7 +104,7 @@ def test_flags_are_put_back(early, monkeypatch):
 def test_flags_of_the_modes(no_flags):
     assert xla_flags("auto", on_cpu=False) == "--tf_xla_auto_jit=1"
     assert xla_flags("lite", on_cpu=True) == "--tf_xla_auto_jit=fusible --tf_xla_cpu_global_jit"
-    with pytest.raises(ValueError, match="mode is 'fusible'; choose one of 'auto', 'full', 'lite'"):
+    with pytest.raises(ValueError, match="mode must be one of 'auto', 'full', 'lite', but is 'fusible'"):
         enable_xla("fusible")
 
 
@@ -126,40 +128,22 @@ def test_whether_anything_is_compiled_is_found_out(no_flags):
 # In fine-tuning
 
 
-class Namespace:
-    def __init__(self, **attributes):
-        vars(self).update(attributes)
-
-
-def technique(name):
-    return next(t for t in TECHNIQUES if t.name == name)
-
-
 def test_batches_are_padded_to_few_lengths():
-    recipe = Namespace(options=Namespace(length=48))
-    for length, padded in ((8, 32), (32, 32), (40, 48), (48, 48)):
-        inputs = [np.ones((2, length), "int32"), np.ones((2, length), "int32")]
-        batch = technique("xla").batch(recipe, Batch(inputs, np.zeros(2), np.ones(2)))
-        for x in batch.inputs:
-            assert x.shape == (2, padded) and x.dtype == "int32" and x.sum() == 2 * length
+    rounding = Techniques(xla="auto").rounding
+    for length, padded in ((5, 32), (32, 32), (40, 48), (48, 48)):
+        batches = BucketedBatches([([1] * length, [0] * length)] * 2, batch_size=2, max_length=48, rounding=rounding)
+        tokens, segments = batches.inputs([0, 1])
+        assert tokens.shape == segments.shape == (2, padded) and tokens.sum() == 2 * length
 
 
-def test_the_technique_turns_it_on_before_the_data_are_encoded(early, monkeypatch):
-    monkeypatch.setattr(technique_module, "sessions_created", lambda: 0)
+def test_it_is_on_while_a_model_is_built_and_trained(early, monkeypatch):
+    monkeypatch.setattr(settings, "sessions_created", lambda: 0)
     said = []
-    options = Namespace(xla="auto")
-    recipe = Namespace(options=options, say=said.append)
-    xla_technique = technique("xla")
-    assert xla_technique.active(options) and not xla_technique.active(Namespace(xla=None))
-    xla_technique.check(options)
-    xla_technique.data_ready(recipe)
-    assert "auto_jit=1" in backend.environment_variable(VARIABLE) and "each length" in said[0]
-    (callback,) = xla_technique.callbacks(recipe)
-    callback.on_train_end()
+    with accelerated(Techniques(xla="auto"), said.append):
+        assert "auto_jit=1" in backend.environment_variable(VARIABLE) and "each length" in said[0]
     assert backend.environment_variable(VARIABLE) == ""
-    # A run that is thrown away takes it along.
-    xla_technique.data_ready(recipe)
-    del recipe, callback
+    with pytest.raises(KeyError), accelerated(Techniques(xla="auto")):
+        raise KeyError
     assert backend.environment_variable(VARIABLE) == ""
 
 

@@ -48,12 +48,12 @@ def test_the_fastest_plan_that_fits_is_taken(monkeypatch):
     monkeypatch.setattr(RecomputeBudget, "_predict", predict)
     lines = []
     for memory, number in ((9e6, 0), (8.9e6, 1), (3.1e6, 2), (1.6e6, 5)):
-        budget = recompute_for_budget(memory, batch_size=16, length=32, say=lines.append)
+        budget = recompute_for_budget(memory, batch_size=16, max_length=32, say=lines.append)
         assert budget.choose(None, 12) == budget.plan == RecomputeBudget.PLANS[number]
         assert budget.predicted == peaks[number] <= memory
     assert lines[0] == "recompute: nothing; predicted peak 9.0 MB of 9.0 MB for 16 x 32 tokens"
     assert lines[-1].startswith("recompute: blocks; predicted peak 1.5 MB")
-    budget = recompute_for_budget(5e5, batch_size=16, length=32)
+    budget = recompute_for_budget(5e5, batch_size=16, max_length=32)
     with pytest.raises(ValueError, match="no plan fits in 0.5 MB: the leanest needs about 1.5 MB.*a batch of about 5"):
         budget.choose(None, 12)
 
@@ -64,7 +64,7 @@ def test_a_model_is_built_with_the_plan_and_measured(monkeypatch):
     config = tiny_config(num_hidden_layers=2, hidden_size=32, intermediate_size=128)
     config.update(dropout_rate=0.1, attention_dropout_rate=0.1, max_position=64)
     lines = []
-    budget = recompute_for_budget(3e6, batch_size=16, length=32, say=lines.append)
+    budget = recompute_for_budget(3e6, batch_size=16, max_length=32, say=lines.append)
     model = build_transformer_model(model=extend_with_recompute(BERT, budget), **config)
     assert budget.predicted <= 3e6 and any("Recompute" in layer.name for layer in model.layers)
     model.compile("sgd", "mse")
@@ -79,11 +79,11 @@ def test_a_model_is_built_with_the_plan_and_measured(monkeypatch):
 
 
 def test_bad_budgets():
-    with pytest.raises(ValueError, match="memory is 0"):
-        recompute_for_budget(0, batch_size=1, length=1)
-    with pytest.raises(ValueError, match="length is -1"):
-        recompute_for_budget(1, batch_size=1, length=-1)
-    budget = recompute_for_budget(1, batch_size=1, length=1)
+    with pytest.raises(ValueError, match="memory must be a number > 0, but is 0"):
+        recompute_for_budget(0, batch_size=1, max_length=1)
+    with pytest.raises(ValueError, match="max_length must be a whole number >= 1, but is -1"):
+        recompute_for_budget(1, batch_size=1, max_length=-1)
+    budget = recompute_for_budget(1, batch_size=1, max_length=1)
     with pytest.raises(ValueError, match="chooses segment"):
         extend_with_recompute(BERT, budget, segment=2)
     condition = keras.layers.Input([4])

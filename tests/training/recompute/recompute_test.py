@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from kexue_keras.backend import K, get_session, keras, tf1
 from kexue_keras.training._randomness import repeatable_dropout
-from kexue_keras.training.recompute import RecomputeBoundary, recompute
+from kexue_keras.training.recompute import RecomputeBoundary, _segments, recompute
 from kexue_keras.training.recompute._memory import trace_memory
 from kexue_keras.training.recompute._segments import checkpoint, segments
 
@@ -360,3 +360,12 @@ def test_a_graph_that_was_read_back_says_why_it_has_no_gradient():
         tf1.import_graph_def(definition, name="")
         with pytest.raises(ValueError, match="Build the model again"):
             tf.gradients(graph.get_tensor_by_name("y:0"), graph.get_tensor_by_name("x:0"))
+
+
+def test_what_the_residual_stream_is_a_sum_of_is_known_by_any_name():
+    """A product of TensorFlow's einsum is an op of that name in TensorFlow 2, and a BatchMatMul in 1.15."""
+    with tf.Graph().as_default() as graph:
+        x, a, b = (tf1.placeholder("float32", [2, 3, 3]) for _ in "xab")
+        stream = tf.add(x, tf.einsum("bij,bjk->bik", tf.exp(a), tf.exp(b)))
+        found = _segments._last_products({stream.op}, set(graph.get_operations()))
+    assert len(found) == 1 and {op.type for op in found} <= {"MatMul", "BatchMatMul", "BatchMatMulV2", "Einsum"}

@@ -1,0 +1,295 @@
+"""Few labelled texts, side by side: zero-shot, PET, P-tuning, PET with unlabelled texts, ordinary fine-tuning.
+
+Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kexue.fm/archives/7764; "P-tuning：自动构建模版，释放语言模型潜能",
+kexue.fm/archives/8295; FewCLUE, arXiv 2107.07498.
+"""
+
+import json
+import math
+import os
+import time
+
+import numpy as np
+
+from kexue_keras.backend import K, preserved_random_state, set_seed
+from kexue_keras.data import choose_columns, read_examples, read_table
+from kexue_keras.data._examples import check_labels
+from kexue_keras.errors import UserError
+from kexue_keras.files import atomic
+from kexue_keras.finetune._classification import finetune
+from kexue_keras.models import load
+from kexue_keras.models._freezing import freeze_below
+from kexue_keras.prompting import PromptClassifier, Verbalizer
+from kexue_keras.prompting._folder import GPT_KINDS
+
+METHODS = {}
+
+
+def method(name):
+    """Decorator: put a function of a `FewShot`, which returns a dict with the key accuracy, into `METHODS`."""
+
+    def add(function):
+        METHODS[name] = function
+        return function
+
+    return add
+
+
+def read_labelled(path, labels):
+    """Labelled texts of a file, as (text, label).
+
+    Args:
+        path: TSV, CSV or JSON lines, also .gz.
+        labels: the labels that there are.
+
+    Returns:
+        list of (text, label); for pairs text is (str, str).
+
+    Raises:
+        UserError: with file and line; among others a label that is not one of `labels`.
+    """
+    table = read_table(path)
+    examples = read_examples(table, choose_columns(table))
+    check_labels(examples, labels, "the verbalizer")
+    return list(zip(examples.texts, examples.labels))
+
+
+def read_unlabelled(path, count, seed):
+    """`count` texts of a file without labels, drawn with `seed`; all of them if there are fewer."""
+    table = read_table(path)
+    texts = read_examples(table, choose_columns(table, need_label=False)).texts
+    return [texts[i] for i in np.random.RandomState(seed).permutation(len(texts))[:count]]
+
+
+class FewShot(object):
+    """A few-shot task, and the methods that are compared on it.
+
+    All methods that train take about `steps` steps over the labelled texts in `epochs` parts, and keep the weights that
+    are best on `valid`.
+
+    Args:
+        train, valid, test: lists of (text, label).
+        unlabelled: list of texts.
+        patterns: list of `Pattern` or templates; the first is the one for a single pattern.
+        soft_pattern: the one with soft tokens.
+        words: dict label -> word or words, or a `Verbalizer`.
+        model: name or folder of an encoder with a trained head.
+        folder: for files of single runs.
+        max_length: tokens a row.
+        epochs, steps, batch_size: int, see above.
+        learning_rate: rate of everything but the soft tokens.
+        soft_learning_rate: rate of P-tuning.
+        seed: int.
+        load: dict of further arguments of `models.load`; with application='lm' or 'unilm', or kind='gpt', 'gpt2' or
+            'gpt2_ml', the patterns have to end with their masks. Fine-tuning takes no GPT.
+        num_hidden_layers: number of lowest layers for fine-tuning, or None: all.
+        train_layers: number of highest layers to train, in all methods but P-tuning; None: everything.
+        allow_untrained_head: see `PromptClassifier`.
+        say: function that takes a line.
+
+    >>> rows = [('好用', '正'), ('很坏', '负')] * 2
+    >>> few = FewShot(rows, rows, rows, [], patterns=['{mask}满意。{text}'], soft_pattern='[unused1]{mask}{text}',
+    ...               words={'正': '很', '负': '不'}, model='me5-zh-char', allow_untrained_head=True,
+    ...               load={'num_hidden_layers': 1, 'missing': 'initialise'}, max_length=16)
+    >>> sorted(few.run('zero-shot'))
+    ['accuracy', 'method', 'patterns', 'seconds', 'texts']
+    """
+
+    def __init__(
+        self,
+        train,
+        valid,
+        test,
+        unlabelled,
+        *,
+        patterns,
+        soft_pattern,
+        words,
+        model,
+        folder=".",
+        max_length=64,
+        epochs=10,
+        steps=150,
+        batch_size=16,
+        learning_rate=1e-4,
+        soft_learning_rate=5e-3,
+        seed=1,
+        load=None,
+        num_hidden_layers=None,
+        train_layers=None,
+        allow_untrained_head=False,
+        say=None,
+    ):
+        self.train, self.valid, self.test, self.unlabelled = train, valid, test, list(unlabelled)
+        self.patterns, self.soft_pattern, self.model, self.folder = list(patterns), soft_pattern, model, folder
+        self.verbalizer = words if isinstance(words, Verbalizer) else Verbalizer(words)
+        self.max_length, self.epochs, self.batch_size, self.seed = max_length, epochs, batch_size, seed
+        self.learning_rate, self.soft_learning_rate = learning_rate, soft_learning_rate
+        self.load_options, self.allow_untrained_head = dict(load or {}), allow_untrained_head
+        self.num_hidden_layers, self.train_layers = num_hidden_layers, train_layers
+        self.repeats = max(1, int(math.ceil(steps * batch_size / (epochs * max(1, len(train))))))
+        self.say = say or (lambda line: None)
+
+    @preserved_random_state()
+    def run(self, name):
+        """Run a method.
+
+        Args:
+            name: a key of `METHODS`.
+
+        Returns:
+            dict: method, accuracy (on `test`), texts, seconds, and what else the method tells.
+
+        Raises:
+            UserError: what does not go together, or a loss that is not finite.
+        """
+        if name not in METHODS:
+            raise UserError("no method %r; there are %s" % (name, ", ".join(METHODS)))
+        K.clear_session()
+        set_seed(self.seed)
+        began = time.time()
+        try:
+            result = METHODS[name](self)
+        except ValueError as error:  # what a pattern, a verbalizer or a model folder has to say
+            raise UserError(error)
+        K.clear_session()
+        row = {"method": name, "texts": len(self.test), "seconds": round(time.time() - began, 1)}
+        return dict(result, **row)
+
+    def classifier(self, patterns, **options):
+        """`PromptClassifier` on a freshly loaded model."""
+        given = dict(self.load_options)
+        if given.get("kind") not in GPT_KINDS:  # a GPT has its head, and refuses the argument
+            given.setdefault("with_mlm", "linear")
+        pretrained = load(self.model, **given)
+        if self.train_layers is not None and options.get("trained") != "soft_tokens":
+            freeze_below(pretrained.bert, pretrained.bert.num_hidden_layers - self.train_layers)
+        options["allow_untrained_head"] = self.allow_untrained_head
+        return PromptClassifier(pretrained, patterns, self.verbalizer, max_length=self.max_length, **options)
+
+    def fit(self, classifier, *, unlabelled=(), learning_rate=None):
+        """Train a prompt classifier on the labelled texts; returns its best accuracy on `valid`."""
+        history = classifier.fit(
+            self.train,
+            unlabelled,
+            epochs=self.epochs,
+            repeats=self.repeats,
+            batch_size=self.batch_size,
+            learning_rate=learning_rate or self.learning_rate,
+            valid=self.valid,
+            seed=self.seed,
+            say=self.say,
+        )
+        return max(row["valid"] for row in history)
+
+    def finetune(self, train, name):
+        """Ordinary fine-tuning on `train`, repeated as for the others; (accuracy, accuracy on `valid`)."""
+        folder = os.path.join(self.folder, name)
+        os.makedirs(folder, exist_ok=True)
+        paths = [os.path.join(folder, part + ".jsonl") for part in ("train", "valid", "test")]
+        repeats = self.repeats if train is self.train else 1
+        for path, rows in zip(paths, (train * repeats, self.valid, self.test)):
+            write_labelled(path, rows)
+        options = {} if self.num_hidden_layers is None else {"num_hidden_layers": self.num_hidden_layers}
+        metrics = finetune(
+            model=self.model,
+            data=paths[0],
+            valid=paths[1],
+            test=paths[2],
+            out=os.path.join(folder, "run"),
+            epochs=self.epochs if train is self.train else 3,
+            batch_size=self.batch_size,
+            max_length=self.max_length,
+            learning_rate=self.learning_rate,
+            train_layers=self.train_layers,
+            seed=self.seed,
+            quiet=True,
+            overwrite=True,
+            **options,
+        )
+        return metrics["test"]["accuracy"], metrics["valid"]["accuracy"]
+
+
+@method("zero-shot")
+def zero_shot(few):
+    """No training; what each of the other patterns gives is in `patterns`."""
+    each = {}
+    classifier = few.classifier(few.patterns)
+    probabilities = classifier.probabilities_by_pattern([text for text, _ in few.test])
+    for pattern, one in zip(classifier.patterns, probabilities):
+        each[pattern.template] = _accuracy(one, few)
+    return {"accuracy": next(iter(each.values())), "patterns": each}
+
+
+@method("PET")
+def pet(few):
+    """The first pattern, trained on the labelled texts."""
+    classifier = few.classifier(few.patterns[0])
+    valid = few.fit(classifier)
+    return {"valid": valid, "accuracy": classifier.accuracy(few.test)}
+
+
+@method("P-tuning")
+def p_tuning(few):
+    """Soft tokens instead of a pattern, and nothing else trained."""
+    classifier = few.classifier(few.soft_pattern, trained="soft_tokens")
+    valid = few.fit(classifier, learning_rate=few.soft_learning_rate)
+    return {"valid": valid, "accuracy": classifier.accuracy(few.test)}
+
+
+@method("P-tuning, all weights")
+def p_tuning_all(few):
+    """Soft tokens, and everything trained."""
+    classifier = few.classifier(few.soft_pattern)
+    valid = few.fit(classifier)
+    return {"valid": valid, "accuracy": classifier.accuracy(few.test)}
+
+
+@method("PET + unlabelled")
+def pet_unlabelled(few):
+    """The first pattern, and random masking of unlabelled texts in the same stream."""
+    classifier = few.classifier(few.patterns[0])
+    valid = few.fit(classifier, unlabelled=few.unlabelled)
+    return {"valid": valid, "accuracy": classifier.accuracy(few.test), "unlabelled": len(few.unlabelled)}
+
+
+@method("PET, distilled")
+def pet_distilled(few):
+    """A model a pattern; their weighted mean labels the unlabelled texts, from which an ordinary classifier learns."""
+    tests, pseudo, weights = [], [], []
+    for pattern in few.patterns:
+        K.clear_session()
+        classifier = few.classifier(pattern)
+        # As PET does: by the accuracy on the training texts before training.
+        weights.append(classifier.accuracy(few.train))
+        few.fit(classifier)
+        tests.append(classifier.predict_proba([text for text, _ in few.test]))
+        pseudo.append(classifier.predict_proba(few.unlabelled))
+    ensemble = np.average(tests, axis=0, weights=weights if sum(weights) else None)
+    guessed = np.average(pseudo, axis=0, weights=weights if sum(weights) else None).argmax(axis=1)
+    labels = few.verbalizer.labels
+    train = few.train + [(text, labels[i]) for text, i in zip(few.unlabelled, guessed)]
+    K.clear_session()
+    accuracy, valid = few.finetune(train, "distilled")
+    result = {"valid": valid, "accuracy": accuracy, "ensemble": _accuracy(ensemble, few)}
+    return dict(result, unlabelled=len(few.unlabelled))
+
+
+@method("fine-tuning")
+def fine_tuning(few):
+    """A new classifier on the encoder, as `kexue-keras finetune` makes it."""
+    accuracy, valid = few.finetune(few.train, "fine-tuning")
+    return {"valid": valid, "accuracy": accuracy}
+
+
+def _accuracy(probabilities, few):
+    labels = few.verbalizer.labels
+    return float(np.mean([labels[i] == label for i, (_, label) in zip(probabilities.argmax(axis=1), few.test)]))
+
+
+def write_labelled(path, rows):
+    """Write (text, label) or ((text, text), label) as JSON lines, which hold any text and any label."""
+    with atomic(path, "w") as handle:
+        for text, label in rows:
+            texts = {"text_a": text[0], "text_b": text[1]} if isinstance(text, tuple) else {"text": text}
+            handle.write(json.dumps(dict(texts, label=label), ensure_ascii=False) + "\n")

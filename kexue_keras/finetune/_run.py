@@ -1,0 +1,127 @@
+"""One run of the command: its options, where it is made, and how what a task has built is trained."""
+
+import os
+
+from kexue_keras.errors import UserError, printable
+from kexue_keras.finetune._options import techniques_of
+from kexue_keras.finetune._run_folder import POINT, config_of
+from kexue_keras.finetune._schedule import schedule_of
+from kexue_keras.finetune._similarity_heads import head_lr_multiplier
+from kexue_keras.finetune._tensorboard import ScalarLogger
+from kexue_keras.optimizers import AdamW
+from kexue_keras.trainer import Trainer, wrapped
+
+# What the names of the heads' variables contain: logits/kernel:0, pair_logits/kernel:0.
+HEAD_VARIABLES = "logits"
+
+
+class Run(object):
+    """A run whose options are checked, before any file is read.
+
+    Args:
+        options: namespace.
+        folder: `RunFolder`.
+        say: function that prints a line.
+
+    Attributes:
+        techniques: `Techniques`.
+
+    Raises:
+        UserError: options that cannot be, or do not go together.
+    """
+
+    def __init__(self, options, folder, say=print):
+        self.options, self.folder = options, folder
+        # Labels and names come from files that may hold anything.
+        self.say = lambda line: say(printable(line))
+        self.techniques, self.schedule = techniques_of(options), schedule_of(options)
+        self.multiplier = head_lr_multiplier(options)
+        self.techniques.check_can_begin()
+        if self.techniques.rdrop and options.dropout_rate == 0:
+            raise UserError(
+                "--rdrop compares two dropouts of the same text, so --dropout-rate 0 leaves nothing to compare"
+            )
+
+    def train(self, model, make_batch, *, head, epoch_steps, num_hidden_layers, random_step, evaluate, facts):
+        """Train a model to the end, from the saved point on if that is asked for.
+
+        Args:
+            model: Keras model.
+            make_batch, evaluate: see `Trainer`.
+            head: head of the task, with its loss and metrics.
+            epoch_steps: batches an epoch.
+            num_hidden_layers: blocks of the encoder.
+            random_step: see `wrapped`.
+            facts: dict for config.json.
+
+        Returns:
+            `Trainer`, the best weights in the model.
+        """
+        options, folder = self.options, self.folder
+        length = {"steps": epoch_steps * options.epochs, "epoch_steps": epoch_steps}
+        with wrapped(
+            model,
+            make_batch,
+            loss=head.loss(),
+            optimizer=AdamW(options.learning_rate, weight_decay=options.weight_decay),
+            techniques=self.techniques,
+            schedule=self.schedule,
+            multipliers={HEAD_VARIABLES: self.multiplier} if self.multiplier != 1 else None,
+            num_hidden_layers=num_hidden_layers,
+            metrics=head.metrics(),
+            random_step=random_step,
+            say=self.say,
+            **length,
+        ) as ready:
+            folder.begin(lambda: config_of(options, facts))
+            if options.resume and not os.path.exists(folder.file(POINT)):
+                self.say("nothing to go on from in %s; starting from the beginning" % folder.home)
+            trainer = Trainer(
+                ready.model,
+                ready.make_batch,
+                random_step=ready.random_step,
+                evaluate=evaluate,
+                folder=folder.path,
+                is_locked=True,
+                save_every=options.save_every,
+                remedy="a lower --learning-rate (now %g) or a longer --warmup usually helps" % options.learning_rate,
+                quiet=options.quiet,
+                say=self.say,
+                **length,
+            )
+            trainer.callbacks.append(ScalarLogger(folder.file("logs"), lambda: trainer.progress.step))
+            trainer.run()
+        return trainer
+
+
+def metrics_of(trainer, **more):
+    """What metrics.json says of a training; `report_divergence` reads it."""
+    p = trainer.progress
+    metrics = {"best_epoch": p.best["epoch"], "history": p.history, "seconds": round(p.seconds, 1)}
+    if trainer.diverged is not None:
+        metrics["diverged"] = trainer.diverged
+    return dict(metrics, **more)
+
+
+def report_divergence(metrics, folder):
+    """End a run that has diverged with an error, although the best epoch before that was kept.
+
+    Args:
+        metrics: dict, the contents of metrics.json.
+        folder: `RunFolder`, not yet finished where it replaces an earlier run, which then stays.
+
+    Raises:
+        UserError: the run has diverged.
+    """
+    if metrics.get("diverged") and folder.replaces:
+        raise UserError(
+            "training diverged: %s. The earlier run here was kept, the new one is gone; into another folder the model "
+            "of its epoch %d would have been kept" % (metrics["diverged"], metrics["best_epoch"]),
+            path=folder.home,
+        )
+    if metrics.get("diverged"):
+        raise UserError(
+            "training diverged: %s. The model of epoch %d, the best before that, is kept here and can be used"
+            % (metrics["diverged"], metrics["best_epoch"]),
+            path=folder.home,
+        )

@@ -1,0 +1,136 @@
+"""The few-shot recipe: each method on a tiny model, files with wrong labels, rows that are there already."""
+
+import json
+
+import few_shot
+import few_shot_methods
+import pytest
+from comparison import read_rows
+from few_shot_methods import FewShot, read_labelled, read_unlabelled
+from prompts import PATTERN, WORDS, tiny_lm, tiny_mlm
+from reviews import reviews
+
+from kexue_keras.backend import K
+from kexue_keras.errors import UserError
+from kexue_keras.finetune._options import make_options
+from kexue_keras.models import save
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("model") / "tiny")
+    K.clear_session()
+    save(tiny_mlm(), folder)
+    K.clear_session()
+    return folder
+
+
+@pytest.mark.stacks("one")
+@pytest.mark.usefixtures("plain_sessions")
+def test_a_gpt_reads_left_to_right(tmp_path):
+    save(tiny_lm("gpt2"), str(tmp_path / "gpt2"))
+    few = FewShot(
+        reviews(4),
+        reviews(4, 1),
+        reviews(4, 2),
+        [],
+        patterns=["{text}。{mask}"],
+        soft_pattern="[unused1]{text}[unused2]{mask}",
+        words=WORDS,
+        model=str(tmp_path / "gpt2"),
+        folder=str(tmp_path),
+        max_length=24,
+        epochs=1,
+        steps=1,
+        train_layers=1,
+        load={"kind": "gpt2"},
+        allow_untrained_head=True,
+    )
+    assert 0 <= few.run("P-tuning")["accuracy"] <= 1
+    few.patterns = [PATTERN]
+    with pytest.raises(UserError, match="nothing may stand after the answer"):
+        few.run("PET")
+
+
+# The training of both is tested where it is written.
+@pytest.mark.stacks("one")
+@pytest.mark.usefixtures("plain_sessions")
+@pytest.mark.parametrize("method", ["zero-shot", "P-tuning", "PET + unlabelled", "PET, distilled"])
+def test_methods(tiny, tmp_path, monkeypatch, method):
+    fitted, tuned = [], []
+
+    def fit(classifier, labelled, unlabelled=None, **options):
+        frozen = not classifier.pretrained.bert.layers["Embedding-Token"].trainable_weights
+        fitted.append(dict(options, trained=classifier.trained, unlabelled=len(unlabelled), frozen=frozen))
+        return [{"valid": 0.5}, {"valid": 0.25}]
+
+    def finetune(**options):
+        tuned.append(make_options(**options))
+        return {"test": {"accuracy": 0.75}, "valid": {"accuracy": 0.5}}
+
+    monkeypatch.setattr(few_shot_methods.PromptClassifier, "fit", fit)
+    monkeypatch.setattr(few_shot_methods, "finetune", finetune)
+    few = FewShot(
+        reviews(16),
+        reviews(4, 1),
+        reviews(6, 2),
+        [text for text, _ in reviews(4, 3)],
+        patterns=[PATTERN],
+        soft_pattern="[unused1]{mask}[unused2]{text}",
+        words=WORDS,
+        model=tiny,
+        folder=str(tmp_path),
+        max_length=24,
+        epochs=2,
+        steps=8,
+        num_hidden_layers=1,
+        train_layers=1,
+        allow_untrained_head=True,
+    )
+    row = few.run(method)
+    assert row["method"] == method and row["texts"] == 6 and 0 <= row["accuracy"] <= 1
+    if method == "zero-shot":
+        assert not fitted and row["patterns"] == {PATTERN: row["accuracy"]}
+        return
+    assert row["valid"] == 0.5 and fitted[0]["repeats"] == 4 and fitted[0]["valid"] == few.valid
+    assert fitted[0]["trained"] == ("soft_tokens" if method == "P-tuning" else "all")
+    assert fitted[0]["frozen"] == (method != "P-tuning")
+    assert fitted[0]["learning_rate"] == (5e-3 if method == "P-tuning" else 1e-4)
+    assert fitted[0]["unlabelled"] == (4 if method == "PET + unlabelled" else 0)
+    if method == "PET, distilled":
+        assert row["accuracy"] == 0.75 and row["unlabelled"] == 4 and 0 <= row["ensemble"] <= 1
+        train = read_labelled(tuned[0].data, list(WORDS))
+        assert train[:16] == few.train and len(train) == 20 and tuned[0].num_hidden_layers == 1 == tuned[0].train_layers
+
+
+@pytest.mark.stacks("one")
+def test_what_is_refused(tmp_path):
+    few = FewShot([], [], [], [], patterns=[PATTERN], soft_pattern=PATTERN, words=WORDS, model="no such model")
+    with pytest.raises(UserError, match="no method 'PTE'; there are zero-shot, PET"):
+        few.run("PTE")
+    with pytest.raises(UserError, match="no model 'no such model'"):
+        few.run("PET")
+    path = tmp_path / "train.json"
+    rows = [{"sentence": "好书", "label": "好评"}, {"sentence": "坏书", "label": "中评"}]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    with pytest.raises(UserError, match="train.json:2: unknown label '中评'; the verbalizer has 差评, 好评"):
+        read_labelled(str(path), list(WORDS))
+    path.write_text("\n".join(json.dumps({"id": i, "sentence": "书%d" % i, "label": 102}) for i in range(9)))
+    assert read_labelled(str(path), ["102"])[3] == ("书3", "102")
+    assert len(read_unlabelled(str(path), 5, 0)) == 5 and len(set(read_unlabelled(str(path), 50, 0))) == 9
+
+
+@pytest.mark.stacks("one")
+def test_the_experiment_goes_on_with_what_is_missing(tmp_path, monkeypatch, capsys):
+    ran = []
+    monkeypatch.setattr(few_shot.FewShot, "run", lambda few, method: ran.append(method) or {"accuracy": 0.1 * len(ran)})
+    arguments = ["--quick", "--out", str(tmp_path)]
+    assert len(few_shot.main(arguments)) == 2 and ran == ["zero-shot", "PET + unlabelled"]
+    with open(str(tmp_path / "rows.jsonl"), encoding="utf-8") as handle:
+        first = handle.readline()
+    (tmp_path / "rows.jsonl").write_text(first, encoding="utf-8")
+    assert [row["accuracy"] for row in few_shot.main(arguments)] == [0.1, pytest.approx(0.3)] and len(ran) == 3
+    assert len(read_rows(str(tmp_path / "rows.jsonl"))) == 2
+    assert "| zero-shot | 10.00 ± 0.00 (1) |" in capsys.readouterr().out
+    assert all(len(task["patterns"]) >= 3 for task in few_shot.TASKS.values())
+    assert {len(word) for word in few_shot.TASKS["tnews"]["words"].values()} == {2}

@@ -1,0 +1,158 @@
+"""All tasks that the trainer trains, each in one small run on a tiny model, for tests and processes of theirs."""
+
+import os
+import signal
+import warnings
+
+from helpers import CHARACTERS, plain_session, tiny_bert_folder
+from prompts import PATTERN, WORDS, tiny_mlm
+from reviews import reviews, write_rows
+
+from kexue_keras.backend import K, set_seed, tf1
+from kexue_keras.finetune import MaskedLanguageModel, PairSet, SimBERT, finetune, finetune_seq2seq, train_sentence_bert
+from kexue_keras.models import load
+from kexue_keras.prompting import PromptClassifier
+from kexue_keras.similarity import SentenceEncoder
+from kexue_keras.trainer import Techniques, Trainer, accelerated
+
+TEXTS = ["今天电影很好", "书店服务好", "我们看电影", "我喜欢书店", "今天我们看书"] * 4
+GROUPS = [["我喜欢电影", "电影很好看"], ["书店服务差", "书店的服务很差"], ["上国人来", "国人来上"], ["我讨厌书", "书很坏"]]
+PAIRS = [("今天电影很好", "电影"), ("书店服务好", "书店"), ("我们看电影", "电影"), ("我喜欢书店", "书店"), ("我们", "书")]
+SMALL = dict(
+    epochs=2, batch_size=8, max_length=16, learning_rate=3e-3, quiet=True, seed=3, num_hidden_layers=1, save_every=2
+)
+
+
+def make_files(place):
+    """Write the tiny model and the files that tasks read into a folder."""
+    tiny_bert_folder(os.path.join(place, "tiny"), num_hidden_layers=1)
+    write_rows(os.path.join(place, "train.tsv"), reviews(36))
+    write_rows(os.path.join(place, "valid.tsv"), reviews(8, 5))
+    for name, count in (("pairs", 36), ("valid_pairs", 8)):
+        rows = [
+            (CHARACTERS[i % 9 : i % 9 + 5], CHARACTERS[i % 7 : i % 7 + 4 + i % 3], str(i % 3)) for i in range(count)
+        ]
+        write_rows(os.path.join(place, name + ".tsv"), rows)
+
+
+def fresh_graph(plain):
+    """An empty graph with the same start of all random weights, and a `plain` session, without graph rewriting."""
+    K.clear_session()
+    if plain:
+        tf1.keras.backend.set_session(tf1.Session(config=plain_session()))
+    set_seed(7)
+
+
+def run_task(task, place, out, techniques=None, resume=False, plain=True):
+    """Train once, in a graph of its own.
+
+    Args:
+        task: a key of `TASKS`.
+        place: folder of `make_files`.
+        out: folder of the run.
+        techniques: dict of settings, or None.
+        resume: whether to go on with the run that is there.
+        plain: False leaves it to Keras to open a session.
+
+    Returns:
+        the `Trainer` at its end; the model that was trained is its `model`.
+    """
+    seen, train = [], Trainer._train
+
+    def kept(trainer):
+        seen.append(trainer)
+        train(trainer)
+
+    fresh_graph(plain)
+    Trainer._train = kept
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            TASKS[task](lambda name: os.path.join(place, name), out, dict(techniques or {}), resume)
+    finally:
+        Trainer._train = train
+    return seen[-1]
+
+
+def killed_at(number):
+    """From now on the process kills itself before the step of this number."""
+    train_on_batch = Trainer._train_on_batch
+
+    def killed(trainer, step, made):
+        if step == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return train_on_batch(trainer, step, made)
+
+    Trainer._train_on_batch = killed
+
+
+def _classification(path, out, techniques, resume):
+    options = dict(SMALL, valid=path("valid.tsv"), class_weights="balanced", resume=resume, **techniques)
+    finetune(path("tiny"), path("train.tsv"), out, **options)
+
+
+def _similarity(loss):
+    def train(path, out, techniques, resume):
+        options = dict(SMALL, task="similarity", similarity_loss=loss, resume=resume, **techniques)
+        finetune(path("tiny"), path("pairs.tsv"), out, valid=path("valid_pairs.tsv"), **options)
+
+    return train
+
+
+def _seq2seq(kind):
+    def train(path, out, techniques, resume):
+        options = dict(valid=PAIRS[:2], learning_rate=1e-2, batch_size=2, epochs=3, quiet=True, resume=resume)
+        options.update(max_source_length=12, max_target_length=5, dropout_rate=0.1, save_every=2, say=lambda line: None)
+        model = path("tiny")
+        if kind == "t5":
+            model = "small-t5"
+            options.update(
+                vocabulary=path("tiny/vocab.txt"), hidden_size=16, num_hidden_layers=1, num_attention_heads=2
+            )
+        finetune_seq2seq(model, PAIRS, out, techniques=Techniques(**techniques), **options)
+
+    return train
+
+
+def _simbert(path, out, techniques, resume):
+    techniques = Techniques(**techniques)
+    with accelerated(techniques):
+        sim = SimBERT(path("tiny"), max_length=10, techniques=techniques)
+        sim.train(GROUPS, steps=7, batch_size=3, learning_rate=1e-3, folder=out, save_every=2)
+
+
+def _sentence_bert(path, out, techniques, resume):
+    techniques = Techniques(**techniques)
+    sets = [PairSet([tuple(group) for group in GROUPS], [1, 1, 0, 0])]
+    options = dict(steps=7, batch_size=3, learning_rate=1e-3, folder=out, save_every=2)
+    with accelerated(techniques):
+        train_sentence_bert(SentenceEncoder(load(path("tiny")), max_length=10), sets, techniques=techniques, **options)
+
+
+def _prompts(path, out, techniques, resume):
+    techniques = Techniques(**techniques)
+    options = dict(epochs=2, batch_size=4, learning_rate=1e-3, valid=reviews(4, 3), folder=out, save_every=2)
+    with accelerated(techniques):
+        classifier = PromptClassifier(tiny_mlm(), PATTERN, WORDS, max_length=32, allow_untrained_head=True)
+        classifier.fit(reviews(14), TEXTS[:4], techniques=techniques, **options)
+
+
+def _masked_lm(path, out, techniques, resume):
+    techniques = Techniques(**techniques)
+    options = dict(steps=7, batch_size=6, learning_rate=1e-3, folder=out, save_every=2)
+    with accelerated(techniques):
+        mlm = MaskedLanguageModel(path("tiny"), max_length=10, dropout_rate=0.1, techniques=techniques)
+        mlm.train(TEXTS, valid=TEXTS, valid_every=4, **options)
+
+
+TASKS = {
+    "classification": _classification,
+    "cosent": _similarity("cosent"),
+    "sbert": _similarity("sbert"),
+    "unilm": _seq2seq("unilm"),
+    "t5": _seq2seq("t5"),
+    "simbert": _simbert,
+    "sentence_bert": _sentence_bert,
+    "prompts": _prompts,
+    "masked_lm": _masked_lm,
+}

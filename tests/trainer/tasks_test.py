@@ -1,0 +1,152 @@
+"""Every task goes through the trainer: a kill changes nothing, and each technique reaches it or is refused."""
+
+import contextlib
+import json
+import os
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from tasks import TASKS, make_files, run_task
+
+from kexue_keras import backend
+from kexue_keras.backend import K
+from kexue_keras.errors import UserError
+from kexue_keras.optimizers import MomentumAccumulationAdamW
+from kexue_keras.optimizers._averaging import average_of
+from kexue_keras.optimizers._base import chain
+from kexue_keras.trainer import Techniques, Trainer
+from kexue_keras.training.adversarial._training_loss import layers_of
+from kexue_keras.training.recompute import RecomputeBoundary
+
+pytestmark = pytest.mark.usefixtures("plain_sessions")
+# Steps before a kill: in the second epoch where there are any, between two points, in the middle of a window.
+KILLED = {"classification": 7, "cosent": 7, "sbert": 7, "unilm": 5, "prompts": 7}
+TECHNIQUES = {"accumulate": 2, "ema": 0.5}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Folder with a tiny model and data."""
+    folder = tmp_path_factory.mktemp("tasks")
+    K.clear_session()
+    make_files(str(folder))
+    K.clear_session()
+    return folder
+
+
+@pytest.fixture
+def train(place, tmp_path):
+    """Runs a task in a graph of its own."""
+
+    def run(task, name="run", techniques=None, resume=False, plain=True):
+        return run_task(task, str(place), str(tmp_path / name), techniques, resume, plain)
+
+    return run
+
+
+@pytest.mark.stacks("one")
+@pytest.mark.parametrize("task", [task for task in TASKS if task != "t5"])
+def test_killed_and_gone_on_with_it_ends_in_the_same_bits(task, train, place, tmp_path, fresh_python):
+    source = """if True:
+        import json, sys
+        sys.path.insert(0, sys.argv[1])
+        from tasks import killed_at, run_task
+        killed_at(int(sys.argv[2]))
+        run_task(sys.argv[3], sys.argv[4], sys.argv[5], json.loads(sys.argv[6]))
+    """
+    killed, arguments = KILLED.get(task, 5), [task, place, tmp_path / "killed", json.dumps(TECHNIQUES)]
+    fresh_python(source, os.path.join(ROOT, "tests"), killed, *arguments, expect=-9)
+    assert os.path.exists(str(tmp_path / "killed" / "checkpoint.npz"))
+    resumed = train(task, "killed", TECHNIQUES, resume=True)
+    assert killed - 2 <= resumed.progress.step - len(resumed.losses) <= killed
+    weights, history = resumed.model.get_weights(), resumed.progress.history
+    whole = train(task, "whole", TECHNIQUES)
+    assert len(whole.losses) == whole.progress.steps > killed
+    assert whole.progress.losses == resumed.progress.losses and whole.progress.history == history
+    for ours, theirs in zip(weights, whole.model.get_weights()):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+BUILT = ("sentence_bert", "prompts")  # tasks that are given a model
+
+
+@pytest.mark.stacks("one")
+@pytest.mark.parametrize("task", TASKS)
+def test_techniques_reach_the_task(task, train, monkeypatch):
+    averaged, validate = [], Trainer._validate
+
+    def spy(trainer, epoch):
+        evaluate = trainer.evaluate
+        trainer.evaluate = lambda: averaged.append(average_of(trainer.model.optimizer).applied) or evaluate()
+        try:
+            return validate(trainer, epoch)
+        finally:
+            trainer.evaluate = evaluate
+
+    monkeypatch.setattr(Trainer, "_validate", spy)
+    techniques = {"accumulate": 3, "ema": 0.5, "layerwise_lr_decay": 0.9, "fgm": 0.5}
+    if task not in BUILT:
+        # Which leaves layers that only decoding has to know.
+        techniques["recompute"] = "blocks" if task in ("unilm", "t5") else "ffn"
+    trainer = train(task, techniques=techniques)
+    optimizer, p = trainer.model.optimizer, trainer.progress
+    names = [type(one).__name__ for one in chain(optimizer)]
+    assert names[:3] == ["GradientAccumulation", "ExponentialMovingAverage", "LayerwiseLearningRate"]
+    assert next(o for o in chain(optimizer) if hasattr(o, "decay") and o is not optimizer.optimizer).decay == 0.9
+    updates = Techniques(accumulate=3).updates(p.steps, p.epoch_steps)
+    assert int(K.get_value(optimizer.iterations)) == updates < p.steps and not K.get_value(optimizer.micro_step)
+    assert averaged == ([True] * p.epochs if trainer.evaluate is not None else [])
+    # The attacked loss is minimised, the other one shown beside it.
+    assert p.history[0]["train_loss"] != p.history[0]["train_clean_loss"]
+    layers = list(layers_of(trainer.model))
+    recomputed = [isinstance(x, RecomputeBoundary) or getattr(x.call, "recomputed", False) for x in layers]
+    assert any(recomputed) == (task not in BUILT)
+
+
+@pytest.mark.stacks("one")
+@pytest.mark.parametrize("task", ["unilm", "simbert", "prompts"])
+def test_further_techniques_reach_the_task(task, train):
+    trainer = train(task, techniques={"accumulate": 2, "accumulate_in": "momentum", "gradient_penalty": 1.0})
+    inner = list(chain(trainer.model.optimizer))[-1]
+    assert isinstance(inner, MomentumAccumulationAdamW)
+    assert int(K.get_value(inner.iterations)) == trainer.progress.steps // 2
+    row = trainer.progress.history[0]
+    assert row["train_loss"] > row["train_clean_loss"]
+
+
+@pytest.mark.parametrize("task", ["unilm", "simbert", "sentence_bert", "prompts", "masked_lm"])
+def test_mixed_precision_reaches_the_task_and_is_off_afterwards(task, train):
+    trainer = train(task, techniques={"mixed_precision": 64.0, "accumulate": 2}, plain=False)
+    names = [type(one).__name__ for one in chain(trainer.model.optimizer)]
+    assert names[:2] == ["LossScale", "GradientAccumulation"] and trainer.model.optimizer.scale == 64
+    assert not backend.is_mixed_precision_on()
+
+
+@pytest.mark.stacks("one")
+@pytest.mark.parametrize(
+    "task, techniques, message",
+    [
+        ("simbert", {"rdrop": 4.0}, "rdrop does not go with SimBERT: it repeats the rows of a batch"),
+        ("simbert", {"gradient_penalty": 1.0, "penalty_reduction": "per_sample"}, "one number a batch"),
+        ("masked_lm", {"rdrop": 4.0}, "rdrop does not go with a masked language model: its loss is one of tokens"),
+        ("unilm", {"rdrop": 4.0}, "rdrop does not go with seq2seq"),
+        ("sentence_bert", {"rdrop": 4.0}, "rdrop does not go with Sentence-BERT"),
+        ("sentence_bert", {"recompute": "blocks"}, "recompute does not go with Sentence-BERT: its model is built"),
+        ("prompts", {"recompute": "blocks"}, "recompute does not go with prompts: its model is built"),
+        ("prompts", {"penalty_reduction": "per_sample"}, "there are no losses a sample"),
+        ("simbert", {"recompute": "everything"}, "recompute: .*policy must be one of .*, but is 'everything'"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_reason(task, techniques, message, train):
+    with pytest.raises(UserError, match=message):
+        train(task, techniques=techniques)
+
+
+@pytest.mark.stacks("one")
+@pytest.mark.parametrize("techniques", [{"mixed_precision": 8.0}, {"xla": "auto"}])
+def test_what_is_not_on_is_refused(train, monkeypatch, techniques):
+    monkeypatch.setattr("tasks.accelerated", lambda techniques: contextlib.ExitStack())
+    (name,) = techniques
+    with pytest.raises(UserError, match=name + " is not on; load the model and train within `with"):
+        train("prompts", techniques=techniques)
