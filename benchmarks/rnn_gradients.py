@@ -124,7 +124,7 @@ def clip(options):
     ways = {
         "nothing": {},
         "gradients clipped to norm 1": {"clip": 1.0},
-        "rows of the recurrent kernel clipped to norm 1": {"recurrent_constraint": keras.constraints.MaxNorm(1.0)},
+        "columns of the recurrent kernel clipped to norm 1": {"recurrent_constraint": keras.constraints.MaxNorm(1.0)},
     }
     for seed in [int(s) for s in options.seeds.split(",")]:
         for way, settings in ways.items():

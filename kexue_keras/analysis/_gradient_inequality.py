@@ -73,7 +73,7 @@ def _sample(weights, biases, activations, x):
     for W, slope in zip(weights[::-1], slopes[::-1]):
         deltas.append(delta * slope)
         delta = W.T @ deltas[-1]
-    deltas, squares = deltas[::-1], float(jacobians[-1] @ jacobians[-1].T)
+    deltas, squares = deltas[::-1], float(np.sum(jacobians[-1] ** 2))
     norms = [(np.linalg.norm(W, 2), np.linalg.norm(J, 2)) for W, J in zip(weights, jacobians)]
     frobenius = [np.linalg.norm(W) * np.linalg.norm(J) for W, J in zip(weights, jacobians)]
     lengths = np.array([h @ h for h in hidden[:-1]])
@@ -113,8 +113,8 @@ def gradient_inequality(model: Model, x: ArrayLike) -> GradientInequality:
 
     Reference: kexue.fm/archives/8796.
 
-    >>> model = keras.models.Sequential([keras.layers.Dense(4, activation="tanh", input_shape=(3,)),
-    keras.layers.Dense(1)]) >>> found = kexue_keras.analysis.gradient_inequality(model, np.ones((2, 3)))
+    >>> layers = [keras.layers.Dense(4, activation="tanh", input_shape=(3,)), keras.layers.Dense(1)]
+    >>> found = kexue_keras.analysis.gradient_inequality(keras.models.Sequential(layers), np.ones((2, 3)))
     >>> bool((found.left <= found.parameter_gradient).all())
     True
     """

@@ -62,7 +62,7 @@ def laplace_constants() -> LaplaceConstants:
     The maximum of log sin(theta) + cos(theta) is where sin^2 = cos: cos = (sqrt 5 - 1) / 2.
 
     >>> ["%.7f" % c for c in kexue_keras.analysis.dimensions.laplace_constants()]
-    ['0.9045569', '0.6180340', '0.2406059', '8.3123476']
+    ['0.9045569', '0.6180340', '0.2406059', '8.3123477']
     """
     cosine = (math.sqrt(5) - 1) / 2
     return LaplaceConstants(math.acos(cosine), cosine, SLOPE, DIMENSION_COEFFICIENT)
