@@ -45,6 +45,8 @@ def main():
         "relu square": lambda x: smooth_values(x, "relu", kernel="square"),
         "leaky_relu gauss (SAU)": SAU(0.25, 1.0),
         "squareplus": squareplus,
+        "softplus": tf.nn.softplus,
+        "(x + sqrt(x^2 + b)) / 2": lambda x: (x + tf.sqrt(tf.square(x) + 1.5238)) / 2,
         "bert4keras gelu(2 x)": lambda x: gelu_erf(2.0 * x),
         "relu gauss, width 1/2": lambda x: smooth_values(x, "relu", kernel="gauss", width=0.5),
         "leaky_relu gauss (SAU), width 1/2": SAU(0.25, 0.5),
@@ -79,9 +81,13 @@ def main():
             "milliseconds_median": round(1e3 * float(np.median(times)), 3),
             "milliseconds_quartiles": [round(1e3 * float(q), 3) for q in np.percentile(times, [25, 75])],
             "time_relative_to_gelu_median": round(ratio, 3),
+            "time_relative_to_softplus_median": round(float(np.median(times / seconds["softplus"])), 3),
         }
         record("activations", row, options.results) if options.results else record("activations", row)
-        print("%-34s %7.2f ms  %5.2f x gelu" % (name, row["milliseconds_median"], ratio))
+        print(
+            "%-34s %7.2f ms  %5.2f x gelu, %5.2f x softplus"
+            % (name, row["milliseconds_median"], ratio, row["time_relative_to_softplus_median"])
+        )
 
 
 if __name__ == "__main__":

@@ -249,8 +249,8 @@ TECHNIQUES = [
             "Johnson-Lindenstrauss: projection, hashing, dimensions",
             "让人惊叹的Johnson-Lindenstrauss引理：理论篇",
             (8679, 8706, 8711, 7695),
-            ("layers.RandomProjection", "analysis.dimensions"),
-            "layers/random-projection.md",
+            ("layers.RandomProjection", "layers.SimHash", "analysis.dimensions"),
+            "analysis/dimensions.md",
         ),
         (
             26,
@@ -296,9 +296,9 @@ TECHNIQUES = [
         (
             32,
             "Gradients of recurrent nets",
-            "",
+            "也来谈谈RNN的梯度消失/爆炸问题",
             (7888,),
-            ("analysis.rnn_gradient_profile",),
+            ("analysis.rnn_gradient_profile", "layers.OutputGateGRU", "layers.TiedGRU"),
             "analysis/rnn-gradients.md",
         ),
         (
@@ -309,11 +309,18 @@ TECHNIQUES = [
             ("analysis.find_unargmaxable", "analysis.minimax_margin", "analysis.output_layer"),
             "analysis/unargmaxable.md",
         ),
-        (34, "logsumexp inequalities", "", (9070,), ("analysis.logsumexp_bounds",), "analysis/logsumexp.md"),
+        (
+            34,
+            "logsumexp inequalities",
+            "logsumexp运算的几个不等式",
+            (9070,),
+            ("analysis.logsumexp_bounds", "analysis.smooth_max"),
+            "analysis/logsumexp.md",
+        ),
         (
             35,
             "Input and parameter gradient penalties",
-            "",
+            "输入梯度惩罚与参数梯度惩罚的一个不等式",
             (8796,),
             ("analysis.gradient_inequality",),
             "analysis/gradient-inequality.md",

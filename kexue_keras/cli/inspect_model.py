@@ -1,60 +1,67 @@
 """`kexue-keras inspect`: what the numbers of a model say, as a table and a picture."""
 
+import json
+import os
 
+import h5py
 import numpy as np
 
 from kexue_keras import checkpoints
-from kexue_keras.analysis import find_unargmaxable, output_layer
+from kexue_keras.analysis import dimensions, find_unargmaxable, output_layer, rnn_gradient_profile
+from kexue_keras.analysis._recurrent_cells import KINDS
+from kexue_keras.backend import keras
 from kexue_keras.checkpoints._load import is_t5
 from kexue_keras.cli.output import say
 from kexue_keras.errors import UserError, WeightsError
+from kexue_keras.files import atomic
 
 
 def run(parser, arguments):
     """Print what the options ask for."""
-    parser.add_argument("model", metavar="MODEL", help="bundled name, or model folder")
+    parser.add_argument("model", metavar="MODEL", help="bundled name or model folder; for --gradients a file of Keras")
     parser.add_argument("--unargmaxable", action="store_true", help="words that can never be the prediction")
-    parser.add_argument("--words", type=int, default=50, metavar="N", help="of those, print N (%(default)s)")
+    parser.add_argument("--dimensions", action="store_true", help="sizes of embedding and heads against 8.33 log N")
+    parser.add_argument("--gradients", action="store_true", help="gradients of recurrent layers by lag (model.h5)")
+    parser.add_argument("--words", type=int, default=50, metavar="N", help="--unargmaxable: print N (%(default)s)")
+    parser.add_argument("--steps", type=int, default=50, metavar="T", help="--gradients: steps of noise (%(default)s)")
+    parser.add_argument("--png", metavar="FILE", help="also a picture (matplotlib)")
     options = parser.parse_args(arguments)
-    if not options.unargmaxable:
-        raise UserError("nothing to look at; give --unargmaxable")
-    for line in unargmaxable_words(options.model, most=options.words):
-        say(line)
+    looks = [look for name, look in LOOKS.items() if getattr(options, name)]
+    if not looks:
+        raise UserError("nothing to look at; give %s" % " or ".join("--" + name for name in LOOKS))
+    panels = []
+    for look in looks:
+        lines, panel = look(options)
+        for line in lines:
+            say(line)
+        panels.append(panel)
+    if options.png:
+        _draw(panels, options.png)
     return 0
 
 
-def unargmaxable_words(model, *, most=50):
-    """Lines of text: which words of a model's vocabulary greedy decoding can never choose.
-
-    Args:
-        model: bundled name or folder.
-        most: int, how many words to list.
-
-    Raises:
-        UserError: no such model, or one without a head that predicts words.
-    """
-    try:
-        if is_t5(model):
-            loaded = checkpoints.load_t5(model)
-            W, b = output_layer(loaded.decoder)
-        else:
-            loaded = checkpoints.load(model, with_mlm="linear")
-            W, b = output_layer(loaded)
-    except (WeightsError, ValueError) as error:
-        raise UserError(error)
+def unargmaxable_words(options):
+    """Lines on the words that greedy decoding can never choose, and a picture of the others' margins."""
+    loaded = _load(options.model, with_mlm="linear")
+    W, b = output_layer(loaded.decoder if is_t5(options.model) else loaded)
     found = find_unargmaxable(W, b)
-    yield "%s: %d words, %d numbers each%s" % (model, len(W), W.shape[1], "" if b is None else ", with a bias")
-    for status, count in found.counts().items():
-        yield "%8d  %s" % (count, status)
+    lines = ["%s: %d words, %d numbers each%s" % (options.model, len(W), W.shape[1], "" if b is None else ", a bias")]
+    lines += ["%8d  %s" % (count, status) for status, count in found.counts().items()]
 
     def word(k):
         return loaded.tokenizer.id_to_token(int(k)) if loaded.tokenizer else "token %d" % k
 
-    listed = [k for k in found.of("unargmaxable")]
-    for k in listed[:most]:
-        yield "%8d  %s  %s" % (k, word(k), _reason(found, int(k), word))
-    if len(listed) > most:
-        yield "          and %d more; --words %d shows all" % (len(listed) - most, len(listed))
+    listed = found.of("unargmaxable")
+    lines += ["%8d  %s  %s" % (k, word(k), _reason(found, int(k), word)) for k in listed[: options.words]]
+    if len(listed) > options.words:
+        lines.append("          and %d more; --words %d shows all" % (len(listed) - options.words, len(listed)))
+
+    def panel(axes):
+        axes.hist(found.margin[[s == "argmaxable" for s in found.status]], bins=50)
+        axes.set_xlabel("margin at the witness")
+        axes.set_ylabel("words")
+
+    return lines, panel
 
 
 def _reason(found, k, word):
@@ -67,3 +74,116 @@ def _reason(found, k, word):
     order = np.argsort(-weights)[:3]
     named = ", ".join("%.2f %s" % (weights[i], word(rows[i])) for i in order)
     return "is a mean of %d others (%s%s)" % (len(rows), named, ", ..." if len(rows) > 3 else "")
+
+
+def model_dimensions(options):
+    """Lines on embedding and head size against the rule of 8.33 log N, and a picture of the entropy behind it."""
+    loaded = _load(options.model)
+    config = loaded.config
+    words, size = config["vocab_size"], config.get("embedding_size") or config["hidden_size"]
+    head = config.get("attention_head_size") or config["hidden_size"] // config["num_attention_heads"]
+    length = getattr(loaded, "max_positions", None) or 512
+    rows = [("words", words, "embedding", size), ("tokens in a row", length, "attention head", head)]
+    lines = ["%s: N, the rule 8.33 log N, the root of 2 log N + h_n, and the size here" % options.model]
+    for what, count, place, here in rows:
+        rule, root = dimensions.embedding_dimension(count), dimensions.smallest_dimension(count)
+        verdict = "above" if here >= rule else "below"
+        lines.append("%8d %-16s %6.1f %6.1f   %s of %d: %s" % (count, what, rule, root, place, here, verdict))
+    lines.append(
+        "The rule is of an order of magnitude: below it a softmax of inner products cannot be as certain as the"
+    )
+    lines.append(
+        "data may be; above it nothing is promised. Peaked attention fits into it, arbitrary attention does not."
+    )
+
+    def panel(axes):
+        n = np.arange(2, int(1.3 * max(size, head)))
+        for what, count, place, here in rows:
+            line = axes.plot(n, [dimensions.pair_entropy(count, int(i)) for i in n], label="%d %s" % (count, what))
+            axes.axvline(here, color=line[0].get_color(), linestyle=":")
+        axes.axhline(0, color="k", linewidth=0.5)
+        axes.set_xlabel("dimension (dotted: this model)")
+        axes.set_ylabel("2 log N + h_n")
+        axes.legend(fontsize=7, frameon=False)
+
+    return lines, panel
+
+
+def recurrent_gradients(options):
+    """Lines on the gradients of each recurrent layer by lag, on noise, and their picture."""
+    model = _load_keras(options.model)
+    layers = [layer for layer in model.layers if type(layer).__name__ in KINDS]
+    if not layers:
+        raise UserError("it has no recurrent layer (%s)" % ", ".join(KINDS), path=options.model)
+    rng = np.random.RandomState(0)
+    inputs = [_noise(model, tensor, options.steps, rng) for tensor in model.inputs]
+    lines, profiles = [], []
+    for layer in layers:
+        x = np.asarray(keras.models.Model(model.inputs, layer.input).predict_on_batch(inputs))
+        found = rnn_gradient_profile(layer, x)
+        profiles.append((layer.name, found))
+        lines.append("%s (%s): spectral radius %.3f" % (layer.name, found.kind, found.spectral_radius))
+        if np.isfinite(found.main):
+            lines[-1] += ", kept %.3f, side terms %.3f" % (found.main, found.side)
+        lines.append("%8s %14s %14s" % ("lag", "contribution", "|dh_T/dh_T-lag|"))
+        lags = sorted({0, 1, 2, 5, 10, 20, 50, 100, len(found.contribution) - 1} & set(range(len(found.contribution))))
+        lines += ["%8d %14.4g %14.4g" % (lag, found.contribution[lag], found.state_jacobian[lag]) for lag in lags]
+
+    def panel(axes):
+        for name, found in profiles:
+            axes.semilogy(np.maximum(found.contribution, 1e-30), label=name)
+        axes.set_xlabel("lag")
+        axes.set_ylabel("contribution to the gradient")
+        axes.legend(fontsize=7, frameon=False)
+
+    return lines, panel
+
+
+LOOKS = {"unargmaxable": unargmaxable_words, "dimensions": model_dimensions, "gradients": recurrent_gradients}
+
+
+def _load(model, **build):
+    try:
+        return checkpoints.load_t5(model) if is_t5(model) else checkpoints.load(model, **build)
+    except (WeightsError, ValueError) as error:
+        raise UserError(error)
+
+
+def _load_keras(path):
+    """A Keras model from a file. A Lambda layer holds code that would run on loading, so that none is taken."""
+    if not os.path.isfile(path):
+        raise UserError("no such file; give a model that Keras saved (model.h5)", path=path)
+    try:
+        with h5py.File(path, "r") as handle:
+            config = handle.attrs.get("model_config")
+        config = config.decode("utf-8") if isinstance(config, bytes) else config
+        if config is None or '"Lambda"' in json.dumps(json.loads(config)):
+            raise UserError("it is no whole model, or holds code (a Lambda layer); none of it was run", path=path)
+        return keras.models.load_model(path, compile=False)
+    except (OSError, ValueError) as error:
+        raise UserError("Keras cannot load it: %s" % error, path=path)
+
+
+def _noise(model, tensor, steps, rng):
+    """What is fed to an input: token ids if it goes into an Embedding, else standard normal numbers."""
+    shape = [4] + [size or steps for size in keras.backend.int_shape(tensor)[1:]]
+    for layer in model.layers:
+        if type(layer).__name__ == "Embedding" and layer.input is tensor:
+            return rng.randint(1, layer.input_dim, shape)
+    return rng.standard_normal(shape)
+
+
+def _draw(panels, path):
+    try:
+        import matplotlib
+    except ImportError:
+        raise UserError('a picture takes matplotlib (pip install "kexue-keras[report]")')
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.2), squeeze=False)
+    for panel, ax in zip(panels, axes[0]):
+        panel(ax)
+    figure.tight_layout()
+    with atomic(path, "wb") as handle:
+        figure.savefig(handle, dpi=110, format="png")

@@ -30,7 +30,9 @@ COMMANDS = {
     "convert": Command(
         "convert", "convert a model folder: TensorFlow checkpoint <-> Hugging Face; trim its vocabulary"
     ),
-    "inspect": Command("inspect_model", "look at a model's numbers: words that it can never predict"),
+    "inspect": Command(
+        "inspect_model", "look at a model: words it can never predict, its dimensions, recurrent gradients"
+    ),
     "similar": Command("similar", "nearest texts of a file, or similar texts by generating"),
 }
 

@@ -10,6 +10,10 @@ from kexue_keras.layers._entropy_invariant_attention import attention_entropy
 from kexue_keras.layers._entropy_invariant_attention import entropy_invariant_scale
 from kexue_keras.layers._entropy_normalization import EntropyNormalization
 from kexue_keras.layers._entropy_normalization import entropy_normalize_np
+from kexue_keras.layers._gated_recurrent import OutputGateGRU
+from kexue_keras.layers._gated_recurrent import OutputGateGRUCell
+from kexue_keras.layers._gated_recurrent import TiedGRU
+from kexue_keras.layers._gated_recurrent import TiedGRUCell
 from kexue_keras.layers._perturb_max import PerturbMax
 from kexue_keras.layers._perturb_max import perturb_max
 from kexue_keras.layers._perturb_max import perturb_max_np

@@ -45,10 +45,13 @@ FUNCTIONS = {
     "abs": lambda x, k, p: 2 * k.ramp(x) - x,
     "step": lambda x, k, p: k.step(x),
     "floor": lambda x, k, p: _floor(x, k, p["cells"]),
+    # ceil is floor + 1 but at whole numbers, and a convolution does not see single points.
+    "ceil": lambda x, k, p: _floor(x, k, p["cells"]) + 1,
+    "round": lambda x, k, p: _floor(x + 0.5, k, p["cells"]),
     "clip": lambda x, k, p: p["low"] + k.ramp(x - p["low"]) - k.ramp(x - p["high"]),
     "max": lambda x, k, p: _max(x, k.ramp),
 }
-# What grows as fast as |x| has no convolution with the Cauchy kernel. For "clip" and "floor" what grows cancels.
+# What grows as fast as |x| has no convolution with the Cauchy kernel. For "clip" and the steps what grows cancels.
 NEEDS_CONVERGENCE = ("relu", "leaky_relu", "abs", "max")
 
 
@@ -243,7 +246,8 @@ def smooth(
 
     - "relu" R(x); "gated_relu" x P(x), no convolution: Swish with "logistic", GELU with "gauss", `gelu_s`;
     - "leaky_relu" slope x + (1 - slope) R(x), SAU; "sign" 2 P(x) - 1; "abs" 2 R(x) - x; "step" P(x);
-    - "floor" the sum of P(x - n) over n >= 1 and of P(x - n) - 1 over n <= 0;
+    - "floor" the sum of P(x - n) over n >= 1 and of P(x - n) - 1 over n <= 0; "ceil" that plus 1; "round" that at
+      x + 1/2;
     - "clip" low + R(x - low) - R(x - high); "max" of a list of two tensors: b + R(a - b).
 
     Args:
@@ -254,7 +258,7 @@ def smooth(
         trainable: train the width, which stays positive (w = softplus of what is trained).
         slope: float, of the leaky ReLU on the left.
         low, high: floats, the bounds of "clip".
-        cells: int >= 1, how many steps on either side of x "floor" sums; beyond them the sum is an integral.
+        cells: int >= 1, how many steps on either side of x "floor" and its kin sum; beyond them the sum is an integral.
         name: str, name of the layer.
 
     Returns:

@@ -44,14 +44,32 @@ def squareplus(x: TensorLike, b: Union[float, Tensor] = CLOSEST_TO_SOFTPLUS) -> 
     x = tf.convert_to_tensor(x)
     wide = widen(x)
     if tf.is_tensor(b):
-        b = tf.cast(b, wide.dtype)
+        # The gradient below is that of each number; summing it to the shape of b is the gradient of this.
+        b = tf.cast(b, wide.dtype) + tf.zeros_like(wide)
     else:
         b = tf.constant(checks.number(b, "b", "squareplus", above=0), wide.dtype)
-    root = tf.sqrt(tf.square(wide) + b)
-    # For x < 0 the two terms cancel: (x + root) / 2 is 0 for x = -1e4 in float32. The minimum keeps the branch that
-    # is not taken away from 0 / 0, whose gradient would be NaN.
-    below = b / (2 * (root - tf.minimum(wide, 0)))
-    return tf.cast(tf.where(wide < 0, below, (wide + root) / 2), x.dtype)
+    return tf.cast(_squareplus(wide, b), x.dtype)
+
+
+@tf.custom_gradient
+def _squareplus(x, b):
+    """f with f' = f / root and df/db = 1 / (4 root), which take what is there already; b has the shape of x or none."""
+    root = tf.sqrt(tf.square(x) + b)
+    # (x + root) / 2 for either sign of x, without a branch and without the cancellation that gives 0 for x = -1e4.
+    y = tf.nn.relu(x) + b / 2 / (tf.abs(x) + root)
+
+    # Not by the ops above, whose gradients are wrong at their kinks at x = 0.
+    @tf.custom_gradient
+    def slope(x, b):
+        cube = 4 * root * root * root
+        return y / root, lambda upstream: (2 * upstream * b / cube, _like(-upstream * x / cube, b))
+
+    return y, lambda upstream: (upstream * slope(x, b), _like(upstream / (4 * root), b))
+
+
+def _like(gradient, b):
+    """The gradient of a b that is one number is a sum, and is left out by TensorFlow where b is a constant."""
+    return tf.reduce_sum(gradient) if b.shape.rank == 0 else gradient
 
 
 @register

@@ -90,5 +90,7 @@ def test_units_must_be_a_whole_number(wrong):
 def test_other_errors():
     with pytest.raises(ValueError, match="distribution must be one of 'gaussian', 'sign', 'sparse', but is 'dct'"):
         RandomProjection(3, distribution="dct")
+    with pytest.raises(ValueError, match="SimHash: seed must be a whole number >= 0, but is -1"):
+        SimHash(3, seed=-1)
     with pytest.raises(ValueError, match="the last axis must be known"):
         RandomProjection(3).build((None, None))

@@ -114,6 +114,23 @@ ORACLES = [
 ]
 
 
+@pytest.mark.parametrize("kernel, width", [("gauss", 0.3), ("logistic", 0.1), ("square", 0.2), ("cauchy", 0.1)])
+def test_ceil_and_round_are_floors(kernel, width):
+    x = np.linspace(-3.2, 3.3, 41)
+    ceil, rounded = [K.eval(smooth_values(tf.constant(x), fn, kernel=kernel, width=width)) for fn in ("ceil", "round")]
+    np.testing.assert_allclose(
+        ceil, -K.eval(smooth_values(tf.constant(-x), "floor", kernel=kernel, width=width)), atol=1e-5
+    )
+    floor = K.eval(smooth_values(tf.constant(x + 0.5), "floor", kernel=kernel, width=width))
+    np.testing.assert_allclose(rounded, floor, atol=1e-12)
+    if kernel in ("gauss", "logistic"):
+        for fn, hard, breaks in (("ceil", math.ceil, 0.0), ("round", lambda y: math.floor(y + 0.5), 0.5)):
+            exact = smooth_by_quadrature(hard, kernel, width, breaks=np.arange(-14, 15) + breaks, reach=30)
+            points = np.array([-0.4, 0.25, 1.1])
+            values = K.eval(smooth_values(tf.constant(points), fn, kernel=kernel, width=width))
+            np.testing.assert_allclose(values, exact(points), atol=1e-6)
+
+
 def test_oracles_of_the_article():
     for dtype, tolerance in (("float64", 1e-9), ("float32", 1e-6)):
         tensors = [smooth_values(K.constant(x, dtype), fn, kernel=k, width=w) for fn, k, w, x, _ in ORACLES]
