@@ -12,13 +12,11 @@ import argparse
 import contextlib
 import os
 import re
-import subprocess
-import sys
 import tempfile
 import time
 
 import numpy as np
-from record import STACKS, record, stack_process
+from record import add_stack_option, enter_stack, record
 
 from kexue_keras.backend import K
 from kexue_keras.data import BucketedBatches, split_reviews, write_reviews
@@ -132,7 +130,7 @@ def compare_speed(args, run, rows, texts, seed):
 def main():
     """Run both ways for each seed, print the table, append a row to the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--stack", choices=list(STACKS), default="keras")
+    add_stack_option(parser)
     parser.add_argument("--model", default="me5-zh-sp")
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--test", type=int, default=400)
@@ -141,11 +139,8 @@ def main():
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--train-layers", type=int)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if not args.inside:
-        python, environment = stack_process(args.stack)
-        raise SystemExit(subprocess.call([python] + sys.argv + ["--inside"], env=environment))
+    enter_stack(args)
     scores, speeds = {"bucketed": [], "padded": []}, []
     with tempfile.TemporaryDirectory() as folder:
         for seed in args.seeds:

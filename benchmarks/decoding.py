@@ -19,9 +19,8 @@ import tempfile
 import time
 
 import numpy as np
-from record import STACKS, stack_process
+from record import add_stack_option, enter_stack
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SIZES = dict(hidden_size=384, num_hidden_layers=12, num_attention_heads=12, intermediate_size=1536)
 QUICK = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
 
@@ -186,7 +185,7 @@ def measure(kind, application, beams, args):
 def main():
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stack", choices=list(STACKS), default="keras")
+    add_stack_option(parser)
     parser.add_argument("--models", nargs="+", default=["bert", "roformer", "t5.1.1"])
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--inputs", type=int, default=16)
@@ -198,11 +197,8 @@ def main():
     parser.add_argument("--hugging-face", metavar="PYTHON", help="interpreter with torch and transformers")
     parser.add_argument("--only-cached", action="store_true", help="leave bert4keras' decoder out")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if not args.inside:
-        python, environment = stack_process(args.stack)
-        raise SystemExit(subprocess.call([python] + sys.argv + ["--inside"], env=environment))
+    enter_stack(args)
     if args.quick:
         args.inputs, args.length, args.new, args.vocabulary, args.rounds = 2, 6, 4, 50, 1
     from record import record

@@ -11,15 +11,10 @@ On a machine with other load trust `processor_time_ratio`. Each part runs in a p
 """
 
 import argparse
-import os
 import resource
-import subprocess
-import sys
 import time
 
-from record import STACKS, stack_process
-
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from record import add_stack_option, enter_stack
 
 
 def build(args):
@@ -156,21 +151,17 @@ def main():
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=sorted(PARTS))
-    parser.add_argument("--stack", choices=list(STACKS), default="keras")
+    add_stack_option(parser)
     parser.add_argument("--rows", type=int)
     parser.add_argument("--chunk", type=int)
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     function, rows, chunk = PARTS[args.part]
     args.rows, args.chunk = args.rows or rows, args.chunk or chunk
-    if not args.inside:
-        python, environment = stack_process(args.stack)
-        code = subprocess.call([python] + sys.argv + ["--inside"], env=environment)
-        raise SystemExit(code)
+    enter_stack(args)
     from record import record
 
     from kexue_keras.backend import quiet

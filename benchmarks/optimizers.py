@@ -13,13 +13,11 @@ within a round, with quartiles, so that other load on the machine falls on both 
 import argparse
 import itertools
 import os
-import subprocess
 import sys
 import time
 
-from record import STACKS, stack_process
+from record import add_stack_option, enter_stack
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SMALL = dict(num_hidden_layers=12, hidden_size=384, intermediate_size=1536, num_attention_heads=12, vocab_size=14001)
 TINY = dict(num_hidden_layers=2, hidden_size=16, intermediate_size=32, num_attention_heads=2, vocab_size=50)
 NEVER = 10**9
@@ -248,19 +246,11 @@ def run(quick, only=None):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="tiny model, few rounds, nothing written")
-    parser.add_argument("--stack", choices=list(STACKS), help="only this stack")
+    add_stack_option(parser, default=None)
     parser.add_argument("--only", choices=["times", "difference", "table"], help="only these figures")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.child:
-        run(arguments.quick, arguments.only)
-        return
-    for stack in [arguments.stack] if arguments.stack else list(STACKS):
-        print("== %s" % stack, flush=True)
-        python, environment = stack_process(stack)
-        command = [python, os.path.abspath(__file__), "--child"] + ["--quick"] * arguments.quick
-        command += ["--only", arguments.only] if arguments.only else []
-        subprocess.check_call(command, env=environment)
+    enter_stack(arguments)
+    run(arguments.quick, arguments.only)
 
 
 if __name__ == "__main__":

@@ -13,20 +13,22 @@ import argparse
 import multiprocessing
 import os
 import resource
-import subprocess
 import sys
 import time
 
-from record import STACKS, stack_process
+from record import add_stack_option, enter_stack
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SMALL = dict(num_hidden_layers=4, hidden_size=256, intermediate_size=1024, num_attention_heads=4, vocab_size=14001)
 BASE = dict(num_hidden_layers=12, hidden_size=768, intermediate_size=3072, num_attention_heads=12, vocab_size=21128)
 TINY = dict(num_hidden_layers=1, hidden_size=16, intermediate_size=32, num_attention_heads=2, vocab_size=50)
 
 
 def build(config, optimizer):
-    """Compiled BERT with a two-class head on [CLS]; no dropout, so that runs are comparable."""
+    """Compiled BERT with a two-class head on [CLS]; no dropout and numpy's weights, so that runs are comparable.
+
+    TensorFlow 2 draws other first weights when XLA compiles the drawing.
+    """
+    import numpy as np
     from bert4keras.models import build_transformer_model
 
     from kexue_keras.backend import keras, set_seed
@@ -45,6 +47,8 @@ def build(config, optimizer):
     first = keras.layers.Lambda(lambda x: x[:, 0])(bert.output)
     model = keras.models.Model(bert.inputs, keras.layers.Dense(2, activation="softmax")(first))
     model.compile(optimizer, "sparse_categorical_crossentropy")
+    rng = np.random.RandomState(2021)
+    model.set_weights([w if w.ndim < 2 else 0.02 * rng.randn(*w.shape) for w in model.get_weights()])
     return model
 
 
@@ -193,19 +197,11 @@ def run(quick, only=None):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="tiny model, few rounds, nothing written")
-    parser.add_argument("--stack", choices=list(STACKS), help="only this stack")
+    add_stack_option(parser, default=None)
     parser.add_argument("--only", choices=["half", "loss_scale", "xla"], help="only these figures")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.child:
-        run(arguments.quick, arguments.only)
-        return
-    for stack in [arguments.stack] if arguments.stack else list(STACKS):
-        print("== %s" % stack, flush=True)
-        python, environment = stack_process(stack)
-        command = [python, os.path.abspath(__file__), "--child"] + ["--quick"] * arguments.quick
-        command += ["--only", arguments.only] if arguments.only else []
-        subprocess.check_call(command, env=environment)
+    enter_stack(arguments)
+    run(arguments.quick, arguments.only)
 
 
 if __name__ == "__main__":

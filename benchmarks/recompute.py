@@ -14,14 +14,10 @@ On a machine with other load trust `processor_ratio`. Each part runs in a proces
 """
 
 import argparse
-import os
-import subprocess
-import sys
 import time
 
-from record import STACKS, stack_process
+from record import add_stack_option, enter_stack
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 POLICIES = {
     "none": None,
     "selective": {"policy": "selective"},
@@ -189,7 +185,7 @@ def budget(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["step", "largest", "budget"])
-    parser.add_argument("--stack", choices=list(STACKS), default="keras")
+    add_stack_option(parser)
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=["none", "selective", "blocks"])
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--vocabulary", type=int, default=2000)
@@ -200,11 +196,8 @@ def main():
     parser.add_argument("--budget", type=float, default=2e9, help="bytes (largest)")
     parser.add_argument("--budgets", type=float, nargs="+", default=[1e9, 5e8, 3e8], help="bytes (budget)")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if not args.inside:
-        python, environment = stack_process(args.stack)
-        sys.exit(subprocess.call([python] + sys.argv + ["--inside"], env=environment))
+    enter_stack(args)
     if args.quick:
         args.rows, args.length, args.rounds = 4, 12, 2
         args.budget, args.budgets = 2e6, [1e6]

@@ -1,9 +1,11 @@
 """Measurements: one row each in benchmarks/results/NAME.jsonl, with versions, stack, machine and time; ratios."""
 
+import argparse
 import json
 import os
 import platform
 import subprocess
+import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -43,6 +45,26 @@ def stack_process(stack):
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     environment.setdefault("PYTHONWARNINGS", "ignore")
     return python, environment
+
+
+def add_stack_option(parser, default="keras"):
+    """`--stack` for a script that measures in the environment of a stack; `default` None is each of them in turn."""
+    each = "" if default else "only this stack"
+    parser.add_argument("--stack", choices=list(STACKS), default=default, help=each or "(%(default)s)")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+
+
+def enter_stack(options):
+    """Return in the environment that `--stack` names; elsewhere run this script again there, and end."""
+    if options.inside:
+        return
+    for stack in [options.stack] if options.stack else STACKS:
+        print("== %s" % stack, flush=True)
+        python, environment = stack_process(stack)
+        code = subprocess.call([python] + sys.argv + ["--inside"], env=environment)
+        if code:
+            sys.exit(code)
+    sys.exit(0)
 
 
 def surroundings():
