@@ -1,10 +1,16 @@
 """The tests' turns on the stacks: every case on one of them or on all, also where there are two."""
 
+import ast
 import collections
+import glob
+import os
 from types import SimpleNamespace
 
 import pytest
 import stacks
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+DIFFERENT = {"is_tf2", "is_tf_keras"}
 
 
 def item(place, *marks):
@@ -35,6 +41,8 @@ def test_each_case_on_one_stack_and_no_stack_without_cases(monkeypatch, names):
 
 def test_what_is_marked_runs_on_all(monkeypatch):
     items = [item("losses/x_test.py::one"), item("losses/x_test.py::all", "all_stacks")]
+    # On the stack whose turn it is it might be skipped, and so run nowhere.
+    items.append(item("backend/x_test.py::all_but_one", "skipif"))
     items += [item("losses/x_test.py::all_cases[%d]" % i, "all_stacks") for i in range(3)]
     runs = turns(monkeypatch, ["a", "b", "c"], items)
     assert all(len(stacks_of) == (3 if "::all" in test else 1) for test, stacks_of in runs.items())
@@ -57,3 +65,20 @@ def test_two_stacks_share_what_three_would():
     assert left[0] | left[1] == {case.nodeid for case in cases} and not left[0] & left[1]
     with pytest.raises(ValueError, match="this is tf2"):
         stacks.of_other_stacks(cases, "tf2", ["keras", "tf.keras"])
+
+
+@pytest.mark.parametrize("path", sorted(glob.glob(os.path.join(HERE, "**", "*_test.py"), recursive=True)))
+def test_what_expects_something_else_of_a_stack_runs_on_all(path):
+    with open(path, encoding="utf-8") as handle:
+        parts = ast.parse(handle.read()).body
+    of_all = set().union(*[names(part) for part in parts if not isinstance(part, (ast.FunctionDef, ast.ClassDef))])
+    for test in parts:
+        if isinstance(test, ast.FunctionDef) and test.name.startswith("test_") and names(test) & DIFFERENT:
+            marked = (names(test) | of_all) & {"all_stacks", "skipif"}
+            assert marked, "%s: %s differs by the stack; it needs @pytest.mark.all_stacks" % (path, test.name)
+
+
+def names(tree):
+    """All names and attributes of a piece of source."""
+    nodes = list(ast.walk(tree))
+    return {n.id for n in nodes if isinstance(n, ast.Name)} | {n.attr for n in nodes if isinstance(n, ast.Attribute)}

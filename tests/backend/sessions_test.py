@@ -161,6 +161,7 @@ def test_two_models_in_two_graphs_side_by_side(tiny):
         np.testing.assert_allclose(both, alone, atol=1e-6)
 
 
+@pytest.mark.all_stacks
 def test_after_clear_session_by_another_part_all_goes_on(tiny):
     encoder, generate = SentenceEncoder(tiny, max_length=16, num_hidden_layers=1), generator(tiny)
     expected, scores = encoder.encode(TEXTS), generate()

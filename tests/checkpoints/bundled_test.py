@@ -8,7 +8,6 @@ import pytest
 from bert4keras.tokenizers import Tokenizer
 from numpy_bert import bert_forward, masked_language_model
 
-from kexue_keras.backend import is_tf_keras
 from kexue_keras.checkpoints._bundled import ASSETS, BUNDLED, bundled_config, bundled_variables
 from kexue_keras.models import load
 
@@ -29,8 +28,7 @@ def test_variables_have_the_shapes_of_the_configuration(name):
     assert all(np.isfinite(v).all() for v in variables.values())
 
 
-# Twelve layers take seconds to build: one of the two models on each stack.
-@pytest.mark.parametrize("name", ENCODERS[int(is_tf_keras) :: 2])
+@pytest.mark.parametrize("name", ENCODERS)
 def test_hidden_states_equal_numpy_in_float64(name):
     encoder = load(name)
     token_ids, segment_ids = encoder.tokenizer.encode(SENTENCE)

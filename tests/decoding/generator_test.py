@@ -257,6 +257,7 @@ def test_wrong_arguments():
         Generator("model", end_id=END)
 
 
+@pytest.mark.all_stacks
 def test_a_model_that_keras_has_forgotten_goes_on():
     generator = Generator(tiny("bert", "lm"), end_id=END)
     expected = generator.greedy([sources(3)], max_length=2)

@@ -1,4 +1,4 @@
-"""AdamW against float64 numpy on both stacks, in many fresh sessions."""
+"""AdamW against float64 numpy on every stack, in many fresh sessions."""
 
 import numpy as np
 import pytest

@@ -374,6 +374,7 @@ def test_gradients_of_others_are_refused():
         optimizer.train([tf.ones(3)], [w])
 
 
+@pytest.mark.all_stacks
 def test_rate_callbacks_reach_the_inner_variable(rng):
     model = two_heads()
     model.compile(MultiTask(AdamW(0.1)), LOSSES)

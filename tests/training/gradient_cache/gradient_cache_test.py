@@ -309,6 +309,7 @@ def test_saved_and_loaded_in_a_fresh_process(rng, tmp_path, run_python):
     assert said[-4:] == ["True", "3", "2", "True"]
 
 
+@pytest.mark.all_stacks
 def test_bad_encoders_are_refused(rng):
     x = layers.Input([4])
     h = layers.Dense(3)(x)

@@ -36,6 +36,7 @@ def registered(node, key, definition):
     return False
 
 
+@pytest.mark.all_stacks
 def test_all_matrix_products_of_bert_turn_half_and_nothing_delicate():
     model = tiny_bert()
     model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
@@ -69,6 +70,7 @@ def test_all_matrix_products_of_bert_turn_half_and_nothing_delicate():
     assert "Transformer-0-MultiHeadSelfAttention" in text and "18 of 18" in text
 
 
+@pytest.mark.all_stacks
 def test_a_model_that_is_not_compiled_is_a_prediction():
     x = keras.layers.Input((4,))
     hidden = keras.layers.Dense(4, activation="relu")(x)
