@@ -7,6 +7,7 @@ import re
 from typing import Any, Optional, Type
 
 from bert4keras.layers import MultiHeadAttention
+from bert4keras.models import LM_Mask
 
 from kexue_keras import checks
 from kexue_keras.backend import register
@@ -36,7 +37,7 @@ def extend_with_mixer(
     Args:
         BaseModel: class, BERT or RoFormer; encoder, `application='lm'` and `'unilm'` work, but for 'fnet', which has
             no such form.
-        mixer: 'mlp', 'ffstack', 'resmlp', 'gmlp', 'amlp', 'external', 'fnet' or 'aft'.
+        mixer: 'mlp', 'ffstack', 'resmlp', 'gmlp', 'amlp', 'external', 'fnet', 'aft' or 'conv'.
         max_length: most tokens; None takes the `max_position` of the model.
         feed_forward: whether the feed-forward layers stay; None: yes, but for 'gmlp' and 'amlp', which are both at once
             (with the model's intermediate_size between).
@@ -97,6 +98,10 @@ def extend_with_mixer(
             given = dict(options)
             if mixer in ("mlp", "ffstack", "gmlp", "amlp"):
                 given.setdefault("activation", self.hidden_act)
+            if mixer == "conv":
+                given.setdefault("heads", self.num_attention_heads)
+                # A window around the token would be half hidden.
+                given.setdefault("causal", isinstance(self, LM_Mask))
             sizes = {"max_length": max_length or self.max_position, "ffn_units": self.intermediate_size}
             return make_mixer(mixer, name=name, **dict(sizes, **given))
 

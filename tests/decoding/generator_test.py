@@ -146,7 +146,14 @@ def test_samples_at_an_entropy(cap_only, top_k):
     before = -(p * np.log(p)).sum() / p.sum()
     for target in (0.6, 1.4) if not cap_only else (before - 0.5, before + 0.5):
         found = generator.sample(
-            [text], max_length=1, n=n, seed=2, top_k=top_k, entropy=target, cap_only=cap_only, temperature=2.0 - cap_only
+            [text],
+            max_length=1,
+            n=n,
+            seed=2,
+            top_k=top_k,
+            entropy=target,
+            cap_only=cap_only,
+            temperature=2.0 - cap_only,
         )
         q = p / p.sum() if cap_only and target > before else entropy_normalize_np(kept, target)
         counts = np.bincount(found.ids[0, :, 0], minlength=len(p))

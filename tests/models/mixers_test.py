@@ -18,6 +18,8 @@ from kexue_keras.models import extend_with_mixer
         ("bert", "unilm", "amlp"),
         ("bert", "lm", "external"),
         ("roformer", "unilm", "aft"),
+        ("bert", "lm", "conv"),
+        ("roformer", "unilm", "conv"),
     ],
 )
 def test_padding_and_leaks(base, application, mixer):
@@ -25,6 +27,8 @@ def test_padding_and_leaks(base, application, mixer):
     transformer = check(extend_with_mixer(BASES[base], mixer, **options), application)
     layer = transformer.layers["Transformer-0-MultiHeadSelfAttention"]
     assert type(layer) is mixing.MIXERS[mixer]
+    if mixer == "conv":
+        assert layer.causal is (application == "lm") and layer.heads == transformer.num_attention_heads
     assert ("Transformer-0-FeedForward" in transformer.layers) is (mixer not in ("gmlp", "amlp"))
     names = transformer.variable_mapping()["Transformer-0-MultiHeadSelfAttention"]
     assert len(names) == len(layer.trainable_weights) == len(set(names))
