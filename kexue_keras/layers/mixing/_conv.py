@@ -39,6 +39,7 @@ class ConvMixer1D(TokenMixer):
         units: features of h; None takes those of the input.
         causal: the window lies before the token. A matrix of who sees whom only hides what is in the window, and the
             weights of the rest stay as they are.
+        kernel_initializer: see `TokenMixer`.
 
     Inputs: `[b, n, d]`, mask `[b, n]`; or `[x, allowed]`, allowed bool `[n, n]` or `[b, n, n]`.
 
@@ -94,7 +95,7 @@ class ConvMixer1D(TokenMixer):
         }[self.variant]
         # Glorot's fans take the channels of a depthwise kernel for inputs, of which there are k.
         spread = keras.initializers.RandomNormal(stddev=k**-0.5)
-        self.weight("kernel", shape, spread if self.variant == "depthwise" else "glorot_uniform")
+        self.weight("kernel", shape, spread if self.variant == "depthwise" else None)
         self.weight("out_kernel", (units, size))
         self.weight("out_bias", (size,), "zeros")
         super(ConvMixer1D, self).build(input_shape)
