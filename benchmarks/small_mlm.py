@@ -138,8 +138,8 @@ def evaluate(model, stream, length, vocabulary, batch_tokens=4096):
 def without_context(vocabulary, held_out=65536):
     """`Score` of the best that knows how often characters are, and what it sees at the place itself, and no more.
 
-    A character v that is seen there is the right one with a probability in proportion to p(v) (1 + 1 / m), any other y to
-    p(y) / m, m characters being equally likely to be put in.
+    A character v that is seen there is right with a probability in proportion to p(v) (1 + 1 / m), any other y to
+    p(y) / m: all m characters are equally likely to be put in.
     """
     training, test = read_stream(vocabulary, held_out)
     p = np.bincount(training, minlength=vocabulary) / len(training)

@@ -31,8 +31,8 @@ def extend_with_mixer(
 ) -> Type[Transformer]:
     """Subclass of a bert4keras model class with a token mixer in the place of each self-attention.
 
-    Norms and residuals stay where the model has them: LN(x + mix(x)), LN(x + FFN(x)), and matrices start as small as the
-    model's others (`kernel_initializer` in the options changes it). RoFormer's rotary positions have
+    Norms and residuals stay where the model has them: LN(x + mix(x)), LN(x + FFN(x)), and matrices start as small as
+    the model's others (`kernel_initializer` in the options changes it). RoFormer's rotary positions have
     nothing to act on and are left out.
 
     Args:
@@ -98,8 +98,8 @@ def extend_with_mixer(
         def _make_mixer(self, name):
             given = dict(options)
             if mixer != "fnet":
-                # As bert4keras starts an attention: anything larger drowns a token in its neighbours, and LN(x + mix(x))
-                # does not find it again.
+                # As bert4keras starts an attention: what is larger drowns a token in its neighbours, and
+                # LN(x + mix(x)) does not find it again.
                 given.setdefault("kernel_initializer", self.initializer)
             if mixer in ("mlp", "ffstack", "gmlp", "amlp"):
                 given.setdefault("activation", self.hidden_act)
