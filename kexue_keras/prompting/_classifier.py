@@ -9,7 +9,6 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from kexue_keras.analysis import output_layer
 from kexue_keras.backend import ModelSession
 from kexue_keras.checkpoints._load import PretrainedModel
 from kexue_keras.data import BucketedBatches, checked_texts
@@ -115,7 +114,7 @@ class PromptClassifier(object):
         self.allow_untrained_head, self.head_scores = bool(allow_untrained_head), None
         self._words = self.verbalizer.compile(self.tokenizer)
         self.labels = self.verbalizer.labels
-        warn_of_equal_words(self._words, *output_layer(pretrained), tokenizer=self.tokenizer, name=pretrained.name)
+        warn_of_equal_words(self._words, pretrained)
         self._compiled = [self._compile(pattern) for pattern in self.patterns]
         self.weights = [1.0 / len(self.patterns)] * len(self.patterns)
         self._bert = pretrained.bert

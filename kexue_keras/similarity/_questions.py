@@ -75,7 +75,7 @@ class SimilarQuestions(object):
         *,
         n: int = 100,
         k: int = 20,
-        top_p: float = 0.95,
+        top_p: Optional[float] = 0.95,
         top_k: Optional[int] = None,
         entropy: Optional[float] = None,
         temperature: float = 1.0,
