@@ -105,7 +105,7 @@ def study(options):
         found = [row for row in rows("mixers") if row.get("study") == name]
         means = [np.mean([row[key] for row in found]) for key in ("loss", "accuracy", "masked_loss")] if found else []
         print("| %s | %s | %d |" % (name, " | ".join("%.3f" % m for m in means), len(found)))
-    print("without context: %s" % (without_context(300, 16384),))
+    print("without context: %s" % (without_context(300, 16384, 2000000),))
 
 
 def report():

@@ -135,13 +135,13 @@ def evaluate(model, stream, length, vocabulary, batch_tokens=4096):
     return Score(*(float(np.mean(x)) for x in (right, loss, right[masked], loss[masked])))
 
 
-def without_context(vocabulary, held_out=65536):
+def without_context(vocabulary, held_out=65536, limit=None):
     """`Score` of the best that knows how often characters are, and what it sees at the place itself, and no more.
 
     A character v that is seen there is right with a probability in proportion to p(v) (1 + 1 / m), any other y to
     p(y) / m: all m characters are equally likely to be put in.
     """
-    training, test = read_stream(vocabulary, held_out)
+    training, test = read_stream(vocabulary, held_out, limit)
     p = np.bincount(training, minlength=vocabulary) / len(training)
     usable, rng = len(test) // 512 * 512, np.random.RandomState(12345)
     places = hidden_places(rng, usable // 64, 64) + 64 * np.arange(usable // 64)[:, None]
