@@ -5,6 +5,7 @@
     python benchmarks/dimensions.py svd       the article's recipe and the range finder
     python benchmarks/dimensions.py heads     softmax(q k^T) fitted to random attention
     python benchmarks/dimensions.py words     word2vec of several sizes (pip install gensim==4.2.0), scored on STS-B
+    python benchmarks/dimensions.py graph     nodes of a graph: scikit-learn's digits and their nearest neighbours
     python benchmarks/dimensions.py plot      docs/analysis/dimensions.png and lemmas.png from the rows
 
 Texts: ../shared/data/unlabelled and ../shared/data/senteval_cn. Rows go to benchmarks/results/dimensions.jsonl; those
@@ -29,7 +30,7 @@ WINDOW = 5
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("lemmas", "search", "svd", "heads", "words", "plot"))
+    parser.add_argument("what", choices=("lemmas", "search", "svd", "heads", "words", "graph", "plot"))
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--texts", type=int, default=4000, help="search: sentences (%(default)s)")
     parser.add_argument("--characters", type=int, default=1200000, help="words: of all corpora (%(default)s)")
@@ -153,6 +154,37 @@ def heads(options):
 
                 row = dict(benchmark="head", length=length, concentration=concentration, size=size, seed=seed)
                 add(options, dict(row, rule=round(head_size(length), 1)), fit)
+
+
+def graph(options):
+    """p(neighbour | node) = softmax(q k^T) of embeddings of the nodes; N = nodes, pairs = edges."""
+    from sklearn.datasets import load_digits
+    from sklearn.neighbors import kneighbors_graph
+
+    from kexue_keras.analysis.dimensions import embedding_dimension, fit_attention, smallest_dimension
+
+    images = load_digits().data
+    for seed in [int(s) for s in options.seeds.split(",")]:
+        for count in (100, 300):
+            chosen = images[np.random.RandomState(seed).permutation(len(images))[:count]]
+            edges = kneighbors_graph(chosen, 8).toarray()
+            edges = np.maximum(edges, edges.T)
+            degrees = edges.sum(axis=1).astype(int)
+            for size in (2, 4, 8, 12, 16, 24, 32, 48):
+
+                def fit():
+                    found = fit_attention(edges / degrees[:, None], size, seed=seed, steps=1000)
+                    order = np.argsort(-found.attention, axis=1)
+                    kept = np.mean([edges[i, order[i, :n]].mean() for i, n in enumerate(degrees)])
+                    return dict(
+                        divergence=round(found.divergence, 5),
+                        start=round(found.start, 4),
+                        neighbours=round(float(kept), 4),
+                        rule=round(embedding_dimension(count), 1),
+                        criterion=round(smallest_dimension(count, np.log(edges.sum())), 1),
+                    )
+
+                add(options, dict(benchmark="graph", nodes=count, size=size, seed=seed), fit)
 
 
 def words(options):

@@ -73,8 +73,8 @@ def main():
             results = {n: evaluate(model, test, n, size["vocabulary"]) for n in LENGTHS}
             row.update(
                 variant=variant,
-                accuracy={str(n): round(float(a), 5) for n, (a, _) in results.items()},
-                test_loss={str(n): round(float(b), 5) for n, (_, b) in results.items()},
+                accuracy={str(n): round(float(a), 5) for n, (a, *_) in results.items()},
+                test_loss={str(n): round(float(b), 5) for n, (_, b, *_) in results.items()},
             )
             print(row, flush=True)
             if not options.quick:

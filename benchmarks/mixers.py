@@ -3,8 +3,10 @@
     python benchmarks/mixers.py                     # all variants, 1 seed; rows into results/mixers.jsonl
     python benchmarks/mixers.py --seeds 1 2 3       # more
     python benchmarks/mixers.py --only gmlp fnet    # some
+    python benchmarks/mixers.py --glorot --only "mixer mlp"   # with larger matrices at the start
     python benchmarks/mixers.py --trial             # tokens a second of each variant, 20 steps, nothing written
     python benchmarks/mixers.py --quick             # a tiny model, nothing written
+    python benchmarks/mixers.py --study --seeds 1 2 3  # a smaller model: what the start of the matrices does
     python benchmarks/mixers.py --report            # table, and the plot docs/layers/mixing.png, from the results
 
 All over BERT (with its absolute positions), hidden 64, 2 layers, 128 tokens, 1200 steps of 16 rows: about 4 minutes a
@@ -15,8 +17,9 @@ size is 2 x 256. A run that was cut off is taken up: finished (variant, seed) pa
 import argparse
 import os
 
+import numpy as np
 from record import record, recorded, rows
-from small_mlm import HERE, SIZE, TINY, evaluate, train
+from small_mlm import HERE, SIZE, TINY, evaluate, train, without_context
 
 LENGTH = 128
 SYNTHESIZERS = {
@@ -28,11 +31,22 @@ SYNTHESIZERS = {
     "synthesizer random+vanilla": ("random", "vanilla"),
 }
 MIXERS = {"gmlp": "gmlp", "amlp": "amlp", "fnet": "fnet", "mixer mlp": "mlp", "resmlp": "resmlp", "aft": "aft"}
-MIXERS["external attention"] = "external"
+MIXERS.update({"ffstack": "ffstack", "external attention": "external"})
+CONVOLUTIONS = {
+    "convolution light": {},
+    "convolution dynamic": {"variant": "dynamic"},
+    "convolution depthwise": {"variant": "depthwise"},
+    "convolution full": {"variant": "full"},
+    "convolution light, dilated": {"dilation": 3},
+}
+MIXERS.update({variant: "conv" for variant in CONVOLUTIONS})
+GLOROT = {"kernel_initializer": "glorot_uniform"}
+# Rows of mixers from before their matrices started as the model's others do.
+START = "normal .02"
 VARIANTS = ["attention"] + list(SYNTHESIZERS) + list(MIXERS)
 
 
-def model_class(variant, size):
+def model_class(variant, size, glorot=False):
     from bert4keras.models import BERT
 
     from kexue_keras.models import extend_with_mixer, extend_with_synthesizer
@@ -41,14 +55,62 @@ def model_class(variant, size):
         return BERT
     if variant in SYNTHESIZERS:
         return extend_with_synthesizer(BERT, variants=SYNTHESIZERS[variant])
-    options = {"ffn_units": 2 * size["units"]} if variant in ("gmlp", "amlp") else {}
+    options = {"ffn_units": 2 * size["units"]} if variant in ("gmlp", "amlp") else CONVOLUTIONS.get(variant, {})
+    if glorot and variant in MIXERS:
+        options = dict(options, **GLOROT)
     return extend_with_mixer(BERT, MIXERS[variant], **options)
+
+
+# Why MLP-Mixer with Glorot's matrices does not even copy what it sees: (mixer, options of the class, of the training).
+STUDY = {
+    "attention": (None, {}, {}),
+    "MLP, Glorot": ("mlp", GLOROT, {}),
+    "MLP, Glorot, rate 1e-3": ("mlp", GLOROT, {"rate": 1e-3}),
+    "MLP, Glorot, 1200 steps": ("mlp", GLOROT, {"steps": 1200}),
+    "MLP, Glorot, 1 layer": ("mlp", GLOROT, {"layers": 1}),
+    "MLP, Glorot, no nonlinearity": ("mlp", dict(GLOROT, activation="linear"), {}),
+    "MLP, normal .02": ("mlp", {}, {}),
+    "linear (ResMLP), Glorot": ("resmlp", GLOROT, {}),
+    "linear (ResMLP), normal .02": ("resmlp", {}, {}),
+}
+
+
+def study(options):
+    """A smaller model (a quarter of a minute each), one thing changed at a time; rows with `study`."""
+    from bert4keras.models import BERT
+
+    from kexue_keras.models import extend_with_mixer
+
+    for seed in options.seeds:
+        for name, (mixer, arguments, changed) in STUDY.items():
+            if recorded("mixers", study=name, seed=seed):
+                continue
+            changed = dict(changed)
+            size = {"hidden": 32, "layers": changed.pop("layers", 2), "heads": 2, "units": 128, "vocabulary": 300}
+            model, row, test = train(
+                extend_with_mixer(BERT, mixer, **arguments) if mixer else BERT,
+                seed=seed,
+                length=64,
+                batch=16,
+                size=size,
+                held_out=16384,
+                limit=2000000,
+                **dict(dict(steps=600), **changed),
+            )
+            score = evaluate(model, test, 64, size["vocabulary"])
+            row.update({key: round(value, 4) for key, value in score._asdict().items()}, study=name)
+            record("mixers", row)
+            print(name, seed, score, flush=True)
+    for name in STUDY:
+        found = [row for row in rows("mixers") if row.get("study") == name]
+        means = [np.mean([row[key] for row in found]) for key in ("loss", "accuracy", "masked_loss")] if found else []
+        print("| %s | %s | %d |" % (name, " | ".join("%.3f" % m for m in means), len(found)))
+    print("without context: %s" % (without_context(300, 16384, 2000000),))
 
 
 def report():
     """Table on the screen, plot into the documentation."""
     import matplotlib
-    import numpy as np
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
@@ -56,7 +118,9 @@ def report():
     print("| mixer | test loss | accuracy % | tokens/s | parameters | seeds |\n|---|---|---|---|---|---|")
     results = []
     for variant in VARIANTS:
-        found = [row for row in rows("mixers") if row["variant"] == variant]
+        found = [row for row in rows("mixers") if row.get("variant") == variant and row["steps"] == 1200]
+        if variant in MIXERS and variant != "fnet":
+            found = [row for row in found if row.get("start") == START]
         if not found:
             continue
         loss, accuracy = ([row[key] for row in found] for key in ("test_loss", "accuracy"))
@@ -92,20 +156,27 @@ def main():
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument(
+        "--study", action="store_true", help="how the mixers' matrices have to start, on a smaller model"
+    )
+    parser.add_argument("--glorot", action="store_true", help="mixers' matrices start by Glorot's rule")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     if options.report:
         return report()
+    if options.study:
+        return study(options)
     dry = options.quick or options.trial
     steps, size = (3, TINY) if options.quick else (20 if options.trial else options.steps, SIZE)
     limits = {"held_out": 4096, "limit": 40000} if dry else {}
     for seed in options.seeds[: 1 if dry else None]:
         for variant in options.only:
-            if not dry and recorded("mixers", variant=variant, seed=seed, steps=steps):
+            start = {"start": "glorot" if options.glorot else START} if MIXERS.get(variant, "fnet") != "fnet" else {}
+            if not dry and recorded("mixers", variant=variant, seed=seed, steps=steps, **start):
                 print("%s, seed %d: done before" % (variant, seed))
                 continue
             model, row, test = train(
-                model_class(variant, size),
+                model_class(variant, size, options.glorot),
                 seed=seed,
                 steps=steps,
                 length=LENGTH,
@@ -114,10 +185,11 @@ def main():
                 threads=options.threads,
                 **limits,
             )
-            row["variant"] = variant
+            row.update(start, variant=variant)
             if not options.trial:
-                accuracy, loss = evaluate(model, test, LENGTH, size["vocabulary"])
-                row.update(accuracy=round(float(accuracy), 5), test_loss=round(float(loss), 5))
+                score = evaluate(model, test, LENGTH, size["vocabulary"])
+                row.update(accuracy=round(score.accuracy, 5), test_loss=round(score.loss, 5))
+                row.update(masked_accuracy=round(score.masked_accuracy, 5), masked_loss=round(score.masked_loss, 5))
             print(row, flush=True)
             if not dry:
                 record("mixers", row)

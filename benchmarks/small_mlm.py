@@ -9,6 +9,7 @@ import glob
 import gzip
 import os
 import time
+from collections import namedtuple
 
 import numpy as np
 
@@ -21,6 +22,9 @@ SPECIAL = 3
 # Larger models (hidden 128, 4000 characters, rate 1e-3) were still at the frequencies of single characters after 800
 # steps, whatever mixed their tokens; this one leaves them behind after about 400.
 SIZE = {"hidden": 64, "layers": 2, "heads": 2, "units": 256, "vocabulary": 1000}
+# Of all places, and of those that show [MASK]: at the others the model sees a character, and half of the time the right
+# one, so that it gains by copying what it sees.
+Score = namedtuple("Score", "accuracy loss masked_accuracy masked_loss")
 TINY = {"hidden": 16, "layers": 1, "heads": 2, "units": 32, "vocabulary": 200}
 
 
@@ -110,7 +114,7 @@ def crossentropy(y_true, y_pred):
 
 
 def evaluate(model, stream, length, vocabulary, batch_tokens=4096):
-    """`(accuracy, loss)` over the stream cut into windows; the hidden characters are the same ones at every length."""
+    """`Score` over the stream cut into windows; the hidden characters are the same ones at every length."""
     rng = np.random.RandomState(12345)
     usable = len(stream) // 512 * 512
     places = hidden_places(rng, usable // 64, 64) + 64 * np.arange(usable // 64)[:, None]
@@ -118,15 +122,36 @@ def evaluate(model, stream, length, vocabulary, batch_tokens=4096):
     rows = inputs.reshape(-1, length)
     at = (places.reshape(len(rows), -1)) % length
     labels = labels.reshape(len(rows), -1)
-    hits, loss, step = 0, 0.0, max(1, batch_tokens // length)
+    masked = np.take_along_axis(rows, at, 1) == MASK
+    right, loss, step = [], [], max(1, batch_tokens // length)
     for i in range(0, len(rows), step):
         part = slice(i, i + step)
         logits = np.asarray(model.predict_on_batch([rows[part], 0 * rows[part], at[part]]), np.float64)
-        hits += (logits.argmax(-1) == labels[part]).sum()
+        right.append(logits.argmax(-1) == labels[part])
         top = logits.max(-1)
         total = top + np.log(np.exp(logits - top[..., None]).sum(-1))
-        loss += (total - np.take_along_axis(logits, labels[part][..., None], -1)[..., 0]).sum()
-    return hits / labels.size, loss / labels.size
+        loss.append(total - np.take_along_axis(logits, labels[part][..., None], -1)[..., 0])
+    right, loss = np.concatenate(right), np.concatenate(loss)
+    return Score(*(float(np.mean(x)) for x in (right, loss, right[masked], loss[masked])))
+
+
+def without_context(vocabulary, held_out=65536, limit=None):
+    """`Score` of the best that knows how often characters are, and what it sees at the place itself, and no more.
+
+    A character v that is seen there is right with a probability in proportion to p(v) (1 + 1 / m), any other y to
+    p(y) / m: all m characters are equally likely to be put in.
+    """
+    training, test = read_stream(vocabulary, held_out, limit)
+    p = np.bincount(training, minlength=vocabulary) / len(training)
+    usable, rng = len(test) // 512 * 512, np.random.RandomState(12345)
+    places = hidden_places(rng, usable // 64, 64) + 64 * np.arange(usable // 64)[:, None]
+    inputs, labels = corrupt(test[None, :usable], places.reshape(1, -1), rng, vocabulary)
+    seen, labels, other = inputs[0, places.ravel()], labels[0], 1.0 / (vocabulary - SPECIAL)
+    masked = seen == MASK
+    likely = np.where(masked, p[labels], p[labels] * ((labels == seen) + other) / (p[seen] + other))
+    best = np.where(masked | (p[seen] * (1 + other) < p.max() * other), p.argmax(), seen)
+    right, loss = best == labels, -np.log(np.maximum(likely, 1e-12))
+    return Score(*(float(np.mean(x)) for x in (right, loss, right[masked], loss[masked])))
 
 
 def train(

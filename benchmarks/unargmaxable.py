@@ -1,7 +1,7 @@
 """Words that can never be predicted, at the size of a vocabulary: time, verdicts and what decided.
 
     python benchmarks/unargmaxable.py gaussian [--rows 21128 --size 768 --planted 30]   minutes
-    python benchmarks/unargmaxable.py model [--models me5-zh-char-mlm]                  the model's words
+    python benchmarks/unargmaxable.py model [--models me5-zh-char-mlm,FOLDER]           the models' words
     python benchmarks/unargmaxable.py plain [--rows 21128 --size 768]                   one class by one whole LP
     python benchmarks/unargmaxable.py share                                             small d, against ConvexHull
     python benchmarks/unargmaxable.py plot                                              docs/analysis/unargmaxable.png
@@ -107,20 +107,25 @@ def model(options):
 
     from kexue_keras import models
     from kexue_keras.analysis import find_unargmaxable, output_layer
+    from kexue_keras.errors import WeightsError
 
     for name in options.models.split(","):
-        loaded = models.load(name, with_mlm="linear")
-        W, b = output_layer(loaded)
+        try:
+            loaded = models.load(name, with_mlm="linear")
+            W, b = output_layer(loaded)
+        except WeightsError:  # no head: the embedding as one, as a head that is trained on it would start
+            loaded = models.load(name, num_hidden_layers=1)
+            W, b = loaded.bert.layers["Embedding-Token"].get_weights()[0], None
         begin = time.perf_counter()
         found = find_unargmaxable(W, b)
-        row = dict(benchmark="model", model=name, rows=len(W), size=W.shape[1])
+        row = dict(benchmark="model", model=os.path.basename(name), rows=len(W), size=W.shape[1], bias=b is not None)
         row["seconds"] = round(time.perf_counter() - begin, 2)
         row["verdicts"] = found.counts()
         row["methods"] = {m: found.method.count(m) for m in sorted(set(found.method))}
         pairs = [(k, found.beaten_by[int(k)][0][0]) for k in found.of("unargmaxable") if int(k) in found.beaten_by]
         words = [[loaded.tokenizer.id_to_token(int(k)) for k in pair] for pair in pairs]
         row["unused"] = sum(first.startswith("[unused") for first, _ in words)
-        row["tied"] = [loaded.tokenizer.id_to_token(int(k)) for k in found.of("tied")]
+        row["tied"] = [loaded.tokenizer.id_to_token(int(k)) for k in found.of("tied")[:40]]
         row["examples"] = [pair for pair in words if not pair[0].startswith("[unused")][:30]
         print(record("unargmaxable", row, options.results))
 

@@ -14,7 +14,7 @@ from kexue_keras.data import split_reviews
 from kexue_keras.models import extend_with_mixer, extend_with_synthesizer
 from kexue_keras.optimizers import AdamW
 
-mixer = "gmlp"  # or "synthesizer", "mlp", "resmlp", "amlp", "external", "fnet", "attention"
+mixer = "gmlp"  # or "synthesizer", "mlp", "resmlp", "amlp", "external", "fnet", "conv", "attention"
 max_length = 64
 batch_size = 32
 epochs = 4

@@ -62,3 +62,6 @@ if __name__ == "__main__":
     questions = SimilarQuestions(simbert.pretrained, max_length=max_length)  # or of a folder
     for found in questions.generate(test_data[0][0], n=20, k=5):
         print("%.4f  %s" % (found.score, found.text))
+    print("every token at an entropy of 1 nat (kexue.fm/archives/8829) in place of top-p .95:")
+    for found in questions.generate(test_data[0][0], n=20, k=5, top_p=None, entropy=1.0):
+        print("%.4f  %s" % (found.score, found.text))

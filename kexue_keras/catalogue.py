@@ -209,7 +209,7 @@ TECHNIQUES = [
             "Entropy normalisation",
             "",
             (8829,),
-            ("layers.EntropyNormalization",),
+            ("layers.EntropyNormalization", "decoding.to_entropy"),
             "layers/entropy-normalization.md",
         ),
         (
@@ -230,7 +230,7 @@ TECHNIQUES = [
         ),
         (
             23,
-            "Mixers without attention: MLP-Mixer, ResMLP, gMLP, aMLP, External Attention, FNet",
+            "Mixers without attention: MLP-Mixer, ResMLP, gMLP, aMLP, External Attention, FNet, convolutions",
             "",
             (8431,),
             ("layers.mixing", "models.extend_with_mixer"),

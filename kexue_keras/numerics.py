@@ -13,7 +13,7 @@ def softplus(x: Tensor) -> Tensor:
     """log(1 + exp(x)) with a gradient that is right everywhere.
 
     The gradient of TensorFlow's own is its sigmoid, which is exactly 0 below -18 in float32, so that what has become
-    small is never trained again.
+    small is never trained again. This one is `sigmoid`, from the exponential that the value has needed.
 
     Args:
         x: float32 or float64 tensor; -inf gives 0 with gradient 0.
@@ -25,8 +25,29 @@ def softplus(x: Tensor) -> Tensor:
     >>> [float(g) > 0 for g in K.eval(tf.gradients(kexue_keras.numerics.softplus(x), x)[0])]
     [True, True, True]
     """
-    above, over, under = _halves(x)
-    return tf.where(above, over + tf.math.log1p(tf.exp(-over)), tf.math.log1p(tf.exp(under)))
+    return _softplus(tf.convert_to_tensor(x))
+
+
+@tf.custom_gradient
+def _softplus(x):
+    small = tf.exp(-tf.abs(x))
+    return tf.nn.relu(x) + tf.math.log1p(small), lambda upstream: upstream * _sigmoid(x, small)
+
+
+def _sigmoid(x, small):
+    """The sigmoid s of x, and s' = s(x) s(-x), from small = exp(-|x|); s'' = -s' tanh(x / 2), smooth at 0 too."""
+
+    @tf.custom_gradient
+    def density(x):
+        value = small / tf.square(1.0 + small)
+        return value, lambda upstream: -upstream * density(x) * tf.tanh(0.5 * x)
+
+    @tf.custom_gradient
+    def value(x):
+        value = tf.where(x >= 0, tf.ones_like(small), small) / (1.0 + small)
+        return value, lambda upstream: upstream * density(x)
+
+    return value(x)
 
 
 def softplus_inverse(value: float) -> float:
@@ -50,9 +71,8 @@ def sigmoid(x: Tensor) -> Tensor:
     >>> print(K.eval(kexue_keras.numerics.sigmoid(tf.constant([-25.0, 0.0]))))
     [1.3887944e-11 5.0000000e-01]
     """
-    above, over, under = _halves(x)
-    small = tf.exp(under)
-    return tf.where(above, 1.0 / (1.0 + tf.exp(-over)), small / (1.0 + small))
+    x = tf.convert_to_tensor(x)
+    return _sigmoid(x, tf.exp(-tf.abs(x)))
 
 
 def sigmoid_difference(x: Tensor, y: Tensor) -> Tensor:

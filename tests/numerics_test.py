@@ -10,7 +10,7 @@ from scipy import special
 from scipy.special import expit
 
 from kexue_keras import losses, numerics
-from kexue_keras.backend import K
+from kexue_keras.backend import K, tf1
 from kexue_keras.layers import SAU, SquarePlus
 from kexue_keras.layers._kernels import KERNELS
 from kexue_keras.layers._noise import NOISES
@@ -73,6 +73,29 @@ def test_no_gradient_is_lost_in_float32(name):
     values, slopes = values_and_slopes(function)
     np.testing.assert_allclose(values, value(FAR), 3e-6)
     np.testing.assert_allclose(slopes, derivative(FAR), 3e-6)
+
+
+def test_derivatives_of_softplus_and_sigmoid_up_to_the_fifth():
+    with tf.Graph().as_default(), tf1.Session() as session:
+        x = tf.constant([-700.0, -25, -1, -1e-3, 0, 1e-3, 0.5, 25, 700], tf.float64)
+        y, found = numerics.softplus(x), []
+        for _ in range(5):
+            y = tf.gradients(y, x)[0]
+            found.append(y)
+        *found, x = session.run(found + [x])
+    s, r = expit(x), expit(-x)
+    d = s * r
+    wanted = [s, d, d * (r - s), d * (1 - 6 * d), d * (r - s) * (1 - 12 * d)]
+    for ours, theirs in zip(found, wanted):
+        np.testing.assert_allclose(ours, theirs, 1e-9, 1e-16)
+
+
+def test_infinities_and_nan_of_softplus_and_sigmoid():
+    x = [-np.inf, np.inf, np.nan]
+    for function, value, derivative in ((numerics.softplus, [0, np.inf], [0, 1]), (numerics.sigmoid, [0, 1], [0, 0])):
+        values, slopes = values_and_slopes(function, x)
+        assert values[:2].tolist() == value and slopes[:2].tolist() == derivative
+        assert np.isnan(values[2]) and np.isnan(slopes[2])
 
 
 @pytest.mark.skipif(tf.__version__ >= "2", reason="TensorFlow 2 has mended it")

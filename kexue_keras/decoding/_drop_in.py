@@ -6,6 +6,7 @@ import numpy as np
 from bert4keras.snippets import AutoRegressiveDecoder
 
 from kexue_keras.decoding._generator import Generator
+from kexue_keras.decoding._sampling import strategy
 from kexue_keras.types import Array, ArrayLike, Model, Transformer
 
 
@@ -112,6 +113,9 @@ class CachedDecoder(AutoRegressiveDecoder):
         temperature: float = 1,
         min_ends: int = 1,
         seed: Optional[int] = None,
+        *,
+        entropy: Optional[float] = None,
+        cap_only: bool = False,
     ) -> List[Array]:
         """List of n sequences for one input.
 
@@ -119,10 +123,12 @@ class CachedDecoder(AutoRegressiveDecoder):
             inputs, temperature, min_ends, states: as in `beam_search`.
             n: sequences.
             topk, topp: see `sampling.cut`.
+            entropy, cap_only: as in `Generator.sample`; bert4keras has nothing like them.
             seed: int; None takes one from numpy's generator, so that `np.random.seed` repeats the sequences.
         """
         _no_states(states)
         options = dict(topk=topk, topp=topp, temperature=temperature, min_ends=min_ends, seed=seed)
+        options.update(entropy=entropy, cap_only=cap_only)
         return self.random_sample_batch([[x] for x in inputs], n, **options)[0]
 
     def random_sample_batch(
@@ -132,23 +138,25 @@ class CachedDecoder(AutoRegressiveDecoder):
         *,
         topk: Optional[int] = None,
         topp: Optional[float] = None,
+        entropy: Optional[float] = None,
+        cap_only: bool = False,
         temperature: float = 1,
         min_ends: int = 1,
         seed: Optional[int] = None,
         batch_size: Optional[int] = None,
     ) -> List[List[Array]]:
         """List of the n sequences of each text; arguments as in `random_sample` and `beam_search_batch`."""
-        strategy = "sample" + ("-k" if topk is not None else "") + ("-p" if topp is not None else "")
         seed = np.random.randint(2**31) if seed is None else seed
-        options = dict(width=n, top_k=topk or 1, top_p=topp or 1.0, temperature=temperature, seed=seed)
-        found = self._run(strategy, inputs, batch_size, min_ends, options)
+        name, options = strategy(top_k=topk, top_p=topp, entropy=entropy, cap_only=cap_only)
+        options.update(width=n, temperature=temperature, seed=seed)
+        found = self._run(name, inputs, batch_size, min_ends, options)
         self._check(inputs, found[0][0])
         return found
 
-    def _run(self, strategy, inputs, batch_size, min_ends, options):
+    def _run(self, name, inputs, batch_size, min_ends, options):
         start = [] if self.start_id is None else [self.start_id]
         found = self.generator.run(
-            strategy, inputs, self.maxlen, batch_size, ends=min_ends, counts_from=self.minlen - len(start), **options
+            name, inputs, self.maxlen, batch_size, ends=min_ends, counts_from=self.minlen - len(start), **options
         )
         return [[np.array(start + ids, int) for ids in row] for row in found.lists()]
 

@@ -119,12 +119,15 @@ class Generator(object):
         n: int = 1,
         top_k: Optional[int] = None,
         top_p: Optional[float] = None,
+        entropy: Optional[float] = None,
+        cap_only: bool = False,
         temperature: float = 1.0,
         seed: int = 0,
         min_length: int = 0,
         batch_size: Optional[int] = None,
     ) -> Generated:
-        """Random sequences, each token drawn from softmax(logits / temperature) after `sampling.cut`.
+        """Random sequences, each token drawn from softmax(logits / temperature) after `sampling.cut` and, if asked for,
+        `sampling.to_entropy` of what is left.
 
         The same seed, inputs and batch size give the same sequences.
 
@@ -133,11 +136,17 @@ class Generator(object):
             n: sequences for each input.
             top_k: only the k likeliest tokens; None: all.
             top_p: only the likeliest tokens up to this probability; None: all.
-            temperature: positive float.
+            entropy: nats, >= 0; a temperature is chosen for each token such that its distribution has this entropy
+                (log 10: as uncertain as ten equal choices). None: as it comes.
+            cap_only: distributions of less entropy stay as they are; only flat ones are sharpened.
+            temperature: positive float; without `top_p` and `cap_only` an entropy undoes it.
             seed: int.
 
         Returns:
-            `Generated`; scores are those of the model, without temperature and cut.
+            `Generated`; scores are those of the model, without temperature, cut and entropy.
+
+        Raises:
+            ValueError: an option outside its range, `cap_only` without `entropy`; see `greedy`.
         """
         checks.whole_number(n, "n", "Generator.sample", least=1)
         checks.number(temperature, "temperature", "Generator.sample", above=0)
@@ -145,8 +154,12 @@ class Generator(object):
             checks.whole_number(top_k, "top_k", "Generator.sample", least=1)
         if top_p is not None:
             checks.number(top_p, "top_p", "Generator.sample", above=0, most=1)
-        strategy = "sample" + ("-k" if top_k is not None else "") + ("-p" if top_p is not None else "")
-        options = dict(width=n, temperature=temperature, top_k=top_k or 1, top_p=top_p or 1.0, seed=seed % 2**31)
+        if entropy is not None:
+            checks.number(entropy, "entropy", "Generator.sample", least=0, remedy="it is in nats")
+        elif cap_only:
+            raise ValueError("Generator.sample: cap_only=True says how to reach an entropy; give entropy as well")
+        strategy, options = sampling.strategy(top_k=top_k, top_p=top_p, entropy=entropy, cap_only=cap_only)
+        options.update(width=n, temperature=temperature, seed=seed % 2**31)
         return self.run(strategy, inputs, max_length, batch_size, minimum=min_length, **options)
 
     def beam_search(
@@ -232,7 +245,7 @@ class Generator(object):
         """All that the other methods do, and with bert4keras' way of counting end tokens.
 
         Args:
-            strategy: 'greedy', 'sample', 'sample-k', 'sample-p', 'sample-k-p', 'beam-keep' or 'beam-drop'.
+            strategy: 'greedy', 'beam-keep', 'beam-drop' or one of `sampling.strategy`.
             inputs, max_length, batch_size: as in `greedy`.
             n: sequences for each input; None: all there are.
             ends, counts_from: see `search.Stopping`.
@@ -330,6 +343,7 @@ _SETTINGS = [
     ("length_penalty", "float32", 0.0),
     ("top_k", "int32", 1),
     ("top_p", "float32", 1.0),
+    ("entropy", "float32", 0.0),
     ("seed", "int32", 0),
     ("stream", "int32", 0),
 ]
@@ -339,11 +353,14 @@ def _chooser(strategy, value):
     """function(logits, t) -> tokens."""
     if strategy == "greedy":
         return lambda logits, t: tf.argmax(logits, axis=-1, output_type="int32")
-    top_k = value["top_k"] if "-k" in strategy else None
-    top_p = value["top_p"] if "-p" in strategy else None
+    parts = strategy.split("-")
+    top_k = value["top_k"] if "k" in parts else None
+    top_p = value["top_p"] if "p" in parts else None
 
     def choose(logits, t):
-        cut = sampling.cut(logits / value["temperature"], top_k=top_k, top_p=top_p)
-        return sampling.draw(*cut, seed=tf.stack([value["seed"], value["stream"] * 100003 + t]))
+        logits, tokens = sampling.cut(logits / value["temperature"], top_k=top_k, top_p=top_p)
+        if "entropy" in parts or "cap" in parts:
+            logits = sampling.to_entropy(logits, value["entropy"], cap_only="cap" in parts)
+        return sampling.draw(logits, tokens, seed=tf.stack([value["seed"], value["stream"] * 100003 + t]))
 
     return choose

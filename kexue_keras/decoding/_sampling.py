@@ -1,12 +1,14 @@
-"""What is drawn from: temperature, the k likeliest tokens, the likeliest tokens up to a probability (nucleus).
+"""What is drawn from: temperature, the k likeliest tokens, the nucleus, distributions of a given entropy.
 
-Paper on the nucleus: The Curious Case of Neural Text Degeneration, arXiv 1904.09751.
+Paper on the nucleus: The Curious Case of Neural Text Degeneration, arXiv 1904.09751. Article on the entropy:
+概率分布的熵归一化 (kexue.fm/archives/8829).
 """
 
-from typing import Optional, Tuple, Union
+from typing import Any, Dict, Optional, Tuple, Union
 
 import tensorflow as tf
 
+from kexue_keras.layers._entropy_normalization import EntropyNormalization
 from kexue_keras.types import Tensor, TensorLike
 
 
@@ -39,6 +41,49 @@ def cut(
         reached &= tf.range(tf.shape(logits)[-1])[None] > 0
         logits = tf.where(reached, tf.fill(tf.shape(logits), float("-inf")), logits)
     return logits, tokens
+
+
+def to_entropy(logits: TensorLike, entropy: Union[float, Tensor], *, cap_only: bool = False) -> Tensor:
+    """Logarithms of softmax(gamma logits), gamma >= 0 for each row such that its entropy is `entropy`.
+
+    Args:
+        logits: float32 `[n, m]`, -inf where a token is cut off.
+        entropy: nats, float >= 0 or float32 scalar tensor. What cannot be reached is taken to the nearest end: even
+            over the tokens that are left, or over those that tie for the first place.
+        cap_only: rows of less entropy stay as they are; only flat ones are sharpened.
+
+    Returns:
+        float32 `[n, m]`.
+
+    Reference: 概率分布的熵归一化, kexue.fm/archives/8829.
+
+    >>> logits = to_entropy(tf.math.log([[.5, .25, .125, .0625, .0625]]), 1.0)
+    >>> [round(float(p), 4) for p in K.eval(tf.exp(logits))[0]]
+    [0.6498, 0.2222, 0.076, 0.026, 0.026]
+    """
+    logits = tf.convert_to_tensor(logits)
+    targets = tf.cast(entropy, logits.dtype) + tf.zeros_like(logits[:, 0])
+    # Of the layer only its formula is wanted: it has no weights.
+    found = tf.math.log(EntropyNormalization(implicit_grad=False, name="to_entropy").call([logits, targets]))
+    if not cap_only:
+        return found
+    before = tf.nn.log_softmax(logits)
+    spent = -tf.reduce_sum(tf.math.multiply_no_nan(before, tf.exp(before)), axis=-1, keepdims=True)
+    return tf.where(tf.broadcast_to(spent <= targets[:, None], tf.shape(found)), before, found)
+
+
+def strategy(
+    *, top_k: Optional[int], top_p: Optional[float], entropy: Optional[float], cap_only: bool
+) -> Tuple[str, Dict[str, Any]]:
+    """The name of the graph that samples in this way, 'sample' with '-k', '-p', '-entropy' or '-cap', and its values.
+
+    >>> strategy(top_k=5, top_p=None, entropy=1.5, cap_only=True)
+    ('sample-k-cap', {'top_k': 5, 'entropy': 1.5})
+    """
+    given = {"top_k": top_k, "top_p": top_p, "entropy": entropy}
+    parts = {"top_k": "-k", "top_p": "-p", "entropy": "-cap" if cap_only else "-entropy"}
+    given = {name: value for name, value in given.items() if value is not None}
+    return "sample" + "".join(parts[name] for name in given), given
 
 
 def draw(logits, tokens, *, seed):

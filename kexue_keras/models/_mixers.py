@@ -7,6 +7,7 @@ import re
 from typing import Any, Optional, Type
 
 from bert4keras.layers import MultiHeadAttention
+from bert4keras.models import LM_Mask
 
 from kexue_keras import checks
 from kexue_keras.backend import register
@@ -30,13 +31,14 @@ def extend_with_mixer(
 ) -> Type[Transformer]:
     """Subclass of a bert4keras model class with a token mixer in the place of each self-attention.
 
-    Norms and residuals stay where the model has them: LN(x + mix(x)), LN(x + FFN(x)). RoFormer's rotary positions have
+    Norms and residuals stay where the model has them: LN(x + mix(x)), LN(x + FFN(x)), and matrices start as small as
+    the model's others (`kernel_initializer` in the options changes it). RoFormer's rotary positions have
     nothing to act on and are left out.
 
     Args:
         BaseModel: class, BERT or RoFormer; encoder, `application='lm'` and `'unilm'` work, but for 'fnet', which has
             no such form.
-        mixer: 'mlp', 'ffstack', 'resmlp', 'gmlp', 'amlp', 'external', 'fnet' or 'aft'.
+        mixer: 'mlp', 'ffstack', 'resmlp', 'gmlp', 'amlp', 'external', 'fnet', 'aft' or 'conv'.
         max_length: most tokens; None takes the `max_position` of the model.
         feed_forward: whether the feed-forward layers stay; None: yes, but for 'gmlp' and 'amlp', which are both at once
             (with the model's intermediate_size between).
@@ -95,8 +97,16 @@ def extend_with_mixer(
 
         def _make_mixer(self, name):
             given = dict(options)
+            if mixer != "fnet":
+                # As bert4keras starts an attention: what is larger drowns a token in its neighbours, and
+                # LN(x + mix(x)) does not find it again.
+                given.setdefault("kernel_initializer", self.initializer)
             if mixer in ("mlp", "ffstack", "gmlp", "amlp"):
                 given.setdefault("activation", self.hidden_act)
+            if mixer == "conv":
+                given.setdefault("heads", self.num_attention_heads)
+                # A window around the token would be half hidden.
+                given.setdefault("causal", isinstance(self, LM_Mask))
             sizes = {"max_length": max_length or self.max_position, "ffn_units": self.intermediate_size}
             return make_mixer(mixer, name=name, **dict(sizes, **given))
 

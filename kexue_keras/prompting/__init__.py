@@ -6,5 +6,6 @@ kexue.fm/archives/8295; Schick and Schütze, arXiv 2001.07676; Liu et al., arXiv
 
 from kexue_keras.prompting._classifier import PromptClassifier
 from kexue_keras.prompting._head import UntrainedHeadWarning
+from kexue_keras.prompting._label_words import EqualWordsWarning
 from kexue_keras.prompting._pattern import Pattern
 from kexue_keras.prompting._verbalizer import Verbalizer

@@ -22,6 +22,7 @@ from kexue_keras.optimizers import AdamW
 from kexue_keras.prompting._causal import CausalPattern, CausalRows, causal_scores
 from kexue_keras.prompting._folder import SETTINGS, loading_settings, read_prompt, write_prompt
 from kexue_keras.prompting._head import check_head, require_head
+from kexue_keras.prompting._label_words import warn_of_equal_words
 from kexue_keras.prompting._pattern import Pattern
 from kexue_keras.prompting._rows import TrainingRows, history_of
 from kexue_keras.prompting._soft_tokens import soft_ids, with_soft_tokens, write_back
@@ -64,6 +65,10 @@ class PromptClassifier(object):
         WeightsError: the model has no head for masked language modelling, or one that was in no checkpoint.
         ValueError: patterns and words that do not go together, a pattern that truncation would cut, no soft token; for
             a model that reads left to right a pattern that goes on after its masks.
+
+    Warns:
+        EqualWordsWarning: a label word has the row of another word in the output layer, so that the model can never say
+            it, or the words of two labels have one row, so that no text tells them apart.
 
     Reference: kexue.fm/archives/7764, kexue.fm/archives/8295.
 
@@ -109,6 +114,7 @@ class PromptClassifier(object):
         self.allow_untrained_head, self.head_scores = bool(allow_untrained_head), None
         self._words = self.verbalizer.compile(self.tokenizer)
         self.labels = self.verbalizer.labels
+        warn_of_equal_words(self._words, pretrained)
         self._compiled = [self._compile(pattern) for pattern in self.patterns]
         self.weights = [1.0 / len(self.patterns)] * len(self.patterns)
         self._bert = pretrained.bert

@@ -75,8 +75,9 @@ class SimilarQuestions(object):
         *,
         n: int = 100,
         k: int = 20,
-        top_p: float = 0.95,
+        top_p: Optional[float] = 0.95,
         top_k: Optional[int] = None,
+        entropy: Optional[float] = None,
         temperature: float = 1.0,
         mask_positions: Sequence[Any] = (),
         seed: int = 0,
@@ -88,7 +89,7 @@ class SimilarQuestions(object):
             text: str, or a list of B str, which are decoded together, n rows each.
             n: how many are sampled.
             k: how many are kept at most; there are fewer if the samples repeat each other.
-            top_p, top_k, temperature: see `Generator.sample`; the article samples with top_p 0.95.
+            top_p, top_k, entropy, temperature: see `Generator.sample`; the article samples with top_p 0.95.
             mask_positions: numbers of tokens of `text` that the generator sees as [MASK], 0 being [CLS]: there it is
                 free to say something else; for a list of texts a list of such numbers for each.
             seed: int; the same seed and texts give the same result.
@@ -119,7 +120,7 @@ class SimilarQuestions(object):
         most, longest = self.generator.structure.max_positions(), max(map(len, ids))
         room = self.max_length if most is None else min(self.max_length, most - longest)
         sampled = self.generator.sample(
-            [ids], max_length=room, n=n, top_p=top_p, top_k=top_k, temperature=temperature, seed=seed
+            [ids], max_length=room, n=n, top_p=top_p, top_k=top_k, entropy=entropy, temperature=temperature, seed=seed
         )
         rows = sampled.lists(self.tokenizer._token_end_id)
         found = [self._different(one, [self.tokenizer.decode(x) for x in row]) for one, row in zip(texts, rows)]

@@ -50,6 +50,10 @@ def test_a_predict_that_says_something_else_is_found_out():
     np.random.seed(3)
     assert drawn == [x.tolist() for x in other.random_sample(text, 4, topk=3, topp=0.95)]
     assert len(drawn) == 4 and all(len(x) <= 6 for x in drawn)
+    # At an entropy of 0 only the likeliest is drawn.
+    sure = other.random_sample(text, 4, entropy=0.0)
+    greedy = other.generator.greedy([text[:1], text[1:]], max_length=6)
+    assert [x.tolist() for x in sure] == 4 * greedy.lists()[0]
 
 
 def test_a_t5_script():

@@ -12,6 +12,7 @@ from language_models import END, Uncached, sources, tiny
 from kexue_keras.backend import K, is_tf2, keras, layer_calls
 from kexue_keras.checkpoints import load_t5
 from kexue_keras.decoding import Generator
+from kexue_keras.layers import entropy_normalize_np
 
 pytestmark = pytest.mark.usefixtures("plain_sessions")
 MODELS = [
@@ -134,6 +135,35 @@ def test_samples_are_repeatable_and_follow_the_probabilities():
     assert (found.scores[0] <= first[found.ids[0, :, 0]] + 1e-4).all()
 
 
+@pytest.mark.parametrize("cap_only, top_k", [(False, None), (False, 6), (True, None)])
+def test_samples_at_an_entropy(cap_only, top_k):
+    transformer = tiny("bert", "lm")
+    generator = Generator(transformer, end_id=END)
+    text, n = sources(4), 2000
+    p = transformer.model.predict([np.array(text), np.zeros([1, 4])])[0, -1].astype("float64")
+    kept = np.where(p >= np.sort(p)[-top_k], p, 0) if top_k else p
+    full = entropy_normalize_np(kept, 10.0)
+    before = -(p * np.log(p)).sum() / p.sum()
+    for target in (0.6, 1.4) if not cap_only else (before - 0.5, before + 0.5):
+        found = generator.sample(
+            [text],
+            max_length=1,
+            n=n,
+            seed=2,
+            top_k=top_k,
+            entropy=target,
+            cap_only=cap_only,
+            temperature=2.0 - cap_only,
+        )
+        q = p / p.sum() if cap_only and target > before else entropy_normalize_np(kept, target)
+        counts = np.bincount(found.ids[0, :, 0], minlength=len(p))
+        assert (counts[full == 0] == 0).all()
+        # Kullback-Leibler distance of the counts from q: twice n of it is chi squared of at most 29.
+        share = counts / float(n)
+        assert 2 * n * (share * np.log(np.where(share > 0, share, 1) / np.where(share > 0, q, 1))).sum() < 60
+        np.testing.assert_allclose(found.scores[0], np.log(p[found.ids[0, :, 0]]), atol=1e-4)
+
+
 def test_a_training_model_and_new_weights():
     transformer = tiny("bert", "unilm")
 
@@ -247,6 +277,10 @@ def test_wrong_arguments():
             generator.greedy(inputs, max_length=2)
     with pytest.raises(ValueError, match=r"top_p must be a number in \(0, 1\], but is 1.5"):
         generator.sample([texts], max_length=2, top_p=1.5)
+    with pytest.raises(ValueError, match="entropy must be a number >= 0, but is -1; it is in nats"):
+        generator.sample([texts], max_length=2, entropy=-1)
+    with pytest.raises(ValueError, match="cap_only=True says how to reach an entropy; give entropy as well"):
+        generator.sample([texts], max_length=2, cap_only=True)
     with pytest.raises(ValueError, match="2 targets|1 targets for 2 inputs"):
         generator.log_probabilities([texts], [[1, 2]])
     with pytest.raises(ValueError, match=r"targets of shape \(2,\)"):

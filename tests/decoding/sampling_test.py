@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 from kexue_keras.backend import tf1
-from kexue_keras.decoding import cut
+from kexue_keras.decoding import cut, to_entropy
 from kexue_keras.decoding._sampling import draw
+from kexue_keras.layers import entropy_normalize_np
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,45 @@ def test_cut_is_that_of_bert4keras(cuts, seed, top_k, top_p):
             p /= p.sum()
         np.testing.assert_allclose(ours, p, atol=1e-5)
         assert (ours[p == 0] == 0).all()
+
+
+@pytest.fixture(scope="module")
+def entropies():
+    """function(logits, entropy, cap_only) -> probabilities in float64."""
+    with tf.Graph().as_default() as graph:
+        logits, entropy = tf1.placeholder("float32", [None, None]), tf1.placeholder("float32", [])
+        found = [to_entropy(logits, entropy, cap_only=cap_only) for cap_only in (False, True)]
+    session = tf1.Session(graph=graph)
+    yield lambda x, h, cap_only: np.exp(session.run(found[cap_only], {logits: x, entropy: h}).astype("float64"))
+    session.close()
+
+
+def entropy_of(p):
+    return -(p * np.log(np.where(p > 0, p, 1))).sum(-1)
+
+
+@pytest.mark.parametrize("target", [0.02, 0.5, 1.7, 3.0])
+def test_distributions_get_the_entropy_of_the_oracle(rng, entropies, target):
+    x = rng.uniform(0.5, 8, (60, 1)) * rng.randn(60, 40)
+    x[:, 35:] = -np.inf
+    x = x.astype("float32")
+    p = np.exp(x.astype("float64"))
+    p /= p.sum(-1, keepdims=True)
+    found = entropies(x, target, False)
+    np.testing.assert_allclose(found, entropy_normalize_np(p, target), atol=2e-6)
+    np.testing.assert_allclose(entropy_of(found), target, atol=3e-6)
+    assert (found[:, 35:] == 0).all()
+    capped, low = entropies(x, target, True), entropy_of(p) <= target
+    np.testing.assert_allclose(capped[low], p[low], rtol=2e-5)
+    np.testing.assert_allclose(capped[~low], found[~low], atol=1e-7)
+    if target < 3:
+        assert 0 < low.sum() < 60
+
+
+def test_entropies_that_cannot_be_reached(entropies):
+    x = np.array([[1.0, 1.0, 0.0, -np.inf], [2.0, 1.0, 0.0, -np.inf]], "float32")
+    np.testing.assert_allclose(entropies(x, 5.0, False), [[1 / 3.0] * 3 + [0]] * 2, rtol=1e-6)
+    np.testing.assert_allclose(entropies(x, 0.0, False), [[0.5, 0.5, 0, 0], [1, 0, 0, 0]], rtol=1e-6)
 
 
 def test_draws_follow_the_probabilities_and_the_seed():

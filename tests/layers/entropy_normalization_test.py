@@ -72,7 +72,8 @@ def test_the_entropy_is_the_target_and_the_order_is_kept(logits, part, scale):
     for solve, tolerance in ((SINGLE, 4e-6), (DOUBLE, 1e-9)):
         p, gamma = solve(x, target)
         order = np.argsort(x, kind="stable")
-        assert (np.diff(p[0][order]) >= 0).all() and p[0].min() >= 0
+        # Equal logits may differ in the last digit: the vector exponential and that of the rest round differently.
+        assert (np.diff(p[0][order]) >= -2 * np.finfo(p.dtype).eps).all() and p[0].min() >= 0
         np.testing.assert_allclose(p.sum(), 1, atol=1e-5)
         near = x >= x.max() - 1e-4 * np.ptp(x)
         if near.sum() == ties and highest - lowest > 1e-3:

@@ -36,10 +36,37 @@ def softmax(x):
 
 
 def make(name, **options):
+    if name == "conv":
+        options = dict(dict(kernel_size=3, heads=2), **options)
     return mixing.make_mixer(name, max_length=LONGEST, ffn_units=FFN, **options)
 
 
-def oracle(name, w, x, visible, mask):
+def convolution(w, h, visible, variant, offsets):
+    """`h [n, u]` in float64, a loop over tokens, window and channels; heads are 2."""
+    n, u = h.shape
+    k = len(offsets)
+    out = np.zeros((n, u))
+    for i in range(n):
+        for j, offset in enumerate(offsets):
+            at = i + offset
+            if not (0 <= at < n and visible[i, at]):
+                continue
+            if variant == "full":
+                out[i] += h[at] @ w[j]
+                continue
+            for c in range(u):
+                head = c // (u // 2)
+                if variant == "light":
+                    weight = softmax(w[:, head])[j]
+                elif variant == "dynamic":
+                    weight = softmax((h[i] @ w).reshape(k, 2)[:, head])[j]
+                else:
+                    weight = w[j, c]
+                out[i, c] += weight * h[at, c]
+    return out
+
+
+def oracle(name, w, x, visible, mask, variant="light", offsets=(-1, 0, 1)):
     """One sample `[n, d]` in float64, loops over the tokens where they matter; `visible [n, n]` without padding."""
     n, d = x.shape
     x = x * mask[:, None]
@@ -79,6 +106,10 @@ def oracle(name, w, x, visible, mask):
                     a[i] = softmax(k[keys] @ q[i] / math.sqrt(q.shape[1])) @ value[keys]
             gate = gate + a @ w["attention_out_kernel"] + w["attention_out_bias"]
         return (u * gate) @ w["out_kernel"] + w["out_bias"]
+    if name == "conv":
+        values, gates = np.split(x @ w["in_kernel"] + w["in_bias"], 2, -1)
+        h = values / (1 + np.exp(-gates)) * mask[:, None]
+        return convolution(w["kernel"], h, visible, variant, offsets) @ w["out_kernel"] + w["out_bias"]
     if name == "external":
         logits = x @ w["memory_key"]
         out = np.zeros((n, d))
@@ -156,7 +187,8 @@ def test_all_see_all_causal_and_rescaled(rng, name):
         run_lower, _ = build(lower, WIDTH, "x")
         lower.set_weights(layer.get_weights())
         out = run_lower(x, mask)
-        expected = oracle(name, w, x[0], causal(n) > 0, mask[0])
+        window = {"offsets": (-2, -1, 0)} if name == "conv" else {}
+        expected = oracle(name, w, x[0], causal(n) > 0, mask[0], **window)
         np.testing.assert_allclose(out[0], expected, atol=3e-5)
     if name in ("resmlp", "gmlp"):
         scaled = make(name, rescale="mean")
@@ -168,6 +200,42 @@ def test_all_see_all_causal_and_rescaled(rng, name):
             larger = dict(w, **{key: w[key] * LONGEST / rows.sum()})
             expected = oracle(name, larger, x[s], np.repeat(rows[None], n, 0), mask[s])
             np.testing.assert_allclose(run_scaled(x, mask)[s][rows], expected[rows], atol=5e-5)
+
+
+@pytest.mark.parametrize("variant", ["light", "dynamic", "depthwise", "full"])
+@pytest.mark.parametrize("size, dilation, is_causal", [(3, 2, False), (4, 1, False), (3, 2, True), (1, 1, False)])
+def test_convolutions(rng, variant, size, dilation, is_causal):
+    n, u = 9, 4
+    options = dict(variant=variant, kernel_size=size, dilation=dilation, causal=is_causal, units=u)
+    layer = make("conv", **options)
+    run, _ = build(layer, WIDTH, "x+")
+    w = randomize(layer, rng)
+    first = 1 - size if is_causal else -(size // 2)
+    offsets = [dilation * (first + j) for j in range(size)]
+    x, mask = rng.randn(2, n, WIDTH), (np.arange(n) < [[n], [6]]).astype(float)
+    for allowed in (np.ones((2, n, n)), unilm((np.arange(n) >= [[4], [3]]).astype(int)), rng.rand(2, n, n) > 0.5):
+        out = run(x, mask, allowed.astype(float))
+        for s in range(2):
+            visible = (allowed[s] > 0) & (mask[s] > 0)
+            if is_causal:
+                visible &= causal(n) > 0
+            rows = mask[s] > 0
+            expected = oracle("conv", w, x[s], visible, mask[s], variant, offsets)
+            np.testing.assert_allclose(out[s][rows], expected[rows], atol=3e-5)
+
+
+def test_a_light_convolution_by_hand():
+    layer = mixing.ConvMixer1D(3, heads=1, units=1)
+    x = K.constant([[[1.0], [2.0], [4.0]]])
+    layer(x)
+    # Gates of 1/2, weights 1/4, 1/2, 1/4, no bias: h = .5, 1, 2.
+    weights = [[[1.0, 0.0]], [0.0, 0.0], [[0.0], [math.log(2)], [0.0]], [[1.0]], [0.0]]
+    layer.set_weights([np.array(w) for w in weights])
+    np.testing.assert_allclose(K.eval(layer(x))[0, :, 0], [0.5, 1.125, 1.25], rtol=1e-6)
+    dilated = mixing.ConvMixer1D(3, heads=1, units=1, dilation=2)
+    dilated(x)
+    dilated.set_weights(layer.get_weights())
+    np.testing.assert_allclose(K.eval(dilated(x))[0, :, 0], [0.75, 0.5, 1.125], rtol=1e-6)
 
 
 def test_the_numbers_of_the_specification():
@@ -258,9 +326,10 @@ def test_float16(rng):
         assert all(np.isfinite(v).all() for v in K.batch_get_value(outputs))
 
 
-@pytest.mark.parametrize("name", ["mlp", "resmlp", "gmlp", "amlp", "external", "fnet"])
+@pytest.mark.parametrize("name", ["mlp", "resmlp", "gmlp", "amlp", "external", "fnet", "conv"])
 def test_blocks(rng, name):
-    block = mixing.MixerBlock(name, FFN, max_length=LONGEST, dropout_rate=0.1)
+    given = {"options": {"heads": 2}} if name == "conv" else {}
+    block = mixing.MixerBlock(name, FFN, max_length=LONGEST, dropout_rate=0.1, **given)
     run, model = build(block, WIDTH, "x")
     x, mask = rng.randn(2, 6, WIDTH), (np.arange(6) < [[6], [4]]).astype(float)
     out = run(x, mask)
@@ -276,6 +345,7 @@ def test_blocks(rng, name):
         "amlp": gmlp + 3 * 64 * (WIDTH + 1) + (64 + 1) * FFN // 2,
         "external": 2 * 64 * WIDTH,
         "fnet": 0,
+        "conv": 2 * WIDTH * (WIDTH + 1) + 7 * 2 + WIDTH * (WIDTH + 1),
     }
     assert mixer == expected[name]
     ffn = 2 * WIDTH * FFN + FFN + WIDTH
@@ -317,6 +387,12 @@ def test_the_configuration_goes_round(name):
         (lambda: mixing.TokenMixingMLP(4, 0), "max_length must be a whole number >= 1, but is 0"),
         (lambda: mixing.TokenMixingMLP(4, 8, rescale="sum"), "rescale must be one of"),
         (lambda: mixing.ExternalAttention(0), "memory must be a whole number >= 1, but is 0"),
+        (lambda: mixing.ConvMixer1D(0), "kernel_size must be a whole number >= 1, but is 0"),
+        (lambda: mixing.ConvMixer1D(variant="fast"), "variant must be one of 'light', 'dynamic', 'depthwise', 'full'"),
+        (
+            lambda: mixing.ConvMixer1D(name="conv")(K.zeros((1, 4, 6))),
+            "conv: heads=4 do not divide the 6 units; channels of a head share their weights",
+        ),
         (lambda: mixing.AFT(8, limit=50), r"limit must be a number in \(0, 40\], but is 50; above 40"),
         (
             lambda: mixing.MixerBlock("gmlp", 8, max_length=4, dropout_rate=1),

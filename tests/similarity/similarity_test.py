@@ -186,6 +186,8 @@ def test_similar_questions_are_generated_and_ranked(tiny):
         scores, questions.encoder.similarity([text] * len(found), [q.text for q in found]), atol=1e-5
     )
     assert questions.generate(text, n=12, k=5, seed=3) == found
+    # At an entropy of 0 nothing is left to chance.
+    assert len(questions.generate(text, n=12, k=5, top_p=None, entropy=0.0)) <= 1
     seen = []
     generator, sample = questions.generator, questions.generator.sample
     generator.sample = lambda inputs, **options: seen.append(inputs) or sample(inputs, **options)

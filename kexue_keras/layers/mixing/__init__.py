@@ -5,6 +5,7 @@ from kexue_keras.layers.mixing._block import MIXERS
 from kexue_keras.layers.mixing._block import MixerBlock
 from kexue_keras.layers.mixing._block import ResMLP
 from kexue_keras.layers.mixing._block import make_mixer
+from kexue_keras.layers.mixing._conv import ConvMixer1D
 from kexue_keras.layers.mixing._external import ExternalAttention
 from kexue_keras.layers.mixing._fnet import FNet
 from kexue_keras.layers.mixing._gmlp import AMLP

@@ -25,7 +25,7 @@ class AFT(TokenMixer):
         max_length: most tokens, the size of w.
         units: features of q, k, v; None takes those of the input.
         limit: k and w are clipped to [-limit, limit].
-        causal: see `TokenMixer`.
+        causal, kernel_initializer: see `TokenMixer`.
 
     Inputs: `[b, n, d]`, mask `[b, n]`; or `[x, allowed]`.
 

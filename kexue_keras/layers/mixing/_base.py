@@ -67,14 +67,25 @@ class TokenMixer(keras.layers.Layer):
     Args:
         max_length: most tokens, or None if no weight depends on the length.
         causal: whether a token sees only itself and what comes before it.
+        kernel_initializer: of the matrices that have no start of their own. In a model with norms behind the residuals
+            it decides whether a token is still to be told from its neighbours after the first layer: small numbers
+            (BERT's .02) keep it.
     """
 
     # Whether there is a form in which a token sees only some of the others.
     directed = True
 
-    def __init__(self, max_length: Optional[int] = None, *, causal: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        max_length: Optional[int] = None,
+        *,
+        causal: bool = False,
+        kernel_initializer: Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         super(TokenMixer, self).__init__(**kwargs)
         self.supports_masking = True
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.max_length = (
             max_length if max_length is None else checks.whole_number(max_length, "max_length", self.name, least=1)
         )
@@ -121,8 +132,11 @@ class TokenMixer(keras.layers.Layer):
         """`[b, n, d]` from `Tokens`."""
         raise NotImplementedError
 
-    def weight(self, name: str, shape: Sequence[int], initializer: Initializer = "glorot_uniform") -> None:
-        """A trainable weight under an attribute of its name."""
+    def weight(self, name: str, shape: Sequence[int], initializer: Optional[Initializer] = None) -> None:
+        """A trainable weight under an attribute of its name; None: from the kernel initializer."""
+        if initializer is None:
+            # In TensorFlow 2 one initializer gives all weights of a shape the same numbers.
+            initializer = type(self.kernel_initializer).from_config(self.kernel_initializer.get_config())
         value = self.add_weight(name=name, shape=shape, initializer=initializer, trainable=True)
         setattr(self, name, value)
 
@@ -137,7 +151,12 @@ class TokenMixer(keras.layers.Layer):
         return tuple(first_shape(input_shape))
 
     def get_config(self) -> Config:
-        return dict(super(TokenMixer, self).get_config(), max_length=self.max_length, causal=self.causal)
+        return dict(
+            super(TokenMixer, self).get_config(),
+            max_length=self.max_length,
+            causal=self.causal,
+            kernel_initializer=keras.initializers.serialize(self.kernel_initializer),
+        )
 
 
 class MatrixMixer(TokenMixer):
@@ -145,7 +164,7 @@ class MatrixMixer(TokenMixer):
 
     Args:
         max_length: most tokens; shorter inputs use the upper left part of the matrix.
-        causal: as in `TokenMixer`.
+        causal, kernel_initializer: as in `TokenMixer`.
         rescale: 'none', or 'mean': sums over tokens are multiplied by max_length / (number of tokens seen), so that
             they do not shrink with the length.
     """

@@ -12,6 +12,7 @@ from kexue_keras import checks
 from kexue_keras.backend import keras, register
 from kexue_keras.layers._masking import first_shape, last_dimension
 from kexue_keras.layers.mixing._aft import AFT
+from kexue_keras.layers.mixing._conv import ConvMixer1D
 from kexue_keras.layers.mixing._external import ExternalAttention
 from kexue_keras.layers.mixing._fnet import FNet
 from kexue_keras.layers.mixing._gmlp import AMLP, GMLP
@@ -28,6 +29,7 @@ MIXERS = {
     "external": ExternalAttention,
     "fnet": FNet,
     "aft": AFT,
+    "conv": ConvMixer1D,
 }
 # These mix channels themselves.
 WITHOUT_FEED_FORWARD = ("gmlp", "amlp")
@@ -42,7 +44,7 @@ def make_mixer(
         ValueError: unknown name.
     """
     cls = MIXERS[checks.choice(mixer, tuple(sorted(MIXERS)), "mixer", name or "make_mixer")]
-    if mixer not in ("external", "fnet"):
+    if mixer not in ("external", "fnet", "conv"):
         if max_length is None:
             raise ValueError("the mixer %r has weights for each position; give max_length" % mixer)
         options.setdefault("max_length", max_length)
@@ -61,9 +63,9 @@ class MixerBlock(keras.layers.Layer):
     for each LN and another, small one on each branch: z = x + Aff(W Aff(x)), y = z + Aff(FFN(Aff(z))).
 
     Args:
-        mixer: 'mlp', 'ffstack', 'resmlp', 'gmlp', 'amlp', 'external', 'fnet' or 'aft'.
+        mixer: 'mlp', 'ffstack', 'resmlp', 'gmlp', 'amlp', 'external', 'fnet', 'aft' or 'conv'.
         ffn_units: hidden units of the channel mixing.
-        max_length: most tokens (not for 'external' and 'fnet').
+        max_length: most tokens (not for 'external', 'fnet' and 'conv').
         activation: of the channel mixing.
         dropout_rate: rate after each of the two.
         scale: where ResMLP's maps on the branches start; 0.1 up to 18 layers, 1e-5 up to 24, 1e-6 beyond.

@@ -37,7 +37,7 @@ class ExternalAttention(TokenMixer):
 
     Args:
         memory: number S of memory slots.
-        causal: see `TokenMixer`; the softmax of a token then runs over what it sees.
+        causal, kernel_initializer: see `TokenMixer`; the softmax of a token then runs over what it sees.
 
     Inputs: `[b, n, d]`, mask `[b, n]`; or `[x, allowed]`.
 

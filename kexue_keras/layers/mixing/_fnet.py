@@ -88,6 +88,6 @@ class FNet(TokenMixer):
 
     def get_config(self) -> Config:
         config = dict(super(FNet, self).get_config(), mode=self.mode, method=self.method)
-        config.pop("max_length")
-        config.pop("causal")
+        for name in ("max_length", "causal", "kernel_initializer"):
+            config.pop(name)
         return config

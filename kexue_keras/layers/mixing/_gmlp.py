@@ -54,7 +54,7 @@ class SpatialGatingUnit(_Gate):
     W starts at 0 and b at 1, so that at first tokens are not mixed.
 
     Args:
-        max_length, causal, rescale: see `MatrixMixer`.
+        max_length, causal, rescale, kernel_initializer: see `MatrixMixer`.
         epsilon: of the layer normalisation.
         spatial_initializer: of W.
 

@@ -18,7 +18,7 @@ class LinearTokenMixing(MatrixMixer):
     r"""$y_i = \sum_j W_{ij} x_j + b_i$: the token mixing of ResMLP.
 
     Args:
-        max_length, causal, rescale: see `MatrixMixer`.
+        max_length, causal, rescale, kernel_initializer: see `MatrixMixer`.
         use_bias: whether there is b.
 
     Inputs: `[b, n, d]`, mask `[b, n]`; or `[x, allowed]`.

@@ -23,7 +23,7 @@ class TokenMixingMLP(MatrixMixer):
 
     Args:
         token_units: hidden units over the positions.
-        max_length, causal, rescale: see `MatrixMixer`.
+        max_length, causal, rescale, kernel_initializer: see `MatrixMixer`.
         activation: of the hidden units.
 
     Inputs: `[b, n, d]`, mask `[b, n]`; or `[x, allowed]`, allowed bool `[n, n]` or `[b, n, n]`.
@@ -98,7 +98,7 @@ class FFStack(TokenMixingMLP):
     Args:
         max_length: most tokens.
         expansion: hidden units a position, 4 in the paper.
-        activation, causal, rescale: see `TokenMixingMLP`.
+        activation, causal, rescale, kernel_initializer: see `TokenMixingMLP`.
 
     Raises:
         ValueError: as `TokenMixingMLP`.
