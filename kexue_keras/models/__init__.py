@@ -12,6 +12,7 @@ from kexue_keras.models._partial_weights import PartialWeights
 from kexue_keras.models._recompute import extend_with_recompute
 from kexue_keras.models._synthesizer import extend_with_synthesizer
 from kexue_keras.models._t5 import T5
+from kexue_keras.models._univae import UniVAE
 from kexue_keras.models._update_magnitude import UpdateMagnitude
 from kexue_keras.models._update_magnitude import update_magnitude
 
