@@ -70,12 +70,11 @@ def test_layers_in_a_saved_model(tmp_path, run_python):
     z, kl = GaussianSampling(seed=3, name="sample")(keras.layers.Dense(6)(x))
     z, cost = VectorQuantization(8, commitment=0.1, name="codes")(z)
     model = keras.models.Model(x, z)
-    model.compile("sgd", "mse")
-    assert np.isfinite(model.train_on_batch(np.ones((2, 4)), np.ones((2, 3))))
+    assert np.isfinite(model.predict_on_batch(np.ones((2, 4)))).all()
     path = str(tmp_path / "model.h5")
     model.save(path)
     table = K.get_value(model.get_layer("codes").codebook)
-    out, _ = run_python(
+    out = run_python(
         "import sys, kexue_keras\n"
         "from kexue_keras.backend import K, keras\n"
         "layer = keras.models.load_model(sys.argv[1]).get_layer('codes')\n"

@@ -45,7 +45,7 @@ def test_in_a_saved_model(tmp_path, run_python):
     assert losses[2] < losses[0]
     model.save_weights(str(tmp_path / "weights.h5"))
     (tmp_path / "model.json").write_text(model.to_json())
-    out, _ = run_python(
+    out = run_python(
         "import sys, kexue_keras\n"
         "from kexue_keras.backend import keras\n"
         "model = keras.models.model_from_json(open(sys.argv[1] + '/model.json').read())\n"

@@ -66,7 +66,7 @@ def test_the_target_depends_on_the_source_by_the_code_alone(base, latent, leak):
     np.testing.assert_array_equal(logits[2], logits[0])
     np.testing.assert_allclose(logits[3, :, :3], logits[0, :, :3], atol=1e-5)
     assert np.abs(logits[3, 0, 3] - logits[0, 0, 3]).max() > 1e-3
-    if len(np.unique(codes[0], axis=0)) > 1:
+    if np.ptp(codes[0], axis=0).max() > 1e-3:  # the nearest of a table's rows may be the same one
         assert np.abs(logits[4] - logits[0]).max() > 1e-3
 
 
