@@ -1,30 +1,32 @@
 """UniVAE on real questions: what it writes; how a Gaussian latent collapses and one on the sphere does not.
 
     python benchmarks/univae.py train              the bundled encoder's lowest layers on LCQMC; killed, it goes on
-    python benchmarks/univae.py samples            what the trained model writes, into results/univae_samples.json
+    python benchmarks/univae.py samples            what the trained model writes, as a row
     python benchmarks/univae.py collapse [--seeds 0,1,2]    small models from scratch: vmf, gaussian, vq, none
     python benchmarks/univae.py plot               docs/models/univae.png
 
-"train" predicts no [CLS] and no padding (`TextAutoencoderLoss`); the vocabulary is cut to what LCQMC needs. 500 questions
-are held out. "collapse" measures on held-out questions the loss a token with the question's own code and with that
-of another one: where the two are equal, the code says nothing.
+"train" predicts no [CLS] and no padding (see `TextAutoencoderLoss`); the vocabulary is cut to what LCQMC needs. 500
+questions are held out. "collapse" measures on held-out questions the loss a token with the question's own code and with
+that of another one: where the two are equal, the code says nothing.
 """
 
 import argparse
+import collections
 import glob
 import gzip
-import json
 import os
 import sys
 import time
 
 import numpy as np
+from scipy.special import logsumexp
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.dirname(HERE), HERE]
 LCQMC = os.path.join(HERE, "..", "..", "shared", "data", "senteval_cn", "LCQMC")
+PLOT = os.path.join(HERE, "..", "docs", "models", "univae.png")
 HELD_OUT = 500
-# The article has 4 latents of 16 dimensions in 12 layers, kappa 32; here the lowest 4 layers of the bundled encoder have 3.
+# The article has 4 latents of 16 dimensions in 12 layers; here the lowest 4 layers of the bundled encoder have 3.
 LATENTS = {"num_latent_layers": 3, "z_dim": 16, "kappa": 32.0}
 
 
@@ -168,6 +170,150 @@ def recorder(model, options, questions, rate):
             self.on_train_begin()
 
     return Recorder()
+
+
+def samples(options):
+    """Reconstructions, samples, interpolations and replacements of held-out questions: the first ones, not chosen."""
+    from record import record, rows
+
+    from kexue_keras.backend import quiet
+    from kexue_keras.decoding import LatentTexts
+
+    quiet()
+    one_thread()
+    questions = read_questions(options.data, options.max_length - 2)
+    held_out = questions[:HELD_OUT]
+    encoder = pretrained(options, questions)
+    encoder.bert.model.load_weights(os.path.join(options.folder, "weights.h5"))
+    latent = LatentTexts(encoder.bert, encoder.tokenizer)
+    codes = latent.encode(held_out)
+    written = latent.decode(codes)
+    same = [len(os.path.commonprefix([a, b])) / len(a) for a, b in zip(held_out, written)]
+    kept = [len(set(a) & set(b)) / len(set(a)) for a, b in zip(held_out, written)]
+    others = [len(set(a) & set(b)) / len(set(a)) for a, b in zip(held_out, written[1:] + written[:1])]
+    first, last = held_out[:8], slice(8, 12)
+    row = {
+        "benchmark": "UniVAE writes",
+        "step": max(r["step"] for r in rows("univae", options.results) if r["benchmark"] == "UniVAE on LCQMC"),
+        "exact": round(float(np.mean([a == b for a, b in zip(held_out, written)])), 4),
+        "characters_kept": round(float(np.mean(kept)), 4),
+        "characters_kept_by_another": round(float(np.mean(others)), 4),
+        "prefix_kept": round(float(np.mean(same)), 4),
+        "reconstructions": list(zip(first, written[:8])),
+        "samples": latent.sample(10, seed=1),
+        "interpolations": [latent.interpolate(held_out[i], held_out[i + 1], steps=5) for i in (0, 2)],
+        # Of the same question, with parts of the codes of four others.
+        "others": held_out[last],
+        "replaced": [
+            {
+                "question": text,
+                "first 32": latent.replace([text] * 4, stop=32, other=codes[last]),
+                "last 16": latent.replace([text] * 4, start=-16, other=codes[last]),
+            }
+            for text in held_out[:2]
+        ],
+    }
+    for key, value in record("univae", row, options.results).items():
+        print(key, value)
+
+
+def collapse(options):
+    """Small models from scratch, one latent of 16 dimensions."""
+    from bert4keras.models import RoFormer, build_transformer_model
+    from record import record, recorded
+
+    from kexue_keras.backend import K, quiet, set_seed
+    from kexue_keras.models import UniVAE
+    from kexue_keras.optimizers import AdamW, PiecewiseLinear
+
+    quiet()
+    questions = read_questions(options.data, options.max_length - 2)
+    counts = collections.Counter("".join(questions))
+    numbers = {c: i + 4 for i, (c, _) in enumerate(counts.most_common(796))}
+    ids = [[2] + [numbers.get(c, 1) for c in text] + [3] for text in questions]
+    steps, rate = options.steps or 500, options.rate or 3e-3
+    setting = {"benchmark": "collapse", "steps": steps, "rate": rate, "batch": options.batch, "threads": 1}
+    for seed in map(int, options.seeds.split(",")):
+        for latent in ("vmf", "gaussian", "vq", "none"):
+            if recorded("univae", options.results, latent=latent, seed=seed, **setting):
+                continue
+            K.clear_session()
+            one_thread()
+            set_seed(seed)
+            began = time.process_time()
+            cls = UniVAE(RoFormer, latent=latent, num_latent_layers=1, max_length=14, length_leak="restart")
+            size = dict(vocab_size=800, hidden_size=64, num_hidden_layers=2, num_attention_heads=2)
+            vae = build_transformer_model(
+                model=cls, return_keras_model=False, intermediate_size=256, hidden_act="gelu", max_position=32, **size
+            )
+            vae.training_model.compile(PiecewiseLinear(AdamW(rate), {50: 1, steps: 0.1}))
+            rng = np.random.RandomState(seed)
+            for _ in range(steps):
+                batch = rng.randint(HELD_OUT, len(ids), options.batch)
+                vae.training_model.train_on_batch(paired([ids[i] for i in batch])[0], None)
+            row = dict(setting, latent=latent, seed=seed, **measured(vae, ids[:HELD_OUT]))
+            row["processor_seconds"] = round(time.process_time() - began)
+            record("univae", row, options.results)
+            print({k: row[k] for k in ("latent", "seed", "own", "other", "kl", "processor_seconds")}, flush=True)
+
+
+def measured(vae, held_out):
+    """Loss a token with each text's own code and with its neighbour's, and nats of the code (Gaussian: KL)."""
+    from kexue_keras.layers import vmf_kl
+
+    inputs, labels = paired(held_out)
+    codes = np.asarray(vae.encoder.predict(inputs))
+
+    def loss(given):
+        logits = np.asarray(vae.decoder.predict(inputs + [given]), "float64")
+        picked = np.take_along_axis(logits, labels, -1)[..., 0]
+        return float((logsumexp(logits, axis=-1) - picked)[labels[..., 0] > 0].mean())
+
+    kl = vmf_kl(16, 32.0) if vae.latent == "vmf" else None
+    if vae.latent == "gaussian":
+        from kexue_keras.backend import K
+
+        of_code = K.function(vae.inputs, vae.training_model.layers[-1].input[3:])
+        kl = float(np.mean(of_code(inputs)[0]))
+    return {"own": round(loss(codes), 4), "other": round(loss(np.roll(codes, 1, axis=0)), 4), "kl": kl and round(kl, 4)}
+
+
+def plot(options):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from record import rows
+
+    all_rows = rows("univae", options.results)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
+    curve = [(r["step"], r["loss"]) for r in all_rows if r["benchmark"] == "UniVAE on LCQMC"]
+    left.plot(*zip(*curve))
+    left.set_xlabel("step (32 questions)")
+    left.set_ylabel("training loss a token, nats")
+    left.set_title("bundled encoder on LCQMC, vmf")
+    kinds = ("none", "vmf", "vq", "gaussian")
+    found = [r for r in all_rows if r["benchmark"] == "collapse"]
+    for shift, which in ((-0.15, "own"), (0.15, "other")):
+        values = [[r[which] for r in found if r["latent"] == kind] for kind in kinds]
+        places = np.arange(len(kinds)) + shift
+        right.bar(
+            places,
+            [np.mean(v) for v in values],
+            0.3,
+            label="code of " + ("the question" if which == "own" else "another"),
+        )
+        for place, some in zip(places, values):
+            right.plot([place] * len(some), some, "k.", markersize=4)
+    right.set_xticks(range(len(kinds)))
+    right.set_xticklabels(kinds)
+    right.set_ylim(bottom=min(r["own"] for r in found) * 0.8)
+    right.set_ylabel("held-out loss a token, nats")
+    right.set_title("small models from scratch, 3 seeds")
+    right.legend(fontsize=8)
+    figure.tight_layout()
+    os.makedirs(os.path.dirname(PLOT), exist_ok=True)
+    figure.savefig(PLOT, dpi=110)
 
 
 if __name__ == "__main__":

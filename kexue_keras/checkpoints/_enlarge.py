@@ -69,8 +69,8 @@ def enlarge(
         rope: for RoFormer with mode='size'. 'repeated': each frequency k times, which is exact; the angles are stored
             with the weights, for max_position_embeddings places. 'standard': those of a RoFormer of that size, which is
             not, and recovers in training (the article's way).
-        noise_std: number >= 0. The copies of a unit have equal gradients and would stay copies; so noise is added to all
-            kernels, with this share of their standard deviation, that is 0 in sum over the copies of an input: it
+        noise_std: number >= 0. The copies of a unit have equal gradients and would stay copies; so noise is added to
+            all kernels, with this share of their standard deviation, that is 0 in sum over the copies of an input: it
             changes no output. 0 leaves it out.
         seed: int, of the noise.
         format: 'tensorflow' or 'hf'; None: that of `source`.
@@ -86,12 +86,15 @@ def enlarge(
     Reference: 无损放大的Transformer模型, kexue.fm/archives/8444.
 
     >>> import os, tempfile
-    >>> folder = os.path.join(tempfile.mkdtemp(), 'wide')
-    >>> report = kexue_keras.models.enlarge('me5-zh-char', folder, k=2)
+    >>> folder = tempfile.mkdtemp()
+    >>> small, large = os.path.join(folder, 'small'), os.path.join(folder, 'large')
+    >>> encoder = kexue_keras.models.load('me5-zh-char', num_hidden_layers=1, keep_tokens=list(range(200)))
+    >>> kexue_keras.models.save(encoder, small)
+    >>> report = kexue_keras.models.enlarge(small, large, k=2)
     >>> report.hidden_size, report.exactness
     (768, 'exact')
-    >>> kexue_keras.models.load(folder, num_hidden_layers=1)
-    <PretrainedModel ...: bert, 12 layers x 768, 14001 tokens>
+    >>> kexue_keras.models.check_lossless(small, large, rows=2, length=8).lossless
+    True
     """
     k = checks.whole_number(
         k,

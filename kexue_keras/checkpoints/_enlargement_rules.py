@@ -1,4 +1,4 @@
-"""What becomes of each variable when a Transformer is enlarged k times without loss, and the noise that breaks symmetry.
+"""What becomes of each variable when a Transformer is enlarged k times without loss; noise that breaks the symmetry.
 
 Every state x of the small model is rep(x) / sqrt k in the large one: each component k times, side by side. With s =
 sqrt k, and rep for each axis:

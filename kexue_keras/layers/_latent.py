@@ -19,8 +19,8 @@ from kexue_keras.types import Config, Shape, Tensor
 class GaussianSampling(Layer):
     """z = mu + sigma eps, with the KL divergence from the standard normal distribution.
 
-    KL = sum_i (mu_i^2 + sigma_i^2 - log sigma_i^2 - 1) / 2, of each row. Unlike that of the von Mises-Fisher distribution
-    with fixed kappa it can be made 0, by a code that says nothing (collapse), and a strong decoder does so.
+    KL = sum_i (mu_i^2 + sigma_i^2 - log sigma_i^2 - 1) / 2, of each row. Unlike that of the von Mises-Fisher
+    distribution with fixed kappa it can be made 0, by a code that says nothing (collapse): strong decoders do so.
 
     Args:
         seed: int or None.
@@ -74,8 +74,8 @@ class GaussianSampling(Layer):
 class VectorQuantization(Layer):
     """The nearest row of a learned table, with the gradient passed straight through to the input.
 
-    z = x + stop(e - x), e the row with the least |x - e|^2; the loss is |stop(x) - e|^2 + commitment |x - stop(e)|^2: the
-    first part moves the table, the second keeps the inputs near it.
+    z = x + stop(e - x), e the row with the least |x - e|^2; the loss is |stop(x) - e|^2 + commitment |x - stop(e)|^2:
+    the first part moves the table, the second keeps the inputs near it.
 
     Args:
         num_codes: int, rows of the table.
