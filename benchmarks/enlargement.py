@@ -34,6 +34,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=("progressive", "bundled", "plot"))
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--bundled-rate", type=float, default=1e-4, help="(%(default)s)")
     parser.add_argument("--bundled-steps", type=int, default=40, help="(%(default)s)")
     parser.add_argument("--width", type=int, default=32, help="of the small model (%(default)s)")
     parser.add_argument("--small", type=int, default=1000, help="steps of the small model (%(default)s)")
@@ -225,13 +226,13 @@ def bundled(options):
         print(record("enlargement", row, options.results), flush=True)
     for width, source in ((384, "me5-zh-char-mlm"), (768, large)):
         setting = {"benchmark": "bundled trained on", "width": width, "steps": steps, "batch": 8, "threads": 1}
-        if recorded("enlargement", options.results, **setting):
+        if recorded("enlargement", options.results, learning_rate=options.bundled_rate, **setting):
             continue
         one_thread()
         began, curve = time.process_time(), []
         mlm = MaskedLanguageModel(source, max_length=64)
         # `train` goes on from its point in the folder, so that a stop costs no more than a stretch.
-        folder, every = os.path.join(options.folder, "run-%d" % width), steps // 4
+        folder, every = os.path.join(options.folder, "run-%d-%g" % (width, options.bundled_rate)), steps // 4
 
         def say(line):
             print(line, flush=True)
@@ -242,7 +243,7 @@ def bundled(options):
             texts[64:],
             steps=steps,
             batch_size=8,
-            learning_rate=1e-4,
+            learning_rate=options.bundled_rate,
             head_lr_multiplier=1.0,
             folder=folder,
             save_every=every,
@@ -251,7 +252,13 @@ def bundled(options):
         )
         after = mlm.evaluate(texts[:64])
         curve.append((steps, round(after["loss"], 4), round(after["accuracy"], 4)))
-        row = dict(setting, held_out=curve, tokens=before["tokens"], training=[round(float(x), 3) for x in losses])
+        row = dict(
+            setting,
+            learning_rate=options.bundled_rate,
+            held_out=curve,
+            tokens=before["tokens"],
+            training=[round(float(x), 3) for x in losses],
+        )
         row["processor_seconds"] = round(time.process_time() - began)
         print(record("enlargement", row, options.results), flush=True)
 
