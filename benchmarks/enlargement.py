@@ -7,8 +7,8 @@
 "progressive" trains a masked language model of characters (small_mlm.py's text). Compute is counted in multiplications:
 tokens times entries of all matrices, three times for a training step. After `--small` steps of the small model it is
 enlarged twice and trained on: with noise, without, and with RoPE's standard frequencies; a large model from scratch
-gets the multiplications of both. The models are RoFormers, since a BERT of this size is at the frequencies of single
-characters for longer than all this takes. Rows that are there already are not computed again.
+gets the multiplications of both. The models are RoFormers,
+so that the frequencies can be compared in the same runs. Rows that are there already are not computed again.
 """
 
 import argparse
