@@ -140,7 +140,8 @@ def load(
     if tokenizer is None and vocabulary is not None:
         tokenizer = make_tokenizer(vocabulary, rows, checkpoint.source, build)
     check_even_heads(model or kind, dict(config, **build), checkpoint.source)
-    built_class = extend_with_epsilon(model or kind, config.get("layer_norm_eps"), build.get("application"))
+    epsilons = config.get("layer_norm_eps"), config.get("mlm_layer_norm_eps")
+    built_class = extend_with_epsilon(model or kind, epsilons[0], build.get("application"), epsilons[1])
     built_class = extend_with_rotary_table(built_class, checkpoint)
     built = dict(build_arguments(config), **build)
 

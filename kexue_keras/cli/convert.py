@@ -22,6 +22,7 @@ def run(parser, arguments):
     parser.add_argument("--min-count", type=positive, default=1, metavar="N", help="of those, what occurs N times (1)")
     parser.add_argument("--max-pieces", type=positive, metavar="N", help="of those, N pieces in all")
     parser.add_argument("--ignore-extra", action="store_true", help="leave out variables that have no place in OUT")
+    parser.add_argument("--enlarge", metavar="K", help="make it K times as wide, without loss (a whole number)")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
     convert_folder(parser.parse_args(arguments))
     return 0
@@ -31,8 +32,8 @@ def convert_folder(options):
     """Convert a model folder as the command's options ask for.
 
     Args:
-        options: namespace with source, target, format, keep_tokens, corpus, min_count, max_pieces, ignore_extra and
-            overwrite.
+        options: namespace with source, target, format, keep_tokens, corpus, min_count, max_pieces, ignore_extra,
+            enlarge and overwrite.
 
     Raises:
         UserError: anything that the user can mend; nothing was written then.
@@ -41,20 +42,25 @@ def convert_folder(options):
         raise UserError("--keep-tokens and --corpus both choose tokens; give one of them")
     if not options.corpus and (options.max_pieces or options.min_count != 1):
         raise UserError("--min-count and --max-pieces choose among the pieces of a --corpus; give one")
+    if options.enlarge and (options.keep_tokens or options.corpus or options.ignore_extra):
+        raise UserError("--enlarge takes the whole model; choose tokens and leave variables out in a conversion before")
     try:
         inputs = [path for path in (options.source, options.keep_tokens, options.corpus) if path]
         check_target(options.target, overwrite=options.overwrite, inputs=inputs)
         keep_tokens = _keep_tokens(options)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            left_out = checkpoints.convert(
-                options.source,
-                options.target,
-                format=options.format,
-                keep_tokens=keep_tokens,
-                extra="ignore" if options.ignore_extra else "error",
-                overwrite=options.overwrite,
-            )
+            if options.enlarge:
+                left_out = _enlarge(options)
+            else:
+                left_out = checkpoints.convert(
+                    options.source,
+                    options.target,
+                    format=options.format,
+                    keep_tokens=keep_tokens,
+                    extra="ignore" if options.ignore_extra else "error",
+                    overwrite=options.overwrite,
+                )
     except (WeightsError, ValueError) as error:
         raise UserError(error)
     except OSError as error:
@@ -67,6 +73,18 @@ def convert_folder(options):
     names = sorted(name for name in os.listdir(options.target) if not name.startswith(MARK))
     size = sum(os.path.getsize(os.path.join(options.target, name)) for name in names)
     say("%s: %s, %.1f MB" % (options.target, ", ".join(names), size / 1e6))
+
+
+def _enlarge(options):
+    try:
+        k = float(options.enlarge)
+    except ValueError:
+        raise UserError("--enlarge is %r; a whole number from 2 is needed" % options.enlarge)
+    report = checkpoints.enlarge(
+        options.source, options.target, k=k, format=options.format, overwrite=options.overwrite
+    )
+    say("%d times as wide: hidden size %d, %s" % (report.k, report.hidden_size, report.exactness))
+    return report.left_out
 
 
 def _keep_tokens(options):

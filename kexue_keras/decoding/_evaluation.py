@@ -11,6 +11,7 @@ from bert4keras import layers as parts
 
 from kexue_keras.backend import keras
 from kexue_keras.decoding._structure import IDENTITIES
+from kexue_keras.models._univae_layers import ReplaceFirst
 
 
 class Evaluation(object):
@@ -51,6 +52,8 @@ class Evaluation(object):
         if isinstance(layer, (parts.PositionEmbedding, parts.SinusoidalPositionEmbedding)):
             with own_positions(layer):
                 return layer.call([inputs[0] if inputs else None, self.positions])
+        if isinstance(layer, ReplaceFirst):
+            return tf.where(tf.broadcast_to(self.positions[:, None] < 1, tf.shape(inputs[0])), inputs[1], inputs[0])
         if call.arguments.get("mode") == "dense":
             return tf.matmul(inputs[0], self.prepared[id(layer)])
         if isinstance(layer, parts.FeedForward) and type(layer).call is parts.FeedForward.call:

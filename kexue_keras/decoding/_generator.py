@@ -45,7 +45,7 @@ class Generator(object):
         end_id: the token that ends a sequence, or None.
         start_id: the token that generated text begins with (T5: 0). None: generating goes on after the source's last
             token.
-        segment: segment id of generated tokens; None is 1 for UniLM and 0 for a causal model.
+        segment: segment id of generated tokens; None is 1 for UniLM and UniVAE, 0 for a causal model.
         pad_id: what stands after the end.
         positionwise: tuple of layer classes of your own that treat every position by itself.
 
@@ -80,10 +80,10 @@ class Generator(object):
             raise TypeError("a Keras model or a bert4keras transformer is needed, not %r" % (model,))
         self.structure = Structure(model, positionwise)
         self.end_id, self.start_id, self.pad_id = end_id, start_id, pad_id
-        self.segment = int(self.structure.rule == "unilm") if segment is None else segment
+        self.segment = int(self.structure.rule in ("unilm", "univae")) if segment is None else segment
         if self.structure.context is not None and start_id is None:
             raise ValueError("an encoder-decoder model needs a start token; T5's is start_id=0")
-        if self.structure.rule == "unilm" and self.segment < 1:
+        if self.structure.rule in ("unilm", "univae") and self.segment < 1:
             raise ValueError(
                 "segment=%r; in a UniLM tokens of segment 0 are seen by those before them, so generated tokens need 1 "
                 "or more" % (self.segment,)

@@ -246,6 +246,8 @@ class Steps(object):
             there = tf.broadcast_to(there, tf.stack([self.batch, self.beams, tf.shape(there)[2]]))
             past = tf.concat([there, past], axis=-1)
         penalty = attention.hidden(past)[:, None]
+        if s.rule == "univae":
+            closed = attention.hidden(tf.concat([tf.zeros_like(there), past[:, :, tf.shape(there)[2] :]], axis=-1))
         rows = dict(self.given)
         if s.context is not None:
             rows[id(s.context)] = None  # its keys and values are there
@@ -277,7 +279,7 @@ class Steps(object):
             after[name] = before[name].write(t, attention.rotate(keys, turn, layer.heads), values)
             known = self.source.memory(call)
             memories = ([known] if known else []) + [after[name].memory(bias)]
-            return attention.attend(layer, query, memories, penalty)
+            return attention.attend(layer, query, memories, penalty if s.sees_source(call) else closed[:, None])
 
         evaluation = Evaluation(s, rows, positions=positions, attend=attend, prepared=self.prepared)
         (logits,) = evaluation.compute([s.logits])

@@ -4,10 +4,11 @@ from bert4keras import layers as parts
 
 from kexue_keras.backend import keras, layer_calls
 from kexue_keras.models._t5 import ZeroMasked
+from kexue_keras.models._univae_layers import CLOSED, OPEN, Columns, ReplaceFirst
 from kexue_keras.training.recompute import RecomputeBoundary
 
 # The masks by which bert4keras makes a model a language model -> what may be seen from where.
-CAUSAL_MASKS = {"Attention-LM-Mask": "lm", "Attention-UniLM-Mask": "unilm"}
+CAUSAL_MASKS = {"Attention-LM-Mask": "lm", "Attention-UniLM-Mask": "unilm", CLOSED: "univae", OPEN: "univae"}
 # What is masked is left out by the attentions, so the layers that only set it to zero change nothing.
 IDENTITIES = (
     ZeroMasked,
@@ -21,6 +22,7 @@ IDENTITIES = (
 POSITIONWISE = (
     parts.FeedForward,
     parts.ScaleOffset,
+    Columns,
     keras.layers.Activation,
     keras.layers.Add,
     keras.layers.Dense,
@@ -31,6 +33,7 @@ KNOWN = IDENTITIES + (
     parts.Embedding,
     parts.PositionEmbedding,
     parts.SinusoidalPositionEmbedding,
+    ReplaceFirst,
     keras.layers.InputLayer,
 )
 
@@ -54,7 +57,7 @@ class Structure(object):
         masks_context: whether rows of zeros of the context are padding.
         logits: tensor.
         without_softmax: the output tensor whose softmax is to be left out to get logits, or None.
-        rule: 'lm' or 'unilm'.
+        rule: 'lm', 'unilm' or 'univae' (which sees of its source the first token, in some layers).
         mask_zero: whether tokens 0 are hidden from all others.
 
     Raises:
@@ -105,6 +108,10 @@ class Structure(object):
     def is_attention(self, call):
         """Whether a call is one of a bert4keras MultiHeadAttention."""
         return isinstance(call.layer, parts.MultiHeadAttention)
+
+    def sees_source(self, call):
+        """Whether the new tokens see the source in this attention; in UniVAE's lower layers they do not."""
+        return not (call.arguments.get("a_bias") and self._maker[id(call.inputs[3])].layer.name.endswith(CLOSED))
 
     def position_bias(self, call):
         """The tensor that an attention takes for its positions, or None."""

@@ -14,6 +14,8 @@ from kexue_keras.layers._gated_recurrent import OutputGateGRU
 from kexue_keras.layers._gated_recurrent import OutputGateGRUCell
 from kexue_keras.layers._gated_recurrent import TiedGRU
 from kexue_keras.layers._gated_recurrent import TiedGRUCell
+from kexue_keras.layers._latent import GaussianSampling
+from kexue_keras.layers._latent import VectorQuantization
 from kexue_keras.layers._perturb_max import PerturbMax
 from kexue_keras.layers._perturb_max import perturb_max
 from kexue_keras.layers._perturb_max import perturb_max_np

@@ -12,9 +12,14 @@ from kexue_keras.models._partial_weights import PartialWeights
 from kexue_keras.models._recompute import extend_with_recompute
 from kexue_keras.models._synthesizer import extend_with_synthesizer
 from kexue_keras.models._t5 import T5
+from kexue_keras.models._univae import UniVAE
 from kexue_keras.models._update_magnitude import UpdateMagnitude
 from kexue_keras.models._update_magnitude import update_magnitude
 
 # `models.load` is where users look for it. A block of its own, since checkpoints build the models above.
 from kexue_keras.checkpoints._convert import save
+from kexue_keras.checkpoints._enlarge import Enlarged
+from kexue_keras.checkpoints._enlarge import enlarge
 from kexue_keras.checkpoints._load import load
+from kexue_keras.checkpoints._lossless import Lossless
+from kexue_keras.checkpoints._lossless import check_lossless

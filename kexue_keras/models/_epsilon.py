@@ -14,17 +14,19 @@ class _WithEpsilon(object):
 
     def apply(self, inputs=None, layer=None, arguments=None, **kwargs):
         if layer is LayerNormalization:
-            kwargs["epsilon"] = self.layer_norm_epsilon
+            is_mlm = kwargs.get("name") == "MLM-Norm" and self.mlm_layer_norm_epsilon is not None
+            kwargs["epsilon"] = self.mlm_layer_norm_epsilon if is_mlm else self.layer_norm_epsilon
         return super(_WithEpsilon, self).apply(inputs, layer, arguments, **kwargs)
 
 
-def extend_with_epsilon(model, epsilon, application=None):
+def extend_with_epsilon(model, epsilon, application=None, mlm_epsilon=None):
     """The model class with this epsilon in all its LayerNorm layers.
 
     Args:
         model: a bert4keras model class, or what `build_transformer_model` calls it.
         epsilon: float, or None: the model as it is.
         application: as for `build_transformer_model`, which refuses 'lm' and 'unilm' for ELECTRA by its name only.
+        mlm_epsilon: float, that of MLM-Norm where it is another (in an enlarged model), or None.
 
     Returns:
         class; `model` itself where there is nothing to change.
@@ -42,4 +44,5 @@ def extend_with_epsilon(model, epsilon, application=None):
     if epsilon is None or isinstance(base, str):
         return base
     epsilon = checks.number(epsilon, "layer_norm_eps", base.__name__, above=0, below=1, remedy="1e-12 is usual")
-    return type(base.__name__, (_WithEpsilon, base), {"layer_norm_epsilon": epsilon})
+    own = {"layer_norm_epsilon": epsilon, "mlm_layer_norm_epsilon": mlm_epsilon}
+    return type(base.__name__, (_WithEpsilon, base), own)

@@ -50,6 +50,7 @@ READ = {
     "use_relative_position": FLAG,
     "model_type": NAME,
     "layer_norm_eps": nullable(number(above=0, below=1)),
+    "mlm_layer_norm_eps": nullable(number(above=0, below=1)),
     "trimmed": keys({"rows": whole(1, VOCABULARY), "keep_tokens": {"type": "array"}}, ["rows", "keep_tokens"]),
 }
 
