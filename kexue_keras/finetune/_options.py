@@ -25,6 +25,7 @@ FILES = ("data", "valid", "test")
 MOST = 2**31 - 1
 MOST_TOKENS = 2**16
 MOST_SAMPLES = 10**5
+MOST_BEAMS = 1000
 
 
 class Ranged(object):
@@ -56,6 +57,7 @@ positive = Ranged(int, words.whole(1, MOST))
 not_negative = Ranged(int, words.whole(0, MOST))
 tokens = Ranged(int, words.whole(1, MOST_TOKENS))
 samples = Ranged(int, words.whole(1, MOST_SAMPLES))
+beams = Ranged(int, words.whole(1, MOST_BEAMS))
 seed = Ranged(int, words.whole(-(2**63), 2**63 - 1))
 number = Ranged(float, words.number())
 positive_float = Ranged(float, words.number(above=0))
@@ -91,9 +93,10 @@ def add_finetune_arguments(parser):
     main = parser.add_argument_group("main")
     main.add_argument(
         "--task",
-        choices=("classification", "similarity"),
+        choices=("classification", "similarity", "math-word-problems"),
         default="classification",
-        help="labels for texts or pairs, or vectors whose cosine follows a score of pairs (%(default)s)",
+        help="labels for texts or pairs, vectors whose cosine follows a score of pairs, or equations for questions "
+        "(%(default)s)",
     )
     main.add_argument("--model", metavar="M", help="me5-zh-char, me5-zh-sp, or a folder with a checkpoint")
     main.add_argument("--data", metavar="TRAIN", help="training file")
@@ -162,6 +165,24 @@ def add_finetune_arguments(parser):
         metavar="X",
         help="sbert: two classes, scores above X and others, e.g. 2.5 for STS-B (default: each score is a class)",
     )
+    problems = parser.add_argument_group("--task math-word-problems (files of Ape210K)")
+    problems.add_argument(
+        "--max-equation-length", type=tokens, default=64, metavar="N", help="tokens an equation (%(default)s)"
+    )
+    problems.add_argument(
+        "--beams", type=beams, default=1, metavar="N", help="width of the beam search, 1 is greedy (%(default)s)"
+    )
+    problems.add_argument(
+        "--brackets",
+        choices=("meaning", "value", "none"),
+        default="meaning",
+        help="which brackets are dropped from equations: those without meaning, those that leave the value (the "
+        "article's), none (%(default)s)",
+    )
+    problems.add_argument(
+        "--no-copy", dest="copy", action="store_false", help="write the numbers of the question digit by digit"
+    )
+    problems.add_argument("--no-pi", dest="pi", action="store_false", help="write 3.14 as it is, not as one token")
     # Not at the top: that file has its types from here.
     from kexue_keras.finetune._technique_options import add_model_techniques, add_training_techniques
 
