@@ -26,6 +26,7 @@ MOST = 2**31 - 1
 MOST_TOKENS = 2**16
 MOST_SAMPLES = 10**5
 MOST_BEAMS = 1000
+MOST_ORDERS = 100
 
 
 class Ranged(object):
@@ -58,6 +59,7 @@ not_negative = Ranged(int, words.whole(0, MOST))
 tokens = Ranged(int, words.whole(1, MOST_TOKENS))
 samples = Ranged(int, words.whole(1, MOST_SAMPLES))
 beams = Ranged(int, words.whole(1, MOST_BEAMS))
+order = Ranged(int, words.whole(1, MOST_ORDERS))
 seed = Ranged(int, words.whole(-(2**63), 2**63 - 1))
 number = Ranged(float, words.number())
 positive_float = Ranged(float, words.number(above=0))
@@ -183,6 +185,16 @@ def add_finetune_arguments(parser):
         "--no-copy", dest="copy", action="store_false", help="write the numbers of the question digit by digit"
     )
     problems.add_argument("--no-pi", dest="pi", action="store_false", help="write 3.14 as it is, not as one token")
+    problems.add_argument(
+        "--teaforn",
+        type=order,
+        default=1,
+        metavar="N",
+        help="orders of teacher forcing (TeaForN), each one a pass through the layers; 2 or 3 are usual (default: 1, off)",
+    )
+    problems.add_argument(
+        "--teaforn-gamma", type=fraction, default=0.5, metavar="G", help="weight of an order to the one before (%(default)s)"
+    )
     # Not at the top: that file has its types from here.
     from kexue_keras.finetune._technique_options import add_model_techniques, add_training_techniques
 

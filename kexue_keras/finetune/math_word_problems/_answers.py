@@ -11,12 +11,21 @@ from typing import Union
 from kexue_keras import checks
 
 FORMS = ("whole", "decimal", "fraction", "percent")
-# What is counted, so that the answer is whole; the classifiers of the companion script.
+# What is counted, so that the answer is whole; the measure words of the companion script.
 COUNTED = "辆人个只箱包本束头盒张"
 _HOW_MANY = re.compile("(?:多少|几)[%s]" % COUNTED)
 _PERCENT = re.compile("百分之几|百分之多少|率是多少|率为多少|百分数")
 _AT_MOST = re.compile("至多|最多")
 _FRACTION = re.compile("[0-9]+/[0-9]+|几分之几")
+
+
+def counts_whole_things(question: str) -> bool:
+    """Whether a question asks how many there are of what comes in whole ones.
+
+    >>> counts_whole_things('每班多少本？'), counts_whole_things('长多少米？')
+    (True, False)
+    """
+    return bool(_HOW_MANY.search(question))
 
 
 def answer_form(question: str, equation: str) -> str:
@@ -32,7 +41,7 @@ def answer_form(question: str, equation: str) -> str:
     """
     if _PERCENT.search(question):
         return "percent"
-    if _HOW_MANY.search(question):
+    if counts_whole_things(question):
         return "whole"
     return "fraction" if _FRACTION.search(question) and "." not in equation else "decimal"
 

@@ -19,7 +19,7 @@ from kexue_keras.finetune._run import metrics_of, report_divergence
 from kexue_keras.finetune._run_folder import RunFolder
 from kexue_keras.finetune._seq2seq import SMALL_T5, load_seq2seq
 from kexue_keras.finetune._seq2seq_training import token_loss
-from kexue_keras.finetune.math_word_problems._answers import answer_text
+from kexue_keras.finetune.math_word_problems._answers import answer_text, counts_whole_things
 from kexue_keras.finetune.math_word_problems._reader import Ape210kReader
 from kexue_keras.finetune.math_word_problems._solver import MathSolver, answer_accuracy, value_of
 from kexue_keras.finetune.math_word_problems._vocabulary import (
@@ -57,6 +57,7 @@ def finetune_math_word_problems(run):
         set_seed(options.seed)
         with repeatable_dropout(options.seed) as random_step:
             solver = _build(options, parts["train"], run.techniques)
+            model = _trained_model(solver.seq2seq.model, options)
         make_batch, epoch_steps = _batches(solver, parts["train"], options, run)
 
         def scores(name, beams):
@@ -72,9 +73,9 @@ def finetune_math_word_problems(run):
             return {"loss": loss, "accuracy": found["accuracy"], "unreadable": share, "score": found["accuracy"]}
 
         trainer = run.train(
-            solver.seq2seq.model,
+            model,
             make_batch,
-            head=_Head(),
+            head=_Head(options),
             epoch_steps=epoch_steps,
             num_hidden_layers=None,
             random_step=random_step,
@@ -133,12 +134,24 @@ def check_math_word_problems(run):
 class _Head(object):
     """Loss and metrics of the training."""
 
+    def __init__(self, options):
+        self.order, self.gamma = options.teaforn, options.teaforn_gamma
+
     def loss(self):
-        """Cross-entropy over the tokens of the equation."""
-        return losses.MaskedCrossentropy()
+        """Cross-entropy over the tokens of the equation, of all orders."""
+        return losses.TeaForN(self.order, gamma=self.gamma) if self.order > 1 else losses.MaskedCrossentropy()
 
     def metrics(self):
         """None."""
+
+
+def _trained_model(model, options):
+    """The model that is trained: the language model, or its N orders, whose first the solver decodes with."""
+    if options.teaforn == 1:
+        return model
+    # For the loss on the validation part, which is that of order 1.
+    model.compile("sgd", losses.MaskedCrossentropy())
+    return models.build_teaforn_model(model, options.teaforn)
 
 
 def _read_parts(options, say):
@@ -155,6 +168,9 @@ def _read_parts(options, say):
         long = len(reader.longer_than(LONG_QUESTION))
         if long:
             say("%s: %d questions have more than %d characters" % (part, long, LONG_QUESTION))
+        odd = sum(counts_whole_things(p.question) and float(p.answer) != int(p.answer) for p in reader)
+        if odd:
+            say("%s: %d questions ask how many, and the answer is no whole number" % (part, odd))
         parts[part] = reader.problems
     train = parts.pop("data")
     if parts["valid"] is None:
