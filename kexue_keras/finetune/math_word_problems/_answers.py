@@ -1,6 +1,6 @@
 """The written form of an answer: a whole number, a decimal, a fraction or a percentage, as the question asks.
 
-After what the companion script of kexue.fm/archives/7809 (用bert4keras做小学数学应用题) does for a contest's answers.
+After what the companion script of kexue.fm/archives/7809 (BERT可以上几年级了？Seq2Seq“硬刚”小学数学应用题) does for a contest's answers.
 """
 
 import math

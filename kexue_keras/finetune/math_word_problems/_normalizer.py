@@ -1,6 +1,6 @@
 """Equations of Ape210K in one form: computable, mixed numbers and percents written out, no needless brackets.
 
-用bert4keras做小学数学应用题, kexue.fm/archives/7809. There brackets are dropped as long as the value stays equal, and that also
+BERT可以上几年级了？Seq2Seq“硬刚”小学数学应用题, kexue.fm/archives/7809. There brackets are dropped as long as the value stays equal, and that also
 happens by chance: 20-20/(4+1) and 20-20/4+1 are both 16, which teaches the model another question. So here brackets go only if
 the value stays equal for other numbers as well; the article's rule is an option.
 """

@@ -1,6 +1,6 @@
 """`Ape210kReader`: the word problems of Ape210K, one JSON object a line.
 
-用bert4keras做小学数学应用题, kexue.fm/archives/7809. Paper: Ape210K, arXiv 2009.11506.
+BERT可以上几年级了？Seq2Seq“硬刚”小学数学应用题, kexue.fm/archives/7809. Paper: Ape210K, arXiv 2009.11506.
 """
 
 from collections import namedtuple

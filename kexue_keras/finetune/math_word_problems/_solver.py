@@ -1,6 +1,6 @@
 """`MathSolver`: equations and answers for questions, by a model that makes text of text, decoded with remembered keys.
 
-用bert4keras做小学数学应用题, kexue.fm/archives/7809.
+BERT可以上几年级了？Seq2Seq“硬刚”小学数学应用题, kexue.fm/archives/7809.
 """
 
 import os

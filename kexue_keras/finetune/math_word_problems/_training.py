@@ -1,6 +1,6 @@
 """The task 'math-word-problems' of `finetune`: from a file of Ape210K to a model that writes equations.
 
-用bert4keras做小学数学应用题, kexue.fm/archives/7809: a UniLM reads the question and writes the equation; what counts is whether the
+BERT可以上几年级了？Seq2Seq“硬刚”小学数学应用题, kexue.fm/archives/7809: a UniLM reads the question and writes the equation; what counts is whether the
 equation's value is the answer.
 """
 
@@ -124,9 +124,12 @@ def check_math_word_problems(run):
         ("label_column", "--label-column"),
         ("label_separator", "--label-separator"),
         ("train_layers", "--train-layers"),
+        ("head_lr_multiplier", "--head-lr-multiplier"),
     ):
         if getattr(options, name) is not None:
             raise UserError("%s does not go with --task %s" % (what, TASK))
+    if options.class_weights != "none":
+        raise UserError("--class-weights does not go with --task %s: there are no classes" % TASK)
     if options.num_hidden_layers is not None and options.model != SMALL_T5:
         checked_layers(options)
 
@@ -230,6 +233,7 @@ def _batches(solver, problems, options, run):
         batch_size=options.batch_size,
         max_length=seq2seq.max_source_length + seq2seq.max_target_length,
         seed=options.seed,
+        bucketing=options.bucketing,
     )
     rows_of, rounding = rows_by_step(batches), run.techniques.rounding
 

@@ -1,6 +1,6 @@
 """`ProblemWriting`: how problem and equation are put to a model as texts: digit by digit, numbers copied, 3.14 as π.
 
-用bert4keras做小学数学应用题, kexue.fm/archives/7809, proposes copying and π for 3.14. Copying is done in the text: each number of the
+BERT可以上几年级了？Seq2Seq“硬刚”小学数学应用题, kexue.fm/archives/7809, proposes copying and π for 3.14. Copying is done in the text: each number of the
 question gets a sign in front, ①135 本 ... ②3 个班, and the equation is written with the signs, ①/②. Any model that makes text
 of text can do it, and a number that it never saw is no harder than another.
 """
