@@ -95,7 +95,9 @@ def table(options):
         spread = np.std(shares, ddof=1) if len(shares) > 1 else 0.0
         unreadable = np.mean([100 * row["unreadable"] / row["total"] for row in found])
         cells = ["%s" % value for value in key] + ["%d" % len(found), "%.2f ± %.2f" % (np.mean(shares), spread)]
-        print("| %s | %.2f | %.0f |" % (" | ".join(cells), unreadable, np.mean([row["train_seconds"] for row in found])))
+        print(
+            "| %s | %.2f | %.0f |" % (" | ".join(cells), unreadable, np.mean([row["train_seconds"] for row in found]))
+        )
 
 
 def main():

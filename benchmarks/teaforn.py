@@ -57,7 +57,9 @@ def write_vocabulary(path, pairs):
     counts = collections.Counter(c for pair in pairs for text in pair for c in text.lower() if not c.isspace())
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with open(path, "w", encoding="utf-8") as handle:
-        handle.write("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + sorted(c for c in counts if counts[c] > 1)))
+        handle.write(
+            "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + sorted(c for c in counts if counts[c] > 1))
+        )
     return path
 
 
@@ -124,7 +126,9 @@ def train_one(options, order, seed):
         save_every=50,
     )
     row = dict(key, problems=len(problems), train_processor_seconds=round(time.process_time() - processor, 1))
-    row.update(accuracy={}, unreadable={}, same_equation={}, last_losses=[round(float(x), 4) for x in trainer.losses[-50:]])
+    row.update(
+        accuracy={}, unreadable={}, same_equation={}, last_losses=[round(float(x), 4) for x in trainer.losses[-50:]]
+    )
     solver = MathSolver(seq2seq, writing)
     for beams in BEAMS:
         equations = solver.equations([p.question for p in tested], beams=beams, batch_size=100)
@@ -169,7 +173,9 @@ def plot(options):
     figure, panel = plt.subplots(figsize=(5, 3.2))
     for order, values in sorted(shares(options)[0].items()):
         spread = values.std(axis=0, ddof=1) if len(values) > 1 else 0 * values[0]
-        panel.errorbar([b + 0.06 * (order - 2) for b in BEAMS], values.mean(axis=0), spread, label="N = %d" % order, capsize=2)
+        panel.errorbar(
+            [b + 0.06 * (order - 2) for b in BEAMS], values.mean(axis=0), spread, label="N = %d" % order, capsize=2
+        )
     panel.set_xlabel("beams")
     panel.set_ylabel("right answers, %")
     panel.legend(frameon=False)

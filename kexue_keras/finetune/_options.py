@@ -193,7 +193,11 @@ def add_finetune_arguments(parser):
         help="orders of teacher forcing (TeaForN), each one a pass through the layers; 2 or 3 are usual (default: 1, off)",
     )
     problems.add_argument(
-        "--teaforn-gamma", type=fraction, default=0.5, metavar="G", help="weight of an order to the one before (%(default)s)"
+        "--teaforn-gamma",
+        type=fraction,
+        default=0.5,
+        metavar="G",
+        help="weight of an order to the one before (%(default)s)",
     )
     # Not at the top: that file has its types from here.
     from kexue_keras.finetune._technique_options import add_model_techniques, add_training_techniques

@@ -74,7 +74,9 @@ def test_one_order_and_gamma_0_are_teacher_forcing():
 def test_the_loss_sums_over_orders():
     """The same predictions at every order: 1 + gamma + gamma^2 times the loss of one."""
     logits = tf.constant(np.tile(LOGITS[:, :, :V], ORDER))
-    one, all_ = value([masked_crossentropy(LABELS, logits[:, :, :V]), teaforn_crossentropy(LABELS, logits, order=ORDER)])
+    one, all_ = value(
+        [masked_crossentropy(LABELS, logits[:, :, :V]), teaforn_crossentropy(LABELS, logits, order=ORDER)]
+    )
     np.testing.assert_allclose(all_, 1.75 * one)
 
 
@@ -83,7 +85,9 @@ def test_a_mask_says_what_is_counted():
     masked, wanted = value(
         [
             teaforn_crossentropy(LABELS, tf.constant(LOGITS), order=ORDER, mask=mask, normalization="sum"),
-            teaforn_crossentropy(np.where(mask, LABELS, -1), tf.constant(LOGITS), order=ORDER, ignore=-1, normalization="sum"),
+            teaforn_crossentropy(
+                np.where(mask, LABELS, -1), tf.constant(LOGITS), order=ORDER, ignore=-1, normalization="sum"
+            ),
         ]
     )
     np.testing.assert_allclose(masked, wanted)
@@ -147,9 +151,7 @@ def test_saved_and_loaded(tmp_path):
     model.compile("sgd", TeaForN(ORDER, weights=[1, 0.5, 0.1], skip_repeated=True))
     inputs, path = RANDOM.randn(B, N, 2), str(tmp_path / "model.h5")
     wanted = model.test_on_batch(inputs, LABELS[:, :, None])
-    np.testing.assert_allclose(
-        wanted, twin(LABELS, model.predict(inputs), (1, 0.5, 0.1), skip=True).mean(), rtol=1e-4
-    )
+    np.testing.assert_allclose(wanted, twin(LABELS, model.predict(inputs), (1, 0.5, 0.1), skip=True).mean(), rtol=1e-4)
     model.save(path)
     loaded = keras.models.load_model(path)
     np.testing.assert_allclose(loaded.test_on_batch(inputs, LABELS[:, :, None]), wanted, rtol=1e-6)

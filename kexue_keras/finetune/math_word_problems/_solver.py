@@ -136,7 +136,7 @@ def answer_accuracy(equations: Sequence[str], answers: Sequence[Any]) -> Dict[st
     total = len(answers)
     return {
         "accuracy": right / total,
-        "accuracy_interval": list(wilson_interval(right, total)),
+        "accuracy_interval": [min(max(bound, 0.0), 1.0) for bound in wilson_interval(right, total)],
         "right": right,
         "total": total,
         "unreadable": unreadable,

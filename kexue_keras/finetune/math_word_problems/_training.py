@@ -22,11 +22,7 @@ from kexue_keras.finetune._seq2seq_training import token_loss
 from kexue_keras.finetune.math_word_problems._answers import answer_text, counts_whole_things
 from kexue_keras.finetune.math_word_problems._reader import Ape210kReader
 from kexue_keras.finetune.math_word_problems._solver import MathSolver, answer_accuracy, value_of
-from kexue_keras.finetune.math_word_problems._vocabulary import (
-    fit_to_vocabulary,
-    tokenizer_before_loading,
-    used_tokens,
-)
+from kexue_keras.finetune.math_word_problems._vocabulary import fit_to_vocabulary, tokenizer_before_loading, used_tokens
 from kexue_keras.finetune.math_word_problems._writing import ProblemWriting
 from kexue_keras.trainer import accelerated
 from kexue_keras.trainer._techniques import NOT_FOR_TOKENS
@@ -181,9 +177,14 @@ def _read_parts(options, say):
         random.Random(options.seed).shuffle(train)
         count = max(1, int(round(len(train) * options.valid_share)))
         if count >= len(train):
-            raise UserError("--valid-share %g of %d problems leaves none to train on" % (options.valid_share, len(train)))
+            raise UserError(
+                "--valid-share %g of %d problems leaves none to train on" % (options.valid_share, len(train))
+            )
         parts["valid"], train = train[:count], train[count:]
-        say("no --valid: %d of %d problems split off for validation, seed %d" % (count, len(train) + count, options.seed))
+        say(
+            "no --valid: %d of %d problems split off for validation, seed %d"
+            % (count, len(train) + count, options.seed)
+        )
     parts["train"] = train
     return parts
 

@@ -14,6 +14,7 @@ from kexue_keras.types import Tokenizer
 
 CHARACTERS = "0123456789.+-*/()"
 
+
 def tokenizer_before_loading(model: str) -> Optional[Tokenizer]:
     """The tokenizer of a BERT's vocab.txt, by which to cut the vocabulary before the model is built; else None.
 

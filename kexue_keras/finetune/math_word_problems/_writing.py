@@ -56,4 +56,3 @@ class ProblemWriting(object):
         if self.pi:
             numbers[self.pi] = PI_DIGITS
         return "".join(numbers.get(character, character) for character in "".join(text.split()))
-

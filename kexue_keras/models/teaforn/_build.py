@@ -5,7 +5,6 @@ TeaForN：让Teacher Forcing更有“远见”一些, kexue.fm/archives/7818; Go
 
 from typing import Optional, Union
 
-
 from kexue_keras import checks
 from kexue_keras.backend import K, keras
 from kexue_keras.models.teaforn._layers import EveryToken, ExpectedEmbedding, ShiftedInput

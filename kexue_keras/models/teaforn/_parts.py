@@ -40,7 +40,8 @@ def parts_of(model, reading=None):
     if tokens is None:
         tokens = _input(model, maker, "Input-Token", but="Encoder-Input-Token")
     embedding = next(
-        (c for c in calls if isinstance(c.layer, parts.Embedding) and tokens is not None and c.inputs[0] is tokens), None
+        (c for c in calls if isinstance(c.layer, parts.Embedding) and tokens is not None and c.inputs[0] is tokens),
+        None,
     )
     if embedding is None:
         raise ValueError(

@@ -8,11 +8,7 @@ from kexue_keras.errors import UserError
 from kexue_keras.finetune.math_word_problems import ProblemWriting, answer_accuracy, write_answer
 from kexue_keras.finetune.math_word_problems._answers import answer_form, answer_text
 from kexue_keras.finetune.math_word_problems._solver import value_of
-from kexue_keras.finetune.math_word_problems._vocabulary import (
-    fit_to_vocabulary,
-    tokenizer_before_loading,
-    used_tokens,
-)
+from kexue_keras.finetune.math_word_problems._vocabulary import fit_to_vocabulary, tokenizer_before_loading, used_tokens
 
 pytestmark = pytest.mark.stacks("one")
 
@@ -67,7 +63,9 @@ def test_what_a_question_asks_for(question, equation, form, answer):
 
 
 def test_accuracy():
-    scores = answer_accuracy(["1/3", "0.333333", "x", "1/0", "2**.5", "7"], [Fraction(1, 3)] * 4 + [2**0.5, "7.0000001"])
+    scores = answer_accuracy(
+        ["1/3", "0.333333", "x", "1/0", "2**.5", "7"], [Fraction(1, 3)] * 4 + [2**0.5, "7.0000001"]
+    )
     assert (scores["right"], scores["total"], scores["unreadable"]) == (4, 6, 2)
     assert scores["accuracy_interval"][0] < 4 / 6 < scores["accuracy_interval"][1]
     for equations, answers in (([], []), (["1"], [1, 2])):

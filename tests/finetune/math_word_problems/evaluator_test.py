@@ -203,7 +203,10 @@ def test_any_text_of_the_known_characters_is_a_number_or_a_clear_error(text):
 def fuzz(count, seed):
     """Random strings: of arithmetic's characters, of all printable ones, of pieces of Python, of unicode."""
     draw = random.Random(seed)
-    pieces = "9**9 1/0 ( ) ** * / + - . 64 0.1 99999999 __import__ lambda x : [ ] for in if e400 0x j _ ٣ ² ．".split() + [" "]
+    pieces = (
+        "9**9 1/0 ( ) ** * / + - . 64 0.1 99999999 __import__ lambda x : [ ] for in if e400 0x j _ ٣ ² ．".split()
+        + [" "]
+    )
     alphabets = ["0123456789.+-*/()", "0123456789**((()))", string.printable, "01²³٣९１()+*/", None]
     for _ in range(count):
         alphabet = draw.choice(alphabets)

@@ -86,9 +86,7 @@ def test_counts_of_the_article(real):
 
 def test_the_articles_rule_changes_what_equations_say(real):
     for part, shortened in (("valid", 2019), ("test", 2003)):
-        none, value, meaning = (
-            [p.equation for p in real[part, rule]] for rule in ("none", "value", "meaning")
-        )
+        none, value, meaning = ([p.equation for p in real[part, rule]] for rule in ("none", "value", "meaning"))
         assert sum(a != b for a, b in zip(none, value)) == shortened
         assert sum(a != b for a, b in zip(value, meaning)) == 48
     assert (mean_length(real["valid", "meaning"]), mean_length(real["test", "meaning"])) == (13.238, 12.862)

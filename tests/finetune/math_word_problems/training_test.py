@@ -85,7 +85,7 @@ def test_teaforn_without_signs_and_with_all_brackets(place, plain_sessions):
     plain = [line for line in said if "best epoch" in line]
     assert plain and "answers right" in plain[0] and "interval" in plain[0]
     # The summed loss of two orders is above that of one.
-    assert metrics["history"][0]["train_loss"] > 1.2 * metrics["history"][0]["valid_loss"] * 0.5
+    assert metrics["history"][0]["train_loss"] > metrics["history"][0]["valid_loss"]
     K.clear_session()
     solver = MathSolver.load(str(place / "teaforn"))
     assert (solver.writing.signs, solver.writing.pi) == ("", "")
@@ -106,8 +106,8 @@ def test_teaforn_without_signs_and_with_all_brackets(place, plain_sessions):
         ({"teaforn": 0}, "--teaforn"),
         ({"brackets": "some"}, "--brackets"),
         ({"num_hidden_layers": 13}, "13"),
-        ({"max_length": 500}, "positions"),
-        ({"valid_share": 1.0}, "leaves none"),
+        ({"max_length": 600}, "positions"),
+        ({"valid_share": 0.99}, "leaves none"),
         ({"model": "no-such-model"}, "neither a bundled name"),
     ],
 )

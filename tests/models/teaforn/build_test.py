@@ -101,7 +101,10 @@ def test_what_each_order_sees():
     assert not moved[:, 3].any()
 
 
-UNILM = [np.array([[5, 6, 7, 8, 9, 10, 3, 0], [5, 6, 8, 9, 11, 3, 0, 0]]), np.array([[0, 0, 0, 1, 1, 1, 1, 0], [0, 0, 1, 1, 1, 1, 0, 0]])]
+UNILM = [
+    np.array([[5, 6, 7, 8, 9, 10, 3, 0], [5, 6, 8, 9, 11, 3, 0, 0]]),
+    np.array([[0, 0, 0, 1, 1, 1, 1, 0], [0, 0, 1, 1, 1, 1, 0, 0]]),
+]
 T5 = [np.array([[5, 6, 7, 8, 1, 0], [5, 6, 9, 10, 11, 1]]), np.array([[0, 6, 7, 8, 9], [0, 9, 8, 0, 0]])]
 
 
@@ -138,7 +141,9 @@ def test_unilm_is_the_model_itself_on_its_own_hidden_states():
     np.testing.assert_allclose(orders_of(model, longer, 3)[:, :8][real], found[real], atol=2e-4)
 
 
-@pytest.mark.parametrize("kind, options", [("t5.1.1", {}), ("t5.1.0", {}), ("gpt", {}), ("roformer", {"application": "unilm"})])
+@pytest.mark.parametrize(
+    "kind, options", [("t5.1.1", {}), ("t5.1.0", {}), ("gpt", {}), ("roformer", {"application": "unilm"})]
+)
 def test_kinds_of_models(kind, options):
     K.clear_session()
     options = dict(options, **({"with_lm": "linear"} if kind.startswith("t5") else {}))
@@ -155,7 +160,9 @@ def test_kinds_of_models(kind, options):
     if kind in ("roformer", "gpt"):
         shifted = first[:, :, 0] - first[:, :, 0].max(-1, keepdims=True)
         shifted = np.exp(shifted) / np.exp(shifted).sum(-1, keepdims=True)
-        np.testing.assert_allclose(shifted if abs(base_logits[0, 0].sum() - 1) < 1e-3 else first[:, :, 0], base_logits, atol=1e-4)
+        np.testing.assert_allclose(
+            shifted if abs(base_logits[0, 0].sum() - 1) < 1e-3 else first[:, :, 0], base_logits, atol=1e-4
+        )
     else:
         np.testing.assert_allclose(first[:, :, 0], base_logits, atol=1e-5)
     other, place = [np.array(x) for x in inputs], 4 if kind == "roformer" else 3
@@ -252,7 +259,7 @@ def test_trained_saved_and_loaded_in_a_fresh_process(tmp_path, run_python):
     model.save(str(tmp_path / "model.h5"))
     np.save(str(tmp_path / "wanted.npy"), wanted)
     run_python(
-        """
+        """if True:
         import numpy as np
         import kexue_keras
         from kexue_keras.backend import keras
