@@ -4,8 +4,8 @@
     python benchmarks/math_word_problems.py train --no-copy           the same without copied numbers
     python benchmarks/math_word_problems.py table
 
-The training part of Ape210K (200,488 problems) is not used: the article's figures are those of 40 times as many. A run that was
-stopped goes on; rows that are in benchmarks/results/math_word_problems.jsonl are not computed again.
+The training part of Ape210K (200,488 problems) is not used: the article's figures are those of 40 times as many. A run
+that was stopped goes on; rows that are in benchmarks/results/math_word_problems.jsonl are not computed again.
 """
 
 import argparse

@@ -4,9 +4,9 @@
     python benchmarks/teaforn.py table
     python benchmarks/teaforn.py plot                      docs/models/teaforn.png
 
-Trained on the validation part (the training part is not used), tested on problems of the test part, all with short questions.
-The encoder of a T5 reads a question once, whatever N is; only its small decoder runs N times. A training that was stopped goes
-on; rows that are in benchmarks/results/teaforn.jsonl are not computed again.
+Trained on the validation part (the training part is not used), tested on problems of the test part, all with short
+questions. The encoder of a T5 reads a question once, whatever N is; only its small decoder runs N times. A training that
+was stopped goes on; rows that are in benchmarks/results/teaforn.jsonl are not computed again.
 """
 
 import argparse
@@ -140,7 +140,7 @@ def train_one(options, order, seed):
 
 
 def shares(options):
-    """dict N -> array [seeds, beams] of accuracies in percent, and dict N -> list of processor seconds of the training."""
+    """dict N -> array [seeds, beams] of accuracies in percent, dict N -> processor seconds of the trainings."""
     import numpy as np
     import record
 

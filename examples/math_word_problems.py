@@ -1,8 +1,8 @@
 #! -*- coding: utf-8 -*-
 """BERT可以上几年级了？Seq2Seq“硬刚”小学数学应用题 (kexue.fm/archives/7809): a UniLM that writes equations.
 
-With the files of Ape210K (https://github.com/Chenny0808/ape210k) in `data_path`; without them it makes up problems of three
-kinds, which it learns in a minute or two.
+With the files of Ape210K (https://github.com/Chenny0808/ape210k) in `data_path`; without them it makes up problems of
+three kinds, which it learns in a minute or two.
 """
 
 import os

@@ -190,7 +190,7 @@ def add_finetune_arguments(parser):
         type=order,
         default=1,
         metavar="N",
-        help="orders of teacher forcing (TeaForN), each one a pass through the layers; 2 or 3 are usual (default: 1, off)",
+        help="orders of teacher forcing (TeaForN), each a pass through the layers; 2 or 3 are usual (default: 1, off)",
     )
     problems.add_argument(
         "--teaforn-gamma",

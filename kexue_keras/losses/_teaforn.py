@@ -118,9 +118,10 @@ def _token_values(y_true, y_pred, *, normalization, **parameters):
 class TeaForN(FunctionLoss):
     """Teacher forcing that looks N steps ahead, as a Keras loss: weighted sum of the cross-entropies of N orders.
 
-    L = sum_i lambda_i CE^(i), lambda_i = gamma^(i-1). The orders are *summed*, not averaged: with gamma = 0.5 and N = 3 the
-    loss is about 1.75 times that of teacher forcing, and so is the gradient, so a learning rate that was tuned for one N is
-    not that of another (Adam takes the factor out, SGD and gradient clipping do not). Only order 1 is used for decoding.
+    L = sum_i lambda_i CE^(i), lambda_i = gamma^(i-1). The orders are *summed*, not averaged: with gamma = 0.5 and N = 3
+    the loss is about 1.75 times that of teacher forcing, and so is the gradient, so a learning rate that was tuned for
+    one N is not that of another (Adam takes the factor out, SGD and gradient clipping do not). Only order 1 is used for
+    decoding.
 
     Args:
         order: int, N; the model's, see `models.build_teaforn_model`. 1 is teacher forcing.

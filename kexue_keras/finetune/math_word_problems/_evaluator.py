@@ -1,7 +1,8 @@
 """`safe_eval`: the value of an equation that a model wrote, without running anything.
 
-The published example of the article gives what the model writes to Python's `eval`. Here Python's parser (`ast`) only says
-what is computed with what, and fractions are computed; what is not arithmetic is refused before anything is computed.
+The published example of the article gives what the model writes to Python's `eval`. Here Python's parser (`ast`) only
+says what is computed with what, and fractions are computed; what is not arithmetic is refused before anything is
+computed.
 
 Reference: kexue.fm/archives/7809 (BERT可以上几年级了？Seq2Seq“硬刚”小学数学应用题); the data: Ape210K, arXiv 2009.11506.
 """

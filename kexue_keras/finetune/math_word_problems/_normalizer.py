@@ -1,8 +1,9 @@
 """Equations of Ape210K in one form: computable, mixed numbers and percents written out, no needless brackets.
 
-BERT可以上几年级了？Seq2Seq“硬刚”小学数学应用题, kexue.fm/archives/7809. There brackets are dropped as long as the value stays equal, and that also
-happens by chance: 20-20/(4+1) and 20-20/4+1 are both 16, which teaches the model another question. So here brackets go only if
-the value stays equal for other numbers as well; the article's rule is an option.
+BERT可以上几年级了？Seq2Seq“硬刚”小学数学应用题, kexue.fm/archives/7809. There brackets
+are dropped as long as the value stays equal, and that also happens by chance: 20-20/(4+1) and 20-20/4+1 are both 16,
+which teaches the model another question. So here brackets go only if the value stays equal for other numbers as well;
+the article's rule is an option.
 """
 
 import random
@@ -66,8 +67,8 @@ def strip_brackets(equation: str, *, rule: str = "meaning") -> str:
     Args:
         equation: str as `safe_eval` reads it.
         rule: 'meaning': a pair goes if the value stays equal also with random numbers in place of those that stand
-            there (exponents stay); 'value': if the value stays equal to 6 decimals, the article's, which changes what one
-            equation in forty shortened ones says; 'none': all brackets stay.
+            there (exponents stay); 'value': if the value stays equal to 6 decimals, the article's, which changes what
+            one equation in forty shortened ones says; 'none': all brackets stay.
 
     Returns:
         str without spaces.

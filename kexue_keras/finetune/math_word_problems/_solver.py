@@ -3,22 +3,17 @@
 BERT可以上几年级了？Seq2Seq“硬刚”小学数学应用题, kexue.fm/archives/7809.
 """
 
-import os
 from collections import namedtuple
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence
 
-from kexue_keras.checkpoints._load import read_folder
 from kexue_keras.data import checked_texts
-from kexue_keras.errors import UserError
 from kexue_keras.finetune._report import wilson_interval
-from kexue_keras.finetune._seq2seq import Seq2Seq, load_seq2seq
+from kexue_keras.finetune._seq2seq import Seq2Seq
 from kexue_keras.finetune.math_word_problems._answers import answer_text
 from kexue_keras.finetune.math_word_problems._evaluator import safe_eval
 from kexue_keras.finetune.math_word_problems._normalizer import normalize_question, same_value
 from kexue_keras.finetune.math_word_problems._writing import ProblemWriting
 from kexue_keras.types import Path
-
-MODEL = "encoder"
 
 
 class Solution(namedtuple("Solution", "equation value answer")):

@@ -1,7 +1,7 @@
 """The task 'math-word-problems' of `finetune`: from a file of Ape210K to a model that writes equations.
 
-BERT可以上几年级了？Seq2Seq“硬刚”小学数学应用题, kexue.fm/archives/7809: a UniLM reads the question and writes the equation; what counts is whether the
-equation's value is the answer.
+BERT可以上几年级了？Seq2Seq“硬刚”小学数学应用题, kexue.fm/archives/7809: a UniLM
+reads the question and writes the equation; what counts is whether the equation's value is the answer.
 """
 
 import os

@@ -1,11 +1,13 @@
 """`ProblemWriting`: how problem and equation are put to a model as texts: digit by digit, numbers copied, 3.14 as π.
 
-BERT可以上几年级了？Seq2Seq“硬刚”小学数学应用题, kexue.fm/archives/7809, proposes copying and π for 3.14. Copying is done in the text: each number of the
-question gets a sign in front, ①135 本 ... ②3 个班, and the equation is written with the signs, ①/②. Any model that makes text
-of text can do it, and a number that it never saw is no harder than another.
+BERT可以上几年级了？Seq2Seq“硬刚”小学数学应用题, kexue.fm/archives/7809,
+proposes copying and π for 3.14. Copying is done in the text: each number of the question gets a sign in front,
+①135 本 ... ②3 个班, and the equation is written with the signs, ①/②. Any model that makes text of text can do it, and a
+number that it never saw is no harder than another.
 """
 
 import re
+from typing import Any, Dict
 
 # Signs that a vocabulary has as single tokens and that questions do not use, the first that is complete is taken.
 ALPHABETS = ("①②③④⑤⑥⑦⑧⑨⑩", "①②③④⑤⑥⑦⑧⑨", "αβγδεζηθικ", "ABCDEFGHIJ", "abcdefghij")
@@ -32,7 +34,7 @@ class ProblemWriting(object):
     def __init__(self, signs: str = ALPHABETS[0], *, pi: str = PIS[0]) -> None:
         self.signs, self.pi = signs, pi
 
-    def get_config(self):
+    def get_config(self) -> Dict[str, Any]:
         """What `ProblemWriting(**config)` takes."""
         return {"signs": self.signs, "pi": self.pi}
 

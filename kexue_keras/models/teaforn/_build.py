@@ -26,9 +26,9 @@ def build_teaforn_model(
 ) -> Model:
     """A model for training with `losses.TeaForN`: the language model, and its further orders, which read what it made.
 
-    h^(1) = M(e), h^(i+1) = M([e_0, h^(i)_1, ..., h^(i)_{L-1}]), logits^(i) = W h^(i) + b. Where the target is written, order i + 1
-    reads in place of each token's embedding what order i made at the place before it; what is source stays. Segments,
-    positions and masks are those of order 1. Order i at place t sees true tokens up to t - i + 1 only.
+    h^(1) = M(e), h^(i+1) = M([e_0, h^(i)_1, ..., h^(i)_{L-1}]), logits^(i) = W h^(i) + b. Where the target is written,
+    order i + 1 reads in place of each token's embedding what order i made at the place before it; what is source stays.
+    Segments, positions and masks are those of order 1. Order i at place t sees true tokens up to t - i + 1 only.
 
     Order 1 is the language model itself: train this model, decode with the one that was given, whose weights it shares.
 
@@ -36,10 +36,10 @@ def build_teaforn_model(
         model: Keras model or bert4keras transformer: BERT, RoFormer and kin with application='unilm' or 'lm' and
             with_mlm, GPT, T5 with with_lm='linear'.
         order: int, N; 1 gives teacher forcing. Each order costs a pass through the layers (of a T5: of its decoder).
-        shared: bool, whether all orders have the same M. False copies its layers for each higher order, with their weights
-            of this moment; the matrices of input and output stay shared. The paper found shared to be better.
-        soft_input: what the higher orders read: 'hidden', h itself; 'topk', the mean embedding of the k likeliest words;
-            'vocabulary', of all; 'gumbel', by Gumbel-softmax, with noise while training.
+        shared: bool, whether all orders have the same M. False copies its layers for each higher order, with their
+            weights of this moment; the matrices of input and output stay shared. The paper found shared to be better.
+        soft_input: what the higher orders read: 'hidden', h itself; 'topk', the mean embedding of the k likeliest
+            words; 'vocabulary', of all; 'gumbel', by Gumbel-softmax, with noise while training.
         k: int, of 'topk'.
         temperature: number > 0, of 'gumbel'.
         reading: 'lm' or 'unilm', how the model reads, where its attention masks do not say.
@@ -78,8 +78,8 @@ def build_teaforn_model(
         soft = _soft_input(parts, soft_input, k, temperature)
         if soft_input == "hidden" and K.int_shape(hidden)[-1] != K.int_shape(e)[-1]:
             raise ValueError(
-                "%s: hidden states have %s units and embeddings %s, so one cannot take the other's place; take soft_input="
-                "'topk' or 'vocabulary'" % (owner, K.int_shape(hidden)[-1], K.int_shape(e)[-1])
+                "%s: hidden states have %s units and embeddings %s, so one cannot take the other's place; take "
+                "soft_input='topk' or 'vocabulary'" % (owner, K.int_shape(hidden)[-1], K.int_shape(e)[-1])
             )
     for i in range(2, order + 1):
         inputs = [e, soft(hidden, found[-1], i)] + ([parts.segments] if parts.reading == "unilm" else [])

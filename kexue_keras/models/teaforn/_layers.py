@@ -92,8 +92,8 @@ class EveryToken(Layer):
 class ExpectedEmbedding(_Rows):
     """The embedding that a word has on average under the model's own prediction.
 
-    sum_{w in top k} p_w E_w / sum_{w in top k} p_w; k = None takes the whole vocabulary. With a temperature it is Gumbel-softmax:
-    p = softmax((logits + g) / temperature), g Gumbel noise, drawn while training only.
+    sum_{w in top k} p_w E_w / sum_{w in top k} p_w; k = None takes the whole vocabulary. With a temperature it is
+    Gumbel-softmax: p = softmax((logits + g) / temperature), g Gumbel noise, drawn while training only.
 
     Args:
         k: int, or None for all.

@@ -1,4 +1,4 @@
-"""Where in a language model tokens become vectors, and vectors logits, so that what lies between can be run once more."""
+"""Where in a language model tokens become vectors, and vectors logits: what lies between can be run once more."""
 
 from collections import namedtuple
 
@@ -74,8 +74,8 @@ def _reading(calls):
     found = {rule for end, rule in MASKS.items() if any(name.endswith(end) for name in names)}
     if len(found) != 1:
         raise ValueError(
-            "build_teaforn_model: the model sees tokens to its right; build it with application='lm' or 'unilm', or give "
-            "reading= for one that does not"
+            "build_teaforn_model: the model sees tokens to its right; build it with application='lm' or 'unilm', or "
+            "give reading= for one that does not"
         )
     return found.pop()
 
@@ -99,16 +99,16 @@ def _head(model, maker):
         if isinstance(call.layer, keras.layers.Dense):
             if getattr(call.layer.activation, "__name__", "") != "linear":
                 raise ValueError(
-                    "build_teaforn_model: the output is %r of %s; build the model with with_lm='linear', so that it gives "
-                    "logits" % (call.layer.activation.__name__, call.layer.name)
+                    "build_teaforn_model: the output is %r of %s; build the model with with_lm='linear', so that it "
+                    "gives logits" % (call.layer.activation.__name__, call.layer.name)
                 )
             return logits[0], head[::-1], call.inputs[0]
         if isinstance(call.layer, parts.Embedding) and call.arguments.get("mode") == "dense":
             return logits[0], head[::-1], call.inputs[0]
         if len(call.inputs) != 1 or isinstance(call.layer, keras.layers.InputLayer):
             raise ValueError(
-                "build_teaforn_model: the output comes from %r, where a Dense layer or the embedding in its mode 'dense' is "
-                "expected (with_mlm='linear', with_lm='linear')" % call.layer.name
+                "build_teaforn_model: the output comes from %r, where a Dense layer or the embedding in its mode "
+                "'dense' is expected (with_mlm='linear', with_lm='linear')" % call.layer.name
             )
         call = maker[id(call.inputs[0])]
 

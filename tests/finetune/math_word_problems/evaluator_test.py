@@ -1,4 +1,4 @@
-"""`safe_eval`: the value of arithmetic, and nothing but an error for everything else, quickly, with nothing executed."""
+"""`safe_eval`: the value of arithmetic, and an error for everything else, quickly, with nothing executed."""
 
 import ast
 import builtins
@@ -119,7 +119,7 @@ def test_many_signs_and_brackets_within_the_limits_are_computed():
 
 
 def test_nothing_is_executed_or_compiled():
-    """Python's `eval`, `exec`, `open`, imports and the compiling of code are out of reach while expressions are computed."""
+    """Python's `eval`, `exec`, `open`, imports and the compiling of code are not touched."""
     called, plain = [], compile
 
     def only_parsing(source, filename, mode, flags=0, *rest, **options):

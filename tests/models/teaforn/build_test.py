@@ -1,4 +1,4 @@
-"""TeaForN's model: the oracles of a toy, what each order sees, UniLM and T5, shared and unshared, saving and loading."""
+"""TeaForN's model: the oracles of a toy, what each order sees, UniLM and T5, shared and unshared, saving."""
 
 import numpy as np
 import pytest
