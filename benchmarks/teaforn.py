@@ -5,8 +5,8 @@
     python benchmarks/teaforn.py plot                      docs/models/teaforn.png
 
 Trained on the validation part (the training part is not used), tested on problems of the test part, all with short
-questions. The encoder of a T5 reads a question once, whatever N is; only its small decoder runs N times. A training that
-was stopped goes on; rows that are in benchmarks/results/teaforn.jsonl are not computed again.
+questions. The encoder of a T5 reads a question once, whatever N is; only its small decoder runs N times. A training
+that was stopped goes on; rows that are in benchmarks/results/teaforn.jsonl are not computed again.
 """
 
 import argparse

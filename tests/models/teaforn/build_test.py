@@ -26,7 +26,7 @@ class CumulativeMean(Layer):
     """M(e) = tanh(cummean(e) A + e)."""
 
     def build(self, input_shape):
-        self.matrix = self.add_weight(name="matrix", shape=(3, 3))
+        self.matrix = self.add_weight(name="matrix", shape=(3, 3), initializer="zeros")
         super().build(input_shape)
 
     def call(self, inputs):
