@@ -124,11 +124,11 @@ class _SameMeaning(object):
         arithmetic = Arithmetic(equation)
         arithmetic.value(exact=False)
         self.count = len(arithmetic.numbers)
-        # The same numbers in every process; so large that nothing meets by chance.
+        # The same numbers in every process; fractions, since the bases of powers must not become large.
         draw = random.Random(equation)
         self.tests = []
         for _ in range(100):
-            numbers = [Fraction(draw.randint(10**3, 10**6)) for _ in range(self.count)]
+            numbers = [Fraction(draw.randint(2, 999), draw.randint(2, 999)) for _ in range(self.count)]
             value = _value_or_none(lambda: arithmetic.value(numbers))
             if value is not None:
                 self.tests.append((numbers, value))
