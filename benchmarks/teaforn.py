@@ -178,7 +178,8 @@ def plot(options):
         )
     panel.set_xlabel("beams")
     panel.set_ylabel("right answers, %")
-    panel.legend(frameon=False)
+    panel.set_ylim(0, None)
+    panel.legend(frameon=False, loc="lower right")
     figure.tight_layout()
     figure.savefig(options.plot, dpi=100)
 
