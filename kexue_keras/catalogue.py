@@ -275,7 +275,14 @@ TECHNIQUES = [
             ("models.enlarge", "models.check_lossless"),
             "models/growth.md",
         ),
-        (28, "TeaForN", "TeaForN：让Teacher Forcing更有“远见”一些", (7818,), ("losses.TeaForN",), "models/teaforn.md"),
+        (
+            28,
+            "TeaForN: teacher forcing that looks N steps ahead",
+            "TeaForN：让Teacher Forcing更有“远见”一些",
+            (7818,),
+            ("losses.TeaForN", "models.build_teaforn_model"),
+            "models/teaforn.md",
+        ),
         (
             29,
             "T5 and mT5: loading, vocabulary trimming",
@@ -294,8 +301,8 @@ TECHNIQUES = [
         ),
         (
             31,
-            "Math word problems (ape210k)",
-            "",
+            "Math word problems (Ape210K)",
+            "BERT可以上几年级了？Seq2Seq“硬刚”小学数学应用题",
             (7809,),
             ("finetune.math_word_problems",),
             "finetune/math-word-problems.md",

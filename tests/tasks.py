@@ -1,5 +1,6 @@
 """All tasks that the trainer trains, each in one small run on a tiny model, for tests and processes of theirs."""
 
+import json
 import os
 import signal
 import warnings
@@ -33,6 +34,20 @@ def make_files(place):
             (CHARACTERS[i % 9 : i % 9 + 5], CHARACTERS[i % 7 : i % 7 + 4 + i % 3], str(i % 3)) for i in range(count)
         ]
         write_rows(os.path.join(place, name + ".tsv"), rows)
+    write_problems(os.path.join(place, "problems.json"), 30)
+
+
+def write_problems(path, count):
+    """A file like those of Ape210K: sums, with and without a constant, in words that the tiny vocabulary has."""
+    with open(path, "w", encoding="utf-8") as handle:
+        for i in range(count):
+            a, b = 2 + i % 7, 10 + 3 * i
+            question, equation, answer = [
+                ("店有%d书，买%d书" % (a, b), "x=%d+%d" % (a, b), "%d" % (a + b)),
+                ("书店%d电影%d中国" % (b, a), "x=(%d*%d)-1" % (b, a), "%d" % (a * b - 1)),
+            ][i % 2]
+            row = {"id": "%d" % i, "original_text": question, "equation": equation, "ans": answer}
+            handle.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def fresh_graph(plain):
@@ -145,6 +160,13 @@ def _masked_lm(path, out, techniques, resume):
         mlm.train(TEXTS, valid=TEXTS, valid_every=4, **options)
 
 
+def _math_word_problems(path, out, techniques, resume):
+    options = dict(SMALL, task="math-word-problems", dropout_rate=0.1, **techniques)
+    options.update(max_length=24, max_equation_length=10, learning_rate=1e-3)
+    # The tiny vocabulary has no digits.
+    finetune("me5-zh-char", path("problems.json"), out, valid_share=0.2, resume=resume, **options)
+
+
 TASKS = {
     "classification": _classification,
     "cosent": _similarity("cosent"),
@@ -155,4 +177,5 @@ TASKS = {
     "sentence_bert": _sentence_bert,
     "prompts": _prompts,
     "masked_lm": _masked_lm,
+    "math_word_problems": _math_word_problems,
 }

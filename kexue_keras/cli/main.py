@@ -24,7 +24,8 @@ COMMANDS = {
     "doctor": Command("doctor", "show versions, devices, what works here and what does not, with the mend"),
     "list": Command("list_techniques", "list the techniques: article, names, documentation"),
     "finetune": Command(
-        "finetune", "fine-tune a model: labels for texts or pairs, or sentence vectors from scored pairs"
+        "finetune",
+        "fine-tune a model: labels for texts or pairs, sentence vectors from scored pairs, equations for questions",
     ),
     "predict": Command("predict", "label texts with the model of a run"),
     "convert": Command(

@@ -1,4 +1,4 @@
-"""`kexue-keras predict`: labels for a file of texts, or cosines for a file of pairs."""
+"""`kexue-keras predict`: labels for a file of texts, cosines for a file of pairs, or answers for one of questions."""
 
 import contextlib
 import os
@@ -14,6 +14,8 @@ from kexue_keras.finetune._parts import in_parts
 from kexue_keras.finetune._report import join, join_probabilities, one_line
 from kexue_keras.finetune._run_folder import RunFolder
 from kexue_keras.finetune._similarity import load_similarity
+from kexue_keras.finetune.math_word_problems import MathSolver
+from kexue_keras.finetune.math_word_problems._training import TASK
 
 # Files of a run that nothing is read from.
 RESULTS = ("predictions.tsv", "confusion.tsv", "curves.png", "confusion.png")
@@ -52,6 +54,9 @@ def predict_file(options, *, note=print):
         _check_output(options, folder)
     if config["options"].get("task") == "similarity":
         _predict_cosines(options, config)
+        return
+    if config["options"].get("task") == TASK:
+        _predict_answers(options, config)
         return
     given = (options.text_column, options.text_b_column)
     trained = [config["columns"][role] for role in ("text", "text_b", "label")]
@@ -126,6 +131,36 @@ def _predict_cosines(options, config):
         handle.write("\t".join(["cosine"] + ["text", "text_b"] * options.text) + "\n")
         for cosine, texts in zip(cosines, pairs.texts):
             handle.write(_line(["%.8f" % cosine] + [one_line(text) for text in texts] * options.text, handle))
+
+
+def _predict_answers(options, config):
+    """The equation and the answer of each question of a file, by a run of `finetune --task math-word-problems`."""
+    name = config["columns"]["text"]
+    table = read_table(
+        options.data, format=options.format, header=options.header, max_line=options.max_line, known={name}
+    )
+    columns = choose_columns(table, text=options.text_column or _question_column(table, name), need_label=False)
+    questions = read_examples(table, Columns(text=columns.text)).texts
+    solver, trained = MathSolver.load(options.run), make_options(**config["options"])
+    batch_size = options.batch_size or trained.batch_size
+    solutions = in_parts(
+        questions,
+        lambda some: solver.solve(some, beams=trained.beams, batch_size=batch_size),
+        part=PART * batch_size,
+        quiet=options.quiet,
+    )
+    with _output(options.out) as handle:
+        handle.write("\t".join(["equation", "answer"] + ["text"] * options.text) + "\n")
+        for question, solution in zip(questions, solutions):
+            cells = [solution.equation, solution.answer] + [question] * options.text
+            handle.write(_line([one_line(cell) for cell in cells], handle))
+
+
+def _question_column(table, name):
+    """The column of Ape210K, the only one, or None for the usual names."""
+    if table.names is not None:
+        return name if name in table.names else None
+    return 1 if len(table.rows[0]) == 1 else None
 
 
 def _check_output(options, folder):

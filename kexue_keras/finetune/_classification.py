@@ -26,6 +26,11 @@ from kexue_keras.finetune._run import Run, metrics_of, report_divergence
 from kexue_keras.finetune._run_folder import RunFolder, check_same, input_files
 from kexue_keras.finetune._saved_tokenizer import save_tokenizer
 from kexue_keras.finetune._similarity import check_similarity, checked_range, finetune_similarity
+from kexue_keras.finetune.math_word_problems._training import (
+    TASK,
+    check_math_word_problems,
+    finetune_math_word_problems,
+)
 from kexue_keras.layers._pooling import POOLINGS as SEQUENCE_POOLINGS
 from kexue_keras.schemas import METRICS, read_settings
 from kexue_keras.trainer import accelerated
@@ -82,6 +87,9 @@ def finetune(
     if options.task == "similarity":
         check_similarity(run)
         task = finetune_similarity
+    elif options.task == TASK:
+        check_math_word_problems(run)
+        task = finetune_math_word_problems
 
     def check(config):
         check_same(config, options, folder.file("config.json"))

@@ -86,6 +86,10 @@ def check_readable_again(files):
         UserError: with what to do.
     """
     for name, path in files.items():
+        if path and "\0" in path:
+            raise UserError(
+                "--%s is %r, no name of a file: it has a NUL character in it" % (name.replace("_", "-"), path)
+            )
         piped = path and os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
         if path == "-" or piped:
             raise UserError(

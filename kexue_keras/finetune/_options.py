@@ -25,6 +25,8 @@ FILES = ("data", "valid", "test")
 MOST = 2**31 - 1
 MOST_TOKENS = 2**16
 MOST_SAMPLES = 10**5
+MOST_BEAMS = 1000
+MOST_ORDERS = 100
 
 
 class Ranged(object):
@@ -56,6 +58,8 @@ positive = Ranged(int, words.whole(1, MOST))
 not_negative = Ranged(int, words.whole(0, MOST))
 tokens = Ranged(int, words.whole(1, MOST_TOKENS))
 samples = Ranged(int, words.whole(1, MOST_SAMPLES))
+beams = Ranged(int, words.whole(1, MOST_BEAMS))
+order = Ranged(int, words.whole(1, MOST_ORDERS))
 seed = Ranged(int, words.whole(-(2**63), 2**63 - 1))
 number = Ranged(float, words.number())
 positive_float = Ranged(float, words.number(above=0))
@@ -91,9 +95,10 @@ def add_finetune_arguments(parser):
     main = parser.add_argument_group("main")
     main.add_argument(
         "--task",
-        choices=("classification", "similarity"),
+        choices=("classification", "similarity", "math-word-problems"),
         default="classification",
-        help="labels for texts or pairs, or vectors whose cosine follows a score of pairs (%(default)s)",
+        help="labels for texts or pairs, vectors whose cosine follows a score of pairs, or equations for questions "
+        "(%(default)s)",
     )
     main.add_argument("--model", metavar="M", help="me5-zh-char, me5-zh-sp, or a folder with a checkpoint")
     main.add_argument("--data", metavar="TRAIN", help="training file")
@@ -161,6 +166,38 @@ def add_finetune_arguments(parser):
         type=number,
         metavar="X",
         help="sbert: two classes, scores above X and others, e.g. 2.5 for STS-B (default: each score is a class)",
+    )
+    problems = parser.add_argument_group("--task math-word-problems (files of Ape210K)")
+    problems.add_argument(
+        "--max-equation-length", type=tokens, default=64, metavar="N", help="tokens an equation (%(default)s)"
+    )
+    problems.add_argument(
+        "--beams", type=beams, default=1, metavar="N", help="width of the beam search, 1 is greedy (%(default)s)"
+    )
+    problems.add_argument(
+        "--brackets",
+        choices=("meaning", "value", "none"),
+        default="meaning",
+        help="which brackets are dropped from equations: those without meaning, those that leave the value (the "
+        "article's), none (%(default)s)",
+    )
+    problems.add_argument(
+        "--no-copy", dest="copy", action="store_false", help="write the numbers of the question digit by digit"
+    )
+    problems.add_argument("--no-pi", dest="pi", action="store_false", help="write 3.14 as it is, not as one token")
+    problems.add_argument(
+        "--teaforn",
+        type=order,
+        default=1,
+        metavar="N",
+        help="orders of teacher forcing (TeaForN), each a pass through the layers; 2 or 3 are usual (default: 1, off)",
+    )
+    problems.add_argument(
+        "--teaforn-gamma",
+        type=fraction,
+        default=0.5,
+        metavar="G",
+        help="weight of an order to the one before (%(default)s)",
     )
     # Not at the top: that file has its types from here.
     from kexue_keras.finetune._technique_options import add_model_techniques, add_training_techniques

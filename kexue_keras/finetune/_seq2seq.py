@@ -90,21 +90,24 @@ class Seq2Seq(object):
             for s, t in pairs
         ]
 
-    def batch(self, encoded: Sequence[Tuple[Sequence[int], Sequence[int]]]) -> Tuple[List[Array], Array]:
+    def batch(
+        self, encoded: Sequence[Tuple[Sequence[int], Sequence[int]]], *, rounding: int = 1
+    ) -> Tuple[List[Array], Array]:
         """Teacher forcing: each target token is to be predicted from the source and the target tokens before it.
 
         Args:
             encoded: list of (source ids, target ids).
+            rounding: lengths are padded to a multiple of it.
 
         Returns:
             (list of input arrays `[B, n]`, targets int `[B, m]`, 0 where nothing is to be predicted).
         """
         if self.architecture == "t5":
-            sources, targets = (sequence_padding([np.array(x) for x in side]) for side in zip(*encoded))
+            sources, targets = (_padded(side, rounding) for side in zip(*encoded))
             before = np.concatenate([np.zeros_like(targets[:, :1]), targets[:, :-1]], axis=1)
             return [sources, before], targets
-        tokens = sequence_padding([np.array(s + t) for s, t in encoded])
-        segments = sequence_padding([np.array([0] * len(s) + [1] * len(t)) for s, t in encoded])
+        tokens = _padded([s + t for s, t in encoded], rounding)
+        segments = _padded([[0] * len(s) + [1] * len(t) for s, t in encoded], rounding)
         after = np.concatenate([tokens * segments, np.zeros_like(tokens[:, :1])], axis=1)[:, 1:]
         return [tokens, segments], after
 
@@ -131,6 +134,12 @@ class Seq2Seq(object):
         return [self.tokenizer.decode(rows[0]) for rows in found.lists(end_id=self.tokenizer._token_end_id)]
 
 
+def _padded(rows, rounding):
+    """Rows as one array, its length a multiple of `rounding`."""
+    rows = sequence_padding([np.array(row) for row in rows])
+    return np.pad(rows, ((0, 0), (0, -rows.shape[1] % rounding)), mode="constant")
+
+
 def load_seq2seq(
     model: Path,
     *,
@@ -148,7 +157,7 @@ def load_seq2seq(
             `models.load` takes it, which becomes a UniLM (a head that the file lacks starts from random values); or
             'small-t5'.
         max_source_length, max_target_length: see `Seq2Seq`.
-        keep_tokens: see `checkpoints.load_t5`.
+        keep_tokens: ids of the tokens to keep, see `checkpoints.load_t5` and `models.load`.
         dropout_rate: float, of the whole model (`attention_dropout_rate` gives its attention another); None: the
             model's own.
         techniques: `trainer.Techniques`, whose `recompute` is how the model is built; or None.
@@ -172,6 +181,8 @@ def load_seq2seq(
         else:
             build.update(recomputed(model, techniques))
             build.update(application="unilm", with_mlm="linear", missing="initialise")
+            if keep_tokens is not None:
+                build["keep_tokens"] = keep_tokens
             pretrained = models.load(model, **build)
     except WeightsError as error:
         raise UserError(error)

@@ -236,16 +236,10 @@ def _batches(seq2seq, pairs, options, techniques):
     rows_of, rounding = rows_by_step(batches), 1 if techniques.xla is None else techniques.rounding
 
     def make_batch(step):
-        inputs, targets = seq2seq.batch([encoded[i] for i in rows_of(step)])
-        inputs, targets = [_rounded(x, rounding) for x in inputs], _rounded(targets, rounding)
+        inputs, targets = seq2seq.batch([encoded[i] for i in rows_of(step)], rounding=rounding)
         return inputs, targets[:, :, None]
 
     return make_batch, len(batches)
-
-
-def _rounded(rows, rounding):
-    """Rows padded to a length that is a multiple."""
-    return np.pad(rows, ((0, 0), (0, -rows.shape[1] % rounding)), mode="constant")
 
 
 _SCORES = ("rouge-l", "rouge-1", "rouge-2", "bleu")
@@ -253,14 +247,19 @@ _SCORES = ("rouge-l", "rouge-1", "rouge-2", "bleu")
 
 def _validate(seq2seq, pairs, batch_size):
     """Scores of greedy decoding, and the loss a target token."""
+    scores = generation_scores(seq2seq.generate([s for s, _ in pairs]), [t for _, t in pairs])
+    return dict(scores, loss=token_loss(seq2seq, pairs, batch_size), score=scores["rouge-l"])
+
+
+def token_loss(seq2seq, pairs, batch_size):
+    """Mean cross-entropy of a target token of (source, target) texts, by the compiled model."""
     encoded, total, tokens = seq2seq.encode_pairs(pairs), 0.0, 0
     for start in range(0, len(encoded), batch_size):
         inputs, targets = seq2seq.batch(encoded[start : start + batch_size])
         count = int((targets > 0).sum())
         total += count * float(np.atleast_1d(seq2seq.model.test_on_batch(inputs, targets[:, :, None]))[0])
         tokens += count
-    scores = generation_scores(seq2seq.generate([s for s, _ in pairs]), [t for _, t in pairs])
-    return dict(scores, loss=total / max(tokens, 1), score=scores["rouge-l"])
+    return total / max(tokens, 1)
 
 
 def _write_generated(path, pairs, texts):

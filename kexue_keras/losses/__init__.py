@@ -39,3 +39,5 @@ from kexue_keras.losses._rdrop import rdrop_crossentropy
 from kexue_keras.losses._rdrop import rdrop_divergence
 from kexue_keras.losses._text_autoencoder import TextAutoencoderLoss
 from kexue_keras.losses._text_autoencoder import next_target_tokens
+from kexue_keras.losses._teaforn import TeaForN
+from kexue_keras.losses._teaforn import teaforn_crossentropy

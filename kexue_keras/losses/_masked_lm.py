@@ -14,12 +14,12 @@ from kexue_keras.checks import require, require_rank, require_same_shape, static
 from kexue_keras.numerics import log_probability
 from kexue_keras.types import Tensor, TensorLike
 
-_NORMALIZATIONS = ("batch", "sample", "sum")
+NORMALIZATIONS = ("batch", "sample", "sum")
 # The largest integer below which all integers can be represented.
 _EXACT = {tf.float16: 2048, tf.bfloat16: 256}
 
 
-def _token_losses(y_true, y_pred, mask, from_logits, ignore, loss):
+def token_losses(y_true, y_pred, mask, from_logits, ignore, loss):
     """Cross-entropies [batch, n], 0 where nothing is predicted, and the mask [batch, n] as floats."""
     y_pred = require_rank(y_pred, 3, loss, "y_pred [batch, n, vocabulary]")
     y_true = tf.convert_to_tensor(y_true)
@@ -68,7 +68,7 @@ def _token_losses(y_true, y_pred, mask, from_logits, ignore, loss):
     return tf.scatter_nd(where, values, shape), tf.cast(mask, values.dtype)
 
 
-def _scales(mask, normalization):
+def scales(mask, normalization):
     """What each sample's sum is multiplied by, [batch] or scalar."""
     if normalization == "sample":
         return 1.0 / tf.maximum(tf.reduce_sum(mask, axis=1), 1.0)
@@ -116,20 +116,20 @@ def masked_crossentropy(
     >>> round(float(K.eval(K.mean(loss))), 4)  # -log 0.7
     0.3567
     """
-    checks.choice(normalization, _NORMALIZATIONS, "normalization", "masked_crossentropy")
+    checks.choice(normalization, NORMALIZATIONS, "normalization", "masked_crossentropy")
     if from_logits:
         warn_if_probabilities(y_pred, "masked_crossentropy")
-    values, mask = _token_losses(y_true, y_pred, mask, from_logits, ignore, "masked_crossentropy")
-    return tf.reduce_sum(values, axis=1) * _scales(mask, normalization)
+    values, mask = token_losses(y_true, y_pred, mask, from_logits, ignore, "masked_crossentropy")
+    return tf.reduce_sum(values, axis=1) * scales(mask, normalization)
 
 
 def _token_values(y_true, y_pred, *, from_logits, ignore, normalization):
     """[batch, n]; their mean is the mean of `masked_crossentropy`."""
     if from_logits:
         warn_if_probabilities(y_pred, "MaskedCrossentropy")
-    values, mask = _token_losses(y_true, y_pred, None, from_logits, ignore, "MaskedCrossentropy")
-    scales = _scales(mask, normalization) * tf.cast(tf.shape(values)[1], values.dtype)
-    return values * (scales[:, None] if normalization == "sample" else scales)
+    values, mask = token_losses(y_true, y_pred, None, from_logits, ignore, "MaskedCrossentropy")
+    factors = scales(mask, normalization) * tf.cast(tf.shape(values)[1], values.dtype)
+    return values * (factors[:, None] if normalization == "sample" else factors)
 
 
 @register
@@ -168,7 +168,7 @@ class MaskedCrossentropy(FunctionLoss):
         name: str = "masked_crossentropy",
         **kwargs: Any,
     ) -> None:
-        checks.choice(normalization, _NORMALIZATIONS, "normalization", "MaskedCrossentropy")
+        checks.choice(normalization, NORMALIZATIONS, "normalization", "MaskedCrossentropy")
         super().__init__(
             _token_values,
             name=name,

@@ -15,6 +15,7 @@ from kexue_keras.models._t5 import T5
 from kexue_keras.models._univae import UniVAE
 from kexue_keras.models._update_magnitude import UpdateMagnitude
 from kexue_keras.models._update_magnitude import update_magnitude
+from kexue_keras.models.teaforn import build_teaforn_model
 
 # `models.load` is where users look for it. A block of its own, since checkpoints build the models above.
 from kexue_keras.checkpoints._convert import save

@@ -72,7 +72,7 @@ def wrong_facts(config):
     if len({isinstance(column, str) for column in columns.values() if column is not None}) > 1:
         return "columns has names and numbers; it has one or the other"
     task = config["options"].get("task", "classification")
-    if (labels is None) != (task == "similarity"):
+    if (labels is None) != (task in ("similarity", "math-word-problems")):
         return "labels is %s, but options.task is %s" % (shown(labels), shown(task))
     return None
 

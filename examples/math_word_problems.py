@@ -1,0 +1,106 @@
+#! -*- coding: utf-8 -*-
+"""BERT可以上几年级了？Seq2Seq“硬刚”小学数学应用题 (kexue.fm/archives/7809): a UniLM that writes equations.
+
+With the files of Ape210K (https://github.com/Chenny0808/ape210k) in `data_path`; without them it makes up problems of
+three kinds, which it learns in a minute or two.
+"""
+
+import os
+import random
+
+from bert4keras.snippets import DataGenerator
+
+from kexue_keras.backend import keras, set_seed
+from kexue_keras.finetune import load_seq2seq
+from kexue_keras.finetune.math_word_problems import (
+    Ape210kReader,
+    MathSolver,
+    ProblemWriting,
+    WordProblem,
+    answer_accuracy,
+    safe_eval,
+)
+from kexue_keras.losses import MaskedCrossentropy
+from kexue_keras.optimizers import AdamW
+
+max_source_length = 128
+max_target_length = 64
+batch_size = 16
+epochs = 4
+learning_rate = 5e-4
+rows = dict(train=600, valid=0, test=100)
+num_hidden_layers = 2  # the lowest 2 of 12, for time
+
+data_path = "ape210k"  # train.ape.json and test.ape.json
+model_path = "me5-zh-char"  # bundled with the package
+# model_path = "/root/kg/bert/chinese_L-12_H-768_A-12"  # a folder with bert_config.json, bert_model.ckpt.*, vocab.txt
+# num_hidden_layers, learning_rate = None, 2e-5  # for this one
+
+
+def made_up(count, seed):
+    """Problems in the words of three sentences, for those who have no Ape210K."""
+    draw, problems = random.Random(seed), []
+    for number in range(count):
+        a, b = draw.randint(2, 12), draw.randint(2, 99)
+        question, equation = draw.choice(
+            [
+                ("学校把%d本书平均分给%d个班，每班多少本？" % (a * b, a), "%d/%d" % (a * b, a)),
+                ("每支笔%d元，买%d支要多少元？" % (b, a), "%d*%d" % (b, a)),
+                ("树上有%d只鸟，飞走%d只，又来了3只，还有几只？" % (a + b, a), "%d-%d+3" % (a + b, a)),
+            ]
+        )
+        problems.append(WordProblem(str(number), question, equation, safe_eval(equation)))
+    return problems
+
+
+def load_data(part, count, seed):
+    """List of `WordProblem`."""
+    path = os.path.join(data_path, part + ".ape.json")
+    return Ape210kReader(path).problems[:count] if os.path.exists(path) else made_up(count, seed)
+
+
+set_seed(2021)
+train_data, test_data = load_data("train", rows["train"], 1), load_data("test", rows["test"], 2)
+
+seq2seq = load_seq2seq(
+    model_path,
+    max_source_length=max_source_length,
+    max_target_length=max_target_length,
+    num_hidden_layers=num_hidden_layers,
+)
+writing = ProblemWriting("①②③④⑤⑥⑦⑧⑨", pi="圆")  # <- numbers are copied by signs, 3.14 is one token
+solver = MathSolver(seq2seq, writing)  # <- equation, value, answer; decodes with remembered keys
+
+
+class data_generator(DataGenerator):
+    """Batches of token ids and segment ids, and the next token wherever the equation is written."""
+
+    def __iter__(self, random=False):
+        batch = []
+        for is_end, problem in self.sample(random):
+            batch.append((writing.source(problem.question), writing.target(problem.equation, problem.question)))
+            if len(batch) == self.batch_size or is_end:
+                inputs, next_ids = seq2seq.batch(seq2seq.encode_pairs(batch))
+                yield inputs, next_ids[:, :, None]
+                batch = []
+
+
+train_generator = data_generator(train_data, batch_size)
+seq2seq.model.compile(loss=MaskedCrossentropy(), optimizer=AdamW(learning_rate))
+
+
+class Evaluator(keras.callbacks.Callback):
+    """Right answers after each epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        questions, answers = [p.question for p in test_data], [p.answer for p in test_data]
+        for beams in (1, 2, 3):
+            scores = answer_accuracy(solver.equations(questions, beams=beams), answers)  # <- without `eval`
+            print("beams %d: %d of %d answers right" % (beams, scores["right"], scores["total"]))
+        for problem, solution in zip(test_data[:3], solver.solve(questions[:3])):
+            print("%s  %s = %s" % (problem.question, solution.equation, solution.answer))
+
+
+seq2seq.model.fit_generator(
+    train_generator.forfit(), steps_per_epoch=len(train_generator), epochs=epochs, callbacks=[Evaluator()], verbose=2
+)
