@@ -4,7 +4,7 @@ Runs the same fine-tuning twice a seed, with and without `--no-bucketing`, on re
 compares the results. Then it runs training steps and predictions of both kinds in turn on one model, for the times; the
 probabilities must be the same both ways.
 
-    python benchmarks/bucketing.py                      # bundled model, 3 seeds, about 20 minutes on 2 cores
+    python benchmarks/bucketing.py [--stack NAME]       # bundled model, 3 seeds, about 20 minutes on 2 cores
     python benchmarks/bucketing.py --rows 100 --test 100 --seeds 1 --epochs 1 --train-layers 2
 """
 
@@ -12,11 +12,13 @@ import argparse
 import contextlib
 import os
 import re
+import subprocess
+import sys
 import tempfile
 import time
 
 import numpy as np
-from record import record
+from record import STACKS, record, stack_process
 
 from kexue_keras.backend import K
 from kexue_keras.data import BucketedBatches, split_reviews, write_reviews
@@ -130,6 +132,7 @@ def compare_speed(args, run, rows, texts, seed):
 def main():
     """Run both ways for each seed, print the table, append a row to the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stack", choices=list(STACKS), default="keras")
     parser.add_argument("--model", default="me5-zh-sp")
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--test", type=int, default=400)
@@ -138,7 +141,11 @@ def main():
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--train-layers", type=int)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if not args.inside:
+        python, environment = stack_process(args.stack)
+        raise SystemExit(subprocess.call([python] + sys.argv + ["--inside"], env=environment))
     scores, speeds = {"bucketed": [], "padded": []}, []
     with tempfile.TemporaryDirectory() as folder:
         for seed in args.seeds:
@@ -152,7 +159,8 @@ def main():
                 print("seed %d, %-8s %s" % (seed, name, scores[name][-1]), flush=True)
             speeds.append(compare_speed(args, out, rows, [text for text, _ in rest], seed))
             print("seed %d, speed    %s" % (seed, speeds[-1]), flush=True)
-    row = {"setting": vars(args), "scores": scores, "speeds": speeds}
+    setting = {name: value for name, value in vars(args).items() if name not in ("stack", "inside")}
+    row = {"setting": setting, "scores": scores, "speeds": speeds}
     for what in ("train", "predict"):
         for clock in ("wall", "processor"):
             row["%s_speedup_%s" % (what, clock)] = float(np.mean([s[what][clock] for s in speeds]))

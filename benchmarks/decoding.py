@@ -1,6 +1,6 @@
 """Generating with remembered keys and values against bert4keras' AutoRegressiveDecoder, the same model in one run.
 
-    python benchmarks/decoding.py [--stack 0|1] [options]     # appends to results/decoding.jsonl
+    python benchmarks/decoding.py [--stack NAME] [options]     # appends to results/decoding.jsonl
     python benchmarks/decoding.py --quick                     # a tiny model, nothing is written
     python benchmarks/decoding.py --hugging-face PYTHON       # also transformers' generate, in that interpreter
 

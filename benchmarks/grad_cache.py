@@ -1,6 +1,6 @@
 """What gradient caching costs and saves on the bundled encoder (12 layers): exactness, time, memory.
 
-    python benchmarks/grad_cache.py equal|time|large [--stack 0|1] [options]    # appends to results/grad_cache.jsonl
+    python benchmarks/grad_cache.py equal|time|large [--stack NAME] [options]    # appends to results/grad_cache.jsonl
     python benchmarks/grad_cache.py equal --quick                               # a tiny model, nothing is written
 
 equal   gradients of InfoNCE against one pass with the same dropout masks: all chunks side by side in one graph

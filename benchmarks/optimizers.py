@@ -1,6 +1,6 @@
-"""What accumulation costs: time, memory and exactness on a 12-layer BERT, as ratios within one run, on both stacks.
+"""What accumulation costs: time, memory and exactness on a 12-layer BERT, as ratios within one run, on each stack.
 
-    python benchmarks/optimizers.py            # both stacks, one process each; appends to results/optimizers.jsonl
+    python benchmarks/optimizers.py            # all stacks, one process each; appends to results/optimizers.jsonl
     python benchmarks/optimizers.py --quick    # a tiny model, nothing is written
 
 Rows: micro_step_time (a micro step without boundary over a plain AdamW step of the same batch), adamw_time (our AdamW

@@ -1,6 +1,6 @@
 """What mixed precision would turn half, what the loss scale costs, and what XLA gains and costs on this machine.
 
-    python benchmarks/precision.py            # both stacks, one process each; appends to results/precision.jsonl
+    python benchmarks/precision.py            # all stacks, one process each; appends to results/precision.jsonl
     python benchmarks/precision.py --quick    # a tiny model, nothing is written
 
 Rows: half_nodes (nodes and matrix products that turn half in a training step, constants that half cannot hold),

@@ -1,6 +1,6 @@
 """What recompute saves and costs: 12 layers x 384, batch 16 x 128 with padding, dropout 0.1, tied MLM head, AdamW.
 
-    python benchmarks/recompute.py step|largest|budget [--stack 0|1] [options]      # appends to results/recompute.jsonl
+    python benchmarks/recompute.py step|largest|budget [--stack NAME] [options]     # appends to results/recompute.jsonl
     python benchmarks/recompute.py step --quick                                     # a tiny model, nothing is written
 
 step     gradients against no recompute (same masks), traced peak, time of training steps of each policy, in turn

@@ -8,8 +8,6 @@ import typing
 import pytest
 from source_rules_test import PUBLIC, relative
 
-pytestmark = pytest.mark.stacks("one")
-
 ROOMS = [relative(path).replace(os.sep, ".") for path in PUBLIC] + ["kexue_keras.numerics"]
 # Methods that are part of an object's public face in spite of their names.
 SPECIAL = ("__init__", "__call__", "__len__", "__enter__", "__exit__")

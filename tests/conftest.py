@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(config, items):
     # A fork is safe only before TensorFlow has threads (tests/forking.py).
     items.sort(key=lambda item: "fork" not in item.fixturenames)
     sharing = config.getoption("--stacks").split(",")
-    left = stacks.of_other_stacks(items, stacks.here(), os.path.join(ROOT, "tests"), sharing)
+    left = stacks.of_other_stacks(items, stacks.here(), sharing)
     if left and not config.getoption("--all-cases"):
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left])
         items[:] = [item for item in items if item.nodeid not in left]

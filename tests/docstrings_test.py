@@ -26,7 +26,6 @@ def printed_as_ever():
     np.set_printoptions(**before)
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name, printed_as_ever):
     import tensorflow as tf

@@ -1,12 +1,10 @@
 """What errors say can be printed anywhere: one line, no control characters, no broken Unicode."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kexue_keras.errors import UserError, WeightsError, as_unicode, printable
 
-pytestmark = pytest.mark.stacks("one")  # strings only
 # Among them surrogates, of which the undecodable bytes of file names are made.
 ANYTHING = st.text(st.characters(), max_size=12)
 

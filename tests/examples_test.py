@@ -51,7 +51,6 @@ def small(source, name):
     return source.replace("split_reviews(train=400,", "split_reviews(train=4,")
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example_runs(name, tmp_path, monkeypatch, plain_sessions, capsys):
     monkeypatch.chdir(tmp_path)
@@ -67,7 +66,6 @@ def test_example_runs(name, tmp_path, monkeypatch, plain_sessions, capsys):
     assert re.search(r"\d", capsys.readouterr().out), "%s prints no number" % name
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example_is_short_and_has_no_command_line(name):
     with open(os.path.join(ROOT, "examples", name), encoding="utf-8") as handle:
@@ -78,7 +76,6 @@ def test_example_is_short_and_has_no_command_line(name):
     assert re.search(r"kexue\.fm/archives/\d+", source) or name == "cached_decoding.py", "%s names no article" % name
 
 
-@pytest.mark.stacks("one")
 def test_every_example_is_in_their_list():
     with open(os.path.join(ROOT, "examples", "README.md"), encoding="utf-8") as handle:
         listed = set(re.findall(r"\]\((\w+\.py)\)", handle.read()))

@@ -2,7 +2,6 @@
 
 import os
 
-import pytest
 from helpers import tiny_bert_folder
 from reviews import reviews, write_rows
 
@@ -30,7 +29,6 @@ except UserError as error:
 )
 
 
-@pytest.mark.stacks("one")
 def test_fine_tuning_and_prediction_need_no_extra(tmp_path, run_python):
     tiny_bert_folder(tmp_path / "tiny", num_hidden_layers=1)
     write_rows(tmp_path / "train.tsv", reviews(40, seed=1))

@@ -15,7 +15,6 @@ from kexue_keras.layers import SAU, SquarePlus
 from kexue_keras.layers._kernels import KERNELS
 from kexue_keras.layers._noise import NOISES
 
-pytestmark = pytest.mark.stacks("one")  # functions of tensors
 FAR = np.array([-85.0, -60, -25, -18.5, -3, -0.25, 0, 0.5, 4, 18.5, 25, 60, 85])
 
 

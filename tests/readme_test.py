@@ -23,7 +23,6 @@ def blocks(page):
 WITH_BLOCKS = [page for page in PAGES if blocks(page) and page != "README.zh-CN.md"]
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("page", WITH_BLOCKS)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

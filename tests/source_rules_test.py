@@ -12,8 +12,6 @@ import sys
 import pytest
 from conftest import ROOT
 
-pytestmark = pytest.mark.stacks("one")  # reads files, needs no Keras
-
 
 def relative(path):
     return os.path.relpath(path, ROOT)

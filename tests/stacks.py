@@ -1,7 +1,8 @@
-"""Which of the stacks a test runs on: each test on every stack, or each of its cases on one of them, in turn.
+"""Which of the stacks a test runs on: each case on one of them, in turn, or on all.
 
-`make test` runs the tests once a stack. What Keras calls, saves or loads has to run on all; ops of a graph against
-numpy, files, and what needs no Keras give the same on each, and cases that cost much share the time.
+`make test` runs the tests once a stack, and they share the time: most tests build graphs, and building them on each
+stack would take three times as long. What saves and loads, and what leans on the machinery of a Keras (sessions, the
+training step, optimizers), runs on all: `@pytest.mark.all_stacks`. `make test-all` runs every case on every stack.
 """
 
 import collections
@@ -15,21 +16,6 @@ STACKS = {
     "keras": {"TF_KERAS": "0"},
     "tf2": {"TF_KERAS": "1", "TF_USE_LEGACY_KERAS": "1"},
 }
-# The tests of these run each case on one stack unless they are marked `stacks("all")`. All others run on all stacks;
-# but of a test with several cases, each is left out on one of three stacks, for time.
-ROOMS = (
-    "analysis",
-    "checkpoints",
-    "data",
-    "decoding",
-    "files",
-    "layers",
-    "losses",
-    "models",
-    "prompting",
-    "schemas",
-    "similarity",
-)
 
 
 def here():
@@ -54,23 +40,12 @@ def number(text):
     return zlib.crc32(text.encode("utf-8"))
 
 
-def wanted(item, root):
-    """ "one", "most" or "all": what a test is marked with, else what its room has."""
-    marker = item.get_closest_marker("stacks")
-    if marker is None:
-        return "one" if os.path.relpath(str(item.fspath), root).split(os.sep)[0] in ROOMS else "most"
-    if marker.args not in (("one",), ("all",)):
-        raise ValueError('%s: it is marked stacks%r; write stacks("one") or stacks("all")' % (item.nodeid, marker.args))
-    return marker.args[0]
-
-
-def of_other_stacks(items, stack, root, sharing):
+def of_other_stacks(items, stack, sharing):
     """The node ids of the cases that `stack` leaves to others.
 
     Args:
         items: of pytest.
         stack: name of a stack.
-        root: folder of the tests.
         sharing: names of the stacks that run the tests this time; on a machine without a Python for TensorFlow 2 there
             are two.
 
@@ -79,21 +54,17 @@ def of_other_stacks(items, stack, root, sharing):
     """
     if stack not in sharing or not set(sharing) <= set(STACKS):
         raise ValueError("--stacks %s: this is %s, of %s" % (",".join(sharing), stack, ", ".join(STACKS)))
-    tests = {"one": collections.defaultdict(list), "most": collections.defaultdict(list)}
+    tests = collections.defaultdict(list)
     for item in items:
-        which = wanted(item, root)
-        if which != "all":
-            tests[which][item.nodeid.split("[")[0]].append(item.nodeid)
+        if item.get_closest_marker("all_stacks") is None:
+            tests[item.nodeid.split("[")[0]].append(item.nodeid)
     sharing = [name for name in STACKS if name in sharing]
     left, mine = set(), sharing.index(stack)
-    for which, test, cases in [(which, *entry) for which in tests for entry in tests[which].items()]:
-        if which == "most" and (len(cases) < 2 or len(sharing) < 3):
-            continue
+    for test, cases in tests.items():
         # In turn, so that no stack is without a case of a test that has enough; by number, so that a stack does not
         # get all cases with one value of a parameter.
         first = number(test)
         for i, case in enumerate(sorted(cases, key=number)):
-            # Of "most", a case is left to the two others on one stack.
-            if ((first + i) % len(sharing) != mine) == (which == "one"):
+            if (first + i) % len(sharing) != mine:
                 left.add(case)
     return left

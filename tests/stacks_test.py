@@ -1,21 +1,15 @@
-"""The tests' turns on the stacks: every case on one of them or all, also where there are three."""
+"""The tests' turns on the stacks: every case on one of them or on all, also where there are two."""
 
 import collections
-import os
 from types import SimpleNamespace
 
 import pytest
 import stacks
 
-pytestmark = pytest.mark.stacks("one")
-ROOT = os.path.join(os.sep, "tests")
 
-
-def item(place, marked=None):
+def item(place, *marks):
     """What the scheduling needs of a test of pytest."""
-    marker = None if marked is None else SimpleNamespace(args=marked)
-    path = os.path.join(ROOT, place.split("::")[0])
-    return SimpleNamespace(nodeid=place, fspath=path, get_closest_marker=lambda name: marker)
+    return SimpleNamespace(nodeid=place, get_closest_marker=lambda name: name if name in marks else None)
 
 
 def turns(monkeypatch, names, items):
@@ -23,7 +17,7 @@ def turns(monkeypatch, names, items):
     monkeypatch.setattr(stacks, "STACKS", dict.fromkeys(names))
     runs = collections.defaultdict(list)
     for name in names:
-        left = stacks.of_other_stacks(items, name, ROOT, names)
+        left = stacks.of_other_stacks(items, name, names)
         for one in items:
             if one.nodeid not in left:
                 runs[one.nodeid].append(name)
@@ -39,18 +33,11 @@ def test_each_case_on_one_stack_and_no_stack_without_cases(monkeypatch, names):
     assert set(counts) == set(names) and max(counts.values()) - min(counts.values()) <= 1
 
 
-def test_what_the_room_has_and_what_the_mark_says(monkeypatch):
-    names = ["a", "b", "c"]
-    items = [
-        item("losses/x_test.py::one"),
-        item("losses/x_test.py::all", ("all",)),
-        item("optimizers/x_test.py::all"),
-        item("optimizers/x_test.py::one", ("one",)),
-    ]
-    runs = turns(monkeypatch, names, items)
-    assert all(len(stacks_of) == (3 if test.endswith("all") else 1) for test, stacks_of in runs.items())
-    with pytest.raises(ValueError, match="write stacks"):
-        stacks.wanted(item("x_test.py::it", ("some",)), ROOT)
+def test_what_is_marked_runs_on_all(monkeypatch):
+    items = [item("losses/x_test.py::one"), item("losses/x_test.py::all", "all_stacks")]
+    items += [item("losses/x_test.py::all_cases[%d]" % i, "all_stacks") for i in range(3)]
+    runs = turns(monkeypatch, ["a", "b", "c"], items)
+    assert all(len(stacks_of) == (3 if "::all" in test else 1) for test, stacks_of in runs.items())
 
 
 def test_the_environment_names_the_stack(monkeypatch):
@@ -64,26 +51,9 @@ def test_the_environment_names_the_stack(monkeypatch):
     assert stacks.here() == "tf2"
 
 
-def test_a_test_with_cases_leaves_each_out_on_one_of_three(monkeypatch):
-    cases = [item("optimizers/x_test.py::test_it[%d]" % i) for i in range(6)]
-    runs = turns(monkeypatch, ["a", "b", "c"], cases)
-    assert all(len(stacks_of) == 2 for stacks_of in runs.values())
-    counts = collections.Counter(name for stacks_of in runs.values() for name in stacks_of)
-    assert set(counts.values()) == {4}
-    runs = turns(monkeypatch, ["a", "b"], cases)
-    assert all(len(stacks_of) == 2 for stacks_of in runs.values())
-    marked = [item("optimizers/x_test.py::test_it[%d]" % i, ("all",)) for i in range(3)]
-    assert all(len(stacks_of) == 3 for stacks_of in turns(monkeypatch, ["a", "b", "c"], marked).values())
-
-
 def test_two_stacks_share_what_three_would():
     cases = [item("losses/x_test.py::test_it[%d]" % i) for i in range(6)]
-    left = [stacks.of_other_stacks(cases, name, ROOT, ["keras", "tf.keras"]) for name in ("keras", "tf.keras")]
+    left = [stacks.of_other_stacks(cases, name, ["keras", "tf.keras"]) for name in ("keras", "tf.keras")]
     assert left[0] | left[1] == {case.nodeid for case in cases} and not left[0] & left[1]
     with pytest.raises(ValueError, match="this is tf2"):
-        stacks.of_other_stacks(cases, "tf2", ROOT, ["keras", "tf.keras"])
-
-
-def test_every_room_that_shares_out_its_cases_is_there():
-    for room in stacks.ROOMS:
-        assert os.path.isdir(os.path.join(os.path.dirname(stacks.__file__), room)), room
+        stacks.of_other_stacks(cases, "tf2", ["keras", "tf.keras"])

@@ -21,7 +21,6 @@ def tool():
     return module
 
 
-@pytest.mark.stacks("one")
 def test_tokens_are_hidden_as_bert_does(tool, rng):
     tokens = rng.randint(10, 90, (400, 30))
     lengths = rng.randint(5, 31, 400)
@@ -36,7 +35,6 @@ def test_tokens_are_hidden_as_bert_does(tool, rng):
     assert abs(masked - 0.8) < 0.04 and abs(kept - 0.1) < 0.03 and seen[chosen].min() >= 4
 
 
-@pytest.mark.stacks("one")
 def test_every_row_is_in_one_batch_with_rows_of_its_length(tool, rng):
     lengths = rng.randint(1, 65, 1003)
     batches = tool.batches_of_like_length(lengths, 16, np.random.RandomState(1))
@@ -46,7 +44,6 @@ def test_every_row_is_in_one_batch_with_rows_of_its_length(tool, rng):
     assert not np.array_equal(batches[0], tool.batches_of_like_length(lengths, 16, np.random.RandomState(2))[0])
 
 
-@pytest.mark.stacks("one")
 def test_prepare_and_measure(tool, tmp_path, capsys):
     save(tiny_mlm(), str(tmp_path / "tiny"))
     (tmp_path / "texts.txt").write_text("\n".join("我看书店的电影，不%s好" % ("很" * i) for i in range(40)), encoding="utf-8")

@@ -74,7 +74,7 @@ class AdamW(Optimizer):
     m = beta_1 m + (1 - beta_1) g;  v = beta_2 v + (1 - beta_2) g^2;
     r = (m / (1 - beta_1^t)) / (sqrt(v / (1 - beta_2^t)) + epsilon) + weight_decay p;  p -= lr ratio r,
     with ratio = |p| / |r| per variable under layer adaptation and 1 otherwise. The counter t is read once and
-    bumped after everything else, so every run takes the same steps, on both stacks; Keras 2.3.1's own Adam reads
+    bumped after everything else, so every run takes the same steps, on all stacks; Keras 2.3.1's own Adam reads
     it in a race. An embedding's sparse gradient is treated as the dense gradient that it stands for.
 
     Args:
@@ -88,7 +88,7 @@ class AdamW(Optimizer):
         exclude_from_layer_adaptation: regular expressions, as above.
         clipnorm: limit of the gradient norm in the sense of the stack: of all gradients together in Keras 2.3.1,
             of each by itself in tf.keras.
-        global_clipnorm: limit of the norm of all gradients together, on both stacks.
+        global_clipnorm: limit of the norm of all gradients together, on all stacks.
         clipvalue: limit of each entry.
         name: default "AdamW".
 

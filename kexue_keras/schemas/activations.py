@@ -1,6 +1,6 @@
 """Names of activations: those that bert4keras and Keras know, and those of Hugging Face's configurations."""
 
-# What `keras.activations.get` finds on both stacks, with what bert4keras registers.
+# What `keras.activations.get` finds on all stacks, with what bert4keras registers.
 ACTIVATIONS = (
     "gelu gelu_erf gelu_tanh relu swish tanh linear sigmoid hard_sigmoid elu selu softplus softsign softmax "
     "exponential leaky_relu"

@@ -47,7 +47,7 @@ def test_a_dead_layer_is_left_out():
     assert found.parameter_gradient[0] == 1  # of the last bias
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 def test_of_a_keras_model():
     model = keras.models.Sequential(
         [

@@ -9,6 +9,8 @@ import tensorflow as tf
 from kexue_keras import backend
 from kexue_keras.backend import K, keras, widen
 
+pytestmark = pytest.mark.all_stacks
+
 
 def test_a_name_is_registered_once():
     def info_nce():

@@ -19,7 +19,6 @@ def test_a_row_is_found_by_all_of_its_key(tmp_path):
     assert find_row(path, dict(key, settings={"epochs": 3})) is None
 
 
-@pytest.mark.stacks("one")
 def test_the_similarity_experiment_runs_again_when_a_setting_changes(tmp_path, monkeypatch):
     ran = []
 

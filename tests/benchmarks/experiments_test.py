@@ -13,7 +13,6 @@ for helper in ("comparison", "few_shot_methods"):
     EXPERIMENTS.remove(helper)
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_runs(name, tmp_path, monkeypatch, plain_sessions):
     monkeypatch.chdir(tmp_path)

@@ -25,7 +25,6 @@ def tiny(tmp_path_factory):
     return folder
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.usefixtures("plain_sessions")
 def test_a_gpt_reads_left_to_right(tmp_path):
     save(tiny_lm("gpt2"), str(tmp_path / "gpt2"))
@@ -53,7 +52,6 @@ def test_a_gpt_reads_left_to_right(tmp_path):
 
 
 # The training of both is tested where it is written.
-@pytest.mark.stacks("one")
 @pytest.mark.usefixtures("plain_sessions")
 @pytest.mark.parametrize("method", ["zero-shot", "P-tuning", "PET + unlabelled", "PET, distilled"])
 def test_methods(tiny, tmp_path, monkeypatch, method):
@@ -103,7 +101,6 @@ def test_methods(tiny, tmp_path, monkeypatch, method):
         assert train[:16] == few.train and len(train) == 20 and tuned[0].num_hidden_layers == 1 == tuned[0].train_layers
 
 
-@pytest.mark.stacks("one")
 def test_what_is_refused(tmp_path):
     few = FewShot([], [], [], [], patterns=[PATTERN], soft_pattern=PATTERN, words=WORDS, model="no such model")
     with pytest.raises(UserError, match="no method 'PTE'; there are zero-shot, PET"):
@@ -120,7 +117,6 @@ def test_what_is_refused(tmp_path):
     assert len(read_unlabelled(str(path), 5, 0)) == 5 and len(set(read_unlabelled(str(path), 50, 0))) == 9
 
 
-@pytest.mark.stacks("one")
 def test_the_experiment_goes_on_with_what_is_missing(tmp_path, monkeypatch, capsys):
     ran = []
     monkeypatch.setattr(few_shot.FewShot, "run", lambda few, method: ran.append(method) or {"accuracy": 0.1 * len(ran)})

@@ -159,7 +159,7 @@ def test_numbers_of_another_type_are_named(tmp_path):
         assert not os.path.exists(str(tmp_path / "b"))
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 def test_save_writes_nothing_that_does_not_fit(tmp_path):
     loaded = load(bert_folder(tmp_path / "a")[0])
     for word, value in (("intermediate_size", 99), ("max_position_embeddings", 99), ("type_vocab_size", 3)):

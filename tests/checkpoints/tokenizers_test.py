@@ -133,7 +133,7 @@ def test_sentencepiece_of_bert_and_t5():
     assert written_settings(SpTokenizer(path, token_start=None, token_end="</s>"), "bert") == {"token_start": None}
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 def test_a_saved_encoder_says_the_same_or_asks_for_its_tokenizer(tiny, tmp_path):
     def words(text):
         return [text[i : i + 2] for i in range(0, len(text), 2)]

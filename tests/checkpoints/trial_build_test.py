@@ -63,7 +63,7 @@ def test_a_graph_for_trying_out_is_freed():
     assert graph() is None and session() is None
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 def test_a_load_is_one_run_of_the_session(tiny, monkeypatch):
     load(tiny, num_hidden_layers=1)
     runs, run = [], tf1.Session.run
@@ -82,7 +82,7 @@ def test_a_load_is_one_run_of_the_session(tiny, monkeypatch):
     assert not again.get_weights()[0].any() and model.get_weights()[0].any()
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 def test_first_values_of_variables():
     start = K.constant([1.0, 2.0])
     shared = [tf1.Variable(start, use_resource=True) for _ in range(2)]
@@ -95,7 +95,7 @@ def test_first_values_of_variables():
         initialize([(K.variable(np.zeros(2)), np.zeros(3))])
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 def test_what_is_let_go_after_clear_session_is_freed_and_what_is_kept_goes_on(tiny):
     kept = SentenceEncoder(tiny, max_length=16, num_hidden_layers=1)
     expected = kept.encode(["好"])

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from kexue_keras import checks
 
-pytestmark = pytest.mark.stacks("one")  # Python alone
 NO_NUMBERS = [True, np.bool_(False), "1", b"1", None, [1.0], np.array([1.0]), float("nan"), float("inf"), 1j, object()]
 
 

@@ -111,7 +111,6 @@ def test_a_run_leaves_everything(run):
     assert os.listdir(str(run / "logs"))
 
 
-@pytest.mark.stacks("one")
 def test_predict_in_a_fresh_process_from_standard_input(run, place):
     with open(str(run / "predictions.tsv"), encoding="utf-8") as handle:
         expected = [line.rstrip("\n").split("\t") for line in handle][1:]
@@ -139,6 +138,7 @@ def stacks_of_this_checkout():
     return {name: made for name, made in pythons.items() if os.path.exists(made[0])}
 
 
+@pytest.mark.all_stacks
 @pytest.mark.parametrize("other", ["keras", "tf.keras", "tf2"])
 def test_a_run_predicts_on_the_other_stacks(run, other, capsys):
     """And no file of a Keras model is read, which may hold code (a Lambda) of whoever wrote it."""
@@ -155,7 +155,6 @@ def test_a_run_predicts_on_the_other_stacks(run, other, capsys):
     assert np.allclose([float(row[1]) for row in rows], [probability for _, probability in here], atol=2e-4)
 
 
-@pytest.mark.stacks("one")
 def test_kill_and_resume_end_with_the_same_metrics(run, place, fresh_python, capsys):
     # The 13th step is in the second epoch, one after a saved point (11 batches an epoch, a point every 4 steps).
     source = """if True:
@@ -182,7 +181,6 @@ def test_kill_and_resume_end_with_the_same_metrics(run, place, fresh_python, cap
             assert a.read() == b.read()
 
 
-@pytest.mark.stacks("one")
 def test_config_repeats_the_run_and_options_beside_it_count(run, place, capsys):
     assert cli.main(["finetune", "--config", str(run / "config.json"), "--out", str(place / "again"), "--quiet"]) == 0
     assert capsys.readouterr().out == ""
@@ -245,7 +243,6 @@ BAD_INPUT = [
 ]
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("content, options, where, words", BAD_INPUT, ids=[row[3] for row in BAD_INPUT])
 def test_bad_input_gives_one_line_and_touches_nothing(tmp_path, place, capsys, content, options, where, words):
     if content is not None:
@@ -312,7 +309,6 @@ def test_help_and_list(capsys):
     assert "https://kexue.fm/archives/" in capsys.readouterr().out
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("arguments, code", [(["--help"], 0), (["fine-tune"], 2), ([], 2)])
 def test_help_and_a_mistyped_command_answer_without_the_package(arguments, code):
     source = (
@@ -328,7 +324,6 @@ def test_help_and_a_mistyped_command_answer_without_the_package(arguments, code)
     assert done.stdout.splitlines()[-1] == "%d set()" % code
 
 
-@pytest.mark.stacks("one")
 def test_every_file_beside_main_is_a_command():
     names = {os.path.splitext(name)[0] for name in os.listdir(os.path.dirname(cli.__file__)) if name.endswith(".py")}
     assert names - {"__init__", "main", "output"} == {command.module for command in cli.COMMANDS.values()}

@@ -7,7 +7,6 @@ import sys
 import pytest
 from conftest import ROOT
 
-pytestmark = pytest.mark.stacks("one")
 COMMAND = '"%s" -m kexue_keras_launcher' % sys.executable
 # What main.py does for `finetune` and `predict`, without the package.
 WORK = """

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kexue_keras.data import BucketedBatches, PairBatches, checked_texts, encode
 from kexue_keras.errors import shorten
 
-pytestmark = pytest.mark.stacks("all")
+pytestmark = pytest.mark.all_stacks
 
 
 def make(lengths, **kwargs):

@@ -18,7 +18,6 @@ from kexue_keras.trainer import Techniques, Trainer
 SMALL = dict(epochs=1, batch_size=16, max_length=24, learning_rate=3e-3, quiet=True, seed=3)
 
 
-@pytest.mark.stacks("one")
 def test_pairs_in_a_table_with_header_and_prediction_by_order(tiny, tmp_path):
     rows = [("query", "label", "reply")] + [
         (a, "01"[i % 2], b) for i, ((a, _), (b, _)) in enumerate(zip(reviews(40), reviews(40, 1)))
@@ -57,7 +56,6 @@ def test_pairs_in_a_table_with_header_and_prediction_by_order(tiny, tmp_path):
     assert config["options"]["data"] == data and os.path.isabs(config["options"]["data"])
 
 
-@pytest.mark.stacks("one")
 def test_several_labels_and_max_pooling(tiny, tmp_path):
     rows = []
     for i, (text, label) in enumerate(reviews(40)):
@@ -72,7 +70,6 @@ def test_several_labels_and_max_pooling(tiny, tmp_path):
     assert isinstance(labels, list) and len(labels) == len(probabilities)
 
 
-@pytest.mark.stacks("one")
 def test_frozen_layers_class_weights_and_what_callbacks_see(tiny, tmp_path, monkeypatch):
     seen, train = {"logs": []}, Trainer._train
 

@@ -19,7 +19,6 @@ from kexue_keras.trainer import Trainer
 from kexue_keras.trainer import _checkpoint as checkpoint
 
 
-@pytest.mark.stacks("one")
 def test_a_diverged_run_is_delivered_with_an_error(tiny, tmp_path, monkeypatch, capsys):
     """Also when the same line stands in a job script and runs once more; prediction refuses weights of NaN."""
     own = Trainer._train_on_batch
@@ -65,7 +64,6 @@ def test_a_diverged_run_is_delivered_with_an_error(tiny, tmp_path, monkeypatch, 
     assert shown.out == "" and "head.npz: its weights are NaN or infinite (kernel)" in shown.err
 
 
-@pytest.mark.stacks("one")
 def test_a_model_with_nan_is_not_loaded(tiny, tmp_path):
     loaded = models.load(tiny)
     loaded.model.set_weights([w + np.nan for w in loaded.model.get_weights()])
@@ -75,7 +73,6 @@ def test_a_model_with_nan_is_not_loaded(tiny, tmp_path):
         open_encoder(str(tmp_path / "model"))
 
 
-@pytest.mark.stacks("one")
 def test_every_task_that_throws_its_points_away_reports_divergence():
     users = []
     for path in glob.glob(os.path.join(ROOT, "kexue_keras", "finetune", "*.py")):

@@ -9,6 +9,8 @@ from kexue_keras.finetune._heads import HEADS, build_classifier
 from kexue_keras.layers import SequencePooling
 from kexue_keras.losses import multilabel_crossentropy
 
+pytestmark = pytest.mark.all_stacks
+
 
 def pool_numpy(x, mask, mode):
     out = []

@@ -22,7 +22,6 @@ def unescaped(cell):
     return cell.encode("ascii", "backslashreplace").decode("unicode_escape")
 
 
-@pytest.mark.stacks("one")
 def test_a_run_with_odd_labels_and_file_names(tiny, tmp_path, capsys, monkeypatch):
     rows = [{"text": text, "label": LABELS[i % 4]} for i, (text, _) in enumerate(reviews(64))]
     data = os.fsdecode(os.path.join(os.fsencode(str(tmp_path)), b"\xff.jsonl"))
@@ -87,7 +86,6 @@ def test_a_run_with_odd_labels_and_file_names(tiny, tmp_path, capsys, monkeypatc
     assert [unescaped(row[0]) for row in answers[0]] == [label for label, _ in classifier.predict(many)]
 
 
-@pytest.mark.stacks("one")
 def test_cells_of_labels_come_back():
     for label in LABELS + ["a\x0bb", "a\u2028b", "a\x85", "\\", "\\n", "好|评"]:
         assert len(label_cell(label).splitlines()) == 1 and "\t" not in label_cell(label)
@@ -98,7 +96,6 @@ def test_cells_of_labels_come_back():
 PAIRS = [("好书%d" % i, "坏书%d" % i) for i in range(40)]
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize(
     "scores, options, message",
     [
@@ -128,7 +125,6 @@ def test_pairs_of_one_class_are_told_from_a_split_of_one_class(tmp_path, scores,
         )
 
 
-@pytest.mark.stacks("one")
 def test_similar_shows_a_bar_and_nothing_that_steers_a_terminal(tiny, tmp_path, capsys, monkeypatch):
     texts = [text for text, _ in reviews(220, 4)]
     rows = [json.dumps({"text": text + "\x1b[2J"}) for text in dict.fromkeys(texts)]
@@ -153,7 +149,6 @@ def test_similar_shows_a_bar_and_nothing_that_steers_a_terminal(tiny, tmp_path, 
         assert found.out.startswith("1.0000\t" + texts[0])
 
 
-@pytest.mark.stacks("one")
 def test_more_layers_than_there_are(tiny, tmp_path):
     path = tmp_path / "train.tsv"
     path.write_text("".join("%s\t%s\n" % row for row in reviews(40)), encoding="utf-8")
@@ -161,7 +156,6 @@ def test_more_layers_than_there_are(tiny, tmp_path):
         finetune(tiny, str(path), str(tmp_path / "run"), num_hidden_layers=2 * 10**9, max_length=24, quiet=True)
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize(
     "raw, words",
     [

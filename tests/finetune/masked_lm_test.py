@@ -24,7 +24,6 @@ def untrained(folder, **options):
     return MaskedLanguageModel(folder, max_length=10, **options)
 
 
-@pytest.mark.stacks("one")
 def test_a_stopped_run_ends_as_the_uninterrupted_one(folder, tmp_path):
     options = dict(steps=6, batch_size=4, learning_rate=1e-3, seed=1, save_every=2)
     whole = untrained(folder, frozen=1)
@@ -69,7 +68,6 @@ def test_a_stopped_run_ends_as_the_uninterrupted_one(folder, tmp_path):
     np.testing.assert_allclose(again.model.predict([ids, 0 * ids]), wanted, atol=1e-5)
 
 
-@pytest.mark.stacks("one")
 def test_it_learns(folder):
     mlm = untrained(folder, mask_rate=0.3)
     before = mlm.evaluate(TEXTS)
@@ -79,7 +77,6 @@ def test_it_learns(folder):
     assert after["accuracy"] > max(before["accuracy"], after["chance"]) and after["loss"] < before["loss"]
 
 
-@pytest.mark.stacks("one")
 def test_what_is_wrong_is_said(folder):
     with pytest.raises(ValueError, match="frozen is 3; the model has 2 layers"):
         untrained(folder, frozen=3)

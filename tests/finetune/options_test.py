@@ -12,7 +12,6 @@ from kexue_keras.finetune._options import _parser, make_options
 from kexue_keras.finetune._run import Run
 from kexue_keras.finetune._similarity import check_similarity
 
-pytestmark = pytest.mark.stacks("one")  # parsing only
 REQUIRED = {
     "finetune": ["--model", "m", "--data", "d", "--out", "o"],
     "predict": ["--run", "r", "--data", "d"],

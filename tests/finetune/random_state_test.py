@@ -36,7 +36,6 @@ def few_shot(folder):
     ).run("PET")
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("train", [classification, similarity, seq2seq, few_shot])
 def test_the_callers_generators_go_on_where_they_were(train, tmp_path, monkeypatch):
     seeded = []
@@ -53,7 +52,6 @@ def test_the_callers_generators_go_on_where_they_were(train, tmp_path, monkeypat
     assert (random.random(), np.random.rand()) == expected
 
 
-@pytest.mark.stacks("one")
 def test_no_other_function_of_the_package_seeds():
     found = set()
     for path in glob.glob(os.path.join(ROOT, "kexue_keras", "**", "*.py"), recursive=True):
@@ -65,7 +63,6 @@ def test_no_other_function_of_the_package_seeds():
     assert found == tasks | {"backend/random_state.py"}
 
 
-@pytest.mark.stacks("one")
 def test_also_after_an_error_and_in_another_graph():
     np.random.seed(3)
     expected = np.random.rand()

@@ -16,7 +16,7 @@ from kexue_keras.finetune._options import make_options
 from kexue_keras.finetune._run_folder import RunFolder, check_same, config_of, known_options
 from kexue_keras.schemas import Settings, read_json
 
-pytestmark = [pytest.mark.stacks("one"), pytest.mark.usefixtures("fork", "quick_disk")]
+pytestmark = pytest.mark.usefixtures("fork", "quick_disk")
 STEPS = 2
 
 

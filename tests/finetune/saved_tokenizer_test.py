@@ -11,7 +11,6 @@ from kexue_keras.checkpoints._bundled import ASSETS
 from kexue_keras.errors import UserError
 from kexue_keras.finetune._saved_tokenizer import load_tokenizer, save_tokenizer
 
-pytestmark = pytest.mark.stacks("one")
 TEXT = "我喜欢看电影"
 
 

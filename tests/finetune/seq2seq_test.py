@@ -37,7 +37,6 @@ def test_teacher_forcing_of_a_t5(vocabulary):
     assert [x.shape for x in inputs] == [(2, 5), (2, 5)]
 
 
-@pytest.mark.stacks("one")
 def test_teacher_forcing_of_a_unilm(tmp_path):
     folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
     with pytest.warns(UserWarning, match="cls/predictions"):
@@ -56,7 +55,6 @@ def test_teacher_forcing_of_a_unilm(tmp_path):
         load_seq2seq(folder, max_source_length=60, max_target_length=5)
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.filterwarnings("ignore:.*start from random values")
 def test_it_learns_stops_goes_on_and_is_loaded_in_a_fresh_process(tmp_path, run_python):
     bert = tiny_bert_folder(tmp_path / "bert", num_hidden_layers=1)
@@ -100,7 +98,6 @@ def test_it_learns_stops_goes_on_and_is_loaded_in_a_fresh_process(tmp_path, run_
     assert rows == [[text, target, source] for text, (source, target) in zip(texts, PAIRS)]
 
 
-@pytest.mark.stacks("one")
 def test_scores():
     scores = generation_scores(["今天天气好", "abC", "", "."], ["今天天气好", "abc", "好", "好"])
     assert scores["rouge-1"] == scores["rouge-2"] == scores["rouge-l"] == pytest.approx(50, abs=1e-3)
@@ -114,14 +111,12 @@ def test_scores():
         generation_scores(["a"], ["a", "b"])
 
 
-@pytest.mark.stacks("one")
 def test_scores_without_the_packages(monkeypatch):
     monkeypatch.setitem(sys.modules, "rouge", None)
     with pytest.raises(UserError, match="pip install rouge"):
         generation_scores(["a"], ["a"])
 
 
-@pytest.mark.stacks("one")
 def test_pairs_from_files(tmp_path):
     def write(name, text):
         (tmp_path / name).write_text(text, encoding="utf-8")

@@ -74,7 +74,6 @@ print(" ".join("%.8f" % c for c in encoder.similarity(sys.argv[2::2], sys.argv[3
 """
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("loss", ["cosent", "sbert"])
 def test_trained_saved_and_used(place, loss, capsys, run_python, plain_sessions):
     options = dict(SMALL, **files(place, loss))
@@ -111,7 +110,6 @@ def test_trained_saved_and_used(place, loss, capsys, run_python, plain_sessions)
     assert lines[0][1:] == ["1.0000", rows[4][3]] and lines[2][2] == rows[2][3]
 
 
-@pytest.mark.stacks("one")
 def test_heads_and_measures_against_the_losses(rng):
     for scores in (rng.randint(0, 2, 30), rng.randint(0, 6, 30), rng.rand(30)):
         cosines = rng.uniform(-1, 1, 30)
@@ -136,7 +134,6 @@ def test_heads_and_measures_against_the_losses(rng):
         sbert.targets(Pairs)
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -165,7 +162,6 @@ def test_refused(place, options, message):
     assert not os.path.exists(str(place / "refused"))
 
 
-@pytest.mark.stacks("one")
 def test_the_head_that_starts_from_noise_has_a_higher_rate():
     def factor(**given):
         return head_lr_multiplier(make_options(**given))
@@ -176,7 +172,6 @@ def test_the_head_that_starts_from_noise_has_a_higher_rate():
     assert factor(head_lr_multiplier=3.0) == 3
 
 
-@pytest.mark.stacks("one")
 def test_accumulation_is_explained_and_ranges_are_numbers():
     said = []
     check_similarity(Run(make_options(task="similarity", accumulate=4, batch_size=8), None, said.append))
@@ -184,7 +179,6 @@ def test_accumulation_is_explained_and_ranges_are_numbers():
     assert checked_range(None) is None and checked_range((0, 5)) == [0.0, 5.0]
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -205,7 +199,6 @@ def test_the_command_refuses_in_one_line(arguments, message, capsys):
     assert message in said and said.count("\n") == 1
 
 
-@pytest.mark.stacks("one")
 def test_sampling_pairs_of_several_sets():
     class Tokenizer(object):
         def tokenize(self, text):
@@ -239,7 +232,6 @@ def test_sampling_pairs_of_several_sets():
 GROUPS = [["我喜欢电影", "电影很好看"], ["书店服务差", "书店的服务很差"], ["上国人来", "国人来上"], ["我讨厌书", "书很坏"]]
 
 
-@pytest.mark.stacks("one")
 def test_simbert_learns_and_goes_on_from_its_point(place, tmp_path, plain_sessions):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -287,7 +279,6 @@ def test_simbert_learns_and_goes_on_from_its_point(place, tmp_path, plain_sessio
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.stacks("one")
 def test_two_stages_and_the_shared_head(place, plain_sessions):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -315,7 +306,6 @@ def test_two_stages_and_the_shared_head(place, plain_sessions):
     assert head.output_shape == (None, 5) and np.log(2) - 0.2 < losses[0] < np.log(3) + 0.2
 
 
-@pytest.mark.stacks("all")
 def test_optimizers_of_ones_own_and_batches_that_are_accumulated(place, tmp_path, plain_sessions, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -341,7 +331,6 @@ def test_optimizers_of_ones_own_and_batches_that_are_accumulated(place, tmp_path
     assert isinstance(seen[-1].optimizer.optimizer, sgd) and int(K.get_value(seen[-1].iterations)) == 1
 
 
-@pytest.mark.stacks("one")
 def test_generating_is_told_apart_from_searching(monkeypatch):
     class Fake(object):
         def __init__(self, model, max_length):
@@ -362,7 +351,6 @@ def test_generating_is_told_apart_from_searching(monkeypatch):
     assert list(similar(make_options.__globals__["argparse"].Namespace(**options))) == ["0.5000\t看吗"]
 
 
-@pytest.mark.stacks("one")
 def test_pairs_that_were_trained_on_are_counted_as_pairs(tmp_path):
     parts = {}
     for part, text in (("train", "一\t二\t4\n三\t四\t1\n"), ("valid", "一\t二\t3\n二\t一\t4\n")):

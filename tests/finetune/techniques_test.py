@@ -51,7 +51,6 @@ def kinds(trainer):
     return [type(optimizer).__name__ for optimizer in chain(trainer.model.optimizer)]
 
 
-@pytest.mark.stacks("one")
 def test_all_that_wrap_the_optimizer_go_together(run):
     metrics, trainer = run(accumulate=3, ema=0.9, layerwise_lr_decay=0.5, num_hidden_layers=1)
     order = ["GradientAccumulation", "ExponentialMovingAverage", "LayerwiseLearningRate", "PiecewiseLinear", "AdamW"]
@@ -69,7 +68,6 @@ def test_all_that_wrap_the_optimizer_go_together(run):
     assert layerwise.factor("Transformer-0-FeedForward/dense_1/kernel:0", num_hidden_layers=2) == 0.25
 
 
-@pytest.mark.stacks("one")
 def test_accumulation_in_momentum_replaces_the_optimizer_below_the_rate_of_the_head(run):
     _, trainer = run(accumulate=3, accumulate_in="momentum", head_lr_multiplier=10.0, epochs=1, num_hidden_layers=1)
     layerwise = next(o for o in chain(trainer.model.optimizer) if isinstance(o, optimizers.LayerwiseLearningRate))
@@ -81,7 +79,6 @@ def test_accumulation_in_momentum_replaces_the_optimizer_below_the_rate_of_the_h
     assert int(K.get_value(trainer.model.optimizer.iterations)) == 7 // 3
 
 
-@pytest.mark.stacks("one")
 def test_rdrop_doubles_training_batches_beside_fgm_and_recompute(run):
     metrics, trainer = run(rdrop=4.0, dropout_rate=0.3, fgm=0.5, recompute="ffn", epochs=1, num_hidden_layers=1)
     assert isinstance(trainer.model.loss, RDropCrossentropy)
@@ -91,7 +88,6 @@ def test_rdrop_doubles_training_batches_beside_fgm_and_recompute(run):
     assert metrics["valid"]["texts"] == 8
 
 
-@pytest.mark.stacks("one")
 def test_fewer_layers(run):
     _, trainer = run(num_hidden_layers=1, epochs=1)
     names = [layer.name for layer in trainer.model.layers]

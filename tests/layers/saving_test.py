@@ -23,7 +23,7 @@ from kexue_keras.layers import (
 )
 from kexue_keras.layers._synthesizer import VARIANTS
 
-pytestmark = pytest.mark.stacks("all")
+pytestmark = pytest.mark.all_stacks
 LOAD = """
 import sys
 import numpy as np

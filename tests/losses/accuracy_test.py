@@ -345,7 +345,7 @@ def test_a_batch_that_is_all_wrong_still_has_a_gradient():
         K.eval(losses.negative_log_accuracy([0], [[1.0, 2.0]], sample_weight=[-1.0]))
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 def test_the_logarithm_in_compile_with_sample_weights(rng):
     x, y, weights = rng.randn(6, 3), rng.randint(0, 4, 6), np.array([1.0, 0, 2, 0.5, 1, 3])
     model = keras.models.Sequential([keras.layers.Dense(4, input_shape=(3,))])

@@ -344,7 +344,7 @@ def two_towers(temperature=0.2):
     return model, dense
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 def test_in_compile_with_sample_weights(rng):
     model, dense = two_towers()
     a, b, weights = rng.randn(7, 4), rng.randn(7, 4), rng.rand(7)

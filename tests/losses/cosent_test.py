@@ -199,7 +199,7 @@ def test_gradient_by_finite_differences(rng):
         assert abs((up - down) / 2e-5 - slope[index]) < 1e-6
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 def test_in_compile_a_sample_weight_counts_the_pair(rng):
     x = keras.layers.Input((4,))
     model = keras.models.Model(x, keras.layers.Dense(3)(x))

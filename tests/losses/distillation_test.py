@@ -84,7 +84,7 @@ def test_half_precision_and_one_sentence():
         similarity_distillation(tf.ones([1, 2]), tf.ones([1, 2]))
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 def test_in_compile_with_sample_weights(rng):
     x = keras.layers.Input((4,))
     model = keras.models.Model(x, keras.layers.Dense(3, use_bias=False)(x))

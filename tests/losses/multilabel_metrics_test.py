@@ -32,7 +32,7 @@ def metrics():
     ]
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 def test_counts_run_over_batches_reset_save_and_load(rng, tmp_path, run_python):
     model, x, y = model_and_data(rng)
     model.compile(keras.optimizers.SGD(0.0), losses.MultilabelCrossentropy(), metrics=metrics())

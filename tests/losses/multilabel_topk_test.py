@@ -204,7 +204,7 @@ def test_decoding_by_number_and_by_a_learned_threshold():
             decode(logits, **arguments)
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 def test_compile_save_and_load(rng, tmp_path, run_python):
     """Both losses and the metric, with all parameters, come back in a fresh process."""
     x, y = rng.randn(6, 3), (rng.rand(6, 4) < 0.4).astype("f")

@@ -173,7 +173,7 @@ def test_errors():
         )
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 def test_compile_save_and_load(rng, tmp_path, run_python):
     x = keras.layers.Input([5])
     model = keras.models.Model(x, keras.layers.Reshape([2, 3])(keras.layers.Dense(6)(x)))

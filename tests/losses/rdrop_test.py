@@ -315,7 +315,7 @@ def test_unlabelled_rows_with_masked_classes_other_divergences_and_half_precisio
         )
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 def test_semi_supervised_in_the_config():
     loss = losses.RDropCrossentropy(alpha=2.0, semi_supervised=True, reduction="sum")
     config = loss.get_config()

@@ -77,7 +77,7 @@ def uncertain():
     return model, [np.ones((4, 1)), np.full((4, 1), 2.0)], np.zeros((4, 1))
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 def test_compiled_models_load_in_a_fresh_process(tmp_path, run_python):
     rng = np.random.RandomState(4)
     cases = [

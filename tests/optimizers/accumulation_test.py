@@ -20,6 +20,8 @@ from kexue_keras.optimizers import (
     PiecewiseLinear,
 )
 
+pytestmark = pytest.mark.all_stacks
+
 optimizers = keras.optimizers
 INNER = {
     "SGD": (lambda: optimizers.SGD(0.05), lambda: sgd(0.05)),
@@ -41,7 +43,6 @@ def mean_of(toy, window):
     return [sum(g) / len(window) for g in zip(*(toy.gradients(b) for b in window))]
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("name", sorted(INNER))
 def test_equals_the_big_batch_and_is_idle_in_between(rng, name):
     make, reference = INNER[name]
@@ -144,7 +145,6 @@ def test_flush_uses_the_true_count_and_reset_forgets(rng):
     assert K.get_value(optimizer.iterations) == 4
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_window_with_nan_is_skipped_and_counted(rng, bad):
     optimizer = GradientAccumulation(AdamW(0.05), 2, skip_nonfinite=True)
@@ -160,7 +160,6 @@ def test_a_window_with_nan_is_skipped_and_counted(rng, bad):
     assert K.get_value(optimizer.skipped) == 2 and K.get_value(optimizer.iterations) == 1
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("depth", [1, 7])
 def test_one_trajectory_in_twenty_fresh_sessions(rng, depth):
     # Keras 2.3.1's own Adam races on its counter; inside the wrapper it must not.
@@ -272,7 +271,6 @@ def embedding_model():
     )
 
 
-@pytest.mark.stacks("one")
 def test_resume_in_mid_window_in_a_fresh_process(rng, tmp_path, run_python):
     # Graph rewriting rounds differently, so it has to be on here as it is in the fresh process.
     tf1.keras.backend.set_session(tf1.Session())

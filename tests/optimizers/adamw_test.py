@@ -9,6 +9,8 @@ from numpy_optimizers import Toy, adam, clip_by_stack_norm, difference
 from kexue_keras.backend import K, is_tf_keras, keras, tf1
 from kexue_keras.optimizers import AdamW
 
+pytestmark = pytest.mark.all_stacks
+
 DECAY = [0.1, 0.0, 0.1]  # the bias is excluded by default
 
 
@@ -105,7 +107,6 @@ def test_constraints_hold_after_the_step(rng):
     assert (toy.values()[0] >= 0).all() and (toy.values()[0] > 0).any()
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("depth", [1, 7])
 def test_one_trajectory_in_twenty_fresh_sessions(rng, depth):
     widths = [4] * (depth + 1)

@@ -19,6 +19,8 @@ from kexue_keras.optimizers import (
 )
 from kexue_keras.optimizers import _gradients as grads
 
+pytestmark = pytest.mark.all_stacks
+
 optimizers = keras.optimizers
 
 

@@ -79,7 +79,7 @@ def test_of_one_variable_it_is_the_one_of_the_training_step(make, rng):
         assert found.shape == K.int_shape(variable) and np.isfinite(found).all()
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 @pytest.mark.parametrize("make", [AdamW, lambda: Lookahead(MultiTask(AdamW()))], ids=["AdamW", "wrapped"])
 def test_tensorboard_writes_gradients(make, tmp_path, rng):
     model = two_tasks()

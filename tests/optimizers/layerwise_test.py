@@ -56,7 +56,6 @@ def bert():
     return keras.models.Model(model.inputs, output)
 
 
-@pytest.mark.stacks("one")
 def test_decay_by_depth_of_a_bert4keras_model(rng, bert):
     optimizer = LayerwiseLearningRate(AdamW(0.01), decay=0.5, multipliers={"Embedding-Token": 0, "classifier": 10})
     bert.compile(optimizer, "sparse_categorical_crossentropy")

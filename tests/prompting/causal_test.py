@@ -160,7 +160,6 @@ def test_the_loss_is_that_of_the_answers_and_training_lowers_it(name):
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
 
 
-@pytest.mark.stacks("all")
 def test_p_tuning_of_a_gpt2_is_saved_and_loaded_in_a_fresh_process(tmp_path, run_python):
     pretrained = tiny_lm("gpt2")
     layers = {name: layer for name, layer in pretrained.bert.layers.items() if isinstance(layer, keras.layers.Layer)}

@@ -164,7 +164,7 @@ def test_the_head_is_measured_and_what_does_not_fit_is_refused():
         make(pretrained, allow_untrained_head=False)
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 def test_the_best_epoch_is_kept(monkeypatch):
     classifier, seen, scores = make(), [], iter([0.5, 0.9, 0.9, 0.1])
 
@@ -185,7 +185,6 @@ def test_the_best_epoch_is_kept(monkeypatch):
         classifier.fit(reviews(16), epochs=1)
 
 
-@pytest.mark.stacks("one")
 def test_a_run_that_diverges_keeps_the_best_epoch_and_is_an_error(monkeypatch):
     classifier, seen, own = make(), [], Trainer._train_on_batch
 

@@ -103,7 +103,6 @@ def test_as_kernel_regularizer_saved_and_loaded_elsewhere(rng, tmp_path, run_pyt
     assert abs(float(run_python(source, tmp_path / "model.h5")) - numpy_penalty(kernel, 0.5, 0.25)) < 1e-5
 
 
-@pytest.mark.stacks("one")
 def test_add_weissi_to_a_model_of_bert4keras(rng):
     config = dict(tiny_config(), num_hidden_layers=1)
     bert = build_transformer_model(config_path=None, model="bert", with_pool=True, **config)

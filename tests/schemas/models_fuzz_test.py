@@ -41,7 +41,7 @@ def test_bert_config(tmp_path, kind):
         assert type(built["num_hidden_layers"]) is int and type(built["hidden_size"]) is int, what
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 def test_keys_of_a_configuration_that_are_arguments_reach_nobody(tmp_path):
     folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
     ids = [np.array([[2, 6, 7, 3]]), np.zeros([1, 4], int)]

@@ -70,7 +70,6 @@ def prediction_options(folder, tmp_path, text):
     return options
 
 
-@pytest.mark.stacks("all")
 def test_config_of_a_run(run, tmp_path):
     folder, config, _ = run
     options = prediction_options(folder, tmp_path, "好书\n很差的电影\n")

@@ -27,7 +27,6 @@ def test_arrays_and_meta_come_back(tmp_path):
 
 
 @pytest.mark.usefixtures("fork")
-@pytest.mark.stacks("one")
 def test_killed_at_any_call_the_old_or_the_new_point_is_there(tmp_path):
     path, seen = str(tmp_path / "a.npz"), set()
 

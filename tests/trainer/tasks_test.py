@@ -45,7 +45,6 @@ def train(place, tmp_path):
     return run
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "t5"])
 def test_killed_and_gone_on_with_it_ends_in_the_same_bits(task, train, place, tmp_path, fresh_python):
     source = """if True:
@@ -71,7 +70,6 @@ def test_killed_and_gone_on_with_it_ends_in_the_same_bits(task, train, place, tm
 BUILT = ("sentence_bert", "prompts")  # tasks that are given a model
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("task", TASKS)
 def test_techniques_reach_the_task(task, train, monkeypatch):
     averaged, validate = [], Trainer._validate
@@ -104,7 +102,6 @@ def test_techniques_reach_the_task(task, train, monkeypatch):
     assert any(recomputed) == (task not in BUILT)
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("task", ["unilm", "simbert", "prompts"])
 def test_further_techniques_reach_the_task(task, train):
     trainer = train(task, techniques={"accumulate": 2, "accumulate_in": "momentum", "gradient_penalty": 1.0})
@@ -123,7 +120,6 @@ def test_mixed_precision_reaches_the_task_and_is_off_afterwards(task, train):
     assert not backend.is_mixed_precision_on()
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize(
     "task, techniques, message",
     [
@@ -143,7 +139,6 @@ def test_what_cannot_be_is_refused_with_a_reason(task, techniques, message, trai
         train(task, techniques=techniques)
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("techniques", [{"mixed_precision": 8.0}, {"xla": "auto"}])
 def test_what_is_not_on_is_refused(train, monkeypatch, techniques):
     monkeypatch.setattr("tasks.accelerated", lambda techniques: contextlib.ExitStack())

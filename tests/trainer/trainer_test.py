@@ -18,6 +18,8 @@ from kexue_keras.trainer import Trainer
 from kexue_keras.trainer import _checkpoint as checkpoint
 from kexue_keras.trainer._trainer import BEST, POINT
 
+pytestmark = pytest.mark.all_stacks
+
 BATCHES, EPOCHS = 3, 3
 MENDED = "a lower --learning-rate"
 
@@ -238,7 +240,6 @@ WRONG = [
 ]
 
 
-@pytest.mark.stacks("one")
 def test_changed_counters_are_refused_and_nothing_is_set(point):
     before = point[1].get_weights()
     for change, message in WRONG:
@@ -286,7 +287,6 @@ def places(value, path=()):
         yield from places(value[key], path + (key,))
 
 
-@pytest.mark.stacks("one")
 def test_whatever_is_changed_in_a_point_it_is_refused_or_the_run_goes_on(point):
     junk = st.one_of(
         st.just(...),
@@ -375,7 +375,6 @@ class Model(object):
         return 1.0
 
 
-@pytest.mark.stacks("one")
 def test_one_process_has_the_folder_of_a_point(tmp_path):
     def train(folder, steps=2):
         return Trainer(Model(), lambda step: ([[0]], None), steps=steps, folder=folder).run()

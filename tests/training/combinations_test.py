@@ -128,7 +128,6 @@ def references():
     return found
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("pair", PAIRS, ids=" x ".join)
 def test_pair(pair, references):
     if pair in REFUSED:
@@ -142,7 +141,6 @@ def test_pair(pair, references):
     np.testing.assert_allclose(weights, expected, atol=2e-6)
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("feature", ["recompute", "gradient cache", "FGM", "R-Drop"])
 def test_a_stopped_run_goes_on_with_the_same_dropout(feature):
     whole = train((feature,), dropout=0.3)
@@ -152,7 +150,6 @@ def test_a_stopped_run_goes_on_with_the_same_dropout(feature):
     np.testing.assert_allclose(stopped[2], whole[2], rtol=1e-6)
 
 
-@pytest.mark.stacks("one")
 def test_all_at_once(references):
     features = [f for f in FEATURES if f != "resume"]
     _, weights, _ = train(tuple(f for f in features if f != "gradient cache"))

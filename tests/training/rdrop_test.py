@@ -111,7 +111,6 @@ def test_two_views_hand_weights_to_the_loss_that_takes_them(rng):
     assert again.loss.semi_supervised and again.get_config() == outer.get_config()
 
 
-@pytest.mark.stacks("one")
 def test_fit_with_shuffling_odd_batches_and_validation(rng, tmp_path, run_python):
     model = dropout_model()
     trained = rdrop(model)
@@ -152,7 +151,6 @@ def test_fit_with_shuffling_odd_batches_and_validation(rng, tmp_path, run_python
     assert float(said[-1]) > 1.5  # it still is R-Drop
 
 
-@pytest.mark.stacks("one")
 def test_bert_with_two_inputs_and_masks(rng):
     from bert4keras.models import build_transformer_model
     from helpers import tiny_config
@@ -174,7 +172,6 @@ def test_bert_with_two_inputs_and_masks(rng):
     assert np.isfinite(trained.train_on_batch([tokens, segments], y))
 
 
-@pytest.mark.stacks("one")
 def test_two_outputs_regression_and_multilabel(rng):
     x = keras.layers.Input([4])
     h = keras.layers.Dropout(0.5)(x)
@@ -205,7 +202,7 @@ def test_no_dropout_is_warned_of_and_inputs_are_needed():
         rdrop(dropout_model())
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 @pytest.mark.parametrize("kind", ["functional", "sequential"])
 def test_the_model_stays_usable_beside_its_training_model(kind, rng, tmp_path):
     if kind == "functional":
@@ -233,7 +230,7 @@ def test_the_model_stays_usable_beside_its_training_model(kind, rng, tmp_path):
     np.testing.assert_allclose(trained.get_layer("base").predict(x), expected, rtol=1e-6)
 
 
-@pytest.mark.stacks("all")
+@pytest.mark.all_stacks
 def test_a_loss_of_the_models_own_is_used_or_refused():
     model = dropout_model()
     model.add_loss(K.sum(model.outputs[0]))

@@ -105,7 +105,6 @@ def test_one_mode_in_this_process():
         train_in_mode(lambda: (keras.models.Sequential([keras.layers.Dense(1, input_shape=(3,))]), 1, 2), "off")
 
 
-@pytest.mark.stacks("one")
 def test_what_happens_to_a_process_is_told():
     killed = try_mode(build_killed, "off")
     assert killed.name == "off" and "killed (signal 9), which is what Linux does when memory runs out" in killed.status
@@ -145,7 +144,6 @@ def test_a_mode_that_hangs_is_ended():
     assert time.time() - began < 60
 
 
-@pytest.mark.stacks("one")
 def test_on_this_machine_for_real(tmp_path):
     cache, said = str(tmp_path / "sub" / "fastest.json"), []
     options = dict(modes=("amp", "off"), steps=3, warmup=1, cache=cache, say=said.append)
@@ -264,7 +262,6 @@ def test_table_lines_up():
     assert len({len(line) for line in lines[1:]}) == 1 and lines[1].startswith("* off")
 
 
-@pytest.mark.stacks("one")
 def test_a_place_that_cannot_be_written_costs_the_memory_and_not_the_result(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.warns(UserWarning, match="what is fastest cannot be remembered: .*file"):

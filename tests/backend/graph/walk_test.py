@@ -1,12 +1,9 @@
 """The walks over ops: order, where they stop, what they look through, and graphs that go round or are deep."""
 
-import pytest
 import tensorflow as tf
 
 from kexue_keras.backend import tf1
 from kexue_keras.backend.graph import depth_first, origin, reached, readers
-
-pytestmark = pytest.mark.stacks("one")  # ops of TensorFlow alone
 
 
 def diamond():

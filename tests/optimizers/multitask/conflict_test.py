@@ -48,7 +48,6 @@ def auxiliary_case(name):
     return case["inputs"]["g0"], case["inputs"]["g"], case["expected"]
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("name", ["mgda", "mgda_first_two_rows", "mgda_conflict_pair"])
 def test_mgda_oracles(name):
     gradients, expected = np.array(ORACLES[name]["inputs"]["G"]), ORACLES[name]["expected"]
@@ -57,7 +56,6 @@ def test_mgda_oracles(name):
     np.testing.assert_allclose(alpha @ gradients, expected["u"], atol=1e-10)
 
 
-@pytest.mark.stacks("one")
 def test_pcgrad_oracles():
     weights = run(conflict.pcgrad_weights, G, tf.constant(INDEX))
     np.testing.assert_allclose(weights @ G, ORACLES["pcgrad"]["expected"]["sum"], atol=1e-10)
@@ -66,7 +64,6 @@ def test_pcgrad_oracles():
     np.testing.assert_allclose(weights @ pair, [0.2, 1.4], atol=1e-12)
 
 
-@pytest.mark.stacks("one")
 def test_pcgrad_follows_the_order(rng):
     gradients = rng.randn(5, 3)
     order = np.array([rng.permutation(5) for _ in range(5)])
@@ -79,13 +76,11 @@ def test_pcgrad_follows_the_order(rng):
     np.testing.assert_allclose(weights @ gradients, rows.sum(0), atol=1e-12)
 
 
-@pytest.mark.stacks("one")
 def test_normalised_oracle():
     weights = run(conflict.normalised_weights, G[:2])
     np.testing.assert_allclose(weights @ G[:2], ORACLES["normalised_sum"]["expected"]["u"], atol=1e-10)
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("name", ["aux_stall_example", "aux_one_active", "aux_two_active", "aux_zero_u", "aux_single"])
 def test_main_and_auxiliary_oracles(name):
     g0, g, expected = auxiliary_case(name)
@@ -94,7 +89,6 @@ def test_main_and_auxiliary_oracles(name):
     np.testing.assert_allclose(w @ np.array([g0] + g), expected["u"], atol=1e-10)
 
 
-@pytest.mark.stacks("one")
 def test_l2_as_auxiliary_task():
     case = ORACLES["aux_l2"]
     gradients = np.array([case["inputs"]["g"], case["inputs"]["theta"]])
@@ -104,7 +98,6 @@ def test_l2_as_auxiliary_task():
     np.testing.assert_allclose(w @ gradients, case["expected"]["result"], atol=1e-12)
 
 
-@pytest.mark.stacks("one")
 def test_the_rule_of_the_article_stalls():
     for name in ("aux_stall_example", "aux_two_active"):
         g0, g, expected = auxiliary_case(name)
@@ -124,7 +117,6 @@ def random_problems(rng, n, d, count, dependent=False):
     return gradients
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("n", [2, 3, 5, 8, 11])
 @pytest.mark.parametrize("dependent", [False, True])
 def test_main_and_auxiliary_equal_scipy(rng, n, dependent):
@@ -146,7 +138,6 @@ def test_main_and_auxiliary_equal_scipy(rng, n, dependent):
         assert abs(u @ gradients[0] - u @ u) <= 2e-6 * size**2
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("n", [2, 4, 8, 12])
 def test_mgda_is_the_point_nearest_to_zero(rng, n):
     problems = np.concatenate([random_problems(rng, n, d, 40) for d in (3,)] + [rng.randn(40, n, 3)])
@@ -157,7 +148,6 @@ def test_mgda_is_the_point_nearest_to_zero(rng, n):
         assert (gradients @ u - u @ u >= -1e-6 * longest * max(np.linalg.norm(u), 1e-6 * longest)).all()
 
 
-@pytest.mark.stacks("one")
 def test_several_main_tasks(rng):
     problems = rng.randn(60, 5, 4)
     for gradients, w in zip(problems, min_norm(problems, [0, 3])):
@@ -169,7 +159,6 @@ def test_several_main_tasks(rng):
         assert abs(np.linalg.norm(u) - least) < 1e-5
 
 
-@pytest.mark.stacks("one")
 @settings(max_examples=8)
 @given(st.integers(0, 10**6), st.floats(0.01, 100))
 def test_scale_and_order(seed, scale):
@@ -182,7 +171,6 @@ def test_scale_and_order(seed, scale):
         np.testing.assert_allclose(plain[[2, 0, 1]], moved, atol=1e-8)
 
 
-@pytest.mark.stacks("one")
 def test_tasks_without_gradient_are_left_out():
     gradients = np.array([[0.0, 0.0], [1.0, 2.0], [-2.0, 1.0]])
     alpha = min_norm(gradients, [0, 1, 2])
@@ -197,7 +185,6 @@ def test_tasks_without_gradient_are_left_out():
     np.testing.assert_allclose(run(conflict.pcgrad_weights, gradients, order), [1, 1, 1])
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("n", [3, 10])
 def test_nan_gradients_do_not_stop_the_solver(rng, n):
     gradients = rng.randn(n, 4)

@@ -75,7 +75,6 @@ def flat(tensors):
     return np.concatenate([t.ravel() for t in tensors])
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("conflict", [False, True])
 def test_compiled_multi_output_model(rng, method, conflict):
@@ -99,7 +98,6 @@ def test_compiled_multi_output_model(rng, method, conflict):
         assert min(inner) >= -1e-5
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("which", ["index", "name", "tensor", "main by name"])
 def test_ways_to_name_the_tasks(rng, which):
     model = two_heads()
@@ -285,7 +283,6 @@ np.savez(sys.argv[3], *(model.get_weights() + model.optimizer.get_weights()))
 """
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("order", sorted(WRAPPED))
 def test_resume_in_a_fresh_process_in_any_order_of_wrappers(rng, tmp_path, run_python, order):
     model = two_heads(regularizers.WEISSI(1e-3, 1e-3))

@@ -113,7 +113,6 @@ def by_hand(model, x, y, epsilon, rate, **kwargs):
     return loss, after
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("tied", [False, True])
 def test_equals_the_matrix_moved_and_put_back(rng, tied):
     # Where the matrix is read as a whole too, its gradient is dense.
@@ -147,7 +146,6 @@ def test_equals_the_matrix_moved_and_put_back(rng, tied):
     assert "clean_loss" not in model.metrics_names
 
 
-@pytest.mark.stacks("one")
 def test_through_a_loop(rng):
     tokens, crf = keras.layers.Input([None]), ConditionalRandomField()
     x = keras.layers.Embedding(9, 4, mask_zero=True, name="Embedding-Token")(tokens)
@@ -227,7 +225,6 @@ def test_an_attack_without_dropout_sees_what_evaluation_sees(rng):
     assert len(set(found[:, 0])) == 5  # the step itself has dropout
 
 
-@pytest.mark.stacks("one")
 def test_optimizers_that_wrap_others(rng):
     x, y = tokens_and_labels(rng)
     start = classifier()
@@ -261,7 +258,6 @@ def test_tasks_whose_gradients_are_combined(rng):
     assert found["loss"] > found["clean_loss"]
 
 
-@pytest.mark.stacks("one")
 def test_rdrop(rng):
     x, y = tokens_and_labels(rng)
     tokens = keras.layers.Input([4])
@@ -323,7 +319,6 @@ def test_recomputed_dropout(rng):
         assert loss == clean != pytest.approx(plain, rel=1e-5)
 
 
-@pytest.mark.stacks("one")
 def test_saved_it_is_the_plain_model(rng, tmp_path, run_python):
     x, y = tokens_and_labels(rng)
     model = classifier(dropout=0.1)

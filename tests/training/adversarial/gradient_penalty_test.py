@@ -75,7 +75,6 @@ def test_its_gradient_is_that_of_finite_differences(float64, rng):
             np.testing.assert_allclose(gradient[place], wanted, rtol=2e-3, atol=2e-4)
 
 
-@pytest.mark.stacks("one")
 def test_the_sparse_kernel_is_replaced_and_nothing_else_changes(rng):
     x, y = rng.randint(1, 9, (6, 4)), rng.randint(0, 3, 6)
     hot = np.eye(3)[y]
@@ -97,7 +96,6 @@ def test_the_sparse_kernel_is_replaced_and_nothing_else_changes(rng):
     np.testing.assert_allclose(evaluated[0], evaluated[2], rtol=1e-5)
 
 
-@pytest.mark.stacks("one")
 def test_a_scaled_loss_does_not_scale_the_penalty(rng):
     x, y = rng.randint(1, 9, (6, 4)), rng.randint(0, 3, 6)
     ends = []
@@ -113,7 +111,6 @@ def test_a_scaled_loss_does_not_scale_the_penalty(rng):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.stacks("one")
 def test_the_number_of_samples_with_rdrop_and_dropout_at_choice(rng):
     x, y = rng.randint(1, 9, (6, 4)), rng.randint(0, 3, 6)
     tokens = keras.layers.Input([4])

@@ -103,7 +103,6 @@ def test_signs_repeat_with_the_step_and_the_gradient_is_right(float64, rng):
             np.testing.assert_allclose(gradient[place], (value(up) - value(down)) / 2e-3, rtol=2e-3, atol=2e-4)
 
 
-@pytest.mark.stacks("one")
 def test_positions_that_a_mask_hides_do_not_count(rng):
     tokens = keras.layers.Input([None])
     x = keras.layers.Embedding(9, 4, name="Embedding-Token", mask_zero=True)(tokens)
@@ -117,7 +116,6 @@ def test_positions_that_a_mask_hides_do_not_count(rng):
     np.testing.assert_allclose(loss - clean, (model.get_weights()[1].astype("float64") ** 2).sum(), rtol=1e-4)
 
 
-@pytest.mark.stacks("one")
 def test_with_rdrop_without_dropout_and_for_one_of_two_outputs(rng):
     tokens = keras.layers.Input([4])
     h = keras.layers.Dropout(0.5)(keras.layers.Flatten()(keras.layers.Embedding(9, 4)(tokens)))
@@ -132,7 +130,6 @@ def test_with_rdrop_without_dropout_and_for_one_of_two_outputs(rng):
     np.testing.assert_allclose(found[0] - found[-1], 0.5 * (kernel**2).sum(), rtol=1e-3)
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("kind", ["kl", "multilabel"])
 def test_roots_far_out_and_of_masked_classes(kind):
     z = np.array([[-np.inf, 1, 2, 0], [90, -90, -30, 0]])

@@ -70,7 +70,6 @@ def unilm():
     return keras.models.Model(bert.model.inputs, bert.model.get_layer("Transformer-0-FeedForward-Norm").output)
 
 
-@pytest.mark.stacks("one")
 def test_bert_gradients_equal_those_of_one_pass_with_the_same_dropout(rng):
     bert = unilm()
     encoder = keras.models.Model(bert.inputs, layers.GlobalAveragePooling1D()(bert.output))
@@ -140,7 +139,6 @@ LOSSES = {
 }
 
 
-@pytest.mark.stacks("one")
 def test_any_loss_has_the_gradients_of_one_pass(rng):
     encoder, y = small_encoder(), tf1.placeholder("float32", [None, 1])
     weights = encoder.trainable_weights
@@ -197,7 +195,6 @@ def test_in_micro_batches_works_on_half_precision_inputs_and_an_empty_batch(rng)
     assert empty[0].shape == (0, 3) and not empty[1].any()
 
 
-@pytest.mark.stacks("one")
 def test_fit_shuffles_sentences_without_tearing_views_apart(rng):
     encoder = small_encoder(0.1)
     model = gradient_cache(encoder, chunk_size=5, views=2)
@@ -237,7 +234,6 @@ def test_the_loss_of_the_article_on_views_and_sample_weights(rng):
         TwoViewLoss(None)
 
 
-@pytest.mark.stacks("one")
 def test_towers_and_hard_negatives_train_as_one_pass_does(rng):
     a, b = dense_encoder(name="a"), dense_encoder(name="b")
     towers = [a, b, b]
@@ -260,7 +256,6 @@ def test_towers_and_hard_negatives_train_as_one_pass_does(rng):
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
-@pytest.mark.stacks("one")
 def test_layers_before_and_after_regularizers_and_frozen_layers_train_as_without(rng):
     x, y = rng.randn(9, 4).astype("f"), rng.randn(9, 2)
     inputs = layers.Input([4])
@@ -289,7 +284,6 @@ def test_layers_before_and_after_regularizers_and_frozen_layers_train_as_without
     assert abs(frozen.get_weights()[0] - before_step).max() > 1e-5
 
 
-@pytest.mark.stacks("one")
 def test_saved_and_loaded_in_a_fresh_process(rng, tmp_path, run_python):
     encoder = small_encoder(0.2)
     model = gradient_cache(encoder, chunk_size=3, views=2)

@@ -84,7 +84,6 @@ def test_whether_a_constant_turns_half_is_what_the_rewriting_does():
     assert [f.half for f in both] == [True, False]
 
 
-@pytest.mark.stacks("one")
 def test_losses_of_ours_keep_what_half_cannot_hold_in_float32():
     cases = [
         (None, InfoNCE(layout="two_view")),

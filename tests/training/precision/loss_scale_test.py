@@ -23,6 +23,8 @@ from kexue_keras.optimizers import (
 from kexue_keras.training.precision import LossScale, ScaledLoss, scale_loss
 from kexue_keras.training.precision._loss_scale import check_loss_scale
 
+pytestmark = pytest.mark.all_stacks
+
 SGD = keras.optimizers.SGD
 INNER = {
     "SGD": (lambda: SGD(0.05), lambda: sgd(0.05)),
@@ -45,7 +47,6 @@ def broken(batch, value=np.nan, part=2):
     return tuple(batch)
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("name, scale", [(name, (1000, "dynamic")[i % 2]) for i, name in enumerate(sorted(INNER))])
 def test_steps_are_those_of_the_inner_optimizer_and_broken_ones_none(rng, name, scale):
     make, reference = INNER[name]
@@ -163,7 +164,6 @@ def test_fit_with_callbacks(rng):
     assert K.get_value(model.optimizer.lr) < 1e-2
 
 
-@pytest.mark.stacks("one")
 def test_state_is_saved_in_mid_window_and_goes_on(rng, run_python, tmp_path):
     model = build(LossScale(GradientAccumulation(AdamW(0.05), 2), "dynamic", growth_steps=5))
     x, y = rng.randn(7, 4, 3).astype("float32"), rng.randn(7, 4, 2).astype("float32")

@@ -36,7 +36,6 @@ def registered(node, key, definition):
     return False
 
 
-@pytest.mark.stacks("one")
 def test_all_matrix_products_of_bert_turn_half_and_nothing_delicate():
     model = tiny_bert()
     model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")

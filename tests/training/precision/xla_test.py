@@ -66,7 +66,6 @@ def early(monkeypatch, no_flags):
     monkeypatch.setattr(backend, "sessions_created", lambda: 0)
 
 
-@pytest.mark.stacks("one")
 def test_losses_are_those_without_it(run_python, no_flags, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["-c", "off"])
     exec(TRAIN, {})
@@ -118,7 +117,6 @@ def test_lite_is_refused_where_it_does_nothing(early, monkeypatch):
         assert "fusible" in backend.environment_variable(VARIABLE)
 
 
-@pytest.mark.stacks("one")
 def test_whether_anything_is_compiled_is_found_out(no_flags):
     # As published TensorFlow 1.15 takes the flag of 'lite' and does nothing; the probe of the others is that of 'full'.
     assert xla_compiles("lite") == bool(backend.nvidia_release() or tf.__version__ >= "2")

@@ -58,7 +58,6 @@ def test_the_fastest_plan_that_fits_is_taken(monkeypatch):
         budget.choose(None, 12)
 
 
-@pytest.mark.stacks("one")
 def test_a_model_is_built_with_the_plan_and_measured(monkeypatch):
     monkeypatch.setattr(RecomputeBudget, "PLANS", ({"policy": "selective"},))
     config = tiny_config(num_hidden_layers=2, hidden_size=32, intermediate_size=128)

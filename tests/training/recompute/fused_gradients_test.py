@@ -31,7 +31,6 @@ def both(fused, plain, inputs):
     return get_session().run(results)
 
 
-@pytest.mark.stacks("one")
 @pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-6), ("float32", 2e-4)])
 def test_values_first_and_second_derivatives(dtype, tolerance, rng):
     x = tf.constant(rng.randn(3, 5) * 2, dtype)

@@ -10,6 +10,8 @@ from kexue_keras.training.recompute import RecomputeBoundary, _segments, recompu
 from kexue_keras.training.recompute._memory import trace_memory
 from kexue_keras.training.recompute._segments import checkpoint, segments
 
+pytestmark = pytest.mark.all_stacks
+
 F = "float32"
 
 
@@ -285,7 +287,6 @@ def test_recompute_within_a_loop(rng):
     np.testing.assert_allclose(again, once, rtol=1e-5)
 
 
-@pytest.mark.stacks("one")
 def test_a_stack_of_layers_takes_less_memory_and_none_of_it_early(rng):
     """Eight times f with five inner results: the traced peak, not the graph, says whether the copies wait."""
 
@@ -322,7 +323,6 @@ model.fit(np.ones([2, 6]), np.ones([2, 6]), verbose=0)
 """
 
 
-@pytest.mark.stacks("one")
 def test_boundaries_are_saved_and_still_recompute_in_another_process(tmp_path, run_python, rng):
     x = h = keras.layers.Input([6])
     for keep_cost in (8.0, None):
