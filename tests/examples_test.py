@@ -27,6 +27,7 @@ SMALL = {
     "vocabulary": "100",
     "lengths": "[16, 32]",
     "texts_to_write": "2",
+    "samples": "4",
 }
 
 
@@ -43,7 +44,9 @@ def small(source, name):
     if rows.search(source):
         replaced.add("rows")
         source = rows.sub("rows = %r" % FEW, source)
-    assert replaced & {"epochs", "steps", "texts_to_write"}, "%s has no setting that says how long it runs" % name
+    assert replaced & {"epochs", "steps", "texts_to_write", "samples"}, (
+        "%s has no setting that says how long it runs" % name
+    )
     # A text that is not among the few reviews would be one of the whole list.
     return source.replace("split_reviews(train=400,", "split_reviews(train=4,")
 

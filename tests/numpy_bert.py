@@ -10,15 +10,25 @@ def layer_norm(x, gamma, beta, eps=1e-12):
     return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps) * gamma + beta
 
 
+def rotated(x):
+    """Rotary positions on `[heads, n, d]`: each pair of neighbours turned by n 10000^(-2i/d)."""
+    n, d = x.shape[1:]
+    angles = np.arange(n)[:, None] * 10000.0 ** (-np.arange(0, d, 2) / d)
+    pairs = (x[..., ::2] + 1j * x[..., 1::2]) * np.exp(1j * angles)
+    return np.stack([pairs.real, pairs.imag], axis=-1).reshape(x.shape)
+
+
 def bert_forward(variables, token_ids, heads, layers, *, segment_ids=None, visible=None):
-    """Last hidden state `[n, d]` of one unpadded sentence, variables under Google's names.
+    """Last hidden state `[n, d]` of one unpadded sentence, variables under Google's names; without a table of positions
+    it is a RoFormer.
 
     `segment_ids` are 0 if not given; `visible` bool `[n, n]` says which tokens (columns) each (rows) sees, all if None.
     """
     w = {name: np.asarray(value, "float64") for name, value in variables.items()}
     emb = "bert/embeddings/"
     n = len(token_ids)
-    x = w[emb + "word_embeddings"][token_ids] + w[emb + "position_embeddings"][:n]
+    x, rotary = w[emb + "word_embeddings"][token_ids], emb + "position_embeddings" not in w
+    x = x if rotary else x + w[emb + "position_embeddings"][:n]
     x = x + w[emb + "token_type_embeddings"][[0] * n if segment_ids is None else segment_ids]
     x = layer_norm(x, w[emb + "LayerNorm/gamma"], w[emb + "LayerNorm/beta"])
 
@@ -31,6 +41,7 @@ def bert_forward(variables, token_ids, heads, layers, *, segment_ids=None, visib
             dense(x, p + "attention/self/" + part).reshape(n, heads, -1).transpose(1, 0, 2)
             for part in ("query", "key", "value")
         )
+        q, k = (rotated(q), rotated(k)) if rotary else (q, k)
         scores = q @ k.transpose(0, 2, 1) / np.sqrt(q.shape[-1])
         if visible is not None:
             scores = np.where(visible, scores, -np.inf)

@@ -1,9 +1,9 @@
-"""The bundled Chinese encoder: 4-bit weights of multilingual-e5-small with the embedding rows cut to Chinese.
+"""The bundled Chinese models: 4-bit weights of multilingual-e5-small with the embedding rows cut to Chinese, and on.
 
 Matrices are stored in blocks of 32 weights, 18 bytes each: a float16 scale d, then 16 bytes of which the low
 nibbles are weights 0..15 and the high nibbles weights 16..31; a weight is (nibble - 8) d. Matrices lie as
-[out, in], so a Keras kernel is the transpose. A model that was trained further has a second file, which holds what is
-different (`bundled_changes.py`).
+[out, in], so a Keras kernel is the transpose. A model that was trained further has a file with what differs from the
+one that it began from (`_bundled_changes.py`).
 
 Reference: multilingual-e5-small (MIT), paper arXiv 2402.05672; the files are described in assets/README.md.
 """
@@ -20,12 +20,22 @@ from kexue_keras.errors import WeightsError
 ASSETS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "assets")
 WEIGHTS = os.path.join(ASSETS, "me5_zh_q4.npz")
 
-# rows: which rows of the embedding; vocabulary: its file; changes: file of what was trained further, or None
-Bundled = namedtuple("Bundled", "rows vocabulary changes")
+# kind: as bert4keras calls it; rows: which rows of the embedding; vocabulary: its file; base: the bundled model that it
+# was trained on from, or None; changes: file of what was changed; without: variables of the base that it lacks
+Bundled = namedtuple("Bundled", "kind rows vocabulary base changes without")
+Bundled.__new__.__defaults__ = (None, None, ())
 BUNDLED = {
-    "me5-zh-char": Bundled("char_index", "me5_zh_q4.vocab.txt", None),
-    "me5-zh-char-mlm": Bundled("char_index", "me5_zh_q4.vocab.txt", "me5_zh_mlm.npz"),
-    "me5-zh-sp": Bundled("sp_index", "me5_zh_q4.spiece.model", None),
+    "me5-zh-char": Bundled("bert", "char_index", "me5_zh_q4.vocab.txt"),
+    "me5-zh-char-mlm": Bundled("bert", "char_index", "me5_zh_q4.vocab.txt", "me5-zh-char", "me5_zh_mlm.npz"),
+    "me5-zh-sp": Bundled("bert", "sp_index", "me5_zh_q4.spiece.model"),
+    "roformer-sim-zh-small": Bundled(
+        "roformer",
+        "char_index",
+        "me5_zh_q4.vocab.txt",
+        "me5-zh-char-mlm",
+        "roformer_sim_zh.npz",
+        ("bert/embeddings/position_embeddings",),
+    ),
 }
 
 CONFIG = {
@@ -53,16 +63,19 @@ _NORM = {"aln": "attention/output/LayerNorm", "oln": "output/LayerNorm"}
 
 
 def changes_file(name):
-    """Path of the second file of the bundled model `name`, or None if it has none.
+    """Path of the file with what differs from the bundled model that `name` was trained on from, or None.
 
     Raises:
         WeightsError: the file is not there.
     """
-    if BUNDLED[name].changes is None:
+    model = BUNDLED[name]
+    if model.changes is None:
         return None
-    path = os.path.join(ASSETS, BUNDLED[name].changes)
+    path = os.path.join(ASSETS, model.changes)
     if not os.path.exists(path):
-        raise WeightsError("%s: this installation lacks its file %s; 'me5-zh-char' has no MLM head" % (name, path))
+        raise WeightsError(
+            "%s: this installation lacks its file %s; what it was trained on from is %r" % (name, path, model.base)
+        )
     return path
 
 
@@ -86,11 +99,18 @@ def bundled_variables(name):
     Raises:
         WeightsError: a file of the model is not there.
     """
-    changes = changes_file(name)
+    model, changes = BUNDLED[name], changes_file(name)
+    if model.base is None:
+        return _encoder_variables(model.rows)
+    base = bundled_variables(model.base)
+    return apply_changes({name: value for name, value in base.items() if name not in model.without}, changes)
+
+
+def _encoder_variables(rows):
     hidden, inner = CONFIG["hidden_size"], CONFIG["intermediate_size"]
     variables = {}
     with np.load(WEIGHTS) as packed:
-        words = packed["word_q4"][packed[BUNDLED[name].rows]]
+        words = packed["word_q4"][packed[rows]]
         embeddings = "bert/embeddings/"
         variables[embeddings + "word_embeddings"] = unpack_blocks(words.reshape(-1, 18)).reshape(-1, hidden)
         variables[embeddings + "position_embeddings"] = packed["emb.pos"].astype("float32").reshape(-1, hidden)
@@ -108,4 +128,4 @@ def bundled_variables(name):
         for short, long in norms.items():
             variables[long + "/gamma"] = packed[short + ".w"].astype("float32")
             variables[long + "/beta"] = packed[short + ".b"].astype("float32")
-    return variables if changes is None else apply_changes(variables, changes)
+    return variables

@@ -18,8 +18,8 @@ def pack_changes(variables, base, *, bits=4, head_bits=8):
     Args:
         variables: dict variable name -> float array, the trained model.
         base: dict variable name -> float array, the model it began from.
-        bits: 4 or 8, for differences of matrices.
-        head_bits: 4 or 8, for matrices that `base` lacks.
+        bits: 3, 4 or 8, for differences of matrices.
+        head_bits: 3, 4 or 8, for matrices that `base` lacks.
 
     Returns:
         dict variable name -> uint8 blocks or float16 array.

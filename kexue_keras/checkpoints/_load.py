@@ -13,7 +13,7 @@ from bert4keras.models import build_transformer_model
 
 from kexue_keras.backend import refuse_eager
 from kexue_keras.checkpoints._assign import checked_keep_tokens, load_weights, record_trimming
-from kexue_keras.checkpoints._bundled import ASSETS, BUNDLED, bundled_config, bundled_variables
+from kexue_keras.checkpoints._bundled import ASSETS, BUNDLED, WEIGHTS, bundled_config, bundled_variables, changes_file
 from kexue_keras.checkpoints._shapes import check_ranks
 from kexue_keras.checkpoints._tokenizers import sentencepiece_settings, vocabulary_tokenizer
 from kexue_keras.checkpoints._trial_build import is_doubtful, rehearse
@@ -88,9 +88,9 @@ def load(
     """Load a pretrained model with its tokenizer.
 
     Args:
-        name_or_path: 'me5-zh-char', 'me5-zh-sp', 'me5-zh-char-mlm' (bundled), or a folder: with `*.ckpt.index`, a JSON
-            configuration and vocab.txt, or with Hugging Face's config.json and weights; str or any path type. A T5 goes
-            on to `load_t5`.
+        name_or_path: 'me5-zh-char', 'me5-zh-sp', 'me5-zh-char-mlm', 'roformer-sim-zh-small' (bundled), or a folder:
+            with `*.ckpt.index`, a JSON configuration and vocab.txt, or with Hugging Face's config.json and weights; str
+            or any path type. A T5 goes on to `load_t5`.
         kind: 'bert', 'roberta', 'albert', 'nezha', 'roformer', 'roformer_v2', 'electra', ...; None reads it from the
             checkpoint's variables and the configuration.
         model: a subclass of a bert4keras model class to build instead of the one of that kind.
@@ -177,10 +177,10 @@ def read_folder(name_or_path, *, kind=None, extra="error"):
     """
     name_or_path = path_text(name_or_path)
     if name_or_path in BUNDLED:
-        source = os.path.join(ASSETS, "me5_zh_q4.npz")
+        source = changes_file(name_or_path) or WEIGHTS
         vocabulary = os.path.join(ASSETS, BUNDLED[name_or_path].vocabulary)
         variables = from_arrays(source, bundled_variables(name_or_path))
-        return "bert", bundled_config(name_or_path), variables, vocabulary
+        return BUNDLED[name_or_path].kind, bundled_config(name_or_path), variables, vocabulary
     if os.path.isdir(name_or_path) and has_hf_weights(name_or_path):
         config_file = os.path.join(name_or_path, "config.json")
         config = read_object(config_file)

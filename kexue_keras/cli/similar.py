@@ -9,7 +9,7 @@ from kexue_keras.checkpoints._load import is_t5
 from kexue_keras.data import choose_columns, read_examples, read_table
 from kexue_keras.data._tables import FORMATS, MAX_LINE
 from kexue_keras.errors import UserError, WeightsError, as_unicode, printable
-from kexue_keras.finetune._options import positive, samples, seed, tokens
+from kexue_keras.finetune._options import not_negative, number, positive, samples, seed, tokens
 from kexue_keras.finetune._parts import in_parts
 from kexue_keras.finetune._report import one_line
 from kexue_keras.finetune._run_folder import RunFolder
@@ -33,7 +33,10 @@ def run(parser, arguments):
         "--generate", action="store_true", help="say TEXT in other words with a SimBERT or RoFormer-Sim"
     )
     parser.add_argument(
-        "--model", metavar="M", help="bundled name, model folder, or run of finetune --task similarity (me5-zh-sp)"
+        "--model",
+        metavar="M",
+        help="bundled name, model folder, or run of finetune --task similarity (me5-zh-sp; --generate: "
+        "roformer-sim-zh-small)",
     )
     parser.add_argument("--pooling", choices=list(POOLINGS), help="of a model that does not say it itself (mean)")
     parser.add_argument("--max-length", type=tokens, metavar="N", help="tokens a text (64)")
@@ -41,6 +44,16 @@ def run(parser, arguments):
     parser.add_argument("-n", type=samples, default=100, metavar="N", help="--generate: samples a text (%(default)s)")
     parser.add_argument(
         "--mask", type=positive, nargs="+", metavar="P", help="--generate: tokens seen as [MASK], from 1"
+    )
+    parser.add_argument(
+        "--min-score", type=number, default=-1.0, metavar="C", help="--generate: smallest cosine with TEXT"
+    )
+    parser.add_argument(
+        "--min-edits",
+        type=not_negative,
+        default=0,
+        metavar="N",
+        help="--generate: characters that differ from TEXT at least",
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="S", help="--generate: (%(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -96,9 +109,7 @@ def similar(options):
         if not text.strip():
             raise UserError("the text is empty")
     if options.generate == (options.corpus is not None):
-        raise UserError(
-            "give one of --corpus FILE (search there) and --generate --model FOLDER (say it in other words)"
-        )
+        raise UserError("give one of --corpus FILE (search there) and --generate (say it in other words)")
     found = (_generated if options.generate else _found)(options)
     for text, hits in zip(options.text, found):
         for hit in hits:
@@ -121,16 +132,15 @@ def _found(options):
 
 
 def _generated(options):
-    if not options.model:
-        raise UserError(
-            "--generate needs --model FOLDER with a SimBERT or RoFormer-Sim; the bundled model cannot write"
-        )
-    if is_t5(options.model):
-        raise UserError("a T5 is no UniLM; give the folder of a SimBERT or RoFormer-Sim", path=options.model)
+    model = options.model or "roformer-sim-zh-small"
+    if is_t5(model):
+        raise UserError("a T5 is no UniLM; give the folder of a SimBERT or RoFormer-Sim", path=model)
+    asked = {"n": options.n, "k": options.k, "seed": options.seed, "mask_positions": options.mask or ()}
+    asked.update(min_score=options.min_score, min_edits=options.min_edits)
     try:
-        questions = SimilarQuestions(options.model, max_length=options.max_length or 64)
+        questions = SimilarQuestions(model, max_length=options.max_length or 64)
         return [
-            questions.generate(text, n=options.n, k=options.k, seed=options.seed, mask_positions=options.mask or ())
+            questions.generate(text, **asked)
             for text in tqdm(options.text, unit="text", leave=False, disable=options.quiet or len(options.text) < 2)
         ]
     except (WeightsError, ValueError) as error:

@@ -102,7 +102,7 @@ def model_class(name_or_path):
     'BERT'
     """
     if name_or_path in BUNDLED:
-        return CLASSES["bert"]
+        return CLASSES[BUNDLED[name_or_path].kind]
     try:
         # What has no place in the model is told where it is loaded.
         return CLASSES[read_folder(name_or_path, extra="ignore")[0]]

@@ -213,7 +213,7 @@ def small_t5(
     >>> small_t5(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     <PretrainedT5 small-t5: t5.1.1, 1 + 1 layers x 16, 14001 tokens>
     """
-    path = path_text(vocabulary or os.path.join(ASSETS, BUNDLED["me5-zh-char"][1]))
+    path = path_text(vocabulary or os.path.join(ASSETS, BUNDLED["me5-zh-char"].vocabulary))
     tokenizer = vocabulary_tokenizer(read_vocabulary(path), do_lower_case=True)
     config = {
         "vocab_size": tokenizer._vocab_size,

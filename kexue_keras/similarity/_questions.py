@@ -1,5 +1,7 @@
 """`SimilarQuestions`: say a text in other words many times, then keep what is nearest to it.
 
+The likeliest samples are near copies, and the lower ranks drift away, some to the opposite: both ends can be cut off.
+
 Reference: "鱼与熊掌兼得：融合检索和生成的SimBERT模型", kexue.fm/archives/7427; "SimBERTv2来了！融合检索和生成的RoFormer-Sim模型",
 kexue.fm/archives/8454.
 """
@@ -24,8 +26,9 @@ class SimilarQuestions(object):
     """Generates texts like a given one with a SimBERT or RoFormer-Sim, and ranks them by cosine.
 
     Args:
-        pretrained: folder of a SimBERT or RoFormer-Sim as for `models.load`, or a `PretrainedModel` loaded with
-            application='unilm', with_mlm=True or 'linear' and, without `encoder`, with_pool='linear'.
+        pretrained: the bundled 'roformer-sim-zh-small', a folder of a SimBERT or RoFormer-Sim as for `models.load`, or
+            a `PretrainedModel` loaded with application='unilm', with_mlm=True or 'linear' and, without `encoder`,
+            with_pool='linear'.
         encoder: `SentenceEncoder` that ranks; None: the same model's, by its linear pooler.
         max_length: longest text in tokens, of the source and of what is generated; a row has both, so up to
             2 max_length - 1 tokens.
@@ -45,7 +48,7 @@ class SimilarQuestions(object):
 
     def __init__(
         self,
-        pretrained: Union[Path, PretrainedModel],
+        pretrained: Union[Path, PretrainedModel] = "roformer-sim-zh-small",
         *,
         encoder: Optional[SentenceEncoder] = None,
         max_length: int = 64,
@@ -79,6 +82,8 @@ class SimilarQuestions(object):
         top_k: Optional[int] = None,
         entropy: Optional[float] = None,
         temperature: float = 1.0,
+        min_score: float = -1.0,
+        min_edits: int = 0,
         mask_positions: Sequence[Any] = (),
         seed: int = 0,
         batch_size: int = 64,
@@ -90,6 +95,9 @@ class SimilarQuestions(object):
             n: how many are sampled.
             k: how many are kept at most; there are fewer if the samples repeat each other.
             top_p, top_k, entropy, temperature: see `Generator.sample`; the article samples with top_p 0.95.
+            min_score: texts whose cosine with `text` is smaller are left out.
+            min_edits: texts are left out that fewer characters tell from `text` (inserted, left out or replaced;
+                punctuation, white space and capitals do not count).
             mask_positions: numbers of tokens of `text` that the generator sees as [MASK], 0 being [CLS]: there it is
                 free to say something else; for a list of texts a list of such numbers for each.
             seed: int; the same seed and texts give the same result.
@@ -112,8 +120,8 @@ class SimilarQuestions(object):
         checked_texts(texts, name="text")
         if len(positions) != len(texts):
             raise ValueError("%d lists of mask_positions for %d texts" % (len(positions), len(texts)))
-        for name, value in (("n", n), ("k", k)):
-            checks.whole_number(value, name, type(self).__name__, least=1)
+        for name, value, least in (("n", n, 1), ("k", k, 1), ("min_edits", min_edits, 0)):
+            checks.whole_number(value, name, type(self).__name__, least=least)
         if not texts:
             return []
         ids = [self._source(*pair) for pair in zip(texts, positions)]
@@ -123,11 +131,12 @@ class SimilarQuestions(object):
             [ids], max_length=room, n=n, top_p=top_p, top_k=top_k, entropy=entropy, temperature=temperature, seed=seed
         )
         rows = sampled.lists(self.tokenizer._token_end_id)
-        found = [self._different(one, [self.tokenizer.decode(x) for x in row]) for one, row in zip(texts, rows)]
+        found = [self._different(one, map(self.tokenizer.decode, row), min_edits) for one, row in zip(texts, rows)]
         vectors = self.encoder.encode(texts + [x for row in found for x in row], batch_size=batch_size)
         ranked, first = [], len(texts)
         for vector, row in zip(vectors, found):
-            ranked.append(_nearest(vector, row, vectors[first : first + len(row)], k))
+            nearest = _nearest(vector, row, vectors[first : first + len(row)], k)
+            ranked.append([question for question in nearest if question.score >= min_score])
             first += len(row)
         return ranked[0] if single else ranked
 
@@ -142,11 +151,31 @@ class SimilarQuestions(object):
             ids[position] = self.tokenizer._token_mask_id
         return ids
 
-    def _different(self, text, found):
-        """The texts found, each once, without the empty ones and `text` itself."""
+    def _different(self, text, found, min_edits):
+        """The texts found, each once, without the empty ones, `text` itself and what is too near to it."""
         # Decoding and encoding again drops what the vocabulary does not tell apart, such as capitals.
         same = self.tokenizer.decode(self._source(text, ()))
-        return [one for one in dict.fromkeys(found) if one.strip() and one not in (same, text)]
+        found = [one for one in dict.fromkeys(found) if one.strip() and one not in (same, text)]
+        return [one for one in found if min_edits == 0 or edit_distance(_words(text), _words(one)) >= min_edits]
+
+
+def edit_distance(first, second):
+    """Levenshtein's distance of two strings: characters inserted, left out or replaced.
+
+    >>> edit_distance('怎么办信用卡', '信用卡怎么办理')
+    7
+    """
+    row = list(range(len(second) + 1))
+    for i, a in enumerate(first):
+        before, row = row, [i + 1]
+        for j, b in enumerate(second):
+            row.append(min(before[j] + (a != b), before[j + 1] + 1, row[j] + 1))
+    return row[-1]
+
+
+def _words(text):
+    """What of a text is said: letters and digits."""
+    return "".join(c for c in text.lower() if c.isalnum())
 
 
 def _nearest(vector, texts, vectors, k):

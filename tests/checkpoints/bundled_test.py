@@ -1,4 +1,4 @@
-"""The bundled weights: unpacking, and hidden states against an independent numpy BERT in float64."""
+"""The bundled weights: unpacking, hidden states against an independent numpy BERT in float64, and what they can do."""
 
 import os
 import time
@@ -63,6 +63,30 @@ def test_the_trained_head_fills_in_what_is_hidden(text, hidden):
     x = bert_forward(variables, ids, heads=12, layers=12)[place]
     scores = masked_language_model(variables, x)
     assert tokenizer.id_to_token(int(scores.argmax())) == hidden
+
+
+def test_the_bundled_roformer_sim_writes_questions_and_finds_them():
+    """In numpy too, as a UniLM: of the answers the one in other words is the likeliest, and its vector the nearest."""
+    variables = bundled_variables("roformer-sim-zh-small")
+    tokenizer = Tokenizer(os.path.join(ASSETS, BUNDLED["roformer-sim-zh-small"].vocabulary), do_lower_case=True)
+    asked, texts = "怎么办理信用卡？", ["如何办理信用卡？", "如何办理身份证？", "卡用信理办何如？"]
+    likelihoods, vectors = [], []
+    for text in texts:
+        ids, segments = map(np.array, tokenizer.encode(asked, text))
+        first, n = int((segments == 0).sum()), len(ids)
+        visible = (np.arange(n) < first)[None] | (np.arange(n)[None] <= np.arange(n)[:, None])
+        x = bert_forward(variables, ids, heads=12, layers=12, segment_ids=segments, visible=visible)
+        scores = masked_language_model(variables, x[first - 1 : -1])
+        scores -= scores.max(-1, keepdims=True)
+        scores -= np.log(np.exp(scores).sum(-1, keepdims=True))
+        likelihoods.append(scores[np.arange(n - first), ids[first:]].mean())
+        for written in (asked, text):
+            hidden = bert_forward(variables, tokenizer.encode(written)[0], heads=12, layers=12)[0]
+            vector = hidden @ variables["bert/pooler/dense/kernel"] + variables["bert/pooler/dense/bias"]
+            vectors.append(vector / np.linalg.norm(vector))
+    assert likelihoods[0] > -1 and likelihoods[0] > max(likelihoods[1:]) + 0.5
+    cosines = [u @ v for u, v in zip(vectors[::2], vectors[1::2])]
+    assert cosines[0] > 0.9 and cosines[0] > cosines[1] + 0.1
 
 
 def test_the_stored_vectors_are_what_numpy_computes():

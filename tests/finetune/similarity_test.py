@@ -184,7 +184,8 @@ def test_accumulation_is_explained_and_ranges_are_numbers():
     [
         (["看"], "give one of --corpus FILE"),
         (["看", "--corpus", "x", "--generate"], "give one of --corpus FILE"),
-        (["看", "--generate"], "--generate needs --model FOLDER"),
+        (["看", "--generate", "--min-score", "nan"], "nan is not a finite number"),
+        (["看", "--generate", "--min-edits", "-1"], "--min-edits"),
         ([" ", "--corpus", "x"], "the text is empty"),
         (["看", "--corpus", "no-such-file"], "no-such-file: no such file"),
         (["看", "--corpus", __file__, "--mask", "1"], "--mask goes with --generate"),
@@ -338,13 +339,15 @@ def test_generating_is_told_apart_from_searching(monkeypatch):
         def generate(self, text, **options):
             from kexue_keras.similarity._questions import Question
 
-            assert options == {"n": 7, "k": 2, "seed": 0, "mask_positions": [3]}
+            filters = {"min_score": 0.2, "min_edits": 3}
+            assert options == dict({"n": 7, "k": 2, "seed": 0, "mask_positions": [3]}, **filters)
             return [Question(text + "吗", 0.5)]
 
     monkeypatch.setattr("kexue_keras.cli.similar.SimilarQuestions", Fake)
     options = dict(
         text=["看"], generate=True, corpus=None, model="m", max_length=None, n=7, k=2, seed=0, mask=[3], quiet=True
     )
+    options.update(min_score=0.2, min_edits=3)
     assert list(similar(make_options.__globals__["argparse"].Namespace(**options))) == ["0.5000\t看吗"]
 
 

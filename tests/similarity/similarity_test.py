@@ -20,6 +20,7 @@ from kexue_keras.similarity import (
 )
 from kexue_keras.similarity._index import unit_rows
 from kexue_keras.similarity._pooling import hidden_states
+from kexue_keras.similarity._questions import edit_distance
 
 TEXTS = ["我喜欢电影", "书店", "上国人来了在这", "好"]
 
@@ -198,12 +199,34 @@ def test_similar_questions_are_generated_and_ranked(tiny):
         ({"mask_positions": [0]}, "are 1 to 5"),
         ({"mask_positions": [6]}, "are 1 to 5"),
         ({"n": 0}, "SimilarQuestions: n must be a whole number >= 1, but is 0"),
+        ({"min_edits": -1}, "min_edits must be a whole number >= 0, but is -1"),
     ]:
         with pytest.raises(ValueError, match=message):
             questions.generate(text, **arguments)
+    both_ends_can_be_cut_off(questions, text, found)
     with pytest.raises(ValueError, match="a text is needed"):
         questions.generate(" ")
     several_texts_are_generated_from_together(questions, generator, sample, seen)
+
+
+def both_ends_can_be_cut_off(questions, text, found):
+    middle = np.mean([question.score for question in found])
+    kept = questions.generate(text, n=12, k=5, seed=3, min_score=middle)
+    assert kept == [question for question in found if question.score >= middle]
+    every = questions.generate(text, n=12, k=50, seed=3)
+    kept = questions.generate(text, n=12, k=50, seed=3, min_edits=4)
+    assert [q.text for q in kept] == [q.text for q in every if edit_distance(text, q.text) >= 4]
+
+
+def test_edit_distance_is_the_cheapest_of_all_alignments(rng):
+    def cheapest(a, b):
+        if not a or not b:
+            return len(a) + len(b)
+        return min(cheapest(a[1:], b[1:]) + (a[0] != b[0]), cheapest(a[1:], b) + 1, cheapest(a, b[1:]) + 1)
+
+    for _ in range(20):
+        a, b = ("".join(rng.choice(list("甲乙丙"), rng.randint(6))) for _ in range(2))
+        assert edit_distance(a, b) == cheapest(a, b)
 
 
 def several_texts_are_generated_from_together(questions, generator, sample, seen):
