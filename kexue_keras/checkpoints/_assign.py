@@ -8,6 +8,7 @@ import tensorflow as tf
 from kexue_keras.backend import K, initialize
 from kexue_keras.checkpoints._shapes import check_floats
 from kexue_keras.errors import WeightsError
+from kexue_keras.models._partial_weights import MARKS, marks_of
 
 
 def load_weights(transformer, checkpoint, *, source, missing="error"):
@@ -23,8 +24,9 @@ def load_weights(transformer, checkpoint, *, source, missing="error"):
         list of variable names that were not found (empty unless missing='initialise').
 
     Raises:
-        WeightsError: variables are absent, have other shapes, or hold NaN.
+        WeightsError: variables are absent, have other shapes, or hold NaN; a model with another technique saved them.
     """
+    check_marks(marks_of(transformer), checkpoint, source)
     mapping = {transformer.prefixed(k): v for k, v in transformer.variable_mapping().items()}
     pairs, absent, misshapen = [], [], []
     for layer_name, names in mapping.items():
@@ -67,6 +69,26 @@ def load_weights(transformer, checkpoint, *, source, missing="error"):
     if absent:
         warnings.warn("%s lacks %s: these start from random values" % (source, ", ".join(absent)))
     return absent
+
+
+def check_marks(marks, checkpoint, source):
+    """Refuse what a model with other techniques saved: its weights would compute something else here.
+
+    Args:
+        marks: list of str, those of the model that they are for (`marks_of`).
+        checkpoint, source: see `load_weights`.
+
+    Raises:
+        WeightsError: with the techniques.
+    """
+    names = checkpoint if isinstance(checkpoint, dict) else [name for name, _ in tf.train.list_variables(checkpoint)]
+    strange = sorted(set(name for name in names if name.startswith(MARKS)) - set(marks))
+    if strange:
+        raise WeightsError(
+            "%s was saved by a model with %s, so its weights would compute something else here; nothing was done. "
+            "Where there is an argument model=, give the class that it was built with"
+            % (source, ", ".join(x[len(MARKS) :] for x in strange))
+        )
 
 
 def checked_keep_tokens(keep_tokens, rows, source, trimmed=None):

@@ -18,6 +18,7 @@ from kexue_keras.errors import WeightsError
 from kexue_keras.files import check_target, restore_interrupted, whole_folder
 from kexue_keras.files.paths import path_text
 from kexue_keras.models._kinds import kind_of
+from kexue_keras.models._partial_weights import MARKS
 from kexue_keras.types import Path
 
 
@@ -138,7 +139,9 @@ def convert(
     if tokens_in is None:
         raise WeightsError("%s has no token embedding; nothing was written" % variables.source)
     rows, name = variables.shape(tokens_in)[0], variables.source
-    untold = check_shapes(kind, config, variables, name)
+    # Models with another technique need not have all that an ordinary one has.
+    marked = any(n.startswith(MARKS) for n in variables)
+    untold = check_shapes(kind, config, variables, name, complete=not marked)
     if keep_tokens is not None:
         keep_tokens = checked_keep_tokens(keep_tokens, rows, name, config.get("trimmed"))
     if kind == "t5":

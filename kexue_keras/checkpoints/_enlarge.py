@@ -10,6 +10,7 @@ import numpy as np
 
 from kexue_keras import checks
 from kexue_keras.backend import K
+from kexue_keras.checkpoints._assign import check_marks
 from kexue_keras.checkpoints._bundled import BUNDLED
 from kexue_keras.checkpoints._enlargement_rules import MODES, Enlargement
 from kexue_keras.checkpoints._load import higher_layers, is_t5, make_tokenizer, read_folder
@@ -150,6 +151,7 @@ def _read(source):
             "factorised layers, norms without weights, relative positions by vectors) are not worked out"
             % (source, kind)
         )
+    check_marks([], variables, variables.source)
     check_shapes(kind, config, variables, variables.source)
     check_floats(variables.source, {name: variables[name] for name in variables})
     rows = variables.shape("bert/embeddings/word_embeddings")[0]

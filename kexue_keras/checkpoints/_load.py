@@ -12,7 +12,7 @@ from typing import Any, Optional, Type, Union
 from bert4keras.models import build_transformer_model
 
 from kexue_keras.backend import refuse_eager
-from kexue_keras.checkpoints._assign import checked_keep_tokens, load_weights, record_trimming
+from kexue_keras.checkpoints._assign import check_marks, checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.checkpoints._bundled import ASSETS, BUNDLED, WEIGHTS, bundled_config, bundled_variables, changes_file
 from kexue_keras.checkpoints._shapes import check_ranks
 from kexue_keras.checkpoints._tokenizers import sentencepiece_settings, vocabulary_tokenizer
@@ -132,6 +132,8 @@ def load(
     detected, config, checkpoint, vocabulary = read_folder(
         name_or_path, kind=model or kind, extra=extra if "num_hidden_layers" not in build else "ignore"
     )
+    if model is None:
+        check_marks([], checkpoint, checkpoint.source)
     kind = kind or detected
     rows = _embedding_rows(checkpoint, config)
     if build.get("keep_tokens") is not None:

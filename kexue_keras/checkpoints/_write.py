@@ -13,6 +13,7 @@ from kexue_keras.checkpoints.hf.config import to_hf
 from kexue_keras.checkpoints.hf.names import hf_names
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import write_json
+from kexue_keras.models._partial_weights import MARKS, marks_of
 from kexue_keras.models._rotary import ROTARY_TABLE, sinusoidal_table
 
 FORMATS = ("tensorflow", "hf")
@@ -44,6 +45,8 @@ def weights_of(transformer):
             # These two lie the other way round in checkpoints than in bert4keras.
             turned = name.endswith(("relative_attention_bias", "cls/seq_relationship/output_weights"))
             arrays[name] = value.T if turned else value
+    # So that no other model takes them for its own.
+    arrays.update((mark, np.float32(1)) for mark in marks_of(transformer))
     if hasattr(transformer, "rotary_table"):
         arrays[ROTARY_TABLE] = transformer.rotary_table
     return arrays
@@ -134,6 +137,11 @@ def _write_hf(path, kind, config, variables, extra):
         model_type = "electra_generator"
     else:
         model_type = "bert" if kind == "roberta" else kind
+    marked = [name[len(MARKS) :] for name in variables if name.startswith(MARKS)]
+    if marked:
+        raise WeightsError(
+            "Hugging Face's library has no model with %s; save it as TensorFlow checkpoint" % ", ".join(marked)
+        )
     theirs_of = hf_table(kind if kind == "t5" else model_type, config)
     unknown = [name for name in variables if name not in theirs_of]
     if unknown and extra == "error":

@@ -7,7 +7,7 @@ common and says what that is.
 
 import re
 import warnings
-from typing import Any, Dict, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,21 @@ from bert4keras.models import Transformer
 from kexue_keras.backend import K, tf1
 from kexue_keras.errors import WeightsError
 from kexue_keras.types import Array, Variable
+
+# What the names of marks begin with.
+MARKS = "kexue_keras/"
+
+
+def marks_of(transformer):
+    """Names of the marks that a model writes into its checkpoints; an ordinary model has none.
+
+    >>> from bert4keras.models import BERT
+    >>> deep = kexue_keras.models.extend_with_deepnorm(BERT)
+    >>> marks_of(deep(vocab_size=9, hidden_size=4, num_hidden_layers=2, num_attention_heads=1, intermediate_size=8,
+    ...     hidden_act='relu'))
+    ['kexue_keras/deepnorm']
+    """
+    return transformer.marks if isinstance(transformer, PartialWeights) else []
 
 
 def summarize(names):
@@ -68,12 +83,22 @@ class PartialWeights(object):
     @property
     def mark(self) -> str:
         """Name of the variable that says that a checkpoint was saved by such a model."""
-        return "kexue_keras/" + self.technique
+        return MARKS + self.technique
+
+    @property
+    def marks(self) -> List[str]:
+        """The marks of all techniques by which the model was extended; none if it computes what its base computes."""
+        if not self.changes_function:
+            return []
+        classes = [cls for cls in type(self).__mro__ if cls is not PartialWeights]
+        return sorted(MARKS + vars(cls)["technique"] for cls in classes if "technique" in vars(cls))
 
     def create_variable(self, name: str, value: Any, dtype: Any = None) -> Variable:
         """As in bert4keras, and before the first of a checkpoint its mark."""
-        if self.mark not in [v.op.name for v in tf1.global_variables()]:
-            K.variable(np.float32(1), dtype="float32", name=self.mark)
+        present = [v.op.name for v in tf1.global_variables()]
+        for mark in self.marks:
+            if mark not in present:
+                K.variable(np.float32(1), dtype="float32", name=mark)
         return super(PartialWeights, self).create_variable(name, value, dtype)
 
     def load_weights_from_checkpoint(
@@ -108,7 +133,7 @@ class PartialWeights(object):
             layer = self.layers.get(self.prefixed(layer))
             if layer is not None:
                 wanted.extend(variables[: len(layer.trainable_weights)])
-        own = self.mark in names or not self.changes_function
+        own = names.issuperset(self.marks)
         if not own and not self.allow_pretrained:
             raise WeightsError(
                 "%s was not saved by a model with %s, so that its weights would compute something else here; nothing "

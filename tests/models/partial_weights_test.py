@@ -7,14 +7,18 @@ from helpers import tiny_bert_folder
 from model_checks import IDS, make, predict
 
 from kexue_keras.backend import K
+from kexue_keras.checkpoints import convert
 from kexue_keras.errors import WeightsError
 from kexue_keras.layers import DeepNormAdd, EntropyInvariantAttention
 from kexue_keras.models import (
+    UniVAE,
+    enlarge,
     extend_with_deepnorm,
     extend_with_entropy_invariance,
     extend_with_mixer,
     extend_with_synthesizer,
     load,
+    save,
 )
 from kexue_keras.models._partial_weights import PartialWeights, summarize
 
@@ -111,3 +115,40 @@ def test_extensions_stack_in_either_order():
         assert isinstance(transformer.layers["Transformer-0-FeedForward-Add"], DeepNormAdd)
         outputs.append(predict(transformer, IDS))
     np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-6)
+
+
+EXTENSIONS = {
+    "deepnorm": extend_with_deepnorm,
+    "entropy_invariance": lambda base: extend_with_entropy_invariance(base, base=32),
+    "mixer_resmlp": lambda base: extend_with_mixer(base, "resmlp"),
+    "synthesizer": lambda base: extend_with_synthesizer(base, variants=("random",)),
+    "univae": lambda base: UniVAE(base, num_latent_layers=1, z_dim=4, max_length=8, length_leak="restart"),
+    "deepnorm, entropy_invariance": lambda base: extend_with_deepnorm(extend_with_entropy_invariance(base, base=32)),
+}
+
+
+@pytest.mark.parametrize("technique", sorted(EXTENSIONS))
+@pytest.mark.filterwarnings("ignore:.*was not saved by a model with")
+def test_saved_folders_load_as_what_they_are_and_as_nothing_else(tmp_path, technique):
+    cls = EXTENSIONS[technique](BERT)
+    build = {} if technique == "univae" else {"with_mlm": True}
+    first = load(tiny_bert_folder(tmp_path, num_hidden_layers=2), model=cls, allow_pretrained=True, **build)
+    weights = first.bert.model.get_weights()
+    own, other = str(tmp_path / "own"), str(tmp_path / "other")
+    save(first, own)
+    with pytest.raises(WeightsError, match="Hugging Face's library has no model with " + technique):
+        convert(own, other, format="hf", extra="ignore")
+    with pytest.raises(WeightsError, match="saved by a model with " + technique):
+        enlarge(own, other)
+    K.clear_session()
+    with pytest.raises(WeightsError, match="saved by a model with %s, so its weights would" % technique):
+        load(own, **build)
+    K.clear_session()
+    convert(own, other, format="tensorflow", keep_tokens=range(10))
+    with pytest.raises(WeightsError, match="saved by a model with " + technique):
+        load(other, **build)
+    K.clear_session()
+    again = load(own, model=cls, **build).bert
+    assert not again.fresh_variables
+    for a, b in zip(weights, again.model.get_weights()):
+        np.testing.assert_array_equal(a, b)
