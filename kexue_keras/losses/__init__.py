@@ -37,7 +37,7 @@ from kexue_keras.losses._multitask_layers import UncertaintyWeights
 from kexue_keras.losses._rdrop import RDropCrossentropy
 from kexue_keras.losses._rdrop import rdrop_crossentropy
 from kexue_keras.losses._rdrop import rdrop_divergence
-from kexue_keras.losses._text_autoencoder import TextAutoencoderLoss
-from kexue_keras.losses._text_autoencoder import next_target_tokens
 from kexue_keras.losses._teaforn import TeaForN
 from kexue_keras.losses._teaforn import teaforn_crossentropy
+from kexue_keras.losses._text_autoencoder import TextAutoencoderLoss
+from kexue_keras.losses._text_autoencoder import next_target_tokens

@@ -1,10 +1,5 @@
-"""The list of techniques: number, what it is, article, public names, documentation page.
+"""The list of techniques: number, what it is, article, public names, documentation page."""
 
-`kexue-keras list` and the tables of both READMEs are made from it; what works is found out by looking for the
-names, so that the table cannot promise what is not there.
-"""
-
-import importlib
 from collections import namedtuple
 
 Technique = namedtuple("Technique", "number title chinese articles names docs")
@@ -350,55 +345,3 @@ TECHNIQUES = [
         ),
     ]
 ]
-
-
-def find(name):
-    """The public object `name`, given relative to the package ('losses.FlatNCE'), or None if there is none yet.
-
-    >>> find('models.load').__name__
-    'load'
-    >>> find('losses.NoSuchLoss') is None
-    True
-    """
-    package, _, attribute = name.rpartition(".")
-    try:
-        module = importlib.import_module("kexue_keras" + (package and "." + package))
-    except ImportError:
-        return None
-    return getattr(module, attribute, None)
-
-
-def missing_names(technique):
-    """Those of the technique's public names that do not exist yet."""
-    return [name for name in technique.names if find(name) is None]
-
-
-def exists(technique):
-    """Whether all of the technique's public names exist."""
-    return not missing_names(technique)
-
-
-def search(word=""):
-    """The techniques whose title, Chinese title, article number or public names contain `word` (any case).
-
-    >>> [technique.number for technique in search('flatnce')]
-    [9]
-    """
-    word = str(word).lower()
-    return [t for t in TECHNIQUES if word in " ".join(map(str, (t.title, t.chinese, t.articles, t.names))).lower()]
-
-
-def article_links(technique):
-    """Markdown links to the technique's articles."""
-    return ", ".join("[%d](https://kexue.fm/archives/%d)" % (number, number) for number in technique.articles)
-
-
-def markdown_table():
-    """The table of techniques as it stands in the READMEs: a tick where everything named exists."""
-    lines = ["| | technique | article | in `kexue_keras` |", "|---|---|---|---|"]
-    for t in TECHNIQUES:
-        names = ", ".join("`%s`" % name for name in t.names)
-        done = exists(t)
-        title = "[%s](docs/%s)" % (t.title, t.docs) if done else t.title
-        lines.append("| %s | %s | %s | %s |" % ("✓" if done else " ", title, article_links(t), names))
-    return "\n".join(lines)
