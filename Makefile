@@ -56,7 +56,7 @@ lint: venv
 format: venv
 	@$(PY) -m isort -q . && $(PY) -m black -q .
 
-# The tables of techniques in both READMEs, from kexue_keras/catalogue.py.
+# The tables of techniques in both READMEs, from kexue_keras/catalogue/.
 readme: venv
 	@$(PY) tools/readme_table.py
 

@@ -5,7 +5,10 @@ fork take the fixture `fork`: they run before all others (tests/conftest.py), wh
 """
 
 import os
+import signal
 
+# Seconds after which a child is ended.
+LONGEST = 120
 allowed = None
 
 
@@ -21,4 +24,8 @@ def fork():
         "%d threads, %d when the tests were collected: a fork might hang; let the test take the fixture `fork`, "
         "and make no session before" % (now, allowed)
     )
-    return os.fork()
+    child = os.fork()
+    if child == 0:
+        # Should it hang all the same, the test fails and the suite goes on.
+        signal.alarm(LONGEST)
+    return child
