@@ -96,7 +96,9 @@ def test_a_tiny_training_of_both_kinds_loads_and_says_the_same_here(work):
     assert after < before
     check_logits(os.path.join(work, "trained"), "bert")
     os.remove(os.path.join(work, "point.pt"))
-    said = run_torch(script, "roformer-sim", "--steps", "6", "--learning-rate", "1e-3", "1e-3", "--batch-pairs", "8", *how)
+    said = run_torch(
+        script, "roformer-sim", "--steps", "6", "--learning-rate", "1e-3", "1e-3", "--batch-pairs", "8", *how
+    )
     assert "nearest is right" in said
     check_logits(os.path.join(work, "trained"), "roformer")
     similar = load(os.path.join(work, "trained"), application="unilm", with_pool="linear", with_mlm="linear")

@@ -62,6 +62,7 @@ beams = Ranged(int, words.whole(1, MOST_BEAMS))
 order = Ranged(int, words.whole(1, MOST_ORDERS))
 seed = Ranged(int, words.whole(-(2**63), 2**63 - 1))
 number = Ranged(float, words.number())
+not_negative_float = Ranged(float, words.number(0))
 positive_float = Ranged(float, words.number(above=0))
 fraction = Ranged(float, words.SHARE)
 # What stands between two labels, such as |.
