@@ -54,12 +54,14 @@ class PromptClassifier(object):
         trained: "all" weights, or "soft_tokens": only the embeddings of the patterns' tokens [unused...] (P-tuning).
         batch_size: rows a batch in prediction.
         allow_untrained_head: whether a head that was in no checkpoint is taken, and not measured.
+        calibrate: texts without labels, a few hundred of the kind to be classified; see `calibrate`.
 
     Attributes:
         labels: list of labels, the columns of `predict_proba`.
         weights: weights of the patterns, sum 1.
         reading: "encoder" (masked language model), "lm" or "unilm".
         head_scores: dict of `check_head`, or None before there was text.
+        prior: list of float64 `[labels]`, one a pattern, or None without calibration.
 
     Raises:
         WeightsError: the model has no head for masked language modelling, or one that was in no checkpoint.
@@ -93,6 +95,7 @@ class PromptClassifier(object):
         trained: str = "all",
         batch_size: int = 32,
         allow_untrained_head: bool = False,
+        calibrate: Optional[Texts] = None,
     ) -> None:
         if trained not in TRAINED:
             raise ValueError("trained=%r; it is one of %s" % (trained, ", ".join(TRAINED)))
@@ -122,6 +125,41 @@ class PromptClassifier(object):
             self._bert = with_soft_tokens(pretrained.bert, soft_ids(self.patterns, self.tokenizer))
         self.model = (predict_at if self.reading == "encoder" else predict_next_at)(self._bert)
         self.session = ModelSession(self.model)
+        self.calibrate(calibrate)
+
+    def calibrate(self, texts: Optional[Texts]) -> None:
+        """Take off what the patterns prefer whatever a text says, as measured on texts without labels.
+
+        p(label | text) = softmax(s_label(text) - mean over `texts` of log p(label | t)), for each pattern by itself.
+        Of `texts` all labels then come to be about as likely, so they should be of all labels alike. The prior is
+        measured at the next prediction, again after training, and saved along.
+
+        Args:
+            texts: list of str, or of (str, str) for patterns with two; None: no calibration.
+
+        Raises:
+            ValueError: no texts, a single str, or what the patterns do not take.
+
+        Reference: Zhao et al., arXiv 2102.09690.
+        """
+        self._prior, self._calibration_texts = None, None
+        if texts is not None:
+            texts = checked_texts(texts, name="calibrate", pairs=len(self.patterns[0].fields) == 2)
+            if not texts:
+                raise ValueError("calibrate has no texts; give some hundreds without labels, or None")
+            self._calibration_texts = texts
+
+    @property
+    def prior(self) -> Optional[List[Array]]:
+        """Mean log-probabilities of the labels over the texts of `calibrate`, one array a pattern; None without."""
+        if self._prior is None and self._calibration_texts is not None:
+            # Threads that come first all at once measure it one after the other, that is, once.
+            with self.session.building():
+                if self._prior is None:
+                    self._check_once(self._calibration_texts)
+                    each = self._scores_by_pattern(self._calibration_texts)
+                    self._prior = [self._words.prior(scores) for scores in each]
+        return self._prior
 
     def _compile(self, pattern):
         """Dict number of slots -> `TokenizedPattern`."""
@@ -190,11 +228,16 @@ class PromptClassifier(object):
         texts = checked_texts(texts)
         if texts:
             self._check_once(texts)
-        each = []
-        for versions in self._compiled:
-            scores = {length: self._scores(pattern, length, texts) for length, pattern in versions.items()}
-            each.append(self._words.probabilities(scores))
-        return each
+        priors = self.prior or [0.0] * len(self.patterns)
+        each = self._scores_by_pattern(texts)
+        return [self._words.probabilities(scores, prior) for scores, prior in zip(each, priors)]
+
+    def _scores_by_pattern(self, texts):
+        """List of dict number of slots -> `_scores`, one a pattern."""
+        return [
+            {length: self._scores(pattern, length, texts) for length, pattern in versions.items()}
+            for versions in self._compiled
+        ]
 
     def _scores(self, pattern, length, texts):
         """Scores of the words with `length` tokens, float64 `[N, words]`."""
@@ -274,7 +317,8 @@ class PromptClassifier(object):
             list of dict, one an epoch: epoch, loss, and valid if there is such.
 
         Raises:
-            ValueError: an unknown label, or unlabelled texts for a UniLM, which sees all of a text at once.
+            ValueError: an unknown label, or unlabelled texts for a UniLM, which sees all of a text at once; a
+                calibration that was loaded without its texts, so that it cannot be measured again.
             UserError: a loss that is not finite, techniques that do not go with it, or a point of another run in
                 `folder`.
         """
@@ -289,6 +333,11 @@ class PromptClassifier(object):
             raise ValueError(
                 "%s is a UniLM, which sees a whole text at once, so of %d unlabelled texts nothing is left to be "
                 "predicted; leave them out, or load it with application='lm'" % (self.pretrained.name, len(unlabelled))
+            )
+        if self._prior is not None and self._calibration_texts is None:
+            raise ValueError(
+                "this classifier was saved with a calibration, whose texts are not with it, so that it cannot be measured "
+                "again after training; call calibrate(texts) first, or calibrate(None) to go on without"
             )
         make, causal = TrainingRows, {}
         if self.reading != "encoder":
@@ -312,27 +361,35 @@ class PromptClassifier(object):
         rows_of, epoch_steps = rows_by_step(rows.batches), len(rows.batches)
         facts = {"batch_size": batch_size, "seed": seed, "labelled": len(labelled), "unlabelled": len(unlabelled)}
         facts.update(learning_rate=learning_rate, repeats=repeats, mask_rate=mask_rate, mask_pattern=mask_pattern)
-        progress = train_model(
-            self.model,
-            lambda step: rows.batch(rows_of(step), step),
-            loss=MaskedCrossentropy(),
-            optimizer=optimizer,
-            default=(AdamW(learning_rate, weight_decay=0.0), None),
-            techniques=techniques,
-            steps=epochs * epoch_steps,
-            epoch_steps=epoch_steps,
-            evaluate=(lambda: {"score": self.accuracy(valid)}) if valid else None,
-            num_hidden_layers=self._bert.num_hidden_layers,
-            seed=seed,
-            folder=folder,
-            facts=facts,
-            save_every=save_every,
-            say=say,
-        ).progress
+
+        def evaluate():
+            self._prior = None  # it is to be that of the weights as they are now
+            return {"score": self.accuracy(valid)}
+
+        try:
+            progress = train_model(
+                self.model,
+                lambda step: rows.batch(rows_of(step), step),
+                loss=MaskedCrossentropy(),
+                optimizer=optimizer,
+                default=(AdamW(learning_rate, weight_decay=0.0), None),
+                techniques=techniques,
+                steps=epochs * epoch_steps,
+                epoch_steps=epoch_steps,
+                evaluate=evaluate if valid else None,
+                num_hidden_layers=self._bert.num_hidden_layers,
+                seed=seed,
+                folder=folder,
+                facts=facts,
+                save_every=save_every,
+                say=say,
+            ).progress
+        finally:
+            self._prior = None
         return history_of(progress, epoch_steps)
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
-        """Write model, patterns and verbalizer; `PromptClassifier.load` reads them.
+        """Write model, patterns, verbalizer and prior; `PromptClassifier.load` reads them.
 
         Trained soft tokens stand in the saved embedding, so that `path/model` is an ordinary model folder.
 
@@ -352,6 +409,7 @@ class PromptClassifier(object):
             "verbalizer": self.verbalizer.get_config(),
             "max_length": self.max_length,
             "batch_size": self.batch_size,
+            "prior": self.prior and [one.tolist() for one in self.prior],
             **loading_settings(self.pretrained),
         }
         write_prompt(path, self.pretrained, settings, overwrite=overwrite)
@@ -395,4 +453,6 @@ class PromptClassifier(object):
             # What the constructor refuses as an argument is wrong in the file here.
             raise WeightsError("%s: %s" % (os.path.join(path, SETTINGS), error))
         classifier.weights = settings["weights"]
+        if settings.get("prior"):
+            classifier._prior = [np.array(one, "float64") for one in settings["prior"]]
         return classifier
