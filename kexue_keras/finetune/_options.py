@@ -130,6 +130,12 @@ def add_finetune_arguments(parser):
     )
     training.add_argument("--pooling", choices=list(POOLINGS), default="mean", help="(%(default)s)")
     training.add_argument(
+        "--head-init",
+        choices=("random", "probe"),
+        default="random",
+        help="probe: the head starts as a logistic regression on the encoder's vectors (scikit-learn; %(default)s)",
+    )
+    training.add_argument(
         "--valid-share", type=fraction, default=0.1, metavar="F", help="part split off without --valid (%(default)s)"
     )
     training.add_argument("--seed", type=seed, default=1, metavar="S", help="(%(default)s)")

@@ -336,8 +336,8 @@ class PromptClassifier(object):
             )
         if self._prior is not None and self._calibration_texts is None:
             raise ValueError(
-                "this classifier was saved with a calibration, whose texts are not with it, so that it cannot be measured "
-                "again after training; call calibrate(texts) first, or calibrate(None) to go on without"
+                "this classifier was saved with a calibration, whose texts are not with it, so that it cannot be "
+                "measured again after training; call calibrate(texts) first, or calibrate(None) to go on without"
             )
         make, causal = TrainingRows, {}
         if self.reading != "encoder":

@@ -20,8 +20,8 @@ class Verbalizer(object):
 
     A word has a score: the sum of the log-probabilities of its tokens, each at its slot. A label's score is that of its
     words, joined; the label probabilities are the softmax over the labels, so nothing but a label can be predicted.
-    Words whose rows of the output layer are equal, such as `!` and `！` in heads over a trimmed vocabulary, cannot tell labels apart
-    (`analysis.find_unargmaxable` lists them, `PromptClassifier` warns of them).
+    Words whose rows of the output layer are equal, such as `!` and `！` in heads over a trimmed vocabulary, cannot tell
+    labels apart (`analysis.find_unargmaxable` lists them, `PromptClassifier` warns of them).
 
     Args:
         words: dict label -> word, or list of words.
