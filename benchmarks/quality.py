@@ -38,7 +38,9 @@ RUNS = {
     ),
     "few_shot": (
         "few_shot",
-        "--data %s --splits 0 1 2 --methods zero-shot PET P-tuning 'PET + unlabelled' fine-tuning"
+        "--data %s --tasks eprstmt tnews --methods 'frozen' 'frozen me5-zh-sp' 'zero-shot' 'zero-shot, pattern by dev' "
+        "'zero-shot, all patterns' 'calibrated zero-shot' 'calibrated zero-shot, pattern by dev' "
+        "'calibrated zero-shot, all patterns' PET fine-tuning 'probe, then fine-tuning'"
         % os.path.join(DATA, "fewclue"),
     ),
     "similarity_stsb": ("similarity_cosent", "--data %s --sets STS-B --epochs 2 --seeds 1 2 3" % SENTEVAL),
