@@ -10,7 +10,7 @@ import os
 import time
 
 import numpy as np
-from few_shot_untrained import PromptScores, accuracy, by_prompt, frozen
+from few_shot_untrained import accuracy, by_prompt, frozen, prompt_scores
 
 from kexue_keras.backend import K, preserved_random_state, set_seed
 from kexue_keras.errors import UserError
@@ -148,9 +148,9 @@ class FewShot(object):
         return self.memory[key]
 
     def prompt_scores(self, model=None):
-        """`PromptScores` of all prompts by the model as it is, or by another one."""
+        """What all prompts say by the model as it is, or by another one, as a function of texts."""
         options = {"max_length": self.max_length, "allow_untrained_head": self.allow_untrained_head}
-        return PromptScores(model or self.model, self.prompts, options, self.load_options)
+        return prompt_scores(model or self.model, self.prompts, options, self.load_options)
 
     def classifier(self, patterns, **options):
         """`PromptClassifier` on a freshly loaded model."""

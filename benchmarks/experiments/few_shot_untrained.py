@@ -34,34 +34,35 @@ class Remembered(object):
         return np.array([self.known[text] for text in texts])
 
 
-class PromptScores(object):
-    """Log-probabilities of the labels by each of several prompts.
+def prompt_scores(model, prompts, options, load_options):
+    """Log-probabilities of the labels by each of several prompts, as a function of texts.
 
     Args:
-        model: name or folder of an encoder with a trained head.
+        model: name or folder of an encoder with a trained head; it is loaded again for new texts, since methods that
+            train clear the session in between.
         prompts: list of (template, dict label -> word); all have the same labels in the same order.
         options: of `PromptClassifier`.
         load_options: of `models.load`.
+
+    Returns:
+        `Remembered`; its values are float64 `[N, prompts, labels]`.
     """
 
-    def __init__(self, model, prompts, options, load_options):
-        self.prompts = prompts
+    def ask(texts):
         pretrained = load(model, **dict({"with_mlm": "linear"}, **load_options))
-        self._each = [
-            Remembered(
-                lambda texts, one=PromptClassifier(pretrained, *prompt, **options): np.log(one.predict_proba(texts))
-            )
-            for prompt in prompts
-        ]
+        each = [PromptClassifier(pretrained, *prompt, **options).predict_proba(texts) for prompt in prompts]
+        return np.log(np.stack(each, axis=1))
 
-    def __call__(self, texts):
-        """float64 `[prompts, N, labels]`."""
-        return np.array([one(texts) for one in self._each])
+    return Remembered(ask)
 
 
 def calibrated(scores, of_unlabelled):
-    """Log-probabilities without what they are on average over unlabelled texts; see `PromptClassifier.calibrate`."""
-    return np.log(softmax(scores - of_unlabelled.mean(axis=-2, keepdims=True), axis=-1))
+    """Log-probabilities without what they are on average over unlabelled texts; see `PromptClassifier.calibrate`.
+
+    Args:
+        scores, of_unlabelled: float `[N, ..., labels]` and `[M, ..., labels]`.
+    """
+    return np.log(softmax(scores - of_unlabelled.mean(axis=0), axis=-1))
 
 
 def by_prompt(few, calibrate):
@@ -74,14 +75,20 @@ def by_prompt(few, calibrate):
     Returns:
         dict "first", "chosen", "ensemble" -> (accuracy on `test`, accuracy on `valid`, what was asked).
     """
-    scores = few.remembered("prompts", lambda: few.prompt_scores())
-    valid, test = (scores([text for text, _ in rows]) for rows in (few.valid, few.test))
+    scores = few.remembered("prompts", few.prompt_scores)
+    texts = [text for text, _ in few.valid + few.test]
+    everything = scores(texts + few.calibration)  # at one go, so that the model is loaded once
+    known, unlabelled = everything[: len(texts)], everything[len(texts) :]
     if calibrate:
-        unlabelled = scores(few.calibration)
-        valid, test = calibrated(valid, unlabelled), calibrated(test, unlabelled)
-    on_valid, on_test = ([accuracy(one, rows, few) for one in s] for s, rows in ((valid, few.valid), (test, few.test)))
-    best, templates = int(np.argmax(on_valid)), [template for template, _ in scores.prompts]
-    together = [accuracy(np.exp(s).mean(axis=0), rows, few) for s, rows in ((test, few.test), (valid, few.valid))]
+        known = calibrated(known, unlabelled)
+    valid, test = known[: len(few.valid)], known[len(few.valid) :]
+    templates = [template for template, _ in few.prompts]
+    on_valid, on_test = (
+        [accuracy(part[:, k], rows, few) for k in range(len(templates))]
+        for part, rows in ((valid, few.valid), (test, few.test))
+    )
+    best = int(np.argmax(on_valid))
+    together = [accuracy(np.exp(s).mean(axis=1), rows, few) for s, rows in ((test, few.test), (valid, few.valid))]
     return {
         "first": (on_test[0], on_valid[0], templates[0]),
         "chosen": (on_test[best], on_valid[best], templates[best]),
@@ -108,11 +115,13 @@ def frozen(few, model):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    def encoder():
-        loaded = SentenceEncoder(model, max_length=few.max_length, **few.load_options)
-        return Remembered(lambda texts: loaded.encode(texts))
+    def encode(texts):
+        return SentenceEncoder(model, max_length=few.max_length, **few.load_options).encode(texts)
 
-    vectors = few.remembered(("vectors", model), encoder)
+    vectors = few.remembered(("vectors", model), lambda: Remembered(encode))
+    known = [text for text, _ in few.train + few.valid + few.test]
+    # At one go, so that the model is loaded once.
+    vectors([part for text in known for part in (text if isinstance(text, tuple) else (text,))])
 
     def features(rows):
         texts = [text for text, _ in rows]
