@@ -20,9 +20,8 @@ from kexue_keras.finetune._classifier import HEAD, Classifier
 from kexue_keras.finetune._corpus import read_parts
 from kexue_keras.finetune._encoder import encode_texts, freeze, load_encoder
 from kexue_keras.finetune._fingerprints import check_readable_again
-from kexue_keras.finetune._heads import HEADS, build_classifier, save_head
+from kexue_keras.finetune._heads import HEADS, build_classifier, check_head_init, save_head, start_as_probe
 from kexue_keras.finetune._options import make_options
-from kexue_keras.finetune._probe import check_head_init, start_as_probe
 from kexue_keras.finetune._run import Run, metrics_of, report_divergence
 from kexue_keras.finetune._run_folder import RunFolder, check_same, input_files
 from kexue_keras.finetune._saved_tokenizer import save_tokenizer

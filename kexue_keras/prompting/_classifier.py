@@ -11,7 +11,7 @@ import numpy as np
 
 from kexue_keras.backend import ModelSession
 from kexue_keras.checkpoints._load import PretrainedModel
-from kexue_keras.data import BucketedBatches, checked_texts
+from kexue_keras.data import checked_texts
 from kexue_keras.data._batches import rows_by_step
 from kexue_keras.errors import WeightsError
 from kexue_keras.losses import MaskedCrossentropy
@@ -19,13 +19,16 @@ from kexue_keras.models._causal_lm import predict_next_at, reading_of
 from kexue_keras.models._lengths import checked_max_length, positions_of
 from kexue_keras.models._masked_lm import predict_at
 from kexue_keras.optimizers import AdamW
-from kexue_keras.prompting._causal import CausalPattern, CausalRows, causal_scores
+from kexue_keras.prompting._calibration import Calibrated
+from kexue_keras.prompting._causal import causal_scores
 from kexue_keras.prompting._folder import SETTINGS, loading_settings, read_prompt, write_prompt
 from kexue_keras.prompting._head import check_head, require_head
 from kexue_keras.prompting._label_words import warn_of_equal_words
 from kexue_keras.prompting._pattern import Pattern
-from kexue_keras.prompting._rows import TrainingRows, history_of
+from kexue_keras.prompting._rows import history_of
+from kexue_keras.prompting._scores import cloze_scores, compile_pattern
 from kexue_keras.prompting._soft_tokens import soft_ids, with_soft_tokens, write_back
+from kexue_keras.prompting._training import training_rows
 from kexue_keras.prompting._verbalizer import Verbalizer
 from kexue_keras.schemas.prompt import VERBALIZER_WORDS
 from kexue_keras.trainer import Techniques, train_model
@@ -36,7 +39,7 @@ TRAINED = ("all", "soft_tokens")
 CHECKED_TEXTS = 64
 
 
-class PromptClassifier(object):
+class PromptClassifier(Calibrated):
     """A classifier that asks a language model, with no new weights.
 
     p(label | text) = softmax of the scores of the labels' words at the slots of the pattern; with several patterns
@@ -118,7 +121,10 @@ class PromptClassifier(object):
         self._words = self.verbalizer.compile(self.tokenizer)
         self.labels = self.verbalizer.labels
         warn_of_equal_words(self._words, pretrained)
-        self._compiled = [self._compile(pattern) for pattern in self.patterns]
+        self._compiled = [
+            compile_pattern(pattern, self._words, self.tokenizer, self.max_length, reading=self.reading)
+            for pattern in self.patterns
+        ]
         self.weights = [1.0 / len(self.patterns)] * len(self.patterns)
         self._bert = pretrained.bert
         if trained == "soft_tokens":
@@ -126,56 +132,6 @@ class PromptClassifier(object):
         self.model = (predict_at if self.reading == "encoder" else predict_next_at)(self._bert)
         self.session = ModelSession(self.model)
         self.calibrate(calibrate)
-
-    def calibrate(self, texts: Optional[Texts]) -> None:
-        """Take off what the patterns prefer whatever a text says, as measured on texts without labels.
-
-        p(label | text) = softmax(s_label(text) - mean over `texts` of log p(label | t)), for each pattern by itself.
-        Of `texts` all labels then come to be about as likely, so they should be of all labels alike. The prior is
-        measured at the next prediction, again after training, and saved along.
-
-        Args:
-            texts: list of str, or of (str, str) for patterns with two; None: no calibration.
-
-        Raises:
-            ValueError: no texts, a single str, or what the patterns do not take.
-
-        Reference: Zhao et al., arXiv 2102.09690.
-        """
-        self._prior, self._calibration_texts = None, None
-        if texts is not None:
-            texts = checked_texts(texts, name="calibrate", pairs=len(self.patterns[0].fields) == 2)
-            if not texts:
-                raise ValueError("calibrate has no texts; give some hundreds without labels, or None")
-            self._calibration_texts = texts
-
-    @property
-    def prior(self) -> Optional[List[Array]]:
-        """Mean log-probabilities of the labels over the texts of `calibrate`, one array a pattern; None without."""
-        if self._prior is None and self._calibration_texts is not None:
-            # Threads that come first all at once measure it one after the other, that is, once.
-            with self.session.building():
-                if self._prior is None:
-                    self._check_once(self._calibration_texts)
-                    each = self._scores_by_pattern(self._calibration_texts)
-                    self._prior = [self._words.prior(scores) for scores in each]
-        return self._prior
-
-    def _compile(self, pattern):
-        """Dict number of slots -> `TokenizedPattern`."""
-        lengths = self._words.lengths
-        if lengths != [pattern.slots] and not self.verbalizer.normalize_length:
-            raise ValueError(
-                "%r has %d slot(s), but the labels' words have %d token(s); write {mask} that often"
-                % (pattern, pattern.slots, lengths[0])
-            )
-        versions = {k: pattern if k == pattern.slots else pattern.with_slots(k) for k in lengths}
-        if self.reading == "encoder":
-            return {k: version.compile(self.tokenizer, self.max_length) for k, version in versions.items()}
-        options = {"longest": max(lengths)}
-        return {
-            k: CausalPattern(one, self.tokenizer, self.max_length, slots=k, **options) for k, one in versions.items()
-        }
 
     def check_head(self, texts: Texts) -> Dict[str, Any]:
         """Masked accuracy of the head against chance on some of `texts`; warns if it is no better.
@@ -235,24 +191,17 @@ class PromptClassifier(object):
     def _scores_by_pattern(self, texts):
         """List of dict number of slots -> `_scores`, one a pattern."""
         return [
-            {length: self._scores(pattern, length, texts) for length, pattern in versions.items()}
+            {length: self._scores(pattern, texts) for length, pattern in versions.items()}
             for versions in self._compiled
         ]
 
-    def _scores(self, pattern, length, texts):
-        """Scores of the words with `length` tokens, float64 `[N, words]`."""
-        if self.reading != "encoder":
-            with self.session.entered():
-                return causal_scores(self.model, pattern, self._words, texts, batch_size=self.batch_size)
-        prompts = [pattern.encode(text) for text in texts]
-        encoded = [(prompt.token_ids, prompt.segment_ids) for prompt in prompts]
-        batches = BucketedBatches(encoded, batch_size=self.batch_size, max_length=self.max_length)
-        scores = np.zeros((len(texts), len(self._words.ids[length])))
-        for indices in batches.in_length_order() if texts else ():
-            places = np.array([prompts[i].slots for i in indices], "int32")
-            logits = self.session.predict_on_batch(self.model, batches.inputs(indices) + [places])
-            scores[indices] = self._words.word_scores(logits)
-        return scores
+    def _scores(self, pattern, texts):
+        """Scores of the words with as many tokens as the pattern has slots, float64 `[N, words]`."""
+        options = {"batch_size": self.batch_size}
+        if self.reading == "encoder":
+            return cloze_scores(self.session, self.model, pattern, self._words, texts, **options)
+        with self.session.entered():
+            return causal_scores(self.model, pattern, self._words, texts, **options)
 
     def accuracy(self, labelled: Sequence[Tuple[Any, str]]) -> float:
         """Share of right answers; `labelled` is a list of (text, label)."""
@@ -326,35 +275,17 @@ class PromptClassifier(object):
         techniques.refuse("prompts", **NOT_FOR_TOKENS)
         techniques.refuse_built("prompts")
         labelled, unlabelled = list(labelled), checked_texts(unlabelled or (), name="unlabelled")
-        checked_texts([text for text, _ in labelled], name="labelled")
-        if not labelled and not unlabelled:
-            raise ValueError("there is nothing to train on; give labelled texts")
-        if unlabelled and self.reading == "unilm":
-            raise ValueError(
-                "%s is a UniLM, which sees a whole text at once, so of %d unlabelled texts nothing is left to be "
-                "predicted; leave them out, or load it with application='lm'" % (self.pretrained.name, len(unlabelled))
-            )
-        if self._prior is not None and self._calibration_texts is None:
-            raise ValueError(
-                "this classifier was saved with a calibration, whose texts are not with it, so that it cannot be "
-                "measured again after training; call calibrate(texts) first, or calibrate(None) to go on without"
-            )
-        make, causal = TrainingRows, {}
-        if self.reading != "encoder":
-            make, causal = CausalRows, {"reading": self.reading, "model": self.model}
-        rows = make(
-            self._compiled,
-            self._words,
-            list(zip([text for text, _ in labelled], self.verbalizer.indices_of(labelled))),
+        self._check_calibration_can_follow()
+        rows = training_rows(
+            self,
+            labelled,
             unlabelled,
             batch_size=batch_size,
-            max_length=self.max_length,
             seed=seed,
             repeats=repeats,
             mask_rate=mask_rate,
             mask_pattern=mask_pattern,
             rounding=techniques.rounding,
-            **causal,
         )
         self.verbalizer.indices_of(valid or ())
         self._check_once([text for text, _ in labelled] + unlabelled)

@@ -7,7 +7,7 @@ from scipy.special import softmax
 
 from kexue_keras.errors import UserError
 from kexue_keras.finetune import Classifier, finetune
-from kexue_keras.finetune._probe import dense_weights, pooled
+from kexue_keras.finetune._heads import dense_weights, pooled
 
 linear_model = pytest.importorskip("sklearn.linear_model")
 preprocessing = pytest.importorskip("sklearn.preprocessing")
