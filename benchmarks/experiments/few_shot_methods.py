@@ -255,23 +255,25 @@ def frozen_sentences(few):
 
 @method("continued MLM, then zero-shot")
 def continued_mlm(few):
-    """Masked language modelling on the task's unlabelled texts, the same for all splits; then as zero-shot."""
-    folder = os.path.join(few.folder, "..", "%s-mlm" % os.path.basename(few.folder).rsplit("-", 1)[0])
+    """Masked language modelling on the task's unlabelled texts, once for all splits; then the prompts as in zero-shot.
+
+    `accuracy` is that of the calibrated pattern chosen by `valid`.
+    """
+    folder = os.path.join(os.path.dirname(few.folder), "%s-mlm" % os.path.basename(few.folder).rsplit("-", 1)[0])
     if not os.path.exists(folder):
-        frozen_layers = 0 if few.train_layers is None else max(0, 12 - few.train_layers)
-        model = MaskedLanguageModel(few.model, max_length=few.max_length, frozen=frozen_layers, **few.load_options)
-        texts = few.mlm["texts"]
-        how = {"batch_size": few.batch_size, "learning_rate": few.mlm["learning_rate"], "head_lr_multiplier": 1.0}
-        model.train(texts, steps=few.mlm["steps"], seed=1, say=few.say, **how)
+        model = MaskedLanguageModel(few.model, max_length=few.max_length, **few.load_options)
+        if few.train_layers is not None:
+            freeze_below(model.pretrained.bert, model.pretrained.bert.num_hidden_layers - few.train_layers)
+        how = {"learning_rate": few.mlm["learning_rate"], "head_lr_multiplier": 1.0, "seed": 1, "say": few.say}
+        model.train(few.mlm["texts"], steps=few.mlm["steps"], batch_size=few.batch_size, **how)
         model.save(folder)
-    few.memory.setdefault("prompts of continued", few.prompt_scores(folder))
-    kept, few.memory = few.memory, dict(few.memory, prompts=few.memory["prompts of continued"])
-    result = {"steps": few.mlm["steps"], "texts for MLM": len(few.mlm["texts"])}
-    for calibrate, name in ((False, ""), (True, "calibrated ")):
-        found = by_prompt(few, calibrate)
-        result.update({name + way: found[way][0] for way in ("first", "chosen", "ensemble")})
-        result[name + "patterns"] = found["each"]
-    few.memory = kept
+        K.clear_session()
+    scores = few.remembered(("prompts", folder), lambda: few.prompt_scores(folder))
+    result = {"texts for MLM": len(few.mlm["texts"])}
+    for calibrate, front in ((False, ""), (True, "calibrated ")):
+        found = by_prompt(few, calibrate, scores=scores)
+        result.update({front + way: found[way][0] for way in ("first", "chosen", "ensemble")})
+        result[front + "patterns"] = found["each"]
     return dict(result, accuracy=result["calibrated chosen"])
 
 

@@ -65,17 +65,18 @@ def calibrated(scores, of_unlabelled):
     return np.log(softmax(scores - of_unlabelled.mean(axis=0), axis=-1))
 
 
-def by_prompt(few, calibrate):
+def by_prompt(few, calibrate, *, scores=None):
     """Zero-shot in three ways: the first prompt, the one that is best on `valid`, and all together.
 
     Args:
         few: `FewShot`.
         calibrate: whether the prior over the unlabelled texts is taken off.
+        scores: what `prompt_scores` returned; None: those of the model as it is.
 
     Returns:
         dict "first", "chosen", "ensemble" -> (accuracy on `test`, accuracy on `valid`, what was asked).
     """
-    scores = few.remembered("prompts", few.prompt_scores)
+    scores = scores or few.remembered("prompts", few.prompt_scores)
     texts = [text for text, _ in few.valid + few.test]
     everything = scores(texts + few.calibration)  # at one go, so that the model is loaded once
     known, unlabelled = everything[: len(texts)], everything[len(texts) :]

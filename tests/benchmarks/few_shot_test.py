@@ -144,6 +144,12 @@ def test_nothing_is_trained_and_the_model_is_asked_once(tiny, tmp_path, monkeypa
     monkeypatch.setattr(few_shot_untrained.PromptClassifier, "predict_proba", count)
     assert {name: few.run(name)["accuracy"] for name in expected} == expected
     assert sum(asked) <= 2 * (8 + 30 + 6)  # each text once a prompt, whatever the methods
+    few.mlm, few.train_layers = {"texts": texts, "steps": 2, "learning_rate": 1e-2}, 1
+    row = few.run("continued MLM, then zero-shot")
+    assert row["accuracy"] == row["calibrated chosen"] and row["texts for MLM"] == 6
+    trained = K.clear_session() or load(str(tmp_path / "task-mlm"), with_mlm="linear")
+    assert row["first"] == PromptClassifier(trained, PATTERN, WORDS, max_length=24).accuracy(few.test)
+    assert few.run("continued MLM, then zero-shot") == dict(row, seconds=0.0)  # trained and asked once
     found = few.run("frozen")
     assert 0 <= found["accuracy"] <= 1 and found["C"] in few_shot_untrained.REGRESSION_C
     few.memory.clear()
