@@ -134,9 +134,9 @@ def frozen(few, model):
     x, y = features(few.train), [label for _, label in few.train]
     best = None
     for C in REGRESSION_C:
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000))
-        on_valid = model.fit(x, y).score(features(few.valid), [label for _, label in few.valid])
+        regression = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000))
+        on_valid = regression.fit(x, y).score(features(few.valid), [label for _, label in few.valid])
         if best is None or on_valid > best[0]:
-            best = on_valid, C, model
+            best = on_valid, C, regression
     on_test = best[2].score(features(few.test), [label for _, label in few.test])
     return {"valid": float(best[0]), "accuracy": float(on_test), "C": float(best[1])}
