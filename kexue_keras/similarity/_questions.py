@@ -163,7 +163,7 @@ def edit_distance(first, second):
     """Levenshtein's distance of two strings: characters inserted, left out or replaced.
 
     >>> edit_distance('怎么办信用卡', '信用卡怎么办理')
-    7
+    6
     """
     row = list(range(len(second) + 1))
     for i, a in enumerate(first):
