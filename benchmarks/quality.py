@@ -3,7 +3,7 @@
     python benchmarks/quality.py NAME [options of the experiment]          NAME: a key of RUNS below
 
 Without options of its own each experiment gets the budget below, which 2 cores do in 5 to 40 minutes (few_shot
-in two hours, similarity_* in one or two each); the numbers in the documentation are from it.
+in five hours, similarity_* in one or two each); the numbers in the documentation are from it.
 """
 
 import importlib
