@@ -242,7 +242,6 @@ def test_what_is_no_language_model_is_refused():
         build_teaforn_model(keras.models.Model(x, keras.layers.Dense(2)(x)))
 
 
-@pytest.mark.all_stacks
 def test_trained_saved_and_loaded_in_a_fresh_process(tmp_path, run_python):
     K.clear_session()
     base = tiny("t5.1.1", with_lm="linear")
