@@ -44,7 +44,6 @@ def rows_of(path):
         return [line.rstrip("\n").split("\t") for line in handle]
 
 
-@pytest.mark.all_stacks
 def test_trained_scored_saved_and_asked(place, capsys, plain_sessions):
     K.clear_session()
     options = options_of(place, "run", beams=2)
