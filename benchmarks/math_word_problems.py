@@ -2,6 +2,7 @@
 
     python benchmarks/math_word_problems.py train [--seeds 1,2,3]     a model a seed; beams 1, 2, 3 on the test part
     python benchmarks/math_word_problems.py train --no-copy           the same without copied numbers
+    python benchmarks/math_word_problems.py nearest               no model: the equation of the most similar question
     python benchmarks/math_word_problems.py table
 
 The training part of Ape210K (200,488 problems) is not used: the article's figures are those of 40 times as many. A run
@@ -22,7 +23,7 @@ DATA = os.path.join(HERE, "..", "..", "shared", "data", "ape210k")
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("train", "table"))
+    parser.add_argument("what", choices=("train", "nearest", "table"))
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--no-copy", dest="copy", action="store_false")
     parser.add_argument("--teaforn", type=int, default=1, metavar="N")
@@ -79,6 +80,33 @@ def train(options, seed):
         print(record.record(NAME, row, options.results), flush=True)
 
 
+def nearest(options):
+    """The cheap rival: TF-IDF of characters, and the equation of the nearest question with its own numbers put in."""
+    import numpy as np
+    import record
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    from kexue_keras.finetune.math_word_problems import Ape210kReader, ProblemWriting, answer_accuracy
+
+    writing, part = ProblemWriting(), os.path.join(options.data, "%s.ape.json.gz")
+    known, asked = (Ape210kReader(part % name).problems for name in ("valid", "test"))
+    begin = time.time()
+    # Without the digits: what is asked is told by the words.
+    texts = [["".join(c for c in writing.source(p.question) if not c.isdigit()) for p in ps] for ps in (known, asked)]
+    vectors = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True).fit(texts[0])
+    similarity = vectors.transform(texts[1]).dot(vectors.transform(texts[0]).T).toarray()
+    signs = [{c for c in writing.target(p.equation, p.question) if c in writing.signs} for p in known]
+    equations = []
+    for problem, row in zip(asked, similarity):
+        there = set(writing.source(problem.question)) & set(writing.signs)
+        fits = np.array([needed <= there for needed in signs])
+        best = known[int(np.where(fits, row, -1).argmax())]
+        equations.append(writing.equation(writing.target(best.equation, best.question), problem.question))
+    row = dict(answer_accuracy(equations, [problem.answer for problem in asked]), model="nearest question, TF-IDF")
+    row["seconds"] = round(time.time() - begin, 1)
+    print(record.record(NAME + "_nearest", row, options.results))
+
+
 def table(options):
     """Mean and standard deviation over the seeds, in percent."""
     import numpy as np
@@ -103,8 +131,8 @@ def table(options):
 def main():
     """What the command line asks for."""
     options = arguments()
-    if options.what == "table":
-        return table(options)
+    if options.what != "train":
+        return {"table": table, "nearest": nearest}[options.what](options)
     for seed in map(int, options.seeds.split(",")):
         train(options, seed)
 

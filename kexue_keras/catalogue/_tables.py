@@ -1,15 +1,15 @@
 """The techniques as the tables of both READMEs have them."""
 
 from kexue_keras.catalogue._lookup import exists
-from kexue_keras.catalogue._techniques import TECHNIQUES
+from kexue_keras.catalogue._techniques import TECHNIQUES, Technique
 
 
-def article_links(technique):
+def article_links(technique: Technique) -> str:
     """Markdown links to the technique's articles."""
     return ", ".join("[%d](https://kexue.fm/archives/%d)" % (number, number) for number in technique.articles)
 
 
-def markdown_table():
+def markdown_table() -> str:
     """The table of techniques as it stands in the READMEs: a tick where everything named exists."""
     lines = ["| | technique | article | in `kexue_keras` |", "|---|---|---|---|"]
     for t in TECHNIQUES:

@@ -135,7 +135,7 @@ def test_killed_at_any_call_the_old_or_the_new_is_there_and_the_same_call_goes_t
         assert read(target) == {"newer"} and os.listdir(place) == ["out"]
 
     calls = killed_everywhere(prepare, lambda: write(target, "new", overwrite=True), check)
-    assert calls > 10 and seen == ({"old", "new"} if there else {"new"})
+    assert calls > 8 and seen == ({"old", "new"} if there else {"new"})
 
 
 @pytest.mark.parametrize("call", ["mkdir", "rename", "fsync", "open"])

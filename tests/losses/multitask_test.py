@@ -302,7 +302,11 @@ def test_layer_configs_are_json():
         layer = MultiTaskLoss([keras.losses.MeanSquaredError(), "mse"], **arguments)
         config = json.loads(json.dumps(layer.get_config()))
         again = MultiTaskLoss.from_config(config)
-        assert again.get_config() == config and isinstance(again.task_losses[0], keras.losses.MeanSquaredError)
+        assert isinstance(again.task_losses[0], keras.losses.MeanSquaredError)
+        # Keras of TensorFlow 2.16 says one word more of a loss that came out of a configuration.
+        described = again.get_config()
+        described["losses"][0]["config"].pop("fn", None)
+        assert described == config
 
 
 def negative(y_true, y_pred):

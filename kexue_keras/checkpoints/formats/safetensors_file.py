@@ -101,7 +101,8 @@ def write_safetensors(path, arrays):
             save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, temporary, metadata={"format": "pt"})
         except SafetensorError as error:
             # A full disk is an error of the library's own there.
-            reason = re.sub(r'.*message: "(.*?)".*', r"\1", str(error))
+            number = re.search(r"os error (\d+)|code: (\d+)", str(error))
+            reason = os.strerror(int(number.group(1) or number.group(2))) if number else str(error)
             raise OSError("%s cannot be written: %s" % (os.path.basename(path), reason))
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import nnls
+from scipy.optimize import lsq_linear, nnls
 
 from kexue_keras.backend import get_session, tf1
 from kexue_keras.optimizers.multitask import _conflict as conflict
@@ -126,7 +126,9 @@ def test_main_and_auxiliary_equal_scipy(rng, n, dependent):
     weights = min_norm(problems, [0])
     for gradients, w in zip(problems, weights):
         u = w @ gradients
-        least = nnls(gradients[1:].T, -gradients[0], maxiter=1000)[1]
+        # scipy's nnls gives up on some of these in versions before 1.12.
+        found = lsq_linear(gradients[1:].T, -gradients[0], (0, np.inf), method="bvls", tol=1e-15, max_iter=1000)
+        least = np.sqrt(2 * found.cost)
         size = np.linalg.norm(gradients[0])
         assert abs(np.linalg.norm(u) - least) <= 2e-6 * size
         assert (w >= 0).all() and w[0] == 1

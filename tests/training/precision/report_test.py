@@ -53,7 +53,8 @@ def test_all_matrix_products_of_bert_turn_half_and_nothing_delicate():
         assert report.kept[op] > 0, op
     if is_tf2:
         # Its lists differ: the softmax of the attention may turn half, that of the answer is in the loss.
-        assert report.half["Softmax"] == 2 and report.half["Erf"] == 2 and report.casts == 56
+        assert report.half["Softmax"] == 2 and report.half["Erf"] == 2
+        assert report.casts in (55, 56)  # of TensorFlow 2.16 and 2.21
     else:
         counts_of_the_specification(graph, own, counts, report)
     rows = {row.layer: row for row in report.layers}
