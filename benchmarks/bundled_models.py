@@ -24,7 +24,10 @@ def texts_of(data):
 
     def fewclue(task, *keys):
         path = os.path.join(data, "fewclue", task, "test_public.json")
-        with open(path, encoding="utf-8") as handle:
+        opened = (
+            open(path, encoding="utf-8") if os.path.exists(path) else gzip.open(path + ".gz", "rt", encoding="utf-8")
+        )
+        with opened as handle:
             return [" ".join(str(row[key]) for key in keys) for row in map(json.loads, handle)]
 
     return {

@@ -3,7 +3,7 @@
     python benchmarks/quality.py NAME [options of the experiment]          NAME: a key of RUNS below
 
 Without options of its own each experiment gets the budget below, which 2 cores do in 5 to 40 minutes (few_shot
-in two hours, similarity_* in one or two each); the numbers in the documentation are from it.
+in five hours, similarity_* in one or two each); the numbers in the documentation are from it.
 """
 
 import importlib
@@ -38,7 +38,9 @@ RUNS = {
     ),
     "few_shot": (
         "few_shot",
-        "--data %s --splits 0 1 2 --methods zero-shot PET P-tuning 'PET + unlabelled' fine-tuning"
+        "--data %s --tasks eprstmt tnews --methods 'frozen' 'frozen me5-zh-sp' 'zero-shot' 'zero-shot, pattern by dev' "
+        "'zero-shot, all patterns' 'calibrated zero-shot' 'calibrated zero-shot, pattern by dev' "
+        "'calibrated zero-shot, all patterns' PET fine-tuning 'probe, then fine-tuning'"
         % os.path.join(DATA, "fewclue"),
     ),
     "similarity_stsb": ("similarity_cosent", "--data %s --sets STS-B --epochs 2 --seeds 1 2 3" % SENTEVAL),

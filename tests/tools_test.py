@@ -45,6 +45,8 @@ def test_every_row_is_in_as_many_batches_as_it_is_to_come(tool, rng):
         assert length in tool.BUCKETS and len(rows) * length <= 1024 and lengths[rows].max() + 2 <= max(length, 128)
     cells = sum(len(rows) * length for rows, length in batches)
     assert cells / (2 * (lengths + 2).sum()) < 1.2
+    short = tool.epoch(np.minimum(lengths, 48), np.ones(1003), 1024, np.random.RandomState(1), longest=50)
+    assert {length for _, length in short} == {16, 24, 32, 40, 48, 50}
     some = tool.epoch(lengths, np.full(1003, 0.25), 1024, np.random.RandomState(1))
     assert 200 < sum(len(rows) for rows, _ in some) < 300
 
@@ -63,31 +65,53 @@ def test_what_is_prepared(tool, work, tmp_path):
 
 
 def run_torch(*arguments):
-    """The tool where PyTorch is: KEXUE_TORCH names that interpreter."""
+    """A script or code of tools/ where PyTorch is: KEXUE_TORCH names that interpreter."""
     import subprocess
 
     python = os.environ.get("KEXUE_TORCH")
     if not python:
         pytest.skip("KEXUE_TORCH names no interpreter with torch and safetensors")
-    command = [python, os.path.join(TOOLS, "train_bundled.py")] + list(arguments)
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [python] + list(arguments)
+    environment = dict(os.environ, PYTHONPATH=TOOLS)
     return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout.decode()
 
 
-def test_a_tiny_training_of_both_kinds_loads(work):
+LOGITS = """
+import sys, json, torch
+from torch_encoder import Encoder, read_config
+model = Encoder(read_config(sys.argv[1], sys.argv[2]))
+assert not model.fill(sys.argv[1])
+tokens = torch.tensor([json.loads(sys.argv[3])])
+hidden = model.eval()(tokens, torch.zeros_like(tokens), torch.ones(1, 1, 1, tokens.shape[1], dtype=torch.bool))
+print(json.dumps(model.logits(hidden)[0].tolist()))
+"""
+
+
+def test_a_tiny_training_of_both_kinds_loads_and_says_the_same_here(work):
+    script = os.path.join(TOOLS, "train_bundled.py")
     how = ["--work", work, "--tokens", "256", "--every", "0"]
-    said = run_torch("mlm", "--steps", "12", "--learning-rate", "3e-3", *how)
+    said = run_torch(script, "mlm", "--steps", "12", "--learning-rate", "3e-3", *how)
     assert said.count("masked accuracy") >= 12
     before, after = (tiny_loss(said, number) for number in (1, 12))
     assert after < before
-    trained = load(os.path.join(work, "trained"), with_mlm="linear")
-    # The same weights in another library: the loss that PyTorch found is that of the loaded model's head.
-    assert trained.config["hidden_size"] == tiny_mlm().config["hidden_size"]
+    check_logits(os.path.join(work, "trained"), "bert")
     os.remove(os.path.join(work, "point.pt"))
-    said = run_torch("roformer-sim", "--steps", "6", "--learning-rate", "1e-3", "1e-3", "--batch-pairs", "8", *how)
+    said = run_torch(
+        script, "roformer-sim", "--steps", "6", "--learning-rate", "1e-3", "1e-3", "--batch-pairs", "8", *how
+    )
     assert "nearest is right" in said
+    check_logits(os.path.join(work, "trained"), "roformer")
     similar = load(os.path.join(work, "trained"), application="unilm", with_pool="linear", with_mlm="linear")
     assert similar.kind == "roformer"
+
+
+def check_logits(folder, kind):
+    """PyTorch and the model loaded here say the same."""
+    here = load(folder, with_mlm="linear")
+    tokens = here.tokenizer.encode("我看书店的电影")[0]
+    expected = json.loads(run_torch("-c", LOGITS, folder, kind, json.dumps([int(i) for i in tokens])))
+    got = here.model.predict([np.array([tokens]), np.zeros((1, len(tokens)))])[0]
+    np.testing.assert_allclose(got, expected, atol=2e-5)
 
 
 def tiny_loss(said, step):

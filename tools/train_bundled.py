@@ -25,6 +25,7 @@ import time
 import numpy as np
 
 BUCKETS = (16, 24, 32, 40, 48, 64, 80, 96, 112, 128)  # lengths that batches are padded to
+LONGEST = 48  # tokens of a text of a pair
 
 
 def parse(argv):
@@ -67,7 +68,7 @@ def prepare(options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a head that is missing starts from random weights
         start = models.load(options.start, with_mlm="linear", missing="initialise")
-    tokenizer = start.tokenizer
+    tokenizer, longest = start.tokenizer, min(BUCKETS[-1], start.config["max_position_embeddings"])
     models.save(start, os.path.join(options.work, "start"), format="hf", overwrite=True)
     random = np.random.RandomState(options.seed)
 
@@ -76,7 +77,7 @@ def prepare(options):
             return [line.rstrip("\n") for line in handle if line.strip()]
 
     def written(name, texts, **more):
-        rows = [np.asarray(ids[1:-1], "int32") for ids, _ in encode(tokenizer, texts, BUCKETS[-1])[0]]
+        rows = [np.asarray(ids[1:-1], "int32") for ids, _ in encode(tokenizer, texts, longest)[0]]
         lengths = np.array([len(row) for row in rows])
         np.savez(os.path.join(options.work, name), tokens=np.concatenate(rows), lengths=lengths, **more)
         print("%s: %d texts, %d tokens" % (name, len(rows), lengths.sum()))
@@ -102,16 +103,17 @@ def prepare(options):
 
 
 # ------------------------------------------------------------------------------------------------------------ texts
-def epoch(lengths, times, tokens_a_batch, random):
-    """Batches (numbers of rows, padded length) of an epoch in random order.
+def epoch(lengths, times, tokens_a_batch, random, *, longest=BUCKETS[-1]):
+    """Batches (numbers of rows, padded length of `longest` at most) of an epoch in random order.
 
     A row comes `times` times, fractions by chance.
     """
+    buckets = [length for length in BUCKETS if length < longest] + [min(longest, BUCKETS[-1])]
     rows = np.repeat(np.arange(len(lengths)), np.floor(times + random.random_sample(len(times))).astype(int))
     random.shuffle(rows)
-    bucket = np.searchsorted(BUCKETS, np.minimum(lengths[rows] + 2, BUCKETS[-1]))
+    bucket = np.searchsorted(buckets, np.minimum(lengths[rows] + 2, buckets[-1]))
     batches = []
-    for i, length in enumerate(BUCKETS):
+    for i, length in enumerate(buckets):
         own, size = rows[bucket == i], max(1, tokens_a_batch // length)
         batches += [(own[j : j + size], length) for j in range(0, len(own), size)]
     random.shuffle(batches)
@@ -181,6 +183,7 @@ class MaskedTokens(object):
         self.model, self.options, self.special, self.autocast = model, options, special, autocast
         self.texts = Texts(os.path.join(options.work, "texts.npz"), special, device)
         self.held = Texts(os.path.join(options.work, "held_out.npz"), special, device)
+        self.longest = model.config["max_position_embeddings"]
         self.first, self.number, self.batches = 0, -1, []
 
     def scores(self, texts, numbers, length, **how):
@@ -199,7 +202,9 @@ class MaskedTokens(object):
         while step >= self.first + len(self.batches):
             self.first, self.number = self.first + len(self.batches), self.number + 1
             random = np.random.RandomState([self.options.seed, self.number])
-            self.batches = epoch(self.texts.lengths, self.texts.times, self.options.tokens, random)
+            self.batches = epoch(
+                self.texts.lengths, self.texts.times, self.options.tokens, random, longest=self.longest
+            )
         batch = self.batches[step - self.first]
         return [
             F.cross_entropy(*self.scores(self.texts, *batch, rate=self.options.mask_rate, spans=self.options.spans))
@@ -210,7 +215,8 @@ class MaskedTokens(object):
         import torch
 
         generator, right, count = torch.Generator(device=self.held.device).manual_seed(12345), 0, 0
-        for numbers, length in epoch(self.held.lengths, self.held.times, 8192, np.random.RandomState(0)):
+        held, order = self.held, np.random.RandomState(0)
+        for numbers, length in epoch(held.lengths, held.times, 8192, order, longest=self.longest):
             with torch.no_grad():
                 logits, tokens = self.scores(self.held, numbers, length, rate=0.15, generator=generator)
             right, count = right + (logits.argmax(1) == tokens).sum().item(), count + len(tokens)
@@ -232,9 +238,13 @@ class SimilarTexts(object):
         self.teacher.to(device).eval()
         pairs = np.arange(len(self.texts.lengths)).reshape(-1, 2)
         self.held, self.pairs = pairs[: self.texts.held_out], pairs[self.texts.held_out :]
+        positions = self.teacher.config["max_position_embeddings"]
         known = np.random.RandomState(options.seed).permutation(len(self.texts.lengths))[:20000]
-        parts = [self.vectors(*self.texts.batch(known[i : i + 512], 64)) for i in range(0, len(known), 512)]
+        length = min(64, positions)
+        parts = [self.vectors(*self.texts.batch(known[i : i + 512], length)) for i in range(0, len(known), 512)]
         self.centre = torch.cat(parts).mean(0)
+        # A row holds a text and, without its [CLS], another one; the teacher sees the first alone.
+        self.longest = min(LONGEST, (model.config["max_position_embeddings"] + 1) // 2, positions)
 
     def vectors(self, tokens, inside):
         """The teacher's mean vectors."""
@@ -249,14 +259,15 @@ class SimilarTexts(object):
         import torch
         from torch.nn import functional as F
 
-        most, device = 48, self.texts.device
+        device = self.texts.device
+        most = self.longest
         a, in_a = self.texts.batch(first, most)
         b, in_b = self.texts.batch(second, most)
         clean, (na, nb) = a, (in_a.sum(1, keepdim=True), in_b.sum(1, keepdim=True) - 1)
         if noise:
             seen, _ = hide(a, in_a, self.special, self.model.config["vocab_size"], rate=0.15)
             a = torch.where(torch.rand(len(a), 1, device=device) < noise, seen, a)
-        width = -(-int((na + nb).max()) // 16) * 16
+        width = min(-(-int((na + nb).max()) // 16) * 16, self.model.config["max_position_embeddings"])
         place = torch.arange(width, device=device)[None]
         of_a, of_b = place.clamp(max=most - 1).expand(len(a), -1), (place - na + 1).clamp(0, most - 1)
         inside, segments = place < na + nb, ((place >= na) & (place < na + nb)).long()

@@ -1,4 +1,4 @@
-"""Few labelled texts, side by side: zero-shot, PET, P-tuning, PET with unlabelled texts, ordinary fine-tuning.
+"""Few labelled texts, side by side: zero-shot, frozen vectors, PET, P-tuning, ordinary fine-tuning, continued MLM.
 
 Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kexue.fm/archives/7764; "P-tuning：自动构建模版，释放语言模型潜能",
 kexue.fm/archives/8295; FewCLUE, arXiv 2107.07498.
@@ -10,12 +10,12 @@ import os
 import time
 
 import numpy as np
+from few_shot_untrained import accuracy, by_prompt, frozen, prompt_scores
 
 from kexue_keras.backend import K, preserved_random_state, set_seed
-from kexue_keras.data import choose_columns, read_examples, read_table
-from kexue_keras.data._examples import check_labels
 from kexue_keras.errors import UserError
 from kexue_keras.files import atomic
+from kexue_keras.finetune import MaskedLanguageModel
 from kexue_keras.finetune._classification import finetune
 from kexue_keras.models import load
 from kexue_keras.models._freezing import freeze_below
@@ -33,32 +33,6 @@ def method(name):
         return function
 
     return add
-
-
-def read_labelled(path, labels):
-    """Labelled texts of a file, as (text, label).
-
-    Args:
-        path: TSV, CSV or JSON lines, also .gz.
-        labels: the labels that there are.
-
-    Returns:
-        list of (text, label); for pairs text is (str, str).
-
-    Raises:
-        UserError: with file and line; among others a label that is not one of `labels`.
-    """
-    table = read_table(path)
-    examples = read_examples(table, choose_columns(table))
-    check_labels(examples, labels, "the verbalizer")
-    return list(zip(examples.texts, examples.labels))
-
-
-def read_unlabelled(path, count, seed):
-    """`count` texts of a file without labels, drawn with `seed`; all of them if there are fewer."""
-    table = read_table(path)
-    texts = read_examples(table, choose_columns(table, need_label=False)).texts
-    return [texts[i] for i in np.random.RandomState(seed).permutation(len(texts))[:count]]
 
 
 class FewShot(object):
@@ -85,6 +59,10 @@ class FewShot(object):
         num_hidden_layers: number of lowest layers for fine-tuning, or None: all.
         train_layers: number of highest layers to train, in all methods but P-tuning; None: everything.
         allow_untrained_head: see `PromptClassifier`.
+        prompts: list of (template, words or None for `words`), asked without training beside `patterns`.
+        calibration: list of texts without labels over which the prior is measured.
+        mlm: dict of texts (list of str), steps and learning_rate for continued masked language modelling.
+        memory: dict, shared by splits of a task: what an encoder that is not trained says of a text.
         say: function that takes a line.
 
     >>> rows = [('好用', '正'), ('很坏', '负')] * 2
@@ -118,6 +96,10 @@ class FewShot(object):
         num_hidden_layers=None,
         train_layers=None,
         allow_untrained_head=False,
+        prompts=(),
+        calibration=(),
+        mlm=None,
+        memory=None,
         say=None,
     ):
         self.train, self.valid, self.test, self.unlabelled = train, valid, test, list(unlabelled)
@@ -128,6 +110,9 @@ class FewShot(object):
         self.load_options, self.allow_untrained_head = dict(load or {}), allow_untrained_head
         self.num_hidden_layers, self.train_layers = num_hidden_layers, train_layers
         self.repeats = max(1, int(math.ceil(steps * batch_size / (epochs * max(1, len(train))))))
+        own = self.verbalizer.words
+        self.prompts = [(template, own) for template in self.patterns] + [(one, words or own) for one, words in prompts]
+        self.calibration, self.mlm, self.memory = list(calibration), mlm, {} if memory is None else memory
         self.say = say or (lambda line: None)
 
     @preserved_random_state()
@@ -156,6 +141,17 @@ class FewShot(object):
         row = {"method": name, "texts": len(self.test), "seconds": round(time.time() - began, 1)}
         return dict(result, **row)
 
+    def remembered(self, key, make):
+        """What `make()` returned the first time for `key`."""
+        if key not in self.memory:
+            self.memory[key] = make()
+        return self.memory[key]
+
+    def prompt_scores(self, model=None):
+        """What all prompts say by the model as it is, or by another one, as a function of texts."""
+        options = {"max_length": self.max_length, "allow_untrained_head": self.allow_untrained_head}
+        return prompt_scores(model or self.model, self.prompts, options, self.load_options)
+
     def classifier(self, patterns, **options):
         """`PromptClassifier` on a freshly loaded model."""
         given = dict(self.load_options)
@@ -168,21 +164,30 @@ class FewShot(object):
         return PromptClassifier(pretrained, patterns, self.verbalizer, max_length=self.max_length, **options)
 
     def fit(self, classifier, *, unlabelled=(), learning_rate=None):
-        """Train a prompt classifier on the labelled texts; returns its best accuracy on `valid`."""
+        """Train a prompt classifier on the labelled texts, a row for each pattern.
+
+        Returns:
+            dict: valid (the best accuracy there), accuracy on `test`, and both with the prior taken off.
+        """
         history = classifier.fit(
             self.train,
             unlabelled,
             epochs=self.epochs,
-            repeats=self.repeats,
+            repeats=max(1, self.repeats // len(classifier.patterns)),
             batch_size=self.batch_size,
             learning_rate=learning_rate or self.learning_rate,
             valid=self.valid,
             seed=self.seed,
             say=self.say,
         )
-        return max(row["valid"] for row in history)
+        result = {"valid": max(row["valid"] for row in history), "accuracy": classifier.accuracy(self.test)}
+        if self.calibration:
+            classifier.calibrate(self.calibration)
+            result["calibrated"] = classifier.accuracy(self.test)
+            result["calibrated_valid"] = classifier.accuracy(self.valid)
+        return result
 
-    def finetune(self, train, name):
+    def finetune(self, train, name, **more):
         """Ordinary fine-tuning on `train`, repeated as for the others; (accuracy, accuracy on `valid`)."""
         folder = os.path.join(self.folder, name)
         os.makedirs(folder, exist_ok=True)
@@ -205,52 +210,101 @@ class FewShot(object):
             seed=self.seed,
             quiet=True,
             overwrite=True,
-            **options,
+            **dict(options, **more),
         )
         return metrics["test"]["accuracy"], metrics["valid"]["accuracy"]
 
 
 @method("zero-shot")
 def zero_shot(few):
-    """No training; what each of the other patterns gives is in `patterns`."""
-    each = {}
-    classifier = few.classifier(few.patterns)
-    probabilities = classifier.probabilities_by_pattern([text for text, _ in few.test])
-    for pattern, one in zip(classifier.patterns, probabilities):
-        each[pattern.template] = _accuracy(one, few)
-    return {"accuracy": next(iter(each.values())), "patterns": each}
+    """No training; what each of the prompts gives is in `patterns`."""
+    found = by_prompt(few, False)
+    return {"accuracy": found["first"][0], "patterns": found["each"]}
+
+
+def add_zero_shot(name, way, calibrate):
+    """Put a way of `by_prompt` into `METHODS`."""
+
+    @method(name)
+    def asked(few):
+        found = by_prompt(few, calibrate)
+        on_test, valid, pattern = found[way]
+        return {"accuracy": on_test, "valid": valid, "pattern": pattern, "patterns": found["each"]}
+
+    asked.__doc__ = "No training: %s%s." % (way, ", calibrated" if calibrate else "")
+
+
+add_zero_shot("zero-shot, pattern by dev", "chosen", False)
+add_zero_shot("zero-shot, all patterns", "ensemble", False)
+add_zero_shot("calibrated zero-shot", "first", True)
+add_zero_shot("calibrated zero-shot, pattern by dev", "chosen", True)
+add_zero_shot("calibrated zero-shot, all patterns", "ensemble", True)
+
+
+@method("frozen")
+def frozen_own(few):
+    """A regression on the mean vectors of the model."""
+    return frozen(few, few.model)
+
+
+@method("frozen me5-zh-sp")
+def frozen_sentences(few):
+    """The same on those of the bundled sentence encoder."""
+    return frozen(few, "me5-zh-sp")
+
+
+@method("continued MLM, then zero-shot")
+def continued_mlm(few):
+    """Masked language modelling on the task's unlabelled texts, once for all splits; then the prompts as in zero-shot.
+
+    `accuracy` is that of the calibrated pattern chosen by `valid`.
+    """
+    folder = os.path.join(os.path.dirname(few.folder), "%s-mlm" % os.path.basename(few.folder).rsplit("-", 1)[0])
+    if not os.path.exists(folder):
+        model = MaskedLanguageModel(few.model, max_length=few.max_length, **few.load_options)
+        if few.train_layers is not None:
+            freeze_below(model.pretrained.bert, model.pretrained.bert.num_hidden_layers - few.train_layers)
+        how = {"learning_rate": few.mlm["learning_rate"], "head_lr_multiplier": 1.0, "seed": 1, "say": few.say}
+        model.train(few.mlm["texts"], steps=few.mlm["steps"], batch_size=few.batch_size, **how)
+        model.save(folder)
+        K.clear_session()
+    scores = few.remembered(("prompts", folder), lambda: few.prompt_scores(folder))
+    result = {"texts for MLM": len(few.mlm["texts"])}
+    for calibrate, front in ((False, ""), (True, "calibrated ")):
+        found = by_prompt(few, calibrate, scores=scores)
+        result.update({front + way: found[way][0] for way in ("first", "chosen", "ensemble")})
+        result[front + "patterns"] = found["each"]
+    return dict(result, accuracy=result["calibrated chosen"])
 
 
 @method("PET")
 def pet(few):
     """The first pattern, trained on the labelled texts."""
-    classifier = few.classifier(few.patterns[0])
-    valid = few.fit(classifier)
-    return {"valid": valid, "accuracy": classifier.accuracy(few.test)}
+    return few.fit(few.classifier(few.patterns[0]))
+
+
+@method("PET, all patterns")
+def pet_all(few):
+    """One model for all patterns, each text in each of them."""
+    return few.fit(few.classifier(few.patterns))
 
 
 @method("P-tuning")
 def p_tuning(few):
     """Soft tokens instead of a pattern, and nothing else trained."""
-    classifier = few.classifier(few.soft_pattern, trained="soft_tokens")
-    valid = few.fit(classifier, learning_rate=few.soft_learning_rate)
-    return {"valid": valid, "accuracy": classifier.accuracy(few.test)}
+    return few.fit(few.classifier(few.soft_pattern, trained="soft_tokens"), learning_rate=few.soft_learning_rate)
 
 
 @method("P-tuning, all weights")
 def p_tuning_all(few):
     """Soft tokens, and everything trained."""
-    classifier = few.classifier(few.soft_pattern)
-    valid = few.fit(classifier)
-    return {"valid": valid, "accuracy": classifier.accuracy(few.test)}
+    return few.fit(few.classifier(few.soft_pattern))
 
 
 @method("PET + unlabelled")
 def pet_unlabelled(few):
     """The first pattern, and random masking of unlabelled texts in the same stream."""
-    classifier = few.classifier(few.patterns[0])
-    valid = few.fit(classifier, unlabelled=few.unlabelled)
-    return {"valid": valid, "accuracy": classifier.accuracy(few.test), "unlabelled": len(few.unlabelled)}
+    return dict(few.fit(few.classifier(few.patterns[0]), unlabelled=few.unlabelled), unlabelled=len(few.unlabelled))
 
 
 @method("PET, distilled")
@@ -270,21 +324,23 @@ def pet_distilled(few):
     labels = few.verbalizer.labels
     train = few.train + [(text, labels[i]) for text, i in zip(few.unlabelled, guessed)]
     K.clear_session()
-    accuracy, valid = few.finetune(train, "distilled")
-    result = {"valid": valid, "accuracy": accuracy, "ensemble": _accuracy(ensemble, few)}
+    on_test, valid = few.finetune(train, "distilled")
+    result = {"valid": valid, "accuracy": on_test, "ensemble": accuracy(ensemble, few.test, few)}
     return dict(result, unlabelled=len(few.unlabelled))
 
 
 @method("fine-tuning")
 def fine_tuning(few):
     """A new classifier on the encoder, as `kexue-keras finetune` makes it."""
-    accuracy, valid = few.finetune(few.train, "fine-tuning")
-    return {"valid": valid, "accuracy": accuracy}
+    on_test, valid = few.finetune(few.train, "fine-tuning")
+    return {"valid": valid, "accuracy": on_test}
 
 
-def _accuracy(probabilities, few):
-    labels = few.verbalizer.labels
-    return float(np.mean([labels[i] == label for i, (_, label) in zip(probabilities.argmax(axis=1), few.test)]))
+@method("probe, then fine-tuning")
+def probe_then_fine_tuning(few):
+    """The same, its head at first a regression on the encoder's vectors."""
+    on_test, valid = few.finetune(few.train, "probe", head_init="probe")
+    return {"valid": valid, "accuracy": on_test}
 
 
 def write_labelled(path, rows):

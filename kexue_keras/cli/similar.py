@@ -9,7 +9,7 @@ from kexue_keras.checkpoints._load import is_t5
 from kexue_keras.data import choose_columns, read_examples, read_table
 from kexue_keras.data._tables import FORMATS, MAX_LINE
 from kexue_keras.errors import UserError, WeightsError, as_unicode, printable
-from kexue_keras.finetune._options import not_negative, number, positive, samples, seed, tokens
+from kexue_keras.finetune._options import not_negative, not_negative_float, number, positive, samples, seed, tokens
 from kexue_keras.finetune._parts import in_parts
 from kexue_keras.finetune._report import one_line
 from kexue_keras.finetune._run_folder import RunFolder
@@ -44,6 +44,9 @@ def run(parser, arguments):
     parser.add_argument("-n", type=samples, default=100, metavar="N", help="--generate: samples a text (%(default)s)")
     parser.add_argument(
         "--mask", type=positive, nargs="+", metavar="P", help="--generate: tokens seen as [MASK], from 1"
+    )
+    parser.add_argument(
+        "--entropy", type=not_negative_float, metavar="NATS", help="--generate: of the choice of each token, e.g. 0.5"
     )
     parser.add_argument(
         "--min-score", type=number, default=-1.0, metavar="C", help="--generate: smallest cosine with TEXT"
@@ -96,7 +99,7 @@ def similar(options):
 
     Args:
         options: namespace with text (list of str), corpus, text_column, format, header, max_line, generate, model,
-            pooling, max_length, k, n, seed, mask, quiet.
+            pooling, max_length, k, n, seed, mask, entropy, min_score, min_edits, quiet.
 
     Yields:
         lines `score<TAB>text`, with the query in front if there are several.
@@ -120,6 +123,8 @@ def similar(options):
 def _found(options):
     if options.mask:
         raise UserError("--mask goes with --generate")
+    if options.entropy is not None:
+        raise UserError("--entropy goes with --generate")
     table = read_table(options.corpus, format=options.format, header=options.header, max_line=options.max_line)
     columns = choose_columns(table, text=options.text_column, need_label=False)
     if columns.text_b is not None:
@@ -136,7 +141,7 @@ def _generated(options):
     if is_t5(model):
         raise UserError("a T5 is no UniLM; give the folder of a SimBERT or RoFormer-Sim", path=model)
     asked = {"n": options.n, "k": options.k, "seed": options.seed, "mask_positions": options.mask or ()}
-    asked.update(min_score=options.min_score, min_edits=options.min_edits)
+    asked.update(min_score=options.min_score, min_edits=options.min_edits, entropy=options.entropy)
     try:
         questions = SimilarQuestions(model, max_length=options.max_length or 64)
         return [

@@ -20,7 +20,7 @@ from kexue_keras.finetune._classifier import HEAD, Classifier
 from kexue_keras.finetune._corpus import read_parts
 from kexue_keras.finetune._encoder import encode_texts, freeze, load_encoder
 from kexue_keras.finetune._fingerprints import check_readable_again
-from kexue_keras.finetune._heads import HEADS, build_classifier, save_head
+from kexue_keras.finetune._heads import HEADS, build_classifier, check_head_init, save_head, start_as_probe
 from kexue_keras.finetune._options import make_options
 from kexue_keras.finetune._run import Run, metrics_of, report_divergence
 from kexue_keras.finetune._run_folder import RunFolder, check_same, input_files
@@ -83,6 +83,7 @@ def finetune(
     check_readable_again(files)
     run = Run(options, folder, say)
     check_class_weights(options)
+    check_head_init(options)
     task = _classify
     if options.task == "similarity":
         check_similarity(run)
@@ -116,8 +117,9 @@ def _classify(run):
     with accelerated(run.techniques, say):
         set_seed(options.seed)
         pretrained, model, random_step = _build(run, train, labels)
+        train_encoded = encode_texts(pretrained, train.texts, options, "training", say)
         batches = BucketedBatches(
-            encode_texts(pretrained, train.texts, options, "training", say),
+            train_encoded,
             batch_size=options.batch_size,
             max_length=options.max_length,
             seed=options.seed,
@@ -134,6 +136,10 @@ def _classify(run):
         classifier = Classifier(model, pretrained.tokenizer, labels, head, options, pairs=train.is_pairs)
         encoded = encode_texts(pretrained, valid.texts, options, "validation", say)
         valid_targets = head.targets(valid.labels, labels)
+        if options.head_init == "probe":
+            if train.is_multilabel:
+                raise UserError("--head-init probe takes a regression with one class a text; these have several")
+            start_as_probe(classifier, (train_encoded, targets), (encoded, valid_targets), say)
 
         def evaluate():
             measured = report.measure(head, classifier.logits(encoded), valid_targets, labels)

@@ -62,6 +62,7 @@ beams = Ranged(int, words.whole(1, MOST_BEAMS))
 order = Ranged(int, words.whole(1, MOST_ORDERS))
 seed = Ranged(int, words.whole(-(2**63), 2**63 - 1))
 number = Ranged(float, words.number())
+not_negative_float = Ranged(float, words.number(0))
 positive_float = Ranged(float, words.number(above=0))
 fraction = Ranged(float, words.SHARE)
 # What stands between two labels, such as |.
@@ -128,6 +129,12 @@ def add_finetune_arguments(parser):
         help="with several labels a text: one multi-label cross-entropy, or a sigmoid each (%(default)s)",
     )
     training.add_argument("--pooling", choices=list(POOLINGS), default="mean", help="(%(default)s)")
+    training.add_argument(
+        "--head-init",
+        choices=("random", "probe"),
+        default="random",
+        help="probe: the head starts as a logistic regression on the encoder's vectors (scikit-learn; %(default)s)",
+    )
     training.add_argument(
         "--valid-share", type=fraction, default=0.1, metavar="F", help="part split off without --valid (%(default)s)"
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from kexue_keras.backend import ModelSession
 from kexue_keras.checkpoints._load import PretrainedModel
-from kexue_keras.data import BucketedBatches, checked_texts
+from kexue_keras.data import checked_texts
 from kexue_keras.data._batches import rows_by_step
 from kexue_keras.errors import WeightsError
 from kexue_keras.losses import MaskedCrossentropy
@@ -19,13 +19,16 @@ from kexue_keras.models._causal_lm import predict_next_at, reading_of
 from kexue_keras.models._lengths import checked_max_length, positions_of
 from kexue_keras.models._masked_lm import predict_at
 from kexue_keras.optimizers import AdamW
-from kexue_keras.prompting._causal import CausalPattern, CausalRows, causal_scores
+from kexue_keras.prompting._calibration import Calibrated
+from kexue_keras.prompting._causal import causal_scores
 from kexue_keras.prompting._folder import SETTINGS, loading_settings, read_prompt, write_prompt
 from kexue_keras.prompting._head import check_head, require_head
 from kexue_keras.prompting._label_words import warn_of_equal_words
 from kexue_keras.prompting._pattern import Pattern
-from kexue_keras.prompting._rows import TrainingRows, history_of
+from kexue_keras.prompting._rows import history_of
+from kexue_keras.prompting._scores import cloze_scores, compile_pattern
 from kexue_keras.prompting._soft_tokens import soft_ids, with_soft_tokens, write_back
+from kexue_keras.prompting._training import training_rows
 from kexue_keras.prompting._verbalizer import Verbalizer
 from kexue_keras.schemas.prompt import VERBALIZER_WORDS
 from kexue_keras.trainer import Techniques, train_model
@@ -36,7 +39,7 @@ TRAINED = ("all", "soft_tokens")
 CHECKED_TEXTS = 64
 
 
-class PromptClassifier(object):
+class PromptClassifier(Calibrated):
     """A classifier that asks a language model, with no new weights.
 
     p(label | text) = softmax of the scores of the labels' words at the slots of the pattern; with several patterns
@@ -54,12 +57,14 @@ class PromptClassifier(object):
         trained: "all" weights, or "soft_tokens": only the embeddings of the patterns' tokens [unused...] (P-tuning).
         batch_size: rows a batch in prediction.
         allow_untrained_head: whether a head that was in no checkpoint is taken, and not measured.
+        calibrate: texts without labels, a few hundred of the kind to be classified; see `calibrate`.
 
     Attributes:
         labels: list of labels, the columns of `predict_proba`.
         weights: weights of the patterns, sum 1.
         reading: "encoder" (masked language model), "lm" or "unilm".
         head_scores: dict of `check_head`, or None before there was text.
+        prior: list of float64 `[labels]`, one a pattern, or None without calibration.
 
     Raises:
         WeightsError: the model has no head for masked language modelling, or one that was in no checkpoint.
@@ -93,6 +98,7 @@ class PromptClassifier(object):
         trained: str = "all",
         batch_size: int = 32,
         allow_untrained_head: bool = False,
+        calibrate: Optional[Texts] = None,
     ) -> None:
         if trained not in TRAINED:
             raise ValueError("trained=%r; it is one of %s" % (trained, ", ".join(TRAINED)))
@@ -115,29 +121,17 @@ class PromptClassifier(object):
         self._words = self.verbalizer.compile(self.tokenizer)
         self.labels = self.verbalizer.labels
         warn_of_equal_words(self._words, pretrained)
-        self._compiled = [self._compile(pattern) for pattern in self.patterns]
+        self._compiled = [
+            compile_pattern(pattern, self._words, self.tokenizer, self.max_length, reading=self.reading)
+            for pattern in self.patterns
+        ]
         self.weights = [1.0 / len(self.patterns)] * len(self.patterns)
         self._bert = pretrained.bert
         if trained == "soft_tokens":
             self._bert = with_soft_tokens(pretrained.bert, soft_ids(self.patterns, self.tokenizer))
         self.model = (predict_at if self.reading == "encoder" else predict_next_at)(self._bert)
         self.session = ModelSession(self.model)
-
-    def _compile(self, pattern):
-        """Dict number of slots -> `TokenizedPattern`."""
-        lengths = self._words.lengths
-        if lengths != [pattern.slots] and not self.verbalizer.normalize_length:
-            raise ValueError(
-                "%r has %d slot(s), but the labels' words have %d token(s); write {mask} that often"
-                % (pattern, pattern.slots, lengths[0])
-            )
-        versions = {k: pattern if k == pattern.slots else pattern.with_slots(k) for k in lengths}
-        if self.reading == "encoder":
-            return {k: version.compile(self.tokenizer, self.max_length) for k, version in versions.items()}
-        options = {"longest": max(lengths)}
-        return {
-            k: CausalPattern(one, self.tokenizer, self.max_length, slots=k, **options) for k, one in versions.items()
-        }
+        self.calibrate(calibrate)
 
     def check_head(self, texts: Texts) -> Dict[str, Any]:
         """Masked accuracy of the head against chance on some of `texts`; warns if it is no better.
@@ -190,26 +184,24 @@ class PromptClassifier(object):
         texts = checked_texts(texts)
         if texts:
             self._check_once(texts)
-        each = []
-        for versions in self._compiled:
-            scores = {length: self._scores(pattern, length, texts) for length, pattern in versions.items()}
-            each.append(self._words.probabilities(scores))
-        return each
+        priors = self.prior or [0.0] * len(self.patterns)
+        each = self._scores_by_pattern(texts)
+        return [self._words.probabilities(scores, prior) for scores, prior in zip(each, priors)]
 
-    def _scores(self, pattern, length, texts):
-        """Scores of the words with `length` tokens, float64 `[N, words]`."""
-        if self.reading != "encoder":
-            with self.session.entered():
-                return causal_scores(self.model, pattern, self._words, texts, batch_size=self.batch_size)
-        prompts = [pattern.encode(text) for text in texts]
-        encoded = [(prompt.token_ids, prompt.segment_ids) for prompt in prompts]
-        batches = BucketedBatches(encoded, batch_size=self.batch_size, max_length=self.max_length)
-        scores = np.zeros((len(texts), len(self._words.ids[length])))
-        for indices in batches.in_length_order() if texts else ():
-            places = np.array([prompts[i].slots for i in indices], "int32")
-            logits = self.session.predict_on_batch(self.model, batches.inputs(indices) + [places])
-            scores[indices] = self._words.word_scores(logits)
-        return scores
+    def _scores_by_pattern(self, texts):
+        """List of dict number of slots -> `_scores`, one a pattern."""
+        return [
+            {length: self._scores(pattern, texts) for length, pattern in versions.items()}
+            for versions in self._compiled
+        ]
+
+    def _scores(self, pattern, texts):
+        """Scores of the words with as many tokens as the pattern has slots, float64 `[N, words]`."""
+        options = {"batch_size": self.batch_size}
+        if self.reading == "encoder":
+            return cloze_scores(self.session, self.model, pattern, self._words, texts, **options)
+        with self.session.entered():
+            return causal_scores(self.model, pattern, self._words, texts, **options)
 
     def accuracy(self, labelled: Sequence[Tuple[Any, str]]) -> float:
         """Share of right answers; `labelled` is a list of (text, label)."""
@@ -274,7 +266,8 @@ class PromptClassifier(object):
             list of dict, one an epoch: epoch, loss, and valid if there is such.
 
         Raises:
-            ValueError: an unknown label, or unlabelled texts for a UniLM, which sees all of a text at once.
+            ValueError: an unknown label, or unlabelled texts for a UniLM, which sees all of a text at once; a
+                calibration that was loaded without its texts, so that it cannot be measured again.
             UserError: a loss that is not finite, techniques that do not go with it, or a point of another run in
                 `folder`.
         """
@@ -282,57 +275,52 @@ class PromptClassifier(object):
         techniques.refuse("prompts", **NOT_FOR_TOKENS)
         techniques.refuse_built("prompts")
         labelled, unlabelled = list(labelled), checked_texts(unlabelled or (), name="unlabelled")
-        checked_texts([text for text, _ in labelled], name="labelled")
-        if not labelled and not unlabelled:
-            raise ValueError("there is nothing to train on; give labelled texts")
-        if unlabelled and self.reading == "unilm":
-            raise ValueError(
-                "%s is a UniLM, which sees a whole text at once, so of %d unlabelled texts nothing is left to be "
-                "predicted; leave them out, or load it with application='lm'" % (self.pretrained.name, len(unlabelled))
-            )
-        make, causal = TrainingRows, {}
-        if self.reading != "encoder":
-            make, causal = CausalRows, {"reading": self.reading, "model": self.model}
-        rows = make(
-            self._compiled,
-            self._words,
-            list(zip([text for text, _ in labelled], self.verbalizer.indices_of(labelled))),
+        self._check_calibration_can_follow()
+        rows = training_rows(
+            self,
+            labelled,
             unlabelled,
             batch_size=batch_size,
-            max_length=self.max_length,
             seed=seed,
             repeats=repeats,
             mask_rate=mask_rate,
             mask_pattern=mask_pattern,
             rounding=techniques.rounding,
-            **causal,
         )
         self.verbalizer.indices_of(valid or ())
         self._check_once([text for text, _ in labelled] + unlabelled)
         rows_of, epoch_steps = rows_by_step(rows.batches), len(rows.batches)
         facts = {"batch_size": batch_size, "seed": seed, "labelled": len(labelled), "unlabelled": len(unlabelled)}
         facts.update(learning_rate=learning_rate, repeats=repeats, mask_rate=mask_rate, mask_pattern=mask_pattern)
-        progress = train_model(
-            self.model,
-            lambda step: rows.batch(rows_of(step), step),
-            loss=MaskedCrossentropy(),
-            optimizer=optimizer,
-            default=(AdamW(learning_rate, weight_decay=0.0), None),
-            techniques=techniques,
-            steps=epochs * epoch_steps,
-            epoch_steps=epoch_steps,
-            evaluate=(lambda: {"score": self.accuracy(valid)}) if valid else None,
-            num_hidden_layers=self._bert.num_hidden_layers,
-            seed=seed,
-            folder=folder,
-            facts=facts,
-            save_every=save_every,
-            say=say,
-        ).progress
+
+        def evaluate():
+            self._prior = None  # it is to be that of the weights as they are now
+            return {"score": self.accuracy(valid)}
+
+        try:
+            progress = train_model(
+                self.model,
+                lambda step: rows.batch(rows_of(step), step),
+                loss=MaskedCrossentropy(),
+                optimizer=optimizer,
+                default=(AdamW(learning_rate, weight_decay=0.0), None),
+                techniques=techniques,
+                steps=epochs * epoch_steps,
+                epoch_steps=epoch_steps,
+                evaluate=evaluate if valid else None,
+                num_hidden_layers=self._bert.num_hidden_layers,
+                seed=seed,
+                folder=folder,
+                facts=facts,
+                save_every=save_every,
+                say=say,
+            ).progress
+        finally:
+            self._prior = None
         return history_of(progress, epoch_steps)
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
-        """Write model, patterns and verbalizer; `PromptClassifier.load` reads them.
+        """Write model, patterns, verbalizer and prior; `PromptClassifier.load` reads them.
 
         Trained soft tokens stand in the saved embedding, so that `path/model` is an ordinary model folder.
 
@@ -352,6 +340,7 @@ class PromptClassifier(object):
             "verbalizer": self.verbalizer.get_config(),
             "max_length": self.max_length,
             "batch_size": self.batch_size,
+            "prior": self.prior and [one.tolist() for one in self.prior],
             **loading_settings(self.pretrained),
         }
         write_prompt(path, self.pretrained, settings, overwrite=overwrite)
@@ -395,4 +384,6 @@ class PromptClassifier(object):
             # What the constructor refuses as an argument is wrong in the file here.
             raise WeightsError("%s: %s" % (os.path.join(path, SETTINGS), error))
         classifier.weights = settings["weights"]
+        if settings.get("prior"):
+            classifier._prior = [np.array(one, "float64") for one in settings["prior"]]
         return classifier

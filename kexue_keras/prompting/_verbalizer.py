@@ -7,6 +7,7 @@ Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kex
 from typing import Any, Dict, Sequence, Tuple, Union
 
 import numpy as np
+from scipy.special import logsumexp
 
 from kexue_keras.prompting._tokens import token_ids
 from kexue_keras.types import Array, Config, Tokenizer
@@ -19,8 +20,8 @@ class Verbalizer(object):
 
     A word has a score: the sum of the log-probabilities of its tokens, each at its slot. A label's score is that of its
     words, joined; the label probabilities are the softmax over the labels, so nothing but a label can be predicted.
-    Words whose rows of the output layer are equal, such as `!` and `！` in the bundled head, cannot tell labels apart
-    (`analysis.find_unargmaxable` lists them, `PromptClassifier` warns of them).
+    Words whose rows of the output layer are equal, such as `!` and `！` in heads over a trimmed vocabulary, cannot tell
+    labels apart (`analysis.find_unargmaxable` lists them, `PromptClassifier` warns of them).
 
     Args:
         words: dict label -> word, or list of words.
@@ -170,9 +171,17 @@ class TokenizedVerbalizer(object):
             return np.stack([column.mean(axis=1) for column in columns], axis=1)
         return np.stack([np.logaddexp.reduce(column, axis=1) for column in columns], axis=1)
 
-    def probabilities(self, scores):
-        """Probabilities float64 `[N, labels]` from the same as `label_scores`."""
-        shifted = self.label_scores(scores)
+    def prior(self, scores):
+        """Mean log-probability of each label over texts, float64 `[labels]`, from the same as `label_scores`.
+
+        It is what the pattern prefers whatever the text says.
+        """
+        scores = self.label_scores(scores)
+        return (scores - logsumexp(scores, axis=1, keepdims=True)).mean(axis=0)
+
+    def probabilities(self, scores, prior=0.0):
+        """Probabilities float64 `[N, labels]` from the same as `label_scores`, a prior taken off."""
+        shifted = self.label_scores(scores) - prior
         shifted = np.exp(shifted - shifted.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)
 

@@ -1,4 +1,4 @@
-"""prompt.json: patterns, words of the labels and sizes of a saved `PromptClassifier`."""
+"""prompt.json: patterns, words of the labels, calibration and sizes of a saved `PromptClassifier`."""
 
 from kexue_keras.schemas.messages import shown
 from kexue_keras.schemas.reading import Settings
@@ -32,6 +32,9 @@ def _check(said):
         if label in labels:
             return "verbalizer.words has the label %s twice" % shown(label)
         labels.append(label)
+    prior = said.get("prior")
+    if prior is not None and [len(one) for one in prior] != [len(labels)] * len(said["patterns"]):
+        return "prior has to have a number a pattern (%d) and label (%d)" % (len(said["patterns"]), len(labels))
     return None
 
 
@@ -55,6 +58,7 @@ def prompt_settings(joins, kinds):
                 "verbalizer": verbalizer,
                 "max_length": whole(3, POSITIONS),
                 "batch_size": whole(1, COUNT),
+                "prior": nullable(list_of(list_of(number(most=0)))),
                 "application": one_of("encoder", "lm", "unilm"),
                 "kind": nullable(one_of(*kinds)),
             },

@@ -4,16 +4,20 @@ import json
 
 import few_shot
 import few_shot_methods
+import few_shot_tasks
+import few_shot_untrained
 import pytest
 from comparison import read_rows
-from few_shot_methods import FewShot, read_labelled, read_unlabelled
+from few_shot_methods import FewShot
+from few_shot_tasks import read_labelled, read_unlabelled
 from prompts import PATTERN, WORDS, tiny_lm, tiny_mlm
 from reviews import reviews
 
 from kexue_keras.backend import K
 from kexue_keras.errors import UserError
 from kexue_keras.finetune._options import make_options
-from kexue_keras.models import save
+from kexue_keras.models import load, save
+from kexue_keras.prompting import Pattern, PromptClassifier, Verbalizer
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +57,7 @@ def test_a_gpt_reads_left_to_right(tmp_path):
 
 # The training of both is tested where it is written.
 @pytest.mark.usefixtures("plain_sessions")
-@pytest.mark.parametrize("method", ["zero-shot", "P-tuning", "PET + unlabelled", "PET, distilled"])
+@pytest.mark.parametrize("method", ["P-tuning", "PET + unlabelled", "PET, all patterns", "PET, distilled"])
 def test_methods(tiny, tmp_path, monkeypatch, method):
     fitted, tuned = [], []
 
@@ -73,7 +77,7 @@ def test_methods(tiny, tmp_path, monkeypatch, method):
         reviews(4, 1),
         reviews(6, 2),
         [text for text, _ in reviews(4, 3)],
-        patterns=[PATTERN],
+        patterns=[PATTERN, "{text}{mask}"] if "all" in method else [PATTERN],
         soft_pattern="[unused1]{mask}[unused2]{text}",
         words=WORDS,
         model=tiny,
@@ -87,10 +91,11 @@ def test_methods(tiny, tmp_path, monkeypatch, method):
     )
     row = few.run(method)
     assert row["method"] == method and row["texts"] == 6 and 0 <= row["accuracy"] <= 1
-    if method == "zero-shot":
-        assert not fitted and row["patterns"] == {PATTERN: row["accuracy"]}
-        return
-    assert row["valid"] == 0.5 and fitted[0]["repeats"] == 4 and fitted[0]["valid"] == few.valid
+    assert (
+        row["valid"] == 0.5
+        and fitted[0]["repeats"] == (2 if "all" in method else 4)
+        and fitted[0]["valid"] == few.valid
+    )
     assert fitted[0]["trained"] == ("soft_tokens" if method == "P-tuning" else "all")
     assert fitted[0]["frozen"] == (method != "P-tuning")
     assert fitted[0]["learning_rate"] == (5e-3 if method == "P-tuning" else 1e-4)
@@ -101,9 +106,77 @@ def test_methods(tiny, tmp_path, monkeypatch, method):
         assert train[:16] == few.train and len(train) == 20 and tuned[0].num_hidden_layers == 1 == tuned[0].train_layers
 
 
+@pytest.mark.usefixtures("plain_sessions")
+def test_nothing_is_trained_and_the_model_is_asked_once(tiny, tmp_path, monkeypatch):
+    texts, asked = [text for text, _ in reviews(6, 3)], []
+    other = ("{text}很{mask}", {"差评": "差", "好评": "好"})
+    few = FewShot(
+        reviews(12),
+        reviews(8, 1),
+        reviews(30, 2),
+        [],
+        patterns=[PATTERN],
+        prompts=[other],
+        soft_pattern=PATTERN,
+        words=WORDS,
+        model=tiny,
+        folder=str(tmp_path / "task-0"),
+        max_length=24,
+        calibration=texts,
+        allow_untrained_head=True,
+    )
+    expected = {}
+    for calibrate in (None, texts):
+        K.clear_session()
+        options = {"max_length": 24, "allow_untrained_head": True, "calibrate": calibrate}
+        each = [
+            PromptClassifier(load(tiny, with_mlm="linear"), *prompt, **options) for prompt in ((PATTERN, WORDS), other)
+        ]
+        on_valid = [one.accuracy(few.valid) for one in each]
+        together = sum(one.predict_proba([text for text, _ in few.test]) for one in each)
+        right = [each[0].labels[i] == label for i, (_, label) in zip(together.argmax(axis=1), few.test)]
+        front = "calibrated " if calibrate else ""
+        expected[front + "zero-shot"] = each[0].accuracy(few.test)
+        expected[front + "zero-shot, pattern by dev"] = each[on_valid.index(max(on_valid))].accuracy(few.test)
+        expected[front + "zero-shot, all patterns"] = sum(right) / 30
+    own = few_shot_untrained.PromptClassifier.predict_proba
+    count = lambda one, texts: asked.append(len(texts)) or own(one, texts)  # noqa: E731
+    monkeypatch.setattr(few_shot_untrained.PromptClassifier, "predict_proba", count)
+    assert {name: few.run(name)["accuracy"] for name in expected} == expected
+    assert sum(asked) <= 2 * (8 + 30 + 6)  # each text once a prompt, whatever the methods
+    few.mlm, few.train_layers = {"texts": texts, "steps": 2, "learning_rate": 1e-2}, 1
+    row = few.run("continued MLM, then zero-shot")
+    assert row["accuracy"] == row["calibrated chosen"] and row["texts for MLM"] == 6
+    trained = K.clear_session() or load(str(tmp_path / "task-mlm"), with_mlm="linear")
+    assert row["first"] == PromptClassifier(trained, PATTERN, WORDS, max_length=24).accuracy(few.test)
+    assert few.run("continued MLM, then zero-shot") == dict(row, seconds=0.0)  # trained and asked once
+    found = few.run("frozen")
+    assert 0 <= found["accuracy"] <= 1 and found["C"] in few_shot_untrained.REGRESSION_C
+    few.train = reviews(12, 7)  # another split, with new texts
+    assert 0 <= few.run("frozen")["accuracy"] <= 1
+    few.train, few.valid, few.test = ([((text, text[:3]), label) for text, label in reviews(12, i)] for i in range(3))
+    assert 0 <= few.run("frozen")["accuracy"] <= 1
+
+
+def test_tasks_are_said_in_the_bundled_vocabulary(tmp_path):
+    tokenizer = load("me5-zh-char-mlm", num_hidden_layers=1).tokenizer
+    for task in few_shot_tasks.TASKS.values():
+        prompts = [(pattern, task["words"]) for pattern in task["patterns"] + [task["soft_pattern"]]]
+        for pattern, words in prompts + [(pattern, words or task["words"]) for pattern, words in task["prompts"]]:
+            words = Verbalizer(words).compile(tokenizer)
+            assert words.lengths == [Pattern(pattern).slots] and words.labels == list(task["words"])
+            Pattern(pattern).compile(tokenizer, task["max_length"])
+    rows = [{"id": 0, "abst": "摘要", "keyword": ["一", "二"], "label": "1"}]
+    for name in ("train_0", "dev_0", "train_few_all", "test_public"):
+        (tmp_path / "csl").mkdir(exist_ok=True)
+        (tmp_path / "csl" / (name + ".json")).write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    train, _, _, unlabelled = few_shot_tasks.read_task(str(tmp_path), "csl", 0, 5)
+    assert train == [(("摘要", "一、二"), "1")] and unlabelled == [("摘要", "一、二")]
+
+
 def test_what_is_refused(tmp_path):
     few = FewShot([], [], [], [], patterns=[PATTERN], soft_pattern=PATTERN, words=WORDS, model="no such model")
-    with pytest.raises(UserError, match="no method 'PTE'; there are zero-shot, PET"):
+    with pytest.raises(UserError, match="no method 'PTE'; there are zero-shot, .*PET"):
         few.run("PTE")
     with pytest.raises(UserError, match="no model 'no such model'"):
         few.run("PET")
@@ -128,5 +201,5 @@ def test_the_experiment_goes_on_with_what_is_missing(tmp_path, monkeypatch, caps
     assert [row["accuracy"] for row in few_shot.main(arguments)] == [0.1, pytest.approx(0.3)] and len(ran) == 3
     assert len(read_rows(str(tmp_path / "rows.jsonl"))) == 2
     assert "| zero-shot | 10.00 ± 0.00 (1) |" in capsys.readouterr().out
-    assert all(len(task["patterns"]) >= 3 for task in few_shot.TASKS.values())
+    assert all(len(task["patterns"] + task["prompts"]) >= 3 for task in few_shot.TASKS.values())
     assert {len(word) for word in few_shot.TASKS["tnews"]["words"].values()} == {2}

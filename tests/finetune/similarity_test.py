@@ -189,6 +189,8 @@ def test_accumulation_is_explained_and_ranges_are_numbers():
         ([" ", "--corpus", "x"], "the text is empty"),
         (["看", "--corpus", "no-such-file"], "no-such-file: no such file"),
         (["看", "--corpus", __file__, "--mask", "1"], "--mask goes with --generate"),
+        (["看", "--corpus", __file__, "--entropy", "1"], "--entropy goes with --generate"),
+        (["看", "--generate", "--entropy", "-0.5"], "--entropy"),
         (["看", "--generate", "--model", "no-such-model"], "neither a bundled name"),
         (["看", "-k", "0", "--corpus", "x"], "-k"),
     ],
@@ -339,7 +341,7 @@ def test_generating_is_told_apart_from_searching(monkeypatch):
         def generate(self, text, **options):
             from kexue_keras.similarity._questions import Question
 
-            filters = {"min_score": 0.2, "min_edits": 3}
+            filters = {"min_score": 0.2, "min_edits": 3, "entropy": 0.5}
             assert options == dict({"n": 7, "k": 2, "seed": 0, "mask_positions": [3]}, **filters)
             return [Question(text + "吗", 0.5)]
 
@@ -347,7 +349,7 @@ def test_generating_is_told_apart_from_searching(monkeypatch):
     options = dict(
         text=["看"], generate=True, corpus=None, model="m", max_length=None, n=7, k=2, seed=0, mask=[3], quiet=True
     )
-    options.update(min_score=0.2, min_edits=3)
+    options.update(min_score=0.2, min_edits=3, entropy=0.5)
     assert list(similar(make_options.__globals__["argparse"].Namespace(**options))) == ["0.5000\t看吗"]
 
 

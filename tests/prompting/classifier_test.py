@@ -133,6 +133,58 @@ def test_p_tuning_moves_the_soft_tokens_alone_and_is_saved_as_an_ordinary_model(
         PromptClassifier.load(str(tmp_path))
 
 
+def test_what_the_patterns_prefer_is_taken_off_and_saved(tmp_path, run_python):
+    pretrained, templates = tiny_mlm(), [PATTERN, "{text}很{mask}"]
+    classifier = make(pretrained, templates, calibrate=iter(TEXTS[:5]))
+
+    def expected():
+        each = []
+        for template in templates:
+            scores = [[whole_model(pretrained, template, text, WORDS[w]) for w in WORDS] for text in TEXTS]
+            log_p = np.array(scores) - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+            prior = log_p[:5].mean(axis=0)
+            p = np.exp(log_p - prior)
+            each.append((prior, p / p.sum(axis=1, keepdims=True)))
+        return each
+
+    before = expected()
+    np.testing.assert_allclose(classifier.predict_proba(TEXTS), np.mean([p for _, p in before], axis=0), atol=1e-6)
+    np.testing.assert_allclose(classifier.prior, [prior for prior, _ in before], atol=1e-5)
+    plain = make(pretrained, templates)
+    assert plain.prior is None and np.abs(plain.predict_proba(TEXTS) - classifier.predict_proba(TEXTS)).max() > 1e-3
+    # Training moves the prior, and the epochs are judged by the new one.
+    valid = [(text, list(WORDS)[i % 2]) for i, text in enumerate(TEXTS)]
+    history = classifier.fit(reviews(8), epochs=1, learning_rate=1e-2, valid=valid)
+    after = expected()
+    assert np.abs(after[0][0] - before[0][0]).max() > 1e-2
+    np.testing.assert_allclose(classifier.prior, [prior for prior, _ in after], atol=1e-5)
+    assert history[0]["valid"] == classifier.accuracy(valid)
+    classifier.save(str(tmp_path / "saved"))
+    out = run_python(
+        "import sys, json; from kexue_keras.prompting import PromptClassifier; c = PromptClassifier.load(sys.argv[1], "
+        "allow_untrained_head=True); print(json.dumps(c.predict_proba(sys.argv[2:]).tolist()))",
+        tmp_path / "saved",
+        *TEXTS,
+    )
+    np.testing.assert_allclose(json.loads(out.splitlines()[-1]), classifier.predict_proba(TEXTS), atol=1e-6)
+    loaded = PromptClassifier.load(str(tmp_path / "saved"), allow_untrained_head=True)
+    with pytest.raises(ValueError, match="saved with a calibration, whose texts are not with it.*call calibrate"):
+        loaded.fit(reviews(8), epochs=1)
+    loaded.calibrate(None)
+    assert loaded.prior is None and loaded.fit(reviews(8), epochs=1)[0]["epoch"] == 1
+    for texts, words in [
+        ([], "calibrate has no texts; give some hundreds without labels, or None"),
+        ("书店", "calibrate is one str; give a list of texts"),
+        (["书", ("书", "店")], r"calibrate.1. is .*; a str is needed"),
+        ([3], "calibrate.0. is 3"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            make(pretrained, calibrate=texts)
+        with pytest.raises(ValueError, match=words):
+            plain.calibrate(texts)
+    assert plain.prior is None
+
+
 def test_the_head_is_measured_and_what_does_not_fit_is_refused():
     pretrained = tiny_mlm()
     classifier = make(pretrained, allow_untrained_head=False)

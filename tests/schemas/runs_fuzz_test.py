@@ -195,6 +195,7 @@ def test_prompt_classifiers(tmp_path, monkeypatch):
     expected = classifier.predict_proba(["好书"])
     said = {"patterns": [PATTERN], "weights": [1.0], "max_length": 32, "batch_size": 8}
     said["verbalizer"] = classifier.verbalizer.get_config()
+    said["prior"] = None
     dump(tmp_path / "prompt.json", said)
     for what, again in refusals(
         tmp_path / "prompt.json",
@@ -207,6 +208,9 @@ def test_prompt_classifiers(tmp_path, monkeypatch):
     np.testing.assert_allclose(again.predict_proba(["好书"]), expected, atol=1e-6)
     dump(tmp_path / "prompt.json", dict(said, batch_size=-8))
     with pytest.raises(WeightsError, match="prompt.json: batch_size is -8; it must be a whole number from 1"):
+        PromptClassifier.load(str(tmp_path))
+    dump(tmp_path / "prompt.json", dict(said, prior=[[-0.5]]))
+    with pytest.raises(WeightsError, match="prior has to have a number a pattern .1. and label .2."):
         PromptClassifier.load(str(tmp_path))
 
 
