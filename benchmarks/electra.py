@@ -3,7 +3,7 @@
     python benchmarks/electra.py [--seeds 1 2 3]   # every arm, rows into results/electra.jsonl
     python benchmarks/electra.py --only mlm 1/4    # some arms
     python benchmarks/electra.py --quick           # a few steps, nothing written
-    python benchmarks/electra.py --report          # the table, and docs/models/electra.png
+    python benchmarks/electra.py --report          # the table of a budget, and docs/models/electra.png
 
 Arms: no pretraining; a masked language model; ELECTRA with generators of 1/8, 1/4, 1/2 and 1 of the discriminator's
 width; a masked language model whose masks a generator of 1/4 proposes. Each is trained for the same processor time from
@@ -278,7 +278,8 @@ def report(options):
 
     found = {}
     for row in rows("electra", options.results):
-        found.setdefault(row["arm"], []).append(row)
+        if row.get("budget", options.budget) == options.budget:
+            found.setdefault(row["arm"], []).append(row)
     words = ("steps", "mlm_loss", "generator_loss", "sampled_accuracy", "discriminator_loss", "constant_guess")
     words += ("found", "frozen", "fine_tuned")
     print("| arm | seeds | %s |\n|%s" % (" | ".join(words), "---|" * (len(words) + 2)))
@@ -316,7 +317,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--only", nargs="+", choices=ARMS, default=ARMS)
-    parser.add_argument("--budget", type=float, default=100.0, help="processor seconds of pretraining")
+    parser.add_argument("--budget", type=float, default=400.0, help="processor seconds of pretraining")
     parser.add_argument("--data", default=DATA)
     parser.add_argument("--results", default=os.path.join(HERE, "results"))
     parser.add_argument("--quick", action="store_true")
