@@ -114,7 +114,13 @@ def crossentropy(y_true, y_pred):
 
 
 def evaluate(model, stream, length, vocabulary, batch_tokens=4096):
-    """`Score` over the stream cut into windows; the hidden characters are the same ones at every length."""
+    """`Score` over the stream cut into windows; the hidden characters are the same ones at every length.
+
+    Raises:
+        ValueError: the length is no multiple of 64: places are drawn for 64 characters each.
+    """
+    if length % 64:
+        raise ValueError("evaluate: the length is %d; a multiple of 64 is needed" % length)
     rng = np.random.RandomState(12345)
     usable = len(stream) // 512 * 512
     places = hidden_places(rng, usable // 64, 64) + 64 * np.arange(usable // 64)[:, None]

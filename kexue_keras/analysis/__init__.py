@@ -1,5 +1,6 @@
 """Looking at a model: numpy and scipy on its weights, with thin adapters that take a Keras model."""
 
+from kexue_keras.analysis import costs
 from kexue_keras.analysis import dimensions
 from kexue_keras.analysis._argmax_frank_wolfe import minimax_margin
 from kexue_keras.analysis._gradient_inequality import gradient_inequality

@@ -289,9 +289,14 @@ TECHNIQUES = [
         (
             30,
             "ALBERT and ELECTRA: what they do and don't do",
-            "",
+            "用ALBERT和ELECTRA之前，请确认你真的了解它们",
             (7846,),
-            ("analysis.costs", "models.ElectraPretraining"),
+            (
+                "analysis.costs.model_report",
+                "models.ElectraPretraining",
+                "models.build_electra_generator",
+                "models.propose_masks",
+            ),
             "analysis/costs.md",
         ),
         (

@@ -29,6 +29,7 @@ from kexue_keras.files.paths import matching, path_text
 from kexue_keras.models._activations import check_activation
 from kexue_keras.models._epsilon import extend_with_epsilon
 from kexue_keras.models._kinds import kind_of
+from kexue_keras.models._language_models_only import guard_mlm
 from kexue_keras.models._rotary import check_even_heads, extend_with_rotary_table
 from kexue_keras.schemas import BERT_CONFIG, read_lower_case, read_object, read_settings
 from kexue_keras.schemas.bert_config import build_arguments
@@ -132,6 +133,8 @@ def load(
     detected, config, checkpoint, vocabulary = read_folder(
         name_or_path, kind=model or kind, extra=extra if "num_hidden_layers" not in build else "ignore"
     )
+    if build.get("with_mlm") or build.get("application") in ("lm", "unilm"):
+        guard_mlm(model or kind or detected)
     if model is None:
         check_marks([], checkpoint, checkpoint.source)
     kind = kind or detected

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 
 from kexue_keras import checkpoints
-from kexue_keras.analysis import dimensions, find_unargmaxable, output_layer, rnn_gradient_profile
+from kexue_keras.analysis import costs, dimensions, find_unargmaxable, output_layer, rnn_gradient_profile
 from kexue_keras.analysis._recurrent_cells import KINDS
 from kexue_keras.backend import keras
 from kexue_keras.checkpoints._load import is_t5
@@ -22,8 +22,12 @@ def run(parser, arguments):
     parser.add_argument("--unargmaxable", action="store_true", help="words that can never be the prediction")
     parser.add_argument("--dimensions", action="store_true", help="sizes of embedding and heads against 8.33 log N")
     parser.add_argument("--gradients", action="store_true", help="gradients of recurrent layers by lag (model.h5)")
+    parser.add_argument("--costs", action="store_true", help="parameters, FLOPs and time of its layers")
     parser.add_argument("--words", type=int, default=50, metavar="N", help="--unargmaxable: print N (%(default)s)")
     parser.add_argument("--steps", type=int, default=50, metavar="T", help="--gradients: steps of noise (%(default)s)")
+    parser.add_argument("--length", type=int, default=128, metavar="N", help="--costs: tokens a row (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="B", help="--costs: rows (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, metavar="R", help="--costs: timed passes (%(default)s)")
     parser.add_argument("--png", metavar="FILE", help="also a picture (matplotlib)")
     options = parser.parse_args(arguments)
     looks = [look for name, look in LOOKS.items() if getattr(options, name)]
@@ -139,7 +143,38 @@ def recurrent_gradients(options):
     return lines, panel
 
 
-LOOKS = {"unargmaxable": unargmaxable_words, "dimensions": model_dimensions, "gradients": recurrent_gradients}
+def layer_costs(options):
+    """Lines on what each layer costs, and a picture of how parameters, products and time are shared out."""
+    loaded = _load(options.model)
+    model = loaded.model
+    try:
+        report = costs.model_report(model, options.length, batch_size=options.batch_size, repeats=options.repeats)
+    except ValueError as error:
+        raise UserError(error)
+    lines = ["%s, %d x %d tokens, forward" % (options.model, options.batch_size, options.length)] + report.table()
+    lines.append("FLOPs are those of matrix products; times are medians of %d passes." % options.repeats)
+
+    def panel(axes):
+        layers = [layer for layer in report.grouped() if layer.parameters]
+        for i, word in enumerate(("parameters", "flops", "milliseconds")):
+            values = [getattr(layer, word) or 0 for layer in layers]
+            left = 0
+            for number, value in enumerate(values):
+                axes.barh(i, value / max(sum(values), 1e-9), left=left, color="C%d" % (number % 10))
+                left += value / max(sum(values), 1e-9)
+        axes.set_yticks(range(3))
+        axes.set_yticklabels(["parameters", "FLOPs", "time"])
+        axes.set_xlabel("share")
+
+    return lines, panel
+
+
+LOOKS = {
+    "unargmaxable": unargmaxable_words,
+    "dimensions": model_dimensions,
+    "gradients": recurrent_gradients,
+    "costs": layer_costs,
+}
 
 
 def _load(model, **build):

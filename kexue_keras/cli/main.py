@@ -32,7 +32,7 @@ COMMANDS = {
         "convert", "convert a model folder: TensorFlow checkpoint <-> Hugging Face; trim its vocabulary"
     ),
     "inspect": Command(
-        "inspect_model", "look at a model: words it can never predict, its dimensions, recurrent gradients"
+        "inspect_model", "look at a model: words it can never predict, its dimensions, costs, recurrent gradients"
     ),
     "similar": Command("similar", "nearest texts of a file, or similar texts by generating"),
 }

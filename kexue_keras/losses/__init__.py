@@ -14,6 +14,8 @@ from kexue_keras.losses._cosent import CoSENT
 from kexue_keras.losses._cosent import cosent_loss
 from kexue_keras.losses._distillation import SimilarityDistillation
 from kexue_keras.losses._distillation import similarity_distillation
+from kexue_keras.losses._electra import ElectraLoss
+from kexue_keras.losses._electra import constant_guess_loss
 from kexue_keras.losses._grouped import GroupedCrossentropy
 from kexue_keras.losses._grouped import grouped_crossentropy
 from kexue_keras.losses._masked_lm import MaskedCrossentropy

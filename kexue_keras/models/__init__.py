@@ -5,6 +5,7 @@ from kexue_keras.models._causal_lm import next_token_accuracy
 from kexue_keras.models._causal_lm import predict_next_at
 from kexue_keras.models._deepnorm import extend_with_deepnorm
 from kexue_keras.models._entropy_invariance import extend_with_entropy_invariance
+from kexue_keras.models._language_models_only import guard_mlm
 from kexue_keras.models._masked_lm import masked_accuracy
 from kexue_keras.models._masked_lm import predict_at
 from kexue_keras.models._mixers import extend_with_mixer
@@ -15,6 +16,9 @@ from kexue_keras.models._t5 import T5
 from kexue_keras.models._univae import UniVAE
 from kexue_keras.models._update_magnitude import UpdateMagnitude
 from kexue_keras.models._update_magnitude import update_magnitude
+from kexue_keras.models.electra import ElectraPretraining
+from kexue_keras.models.electra import build_electra_generator
+from kexue_keras.models.electra import propose_masks
 from kexue_keras.models.teaforn import build_teaforn_model
 
 # `models.load` is where users look for it. A block of its own, since checkpoints build the models above.

@@ -12,6 +12,7 @@ import tensorflow as tf
 from kexue_keras.backend import ModelSession, keras
 from kexue_keras.data import BucketedBatches, encode, gather_places, random_masking
 from kexue_keras.errors import WeightsError
+from kexue_keras.models._language_models_only import guard_mlm
 from kexue_keras.types import Model, Texts, Tokenizer, Transformer
 
 HEAD = ("MLM-Dense", "MLM-Norm", "MLM-Bias")
@@ -29,6 +30,7 @@ def predict_at(transformer: Transformer) -> Model:
 
     Raises:
         WeightsError: the transformer has no head for masked language modelling.
+        ValueError: it is an ELECTRA.
 
     Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kexue.fm/archives/7764; arXiv 1810.04805.
 
@@ -38,8 +40,9 @@ def predict_at(transformer: Transformer) -> Model:
     >>> predict_at(encoder.bert).predict([np.array([token_ids]), np.array([segment_ids]), np.array([[3, 4]])]).shape
     (1, 2, 14001)
     """
-    layers = transformer.layers
-    absent = [name for name in HEAD if name not in layers]
+    guard_mlm(transformer)
+    layers = {name: transformer.layers.get(transformer.prefixed(name)) for name in HEAD + ("Embedding-Token",)}
+    absent = [name for name in HEAD if layers[name] is None]
     if absent:
         raise WeightsError(
             "this model has no head for masked language modelling (no layer %s); build it with with_mlm='linear'"

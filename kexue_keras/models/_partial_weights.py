@@ -26,8 +26,8 @@ def marks_of(transformer):
 
     >>> from bert4keras.models import BERT
     >>> deep = kexue_keras.models.extend_with_deepnorm(BERT)
-    >>> marks_of(deep(vocab_size=9, hidden_size=4, num_hidden_layers=2, num_attention_heads=1, intermediate_size=8,
-    ...     hidden_act='relu'))
+    >>> marks_of(deep(max_position=8, vocab_size=9, hidden_size=4, num_hidden_layers=2, num_attention_heads=1,
+    ...     intermediate_size=8, hidden_act='relu'))
     ['kexue_keras/deepnorm']
     """
     return transformer.marks if isinstance(transformer, PartialWeights) else []

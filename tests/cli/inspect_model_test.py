@@ -76,3 +76,14 @@ def test_what_cannot_be_inspected(folder, capsys):
     assert "nothing to look at; give --unargmaxable or --dimensions or --gradients" in capsys.readouterr().err
     assert cli.main(["inspect", str(folder / "nothing"), "--unargmaxable"]) == 2
     assert "nothing" in capsys.readouterr().err
+
+
+def test_costs_of_the_layers(folder, capsys):
+    assert cli.main(["inspect", str(folder / "equal"), "--costs", "--length", "8", "--repeats", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("equal, 1 x 8 tokens, forward")
+    assert lines[1].split() == ["parameters", "times", "GFLOPs", "ms", "layer"]
+    feed_forward = next(line.split() for line in lines if line.endswith("Transformer-*-FeedForward"))
+    assert float(feed_forward[2]) == pytest.approx(4 * 8 * 16 * 32 / 1e9, rel=1e-3) and float(feed_forward[3]) > 0
+    assert cli.main(["inspect", str(folder / "equal"), "--costs", "--length", "0"]) == 2
+    assert "length must be" in capsys.readouterr().err
