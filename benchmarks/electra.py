@@ -193,9 +193,8 @@ def states(encoder):
 
 def downstream(encoder, train, test, seed, epochs):
     """Accuracies of frozen mean vectors with logistic regression, and after fine-tuning all weights."""
-    from sklearn.linear_model import LogisticRegressionCV
-
     import tensorflow as tf
+    from sklearn.linear_model import LogisticRegressionCV
 
     from kexue_keras.backend import keras, set_seed
 

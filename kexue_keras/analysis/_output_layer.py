@@ -5,6 +5,7 @@ from typing import Optional, Tuple
 import numpy as np
 
 from kexue_keras.backend import K
+from kexue_keras.models._language_models_only import guard_mlm
 from kexue_keras.types import Array, Model
 
 
@@ -22,13 +23,14 @@ def output_layer(model: Model) -> Tuple[Array, Optional[Array]]:
         tuple (float32 [V, d], float32 [V] or None).
 
     Raises:
-        ValueError: the model has no such layer.
+        ValueError: the model has no such layer, or is an ELECTRA, whose Dense layer makes no words.
 
     >>> x = keras.layers.Input((3,))
     >>> W, b = kexue_keras.analysis.output_layer(keras.models.Model(x, keras.layers.Dense(5)(x)))
     >>> W.shape, b.shape
     ((5, 3), (5,))
     """
+    guard_mlm(model)
     model = getattr(model, "model", model)
     layers = {layer.name: layer for layer in model.layers}
     if "Decoder-Output-LM" in layers:

@@ -13,6 +13,7 @@ from kexue_keras.decoding import _search as search
 from kexue_keras.decoding._inputs import batches_of, padded_inputs
 from kexue_keras.decoding._steps import Source, Steps
 from kexue_keras.decoding._structure import Structure
+from kexue_keras.models._language_models_only import guard_mlm
 from kexue_keras.types import Array, ArrayLike, Model, Transformer
 
 
@@ -74,6 +75,7 @@ class Generator(object):
         positionwise: Tuple[type, ...] = (),
     ) -> None:
         refuse_eager("Generator")
+        guard_mlm(model)
         if not isinstance(model, keras.models.Model):
             model = getattr(model, "model", model)
         if not isinstance(model, keras.models.Model):

@@ -11,14 +11,18 @@ ELECTRA = bert4keras_models.ELECTRA
 
 
 def is_electra(model):
-    """Whether a kind, a class or a transformer is ELECTRA's discriminator.
+    """Whether a kind, a class, a transformer or a Keras model is ELECTRA's discriminator.
 
     >>> is_electra('electra'), is_electra(bert4keras_models.ELECTRA), is_electra(bert4keras_models.BERT)
     (True, True, False)
     """
     if isinstance(model, str):
         return model.lower() == "electra"
-    return issubclass(model if isinstance(model, type) else type(model), ELECTRA)
+    if issubclass(model if isinstance(model, type) else type(model), ELECTRA):
+        return True
+    # A Keras model: bert4keras' names of layers. In a transformer they are the keys of a dict.
+    layers = getattr(model, "layers", None) or ()
+    return any(getattr(layer, "name", layer).endswith("Discriminator-Prediction") for layer in layers)
 
 
 def guard_mlm(model: Any, *, use: str = "a language model") -> None:
@@ -28,7 +32,7 @@ def guard_mlm(model: Any, *, use: str = "a language model") -> None:
     'electra' with application='lm' or 'unilm', and lets the class through.
 
     Args:
-        model: kind as bert4keras calls it, model class, transformer, or what `models.load` returned.
+        model: kind as bert4keras calls it, model class, transformer, Keras model, or what `models.load` returned.
         use: what it is wanted for, for the message.
 
     Raises:

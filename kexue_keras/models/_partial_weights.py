@@ -11,10 +11,11 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 import tensorflow as tf
-from bert4keras.models import Transformer
+from bert4keras.models import LM_Mask, Transformer, UniLM_Mask
 
 from kexue_keras.backend import K, tf1
 from kexue_keras.errors import WeightsError
+from kexue_keras.models._language_models_only import guard_mlm
 from kexue_keras.types import Array, Variable
 
 # What the names of marks begin with.
@@ -75,6 +76,8 @@ class PartialWeights(object):
 
     def __init__(self, *args: Any, allow_pretrained: Optional[bool] = None, **kwargs: Any) -> None:
         super(PartialWeights, self).__init__(*args, **kwargs)
+        if isinstance(self, (LM_Mask, UniLM_Mask)):
+            guard_mlm(type(self))
         if allow_pretrained is not None:
             self.allow_pretrained = bool(allow_pretrained)
         self.kept_variables, self.fresh_variables = [], []
