@@ -2,7 +2,8 @@
 
 `make test` runs the tests once a stack, and they share the time: most tests build graphs, and building them on each
 stack would take three times as long. What saves and loads, and what leans on the machinery of a Keras (sessions, the
-training step, optimizers), runs on all: `@pytest.mark.all_stacks`. `make test-all` runs every case on every stack.
+training step, optimizers), runs on all: `@pytest.mark.all_stacks`. `@pytest.mark.together` keeps tests of a file that
+share what takes long to set up on one stack. `make test-all` runs every case on every stack.
 """
 
 import collections
@@ -54,8 +55,11 @@ def of_other_stacks(items, stack, sharing):
     """
     if stack not in sharing or not set(sharing) <= set(STACKS):
         raise ValueError("--stacks %s: this is %s, of %s" % (",".join(sharing), stack, ", ".join(STACKS)))
-    tests = collections.defaultdict(list)
+    tests, files = collections.defaultdict(list), collections.defaultdict(list)
     for item in items:
+        if item.get_closest_marker("together"):
+            files[item.nodeid.split("::")[0]].append(item.nodeid)
+            continue
         # Where a test with `skipif` is not skipped, another stack cannot know: its turn might be where it is.
         if not any(item.get_closest_marker(name) for name in ("all_stacks", "skipif")):
             tests[item.nodeid.split("[")[0]].append(item.nodeid)
@@ -68,4 +72,7 @@ def of_other_stacks(items, stack, sharing):
         for i, case in enumerate(sorted(cases, key=number)):
             if (first + i) % len(sharing) != mine:
                 left.add(case)
+    for file, cases in files.items():
+        if number(file) % len(sharing) != mine:
+            left.update(cases)
     return left

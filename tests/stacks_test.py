@@ -48,6 +48,14 @@ def test_what_is_marked_runs_on_all(monkeypatch):
     assert all(len(stacks_of) == (3 if "::all" in test else 1) for test, stacks_of in runs.items())
 
 
+def test_what_belongs_together_runs_together(monkeypatch):
+    items = [item("data/%s_test.py::test_%d" % (name, i), "together") for name in "xyz" for i in range(5)]
+    runs = turns(monkeypatch, ["a", "b", "c"], items)
+    for name in "xyz":
+        assert len({tuple(stacks_of) for test, stacks_of in runs.items() if "/%s_test" % name in test}) == 1
+    assert all(len(stacks_of) == 1 for stacks_of in runs.values())
+
+
 def test_the_environment_names_the_stack(monkeypatch):
     monkeypatch.delenv("TF_USE_LEGACY_KERAS", raising=False)
     for variables, name in [({}, "keras"), ({"TF_KERAS": "0"}, "keras"), ({"TF_KERAS": "True"}, "tf.keras")]:

@@ -7,6 +7,7 @@ from bert4keras.layers import LayerNormalization
 
 from kexue_keras import checks
 from kexue_keras.models._kinds import CLASSES
+from kexue_keras.models._language_models_only import guard_mlm
 
 
 class _WithEpsilon(object):
@@ -25,7 +26,7 @@ def extend_with_epsilon(model, epsilon, application=None, mlm_epsilon=None):
     Args:
         model: a bert4keras model class, or what `build_transformer_model` calls it.
         epsilon: float, or None: the model as it is.
-        application: as for `build_transformer_model`, which refuses 'lm' and 'unilm' for ELECTRA by its name only.
+        application: as for `build_transformer_model`, which refuses 'lm' and 'unilm' for the word 'electra' only.
         mlm_epsilon: float, that of MLM-Norm where it is another (in an enlarged model), or None.
 
     Returns:
@@ -38,8 +39,8 @@ def extend_with_epsilon(model, epsilon, application=None, mlm_epsilon=None):
     1e-05
     """
     name = model.lower() if isinstance(model, str) else None
-    if (application or "encoder").lower() != "encoder" and name == "electra":
-        raise ValueError("ELECTRA has no head that predicts tokens, so it has no application=%r" % application)
+    if (application or "encoder").lower() != "encoder":
+        guard_mlm(model)
     base = CLASSES.get(name, model)
     if epsilon is None or isinstance(base, str):
         return base

@@ -81,7 +81,7 @@ def test_heads_that_are_absent_are_named(tmp_path):
 
 def test_electra_is_no_language_model(tmp_path):
     path, _, _ = bert_folder(tmp_path, "electra")
-    with pytest.raises(ValueError, match="ELECTRA has no head"):
+    with pytest.raises(ValueError, match="cannot be a language model"):
         load(path, application="unilm")
 
 

@@ -71,6 +71,7 @@ def mean_length(reader):
     return round(float(np.mean([len(p.equation) for p in reader])), 3)
 
 
+@pytest.mark.together
 def test_counts_of_the_article(real):
     valid, test = real["valid", "none"], real["test", "none"]
     assert (len(valid), len(test)) == (4999, 4998)
@@ -83,6 +84,7 @@ def test_counts_of_the_article(real):
     assert sum(len(p.question) > 150 for p in valid + test) == 19
 
 
+@pytest.mark.together
 def test_the_articles_rule_changes_what_equations_say(real):
     for part, shortened in (("valid", 2019), ("test", 2003)):
         none, value, meaning = ([p.equation for p in real[part, rule]] for rule in ("none", "value", "meaning"))
@@ -91,12 +93,14 @@ def test_the_articles_rule_changes_what_equations_say(real):
     assert (mean_length(real["valid", "meaning"]), mean_length(real["test", "meaning"])) == (13.238, 12.862)
 
 
+@pytest.mark.together
 def test_the_articles_rule_is_not_idempotent(real):
     again = [p.id for p in real["test", "value"] if strip_brackets(p.equation, rule="value") != p.equation]
     assert again == ["275276"]
     assert not [p.id for p in real["test", "meaning"] if strip_brackets(p.equation) != p.equation]
 
 
+@pytest.mark.together
 def test_exact_values_agree_with_the_answers(real):
     """Fractions instead of floats change no verdict."""
     for p in real["valid", "meaning"][::5]:
@@ -106,6 +110,7 @@ def test_exact_values_agree_with_the_answers(real):
             assert "root" in str(error)
 
 
+@pytest.mark.together
 def test_how_many_questions_with_answers_that_are_not_whole(real):
     problems = real["valid", "none"] + real["test", "none"]
     assert sum(counts_whole_things(p.question) and float(p.answer) != int(p.answer) for p in problems) == 11
