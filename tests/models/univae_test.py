@@ -117,7 +117,6 @@ def test_the_cost_of_the_latents_is_in_the_loss(latent):
     assert losses[1] > losses[0] and losses[2] - losses[0] == pytest.approx(3 * (losses[1] - losses[0]), rel=1e-3)
 
 
-@pytest.mark.all_stacks
 @pytest.mark.filterwarnings("ignore:.*was not saved by a model with univae")
 def test_pretrained_weights_are_kept_and_the_latents_saved(tmp_path):
     folder = tiny_bert_folder(tmp_path / "bert")
