@@ -34,7 +34,20 @@ def make_files(place):
             (CHARACTERS[i % 9 : i % 9 + 5], CHARACTERS[i % 7 : i % 7 + 4 + i % 3], str(i % 3)) for i in range(count)
         ]
         write_rows(os.path.join(place, name + ".tsv"), rows)
+    write_maths_model(os.path.join(place, "maths"))
     write_problems(os.path.join(place, "problems.json"), 30)
+
+
+def write_maths_model(path):
+    """A tiny BERT whose vocabulary has digits and signs in place of characters that `write_problems` does not use."""
+    tiny_bert_folder(path, num_hidden_layers=1)
+    new = list("0123456789+-*/()①②③④⑤⑥⑦⑧⑨π")
+    with open(os.path.join(path, "vocab.txt"), encoding="utf-8") as handle:
+        tokens = handle.read().split()
+    tokens = [new.pop() if new and len(token) == 1 and token not in "店有书买电影中国,." else token for token in tokens]
+    assert not new
+    with open(os.path.join(path, "vocab.txt"), "w", encoding="utf-8") as handle:
+        handle.write("\n".join(tokens) + "\n")
 
 
 def write_problems(path, count):
@@ -163,8 +176,7 @@ def _masked_lm(path, out, techniques, resume):
 def _math_word_problems(path, out, techniques, resume):
     options = dict(SMALL, task="math-word-problems", dropout_rate=0.1, **techniques)
     options.update(max_length=24, max_equation_length=10, learning_rate=1e-3)
-    # The tiny vocabulary has no digits.
-    finetune("me5-zh-char", path("problems.json"), out, valid_share=0.2, resume=resume, **options)
+    finetune(path("maths"), path("problems.json"), out, valid_share=0.2, resume=resume, **options)
 
 
 TASKS = {

@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from tasks import write_problems
+from tasks import write_maths_model, write_problems
 
 from kexue_keras.backend import K
 from kexue_keras.cli import main as cli
@@ -14,7 +14,6 @@ from kexue_keras.finetune.math_word_problems import MathSolver, answer_accuracy
 
 SMALL = dict(
     task="math-word-problems",
-    model="me5-zh-char",
     num_hidden_layers=1,
     epochs=2,
     batch_size=8,
@@ -30,13 +29,21 @@ SMALL = dict(
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("problems")
+    write_maths_model(str(folder / "maths"))
     write_problems(str(folder / "train.json"), 30)
     write_problems(str(folder / "test.json"), 6)
     return folder
 
 
 def options_of(place, out, **changes):
-    return dict(SMALL, data=str(place / "train.json"), test=str(place / "test.json"), out=str(place / out), **changes)
+    return dict(
+        SMALL,
+        model=str(place / "maths"),
+        data=str(place / "train.json"),
+        test=str(place / "test.json"),
+        out=str(place / out),
+        **changes,
+    )
 
 
 def rows_of(path):
