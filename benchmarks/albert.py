@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 from record import add_stack_option, enter_stack, ratio, record
+from side import Side
 
 SIZES = {
     "base": dict(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072, rows=4),
@@ -24,19 +25,17 @@ SIZES = {
 LENGTH, VOCABULARY = 128, 21128
 
 
-class Side(object):
-    """A model in a graph and a session of its own."""
+class Classifier(Side):
+    """A BERT or an ALBERT with a classifier."""
 
     def __init__(self, kind, size):
-        import tensorflow as tf
         from bert4keras.models import build_transformer_model
 
         from kexue_keras.analysis.costs import model_report
-        from kexue_keras.backend import keras, tf1
+        from kexue_keras.backend import keras
         from kexue_keras.optimizers import AdamW
 
-        self.graph = tf.Graph()
-        self.session = tf1.Session(graph=self.graph)
+        super().__init__()
         sizes = {name: number for name, number in SIZES[size].items() if name != "rows"}
         with self:
             encoder = build_transformer_model(
@@ -57,16 +56,6 @@ class Side(object):
             self.parameters, self.gflops = report.parameters, report.flops / 1e9
         tokens = np.random.RandomState(1).randint(5, 50, [SIZES[size]["rows"], LENGTH])
         self.inputs, self.labels = [tokens, 0 * tokens], tokens[:, 0] % 2
-
-    def __enter__(self):
-        self.contexts = [self.graph.as_default(), self.session.as_default()]
-        for context in self.contexts:
-            context.__enter__()
-        return self
-
-    def __exit__(self, *error):
-        for context in reversed(self.contexts):
-            context.__exit__(*error)
 
     def predict(self):
         with self:
@@ -93,7 +82,7 @@ def main():
     options = parser.parse_args()
     enter_stack(options)
     for size in ["quick"] if options.quick else options.sizes:
-        sides = {kind: Side(kind, size) for kind in ("bert", "albert")}
+        sides = {kind: Classifier(kind, size) for kind in ("bert", "albert")}
         times = {work: {kind: [] for kind in sides} for work in ("predict", "train")}
         for round_ in range(2 if options.quick else options.rounds + 1):
             for work in times:

@@ -17,6 +17,7 @@ import argparse
 import time
 
 from record import add_stack_option, enter_stack
+from side import Side
 
 POLICIES = {
     "none": None,
@@ -52,21 +53,18 @@ def batch(args, rows):
     return [tokens, 0 * tokens]
 
 
-class Side(object):
-    """A model in a graph and a session of its own, so that sides can run in turn."""
+class Policy(Side):
+    """A model with a policy of recompute."""
 
     def __init__(self, args, policy, extend=None):
-        import tensorflow as tf
         from bert4keras.models import BERT, build_transformer_model
 
         from kexue_keras import losses, optimizers
-        from kexue_keras.backend import tf1
         from kexue_keras.models import extend_with_recompute
         from kexue_keras.training._randomness import repeatable_dropout
 
         self.args = args
-        self.graph = tf.Graph()
-        self.session = tf1.Session(graph=self.graph)
+        super().__init__()
         with self.graph.as_default(), self.session.as_default():
             settings = POLICIES[policy] if extend is None else {"policy": extend}
             kind = BERT if settings is None else extend_with_recompute(BERT, **settings)
@@ -74,16 +72,6 @@ class Side(object):
                 self.model = build_transformer_model(model=kind, **config(args))
             self.model.compile(optimizers.AdamW(1e-5), losses.MaskedCrossentropy(from_logits=True))
             self.step.set(1)
-
-    def __enter__(self):
-        self.contexts = [self.graph.as_default(), self.session.as_default()]
-        for context in self.contexts:
-            context.__enter__()
-        return self
-
-    def __exit__(self, *error):
-        for context in reversed(self.contexts):
-            context.__exit__(*error)
 
     def gradients(self):
         """Loss and gradients on the batch, in float32."""
@@ -123,7 +111,7 @@ def step(args):
 
     rows, sides, values, wanted = [], {}, None, None
     for name in args.policies:
-        with Side(args, name) as side:
+        with Policy(args, name) as side:
             sides[name] = side
             if values is None:
                 values = side.model.get_weights()
@@ -154,7 +142,7 @@ def step(args):
 def largest(args):
     """The largest batch within the budget."""
     for name in args.policies:
-        with Side(args, name) as side:
+        with Policy(args, name) as side:
             few, more = args.rows // 2, args.rows
             low, high = side.peak(few), side.peak(more)
             rows = int(more + (args.budget - high) * (more - few) / (high - low))
@@ -171,7 +159,7 @@ def budget(args):
 
     for memory in args.budgets:
         chosen = recompute_for_budget(memory, batch_size=args.rows, max_length=args.length)
-        with Side(args, None, chosen) as side:
+        with Policy(args, None, chosen) as side:
             measured = max(side.peak(args.rows), 1)
         yield {
             "policy": str(chosen.plan),

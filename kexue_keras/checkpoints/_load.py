@@ -110,7 +110,9 @@ def load(
     Raises:
         WeightsError: no such name or folder, a missing or damaged file, a vocabulary whose size differs from the
             embedding's, a variable that is absent, has another shape or has no place; the message names the file, what
-            was expected and what was found. Nothing is loaded by half.
+            was expected and what was found; a folder that a model with another technique saved. Nothing is loaded by
+            half.
+        ValueError: words that are none of those above; an ELECTRA with an MLM head, or as language model.
 
     Reference: bert4keras, https://github.com/bojone/bert4keras.
 

@@ -9,6 +9,7 @@ import numpy as np
 from kexue_keras import checkpoints
 from kexue_keras.analysis import costs, dimensions, find_unargmaxable, output_layer, rnn_gradient_profile
 from kexue_keras.analysis._recurrent_cells import KINDS
+from kexue_keras.analysis.costs._inputs import example_inputs
 from kexue_keras.backend import keras
 from kexue_keras.checkpoints._load import is_t5
 from kexue_keras.cli.output import say
@@ -119,8 +120,7 @@ def recurrent_gradients(options):
     layers = [layer for layer in model.layers if type(layer).__name__ in KINDS]
     if not layers:
         raise UserError("it has no recurrent layer (%s)" % ", ".join(KINDS), path=options.model)
-    rng = np.random.RandomState(0)
-    inputs = [_noise(model, tensor, options.steps, rng) for tensor in model.inputs]
+    inputs = example_inputs(model, batch_size=4, length=options.steps)
     lines, profiles = [], []
     for layer in layers:
         x = np.asarray(keras.models.Model(model.inputs, layer.input).predict_on_batch(inputs))
@@ -197,15 +197,6 @@ def _load_keras(path):
         return keras.models.load_model(path, compile=False)
     except (OSError, ValueError) as error:
         raise UserError("Keras cannot load it: %s" % error, path=path)
-
-
-def _noise(model, tensor, steps, rng):
-    """What is fed to an input: token ids if it goes into an Embedding, else standard normal numbers."""
-    shape = [4] + [size or steps for size in keras.backend.int_shape(tensor)[1:]]
-    for layer in model.layers:
-        if type(layer).__name__ == "Embedding" and layer.input is tensor:
-            return rng.randint(1, layer.input_dim, shape)
-    return rng.standard_normal(shape)
 
 
 def _draw(panels, path):

@@ -108,7 +108,7 @@ def model_report(
         RuntimeError: eager execution, or a model whose session is gone.
         ValueError: sizes out of range; `inputs` do not fit.
 
-    Reference: ELECTRA和ALBERT, kexue.fm/archives/7846 (用ALBERT和ELECTRA之前，请确认你真的了解它们); arXiv 1909.11942.
+    Reference: 用ALBERT和ELECTRA之前，请确认你真的了解它们, kexue.fm/archives/7846; arXiv 1909.11942.
 
     >>> x = keras.layers.Input((None, 8))
     >>> report = kexue_keras.analysis.costs.model_report(keras.models.Model(x, keras.layers.Dense(4)(x)), 10)

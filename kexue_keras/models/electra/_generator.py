@@ -43,8 +43,7 @@ def build_electra_generator(
     >>> generator.hidden_size, generator.layers['Generator-Embedding-Token'] is discriminator.layers['Embedding-Token']
     (8, True)
     """
-    if not 0 < checks.number(size, "size", "build_electra_generator", above=0) <= 1:
-        raise ValueError("build_electra_generator: size is %r; it is a share of the width, at most 1" % (size,))
+    size = checks.number(size, "size", "build_electra_generator", above=0, most=1)
     large = discriminator
     heads = max(1, int(round(large.num_attention_heads * size)))
     arguments = dict(

@@ -6,6 +6,7 @@
 from typing import Dict, Iterable, List
 
 import numpy as np
+from scipy.special import log_softmax
 
 from kexue_keras import checks
 from kexue_keras.backend import ModelSession, keras, model_to_call
@@ -149,8 +150,7 @@ class ElectraPretraining(object):
 def _counts(originals, generated, seen, replaced, found):
     """Sums over a batch, in the order of `evaluate`."""
     logits, right = generated[originals > 0].astype("float64"), originals[originals > 0]
-    top = logits.max(axis=1, keepdims=True)
-    losses = top[:, 0] + np.log(np.exp(logits - top).sum(axis=1)) - logits[np.arange(len(right)), right]
+    losses = -log_softmax(logits, axis=1)[np.arange(len(right)), right]
     real = seen != 0
     z, wrong = found[real][:, 0].astype("float64"), replaced[real] != 0
     binary = np.logaddexp(0, z) - z * wrong

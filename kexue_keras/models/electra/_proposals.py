@@ -7,6 +7,7 @@ knows which tokens are easy, so let it say which ones are worth predicting. What
 from typing import List, Tuple
 
 import numpy as np
+from scipy.special import log_softmax
 
 from kexue_keras import checks
 from kexue_keras.data import gather_places
@@ -45,8 +46,7 @@ def propose_masks(
     >>> hard[0].tolist(), hard[2].tolist(), labels.tolist()
     ([[2, 7, 4, 3]], [[2]], [[[6]]])
     """
-    if not 0 < checks.number(keep, "keep", "propose_masks", above=0) <= 1:
-        raise ValueError("propose_masks: keep is %r; it is a share of the hidden tokens, at most 1" % (keep,))
+    keep = checks.number(keep, "keep", "propose_masks", above=0, most=1)
     tokens, logits = np.asarray(tokens), np.asarray(logits, "float64")
     hidden, segments, places = (np.asarray(x) for x in inputs)
     labels = np.asarray(labels).reshape(places.shape)
@@ -55,9 +55,7 @@ def propose_masks(
             "propose_masks: tokens have the shape %s, inputs %s, places %s and logits %s"
             % (tokens.shape, hidden.shape, places.shape, logits.shape)
         )
-    top = logits.max(axis=-1)
-    losses = top + np.log(np.exp(logits - top[..., None]).sum(axis=-1))
-    losses -= np.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    losses = -np.take_along_axis(log_softmax(logits, axis=-1), labels[..., None], axis=-1)[..., 0]
     losses[labels == 0] = -np.inf
     counts = np.ceil(keep * (labels != 0).sum(axis=1)).astype(int)
     ranks = np.argsort(np.argsort(-losses, axis=1, kind="stable"), axis=1)
