@@ -16,6 +16,9 @@ import stacks
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# TensorFlow asks of every operation of every graph whether XLA could compile it, a fifteenth of the tests' time, also
+# where nothing is compiled. Fresh processes, where tests of XLA compile, are without this.
+os.environ.setdefault("TF_XLA_FLAGS", "--tf_xla_clustering_fuel=0")
 
 for name, examples in (("some", 12), ("many", 50)):
     hypothesis.settings.register_profile(
@@ -59,12 +62,13 @@ def pytest_collection_finish(session):
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_graphs():
-    """What the libraries have made so far is not searched for garbage again and again, a twelfth of the tests' time."""
+    """Garbage is seldom searched for, and not in what the libraries have made so far: a tenth of the tests' time."""
     from kexue_keras.backend import quiet
 
     quiet()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
@@ -128,6 +132,7 @@ def fresh_python(tmp_path_factory):
     """Run source in a fresh process on the same stack, forked from tests/fresh.py; returns (stdout, stderr)."""
     folder = tmp_path_factory.mktemp("fresh")
     environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", PYTHONWARNINGS="ignore")
+    environment.pop("TF_XLA_FLAGS", None)
     environment["PYTHONPATH"] = os.pathsep.join(p for p in (ROOT, os.environ.get("PYTHONPATH")) if p)
     servers = []
 

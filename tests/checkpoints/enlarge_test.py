@@ -107,8 +107,9 @@ def with_head(tmp_path, kind):
     """A tiny folder with an MLM head whose biases are not 0."""
     loaded = load(tiny_bert_folder(tmp_path / "plain", kind=kind), with_mlm="linear", missing="initialise")
     rng = np.random.RandomState(1)
-    for weight in loaded.model.weights:
-        K.set_value(weight, K.get_value(weight) + 0.2 * rng.standard_normal(K.int_shape(weight)))
+    weights = loaded.model.weights
+    moved = [value + 0.2 * rng.standard_normal(value.shape) for value in K.batch_get_value(weights)]
+    K.batch_set_value(list(zip(weights, moved)))
     save(loaded, tmp_path / "small")
     K.clear_session()
     return str(tmp_path / "small")
