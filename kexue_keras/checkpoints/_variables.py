@@ -104,14 +104,14 @@ def read_tensorflow(prefix):
         WeightsError: it is damaged or none.
     """
     prefix = path_text(prefix)
-    entries = read_index(prefix)
+    entries, opened = read_index(prefix), _opener(prefix)
 
     def read(name):
         dtype = tf.dtypes.as_dtype(entries[name].dtype)
         if not (dtype.is_floating or dtype.is_integer or dtype.is_bool):
             raise WeightsError("%s: %s holds values of the type %s, no weights" % (prefix, name, dtype.name))
         try:
-            with _opened(prefix) as reader:
+            with opened() as reader:
                 value = reader.get_tensor(name)
         except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
             raise WeightsError("%s: %s cannot be read: %s" % (prefix, name, _first_line(error)))
@@ -120,21 +120,29 @@ def read_tensorflow(prefix):
     return Variables(prefix, {n: (entries[n].shape, lambda n=n: read(n)) for n in sorted(entries)})
 
 
-@contextlib.contextmanager
-def _opened(prefix):
-    """TensorFlow's reader.
+def _opener(prefix):
+    """A function that gives a context with TensorFlow's reader, made once: that takes as long as reading a tensor.
 
     It takes a prefix for a pattern and for UTF-8, so one with `[` or `*` in it, or in another encoding, is opened by
-    another name.
+    another name, each time since it looks for the file of the values at the first of them.
     """
-    if not set("*?[]\\") & set(prefix) and not has_half_pair(prefix):
-        yield tf.train.load_checkpoint(prefix)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        parent, name = os.path.split(os.path.abspath(prefix))
-        for path in matching(parent, glob.escape(name) + ".*"):
-            os.symlink(path, os.path.join(folder, "x" + os.path.basename(path)[len(name) :]))
-        yield tf.train.load_checkpoint(os.path.join(folder, "x"))
+    kept = []
+
+    @contextlib.contextmanager
+    def opened():
+        if not kept:
+            kept.append(tf.train.load_checkpoint(prefix))
+        yield kept[0]
+
+    @contextlib.contextmanager
+    def renamed():
+        with tempfile.TemporaryDirectory() as folder:
+            parent, name = os.path.split(os.path.abspath(prefix))
+            for path in matching(parent, glob.escape(name) + ".*"):
+                os.symlink(path, os.path.join(folder, "x" + os.path.basename(path)[len(name) :]))
+            yield tf.train.load_checkpoint(os.path.join(folder, "x"))
+
+    return renamed if set("*?[]\\") & set(prefix) or has_half_pair(prefix) else opened
 
 
 def _first_line(error):

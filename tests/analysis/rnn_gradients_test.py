@@ -140,7 +140,6 @@ LAYERS = [
 ]
 
 
-@pytest.mark.all_stacks
 @pytest.mark.parametrize("name, options", LAYERS)
 def test_the_profile_is_that_of_keras_layers(name, options):
     rng = np.random.RandomState(1)

@@ -6,7 +6,6 @@ import pytest
 from kexue_keras.backend import K, keras
 from kexue_keras.layers import OutputGateGRU, OutputGateGRUCell, TiedGRU
 
-pytestmark = pytest.mark.all_stacks
 LOAD = """
 import sys
 import numpy as np

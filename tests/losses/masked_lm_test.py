@@ -148,7 +148,6 @@ def mlm():
     return model, [tokens, np.zeros_like(tokens)], labels
 
 
-@pytest.mark.all_stacks
 def test_in_compile_on_a_bert_with_padding_and_sample_weights(mlm):
     model, inputs, labels = mlm
     logits, mask, weights = model.predict(inputs), labels != 0, np.array([0.5, 2.0, 1.0])

@@ -194,7 +194,6 @@ def test_the_decoder_of_a_t5_counts_three_branches_a_layer(base):
     assert extend_with_deepnorm(T5_Encoder)(**config).beta == pytest.approx(1 / 2)
 
 
-@pytest.mark.all_stacks
 def test_a_trained_gpt2_is_saved_and_loaded_in_a_fresh_process(tmp_path, run_python):
     config = dict(CONFIG, final_activation="linear")
     gpt = build_transformer_model(model=extend_with_deepnorm(GPT2, rule="sgd"), return_keras_model=False, **config)

@@ -216,7 +216,6 @@ def test_the_head_is_measured_and_what_does_not_fit_is_refused():
         make(pretrained, allow_untrained_head=False)
 
 
-@pytest.mark.all_stacks
 def test_the_best_epoch_is_kept(monkeypatch):
     classifier, seen, scores = make(), [], iter([0.5, 0.9, 0.9, 0.1])
 

@@ -121,7 +121,6 @@ def twin_unilm(model, order):
     return np.stack(found, axis=2)
 
 
-@pytest.mark.all_stacks
 def test_unilm_is_the_model_itself_on_its_own_hidden_states():
     K.clear_session()
     base = tiny("bert", "unilm", with_mlm="linear", num_hidden_layers=2)
