@@ -37,8 +37,11 @@ def serve():
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)  # Keras says which backend it has
     import h5py  # noqa: F401
+    import jsonschema  # noqa: F401
     import numpy  # noqa: F401
+    import scipy.special  # noqa: F401
     import tensorflow  # noqa: F401
+    import tqdm  # noqa: F401
 
     if os.environ.get("TF_KERAS", "0") == "0":
         import keras  # noqa: F401
