@@ -8,6 +8,7 @@ from kexue_keras import decoding
 from kexue_keras import finetune
 from kexue_keras import layers
 from kexue_keras import losses
+from kexue_keras import migration
 from kexue_keras import optimizers
 from kexue_keras import prompting
 from kexue_keras import regularizers

@@ -29,9 +29,37 @@ OPTIONAL = {
 
 
 def run(parser, arguments, *, versions, tf_keras=None):
-    """Print what is here; see `report`."""
-    parser.parse_args(arguments)
+    """Print what is here (see `report`), or what is wrong in scripts."""
+    parser.add_argument(
+        "scripts", nargs="*", metavar="SCRIPT.py", help="instead: name what is known to be wrong in bert4keras scripts"
+    )
+    scripts = parser.parse_args(arguments).scripts
+    if scripts:
+        return report_scripts(parser.prog, scripts)
     return report(versions, versions.is_tensorflow_2() if tf_keras is None else tf_keras)
+
+
+def report_scripts(prog, paths):
+    """Print the faults of scripts by line; 1 if there are any, 2 if a file is no script."""
+    from kexue_keras.errors import UserError
+    from kexue_keras.migration import check_script
+
+    try:
+        found = [(path, finding) for path in paths for finding in check_script(path)]
+    except UserError as error:
+        print("%s: %s" % (prog, error), file=sys.stderr)
+        return 2
+    for path, finding in found:
+        print("%s:%d: %s %s" % (path, finding.line, finding.name, finding.fault))
+        print("    instead: %s (docs/%s)" % (finding.instead, finding.page))
+    if found:
+        print()
+    lines, scripts = len({(path, f.line) for path, f in found}), len({path for path, _ in found})
+    if found:
+        print("%d lines to mend in %d of %d scripts (docs/migration.md)" % (lines, scripts, len(paths)))
+    else:
+        print("nothing known to be wrong in %d scripts" % len(paths))
+    return 1 if found else 0
 
 
 def report(versions, tf_keras=None):

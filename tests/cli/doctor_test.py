@@ -84,3 +84,18 @@ def test_xla_failure_is_one_line(monkeypatch):
 
     monkeypatch.setattr(tf.xla.experimental, "compile", fail)
     assert doctor.try_xla() == "no XLA"
+
+
+def test_scripts_are_read_instead(tmp_path, capsys):
+    wrong, fine = tmp_path / "wrong.py", tmp_path / "fine.py"
+    wrong.write_text("from bert4keras.optimizers import extend_with_lookahead\nx = extend_with_lookahead(y)\n")
+    fine.write_text("print(1)\n")
+    assert cli.main(["doctor", str(wrong), str(fine)]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("%s:2: extend_with_lookahead its slow weights start at zero" % wrong)
+    assert said[1] == "    instead: optimizers.Lookahead(AdamW(1e-5)) (docs/optimizers/lookahead.md)"
+    assert said[-1] == "1 lines to mend in 1 of 2 scripts (docs/migration.md)"
+    assert cli.main(["doctor", str(fine)]) == 0
+    assert capsys.readouterr().out == "nothing known to be wrong in 1 scripts\n"
+    assert cli.main(["doctor", str(tmp_path / "none.py")]) == 2
+    assert "none.py: cannot be read: No such file" in capsys.readouterr().err
