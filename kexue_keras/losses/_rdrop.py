@@ -13,7 +13,7 @@ from kexue_keras.backend import FunctionLoss, K, register, widen
 from kexue_keras.backend.graph import origin, reached
 from kexue_keras.checks import require, require_same_shape, warn_if_probabilities
 from kexue_keras.losses._labels import class_count, one_class_each
-from kexue_keras.losses._multilabel import multilabel_crossentropy, multilabel_kl
+from kexue_keras.losses.multilabel._crossentropy import multilabel_crossentropy, multilabel_kl
 from kexue_keras.numerics import log_probability
 from kexue_keras.types import Config, Tensor, TensorLike
 

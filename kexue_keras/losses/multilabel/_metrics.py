@@ -12,7 +12,7 @@ from kexue_keras import checks
 from kexue_keras.backend import K, is_tf_keras, keras, register
 from kexue_keras.checks import require_same_shape
 from kexue_keras.losses._labels import as_classes, class_count, multi_hot
-from kexue_keras.losses._multilabel import over_threshold
+from kexue_keras.losses.multilabel._crossentropy import over_threshold
 from kexue_keras.types import Config, Tensor, TensorLike, Tensors
 
 

@@ -13,7 +13,7 @@ from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_same_shape, warn_if_probabilities
 from kexue_keras.losses._labels import as_classes, class_count, multi_hot
-from kexue_keras.losses._multilabel import check_scale, in_unit_interval, masked_logits
+from kexue_keras.losses.multilabel._crossentropy import check_scale, in_unit_interval, masked_logits
 from kexue_keras.numerics import masked_logsumexp, softplus
 from kexue_keras.types import Tensor, TensorLike
 
