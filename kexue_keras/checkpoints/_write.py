@@ -15,8 +15,7 @@ from kexue_keras.errors import WeightsError
 from kexue_keras.files import write_json
 from kexue_keras.models._partial_weights import MARKS, marks_of
 from kexue_keras.models._rotary import ROTARY_TABLE, sinusoidal_table
-
-FORMATS = ("tensorflow", "hf")
+from kexue_keras.options.choices import MODEL_FORMATS
 
 
 def weights_of(transformer):
@@ -79,8 +78,8 @@ def fill_folder(path, kind, config, variables, *, format, tokenizer=None, extra=
         WeightsError: the kind has no form in that format; variables without a name there.
         OSError: a full disk and the like.
     """
-    if format not in FORMATS:
-        raise ValueError("format=%r; it is %s" % (format, " or ".join(map(repr, FORMATS))))
+    if format not in MODEL_FORMATS:
+        raise ValueError("format=%r; it is %s" % (format, " or ".join(map(repr, MODEL_FORMATS))))
     own = {name: variables[name] for name in variables if not is_optimizers(name)}
     (_write_hf if format == "hf" else _write_tensorflow)(path, kind, config, own, extra)
     if tokenizer is not None:

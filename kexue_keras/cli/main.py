@@ -1,7 +1,8 @@
 """The command `kexue-keras`: which commands there are, errors of one line, exit codes.
 
 At the top only the standard library is imported, so that help and a mistyped command answer at once and `doctor` runs
-where TensorFlow does not. A command's file is imported when it is called for.
+where TensorFlow does not. The arguments of a command are parsed and checked with light modules alone; its file, and the
+package with TensorFlow, are imported once they are good.
 """
 
 import argparse
@@ -112,22 +113,55 @@ def _run_command(name, arguments, tf_keras):
     parser = Parser(prog="%s %s" % (PROG, name), description=COMMANDS[name].summary)
     if name == "doctor":
         return _load("cli", "doctor").run(parser, arguments, versions=_load("versions"), tf_keras=tf_keras)
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):  # Keras greets here
-            from kexue_keras.backend import tf1
+    module, said = COMMANDS[name].module, io.StringIO()
+    with _package() as load:
+        try:
+            from kexue_keras.cli import arguments as declared
             from kexue_keras.errors import UserError
 
-            command = importlib.import_module("kexue_keras.cli." + COMMANDS[name].module)
-    except ImportError as error:
-        print(said.getvalue().replace("Using TensorFlow backend.\n", "") + str(error), file=sys.stderr)
-        return 2
-    tf1.logging.set_verbosity(tf1.logging.ERROR)
+            options = getattr(declared, module)(parser, arguments)
+            with contextlib.redirect_stderr(said):  # Keras greets here
+                load()
+                command = importlib.import_module("kexue_keras.cli." + module)
+                from kexue_keras.backend import tf1
+        except ImportError as error:
+            print(said.getvalue().replace("Using TensorFlow backend.\n", "") + str(error), file=sys.stderr)
+            return 2
+        except UserError as error:
+            print("%s: %s" % (parser.prog, error), file=sys.stderr)
+            return 2
+        tf1.logging.set_verbosity(tf1.logging.ERROR)
+        try:
+            return command.run(options)
+        except UserError as error:
+            print("%s: %s" % (parser.prog, error), file=sys.stderr)
+            return 2
+
+
+@contextlib.contextmanager
+def _package():
+    """Make modules of the package importable without its `__init__.py`, which imports TensorFlow.
+
+    Yields:
+        function that runs the `__init__.py`. Where it was not called, the package is as if never imported.
+    """
+    if "kexue_keras" in sys.modules:
+        yield lambda: None
+        return
+    spec = importlib.util.spec_from_file_location("kexue_keras", os.path.join(PACKAGE, "__init__.py"))
+    package, loaded = importlib.util.module_from_spec(spec), []
+    sys.modules["kexue_keras"] = package
+
+    def load():
+        loaded.append(True)
+        spec.loader.exec_module(package)
+
     try:
-        return command.run(parser, arguments)
-    except UserError as error:
-        print("%s: %s" % (parser.prog, error), file=sys.stderr)
-        return 2
+        yield load
+    finally:
+        if not loaded:
+            for name in [name for name in sys.modules if name.split(".")[0] == "kexue_keras"]:
+                del sys.modules[name]
 
 
 @contextlib.contextmanager

@@ -9,13 +9,13 @@ from kexue_keras.data._columns import refuse_index
 from kexue_keras.errors import UserError, printable
 from kexue_keras.files import atomic, describe
 from kexue_keras.finetune._classifier import Classifier
-from kexue_keras.finetune._options import add_table_arguments, make_options, positive
 from kexue_keras.finetune._parts import in_parts
 from kexue_keras.finetune._report import join, join_probabilities, one_line
 from kexue_keras.finetune._run_folder import RunFolder
 from kexue_keras.finetune._similarity import load_similarity
 from kexue_keras.finetune.math_word_problems import MathSolver
 from kexue_keras.finetune.math_word_problems._training import TASK
+from kexue_keras.options.finetune import make_options
 
 # Files of a run that nothing is read from.
 RESULTS = ("predictions.tsv", "confusion.tsv", "curves.png", "confusion.png")
@@ -23,17 +23,9 @@ RESULTS = ("predictions.tsv", "confusion.tsv", "curves.png", "confusion.png")
 PART = 8
 
 
-def run(parser, arguments):
+def run(options):
     """Write the labels or cosines that the options ask for."""
-    parser.add_argument("--run", required=True, metavar="RUN", help="folder of a fine-tuning run")
-    parser.add_argument("--data", required=True, metavar="FILE|-", help="texts; - is standard input")
-    parser.add_argument("--out", metavar="FILE", help="default: standard output")
-    parser.add_argument("--overwrite", action="store_true", help="replace FILE")
-    parser.add_argument("--batch-size", type=positive, metavar="N", help="default: as in training")
-    parser.add_argument("--quiet", action="store_true", help="no notes, no progress bar")
-    parser.add_argument("--no-text", dest="text", action="store_false", help="only label and probability")
-    add_table_arguments(parser, for_labels=False)
-    predict_file(parser.parse_args(arguments), note=lambda line: print(line, file=sys.stderr))
+    predict_file(options, note=lambda line: print(line, file=sys.stderr))
     return 0
 
 

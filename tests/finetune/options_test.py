@@ -8,9 +8,9 @@ import pytest
 
 from kexue_keras.cli import main as cli
 from kexue_keras.errors import UserError
-from kexue_keras.finetune._options import _parser, make_options
 from kexue_keras.finetune._run import Run
 from kexue_keras.finetune._similarity import check_similarity
+from kexue_keras.options.finetune import finetune_parser, make_options
 
 REQUIRED = {
     "finetune": ["--model", "m", "--data", "d", "--out", "o"],
@@ -80,7 +80,7 @@ def test_every_option_of_every_command(commands, capsys):
     assert tried > 400
 
 
-ACTIONS = [action for action in _parser()._actions if action.type is not None]
+ACTIONS = [action for action in finetune_parser()._actions if action.type is not None]
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.dest)
