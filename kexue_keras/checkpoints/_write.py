@@ -6,7 +6,6 @@ import numpy as np
 import tensorflow as tf
 
 from kexue_keras.backend import K, tf1
-from kexue_keras.checkpoints._tokenizers import CONFIG, OURS, written_settings
 from kexue_keras.checkpoints._variables import is_optimizers
 from kexue_keras.checkpoints.formats.safetensors_file import write_safetensors
 from kexue_keras.checkpoints.hf.config import to_hf
@@ -16,6 +15,7 @@ from kexue_keras.files import write_json
 from kexue_keras.models._partial_weights import MARKS, marks_of
 from kexue_keras.models._rotary import ROTARY_TABLE, sinusoidal_table
 from kexue_keras.options.choices import MODEL_FORMATS
+from kexue_keras.tokenizing.widths import CONFIG, OURS, written_settings
 
 
 def weights_of(transformer):

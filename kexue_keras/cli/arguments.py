@@ -5,9 +5,10 @@ the `run` of the module takes.
 """
 
 from kexue_keras.errors import UserError, as_unicode
-from kexue_keras.options.choices import MAX_LINE, MODEL_FORMATS, POOLINGS, TABLE_FORMATS
+from kexue_keras.options.choices import EXPORT_FORMATS, MAX_LINE, MODEL_FORMATS, POOLINGS, TABLE_FORMATS
 from kexue_keras.options.finetune import add_finetune_arguments, add_table_arguments
 from kexue_keras.options.ranges import not_negative, not_negative_float, number, positive, samples, seed, tokens
+from kexue_keras.schemas import is_exported
 
 LOOKS = ("unargmaxable", "dimensions", "gradients", "costs")
 
@@ -44,7 +45,7 @@ def finetune(parser, arguments):
 
 
 def predict(parser, arguments):
-    """Options of `kexue-keras predict`."""
+    """Options of `kexue-keras predict`; `light` of them says that no TensorFlow is needed."""
     parser.add_argument("--run", required=True, metavar="RUN", help="folder of a fine-tuning run")
     parser.add_argument("--data", required=True, metavar="FILE|-", help="texts; - is standard input")
     parser.add_argument("--out", metavar="FILE", help="default: standard output")
@@ -53,6 +54,24 @@ def predict(parser, arguments):
     parser.add_argument("--quiet", action="store_true", help="no notes, no progress bar")
     parser.add_argument("--no-text", dest="text", action="store_false", help="only label and probability")
     add_table_arguments(parser, for_labels=False)
+    options = parser.parse_args(arguments)
+    options.light = is_exported(options.run)
+    return options
+
+
+def export(parser, arguments):
+    """Options of `kexue-keras export`."""
+    parser.add_argument("source", metavar="RUN|MODEL", help="run of finetune, bundled name, or folder of an encoder")
+    parser.add_argument(
+        "--format",
+        choices=EXPORT_FORMATS,
+        default="onnx",
+        help="onnx: onnxruntime; onnx-int8: the same with int8 matrices; savedmodel: TensorFlow (%(default)s)",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="new folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace DIR")
+    parser.add_argument("--pooling", choices=list(POOLINGS), help="of a MODEL that does not say it itself (mean)")
+    parser.add_argument("--max-length", type=tokens, metavar="N", help="of a MODEL: tokens a text (64)")
     return parser.parse_args(arguments)
 
 

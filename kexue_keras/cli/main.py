@@ -1,8 +1,8 @@
 """The command `kexue-keras`: which commands there are, errors of one line, exit codes.
 
-At the top only the standard library is imported, so that help and a mistyped command answer at once and `doctor` runs
-where TensorFlow does not. The arguments of a command are parsed and checked with light modules alone; its file, and the
-package with TensorFlow, are imported once they are good.
+At the top only the launcher and the standard library are imported, so that help and a mistyped command answer at once
+and `doctor` runs where TensorFlow does not. The arguments of a command are parsed and checked with light modules alone;
+its file, and the package with TensorFlow, are imported once they are good.
 """
 
 import argparse
@@ -14,6 +14,8 @@ import os
 import sys
 import warnings
 from collections import namedtuple
+
+from kexue_keras_launcher import light_package
 
 PROG = "kexue-keras"
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -29,6 +31,7 @@ COMMANDS = {
         "fine-tune a model: labels for texts or pairs, sentence vectors from scored pairs, equations for questions",
     ),
     "predict": Command("predict", "label texts with the model of a run"),
+    "export": Command("export", "write a run or a model as ONNX or SavedModel, for predicting without Keras"),
     "convert": Command(
         "convert", "convert a model folder: TensorFlow checkpoint <-> Hugging Face; trim its vocabulary"
     ),
@@ -114,23 +117,25 @@ def _run_command(name, arguments, tf_keras):
     if name == "doctor":
         return _load("cli", "doctor").run(parser, arguments, versions=_load("versions"), tf_keras=tf_keras)
     module, said = COMMANDS[name].module, io.StringIO()
-    with _package() as load:
+    with light_package() as load:
         try:
             from kexue_keras.cli import arguments as declared
             from kexue_keras.errors import UserError
 
             options = getattr(declared, module)(parser, arguments)
             with contextlib.redirect_stderr(said):  # Keras greets here
-                load()
+                (_without_tensorflow if getattr(options, "light", False) else load)()
                 command = importlib.import_module("kexue_keras.cli." + module)
-                from kexue_keras.backend import tf1
         except ImportError as error:
             print(said.getvalue().replace("Using TensorFlow backend.\n", "") + str(error), file=sys.stderr)
             return 2
         except UserError as error:
             print("%s: %s" % (parser.prog, error), file=sys.stderr)
             return 2
-        tf1.logging.set_verbosity(tf1.logging.ERROR)
+        if not getattr(options, "light", False):
+            from kexue_keras.backend import tf1
+
+            tf1.logging.set_verbosity(tf1.logging.ERROR)
         try:
             return command.run(options)
         except UserError as error:
@@ -138,30 +143,10 @@ def _run_command(name, arguments, tf_keras):
             return 2
 
 
-@contextlib.contextmanager
-def _package():
-    """Make modules of the package importable without its `__init__.py`, which imports TensorFlow.
+def _without_tensorflow():
+    from kexue_keras.tokenizing.without_tensorflow import import_tokenizers
 
-    Yields:
-        function that runs the `__init__.py`. Where it was not called, the package is as if never imported.
-    """
-    if "kexue_keras" in sys.modules:
-        yield lambda: None
-        return
-    spec = importlib.util.spec_from_file_location("kexue_keras", os.path.join(PACKAGE, "__init__.py"))
-    package, loaded = importlib.util.module_from_spec(spec), []
-    sys.modules["kexue_keras"] = package
-
-    def load():
-        loaded.append(True)
-        spec.loader.exec_module(package)
-
-    try:
-        yield load
-    finally:
-        if not loaded:
-            for name in [name for name in sys.modules if name.split(".")[0] == "kexue_keras"]:
-                del sys.modules[name]
+    import_tokenizers()
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from kexue_keras.data._numbers import whole_number
 from kexue_keras.errors import UserError, as_unicode, has_half_pair, shorten
 from kexue_keras.files.paths import path_text
 from kexue_keras.options.choices import MAX_LINE
-from kexue_keras.types import Path
+from kexue_keras.plain_types import Path
 
 SUFFIXES = {".tsv": "tsv", ".csv": "csv", ".json": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 # A row of a table is flat; the odd nested value in a column that nobody uses is fine.

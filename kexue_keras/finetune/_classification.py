@@ -23,7 +23,6 @@ from kexue_keras.finetune._fingerprints import check_readable_again
 from kexue_keras.finetune._heads import HEADS, build_classifier, check_head_init, save_head, start_as_probe
 from kexue_keras.finetune._run import Run, metrics_of, report_divergence
 from kexue_keras.finetune._run_folder import RunFolder, check_same, input_files
-from kexue_keras.finetune._saved_tokenizer import save_tokenizer
 from kexue_keras.finetune._similarity import check_similarity, checked_range, finetune_similarity
 from kexue_keras.finetune.math_word_problems._training import (
     TASK,
@@ -33,6 +32,7 @@ from kexue_keras.finetune.math_word_problems._training import (
 from kexue_keras.layers._pooling import POOLINGS as SEQUENCE_POOLINGS
 from kexue_keras.options.finetune import make_options
 from kexue_keras.schemas import METRICS, read_settings
+from kexue_keras.tokenizing.saved import save_tokenizer
 from kexue_keras.trainer import accelerated
 from kexue_keras.training._randomness import repeatable_dropout
 from kexue_keras.types import Path, Say

@@ -22,3 +22,5 @@ XLA_FLAGS = {
     "full": "--tf_xla_auto_jit=1 --tf_xla_enable_lazy_compilation=false",
     "lite": "--tf_xla_auto_jit=fusible",
 }
+# `export.export_model`: with TensorFlow's ops, ONNX, ONNX with matrices of whole numbers.
+EXPORT_FORMATS = ("savedmodel", "onnx", "onnx-int8")

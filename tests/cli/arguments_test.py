@@ -15,6 +15,7 @@ WRONG = {
     "list": ["--no-such-option"],
     "finetune": ["--model", "m"],
     "predict": ["--run", "r"],
+    "export": ["run", "--out", "x", "--format", "tflite"],
     "convert": ["a", "b", "--keep-tokens", "k", "--corpus", "c"],
     "inspect": ["m"],
     "similar": ["看"],
