@@ -134,15 +134,36 @@ def _plain_divisions(graph_def):
 
 
 def _broadcasting_selects(graph_def):
-    """`where` with a mask and values that were spread out by hand: the op does it itself, without copies."""
+    """`where` with a mask and values that were spread out by hand: the op does it itself, without copies.
+
+    Scores that become -inf get 0 or -inf added, which is the same number, and a sum is faster than a choice.
+    """
     nodes = {node.name: node for node in graph_def.node}
-    for node in graph_def.node:
+    for node in list(graph_def.node):
         if node.op not in ("Select", "SelectV2"):
             continue
         sources = [nodes[_name(one)[0]] for one in node.input]
         spread = [source.op == "BroadcastTo" for source in sources]
         # What was not spread out has the whole shape, since a `Select` takes three of one shape.
-        if spread[0] and not all(spread):
+        if not spread[0] or all(spread):
+            continue
+        mask, x, y = (s.input[0] if is_spread else i for i, s, is_spread in zip(node.input, sources, spread))
+        if spread == [True, False, True] and _is_lowest(nodes[_name(y)[0]]):
+            zero = graph_def.node.add()
+            zero.CopyFrom(nodes[_name(y)[0]])
+            zero.name = node.name + "/kept"
+            zero.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(0.0, tf.as_dtype(node.attr["T"].type)))
+            added = graph_def.node.add()
+            added.CopyFrom(node)
+            added.name, added.op = node.name + "/added", "SelectV2"
+            added.input[:] = [mask, zero.name, y]
+            node.op = "AddV2"
+            node.input[:] = [x, added.name]
+        else:
             node.op = "SelectV2"
-            node.input[:] = [s.input[0] if is_spread else i for i, s, is_spread in zip(node.input, sources, spread)]
+            node.input[:] = [mask, x, y]
     return graph_def
+
+
+def _is_lowest(node):
+    return node.op == "Const" and bool(np.all(tf.make_ndarray(node.attr["value"].tensor) == -np.inf))

@@ -7,7 +7,7 @@ the `run` of the module takes.
 from kexue_keras.errors import UserError, as_unicode
 from kexue_keras.options.choices import EXPORT_FORMATS, MAX_LINE, MODEL_FORMATS, POOLINGS, TABLE_FORMATS
 from kexue_keras.options.finetune import add_finetune_arguments, add_table_arguments
-from kexue_keras.options.ranges import not_negative, not_negative_float, number, positive, samples, seed, tokens
+from kexue_keras.options.ranges import not_negative, not_negative_float, number, port, positive, samples, seed, tokens
 from kexue_keras.schemas import is_exported
 
 LOOKS = ("unargmaxable", "dimensions", "gradients", "costs")
@@ -73,6 +73,24 @@ def export(parser, arguments):
     parser.add_argument("--pooling", choices=list(POOLINGS), help="of a MODEL that does not say it itself (mean)")
     parser.add_argument("--max-length", type=tokens, metavar="N", help="of a MODEL: tokens a text (64)")
     return parser.parse_args(arguments)
+
+
+def serve(parser, arguments):
+    """Options of `kexue-keras serve`; `light` as in `predict`."""
+    parser.add_argument("--run", required=True, metavar="RUN", help="run of finetune, or exported folder")
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="(%(default)s)")
+    parser.add_argument("--port", type=port, default=8000, metavar="N", help="0 takes a free one (%(default)s)")
+    parser.add_argument("--wait", type=not_negative_float, default=5.0, metavar="MS", help="for others (%(default)s)")
+    parser.add_argument("--max-batch", type=positive, default=64, metavar="N", help="texts together (%(default)s)")
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="of them, about equally long ones (the run's)")
+    parser.add_argument("--max-texts", type=positive, default=256, metavar="N", help="of a request (%(default)s)")
+    parser.add_argument("--max-characters", type=positive, default=10000, metavar="N", help="of a text (%(default)s)")
+    parser.add_argument("--max-bytes", type=positive, default=2**20, metavar="N", help="of a request (%(default)s)")
+    parser.add_argument("--max-waiting", type=positive, default=4096, metavar="N", help="texts in all (%(default)s)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="of an exported model (one a core)")
+    options = parser.parse_args(arguments)
+    options.light = is_exported(options.run)
+    return options
 
 
 def convert(parser, arguments):

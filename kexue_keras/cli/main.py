@@ -32,6 +32,7 @@ COMMANDS = {
     ),
     "predict": Command("predict", "label texts with the model of a run"),
     "export": Command("export", "write a run or a model as ONNX or SavedModel, for predicting without Keras"),
+    "serve": Command("serve", "answer over HTTP with a run or an exported folder"),
     "convert": Command(
         "convert", "convert a model folder: TensorFlow checkpoint <-> Hugging Face; trim its vocabulary"
     ),

@@ -41,6 +41,7 @@ class Ranged(object):
 
 
 positive = Ranged(int, words.whole(1, MOST))
+port = Ranged(int, words.whole(0, 65535))
 not_negative = Ranged(int, words.whole(0, MOST))
 tokens = Ranged(int, words.whole(1, MOST_TOKENS))
 samples = Ranged(int, words.whole(1, MOST_SAMPLES))

@@ -16,6 +16,7 @@ WRONG = {
     "finetune": ["--model", "m"],
     "predict": ["--run", "r"],
     "export": ["run", "--out", "x", "--format", "tflite"],
+    "serve": ["--run", "r", "--port", "70000"],
     "convert": ["a", "b", "--keep-tokens", "k", "--corpus", "c"],
     "inspect": ["m"],
     "similar": ["看"],

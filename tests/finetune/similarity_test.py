@@ -96,7 +96,7 @@ def test_trained_saved_and_used(place, loss, capsys, run_python, plain_sessions)
     encoder = open_encoder(str(place / loss))
     assert (encoder.pooling, encoder.max_length) == ("mean", 12)
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("cli.similar", "finetune._similarity"):
+        for module in ("finetune._open_encoder", "finetune._similarity"):
             patch.setattr("kexue_keras.%s.SentenceEncoder.load" % module, lambda path: encoder)
         capsys.readouterr()
         assert cli.main(["predict", "--run", str(place / loss), "--data", str(place / "test.data"), "--no-text"]) == 0
