@@ -17,6 +17,8 @@ REQUIRED = {
     "predict": ["--run", "r", "--data", "d"],
     "convert": ["IN", "OUT"],
     "similar": ["好书", "--corpus", "c"],
+    "export": ["m", "--out", "o"],
+    "serve": ["--run", "r"],
 }
 NEVER = ["nan", "inf", "-inf", "1e999", "", "x", "²", "①", "1_0_"]
 # Options that are words, with what they cannot be.
@@ -36,7 +38,7 @@ def commands(monkeypatch):
         seen.append(options)
 
     monkeypatch.setattr("kexue_keras.finetune._classification.finetune", finetune)
-    for name in ("predict.predict_file", "convert.convert_folder"):
+    for name in ("predict.predict_file", "convert.convert_folder", "export.run", "serve.run"):
         monkeypatch.setattr("kexue_keras.cli." + name, lambda options, **_: seen.append(vars(options)) or 0)
     monkeypatch.setattr("kexue_keras.cli.similar.similar", lambda options: seen.append(vars(options)) or [])
     with monkeypatch.context() as patch:
