@@ -3,19 +3,25 @@
 What a parameter has to be beyond its type (shapes, dtypes, ranges, words) stands in the docstrings.
 """
 
-import os
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import bert4keras.models
-import bert4keras.tokenizers
 import numpy as np
 import tensorflow as tf
 
 from kexue_keras.backend import keras
-
-Array = np.ndarray
-# What numpy makes an array of.
-ArrayLike = Union[np.ndarray, Sequence[Any], float]
+from kexue_keras.plain_types import (  # noqa: F401
+    Array,
+    ArrayLike,
+    Arrays,
+    Column,
+    Config,
+    Encoded,
+    Path,
+    Say,
+    Texts,
+    Tokenizer,
+)
 
 Tensor = tf.Tensor
 # What TensorFlow makes a tensor of.
@@ -45,21 +51,7 @@ UpdateFactors = Union[Dict[int, float], Sequence[Sequence[float]]]
 Loss = Union[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor], keras.losses.Loss]
 Initializer = Union[str, Dict[str, Any], keras.initializers.Initializer]
 Activation = Union[str, Callable[[tf.Tensor], tf.Tensor]]
-# Arguments that make an object again, as JSON can hold them.
-Config = Dict[str, Any]
 # What Keras hands to callbacks.
 Logs = Dict[str, Any]
-# The arrays of one batch, as Keras takes them.
-Arrays = Union[np.ndarray, Sequence[np.ndarray]]
 
-Tokenizer = bert4keras.tokenizers.TokenizerBase
 Transformer = bert4keras.models.Transformer
-
-Path = Union[str, os.PathLike]
-# A column of a file: its name, or its number from 1.
-Column = Union[str, int]
-Texts = Union[Sequence[str], Sequence[Tuple[str, str]]]
-# Token ids and segment ids of a text.
-Encoded = Tuple[Sequence[int], Sequence[int]]
-# Takes a line for the user.
-Say = Callable[[str], Any]

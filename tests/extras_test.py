@@ -6,6 +6,7 @@ from helpers import tiny_bert_folder
 from reviews import reviews, write_rows
 
 EXTRAS = ("pandas", "matplotlib", "sklearn", "faiss", "jieba", "rouge", "nltk", "snownlp")
+EXTRAS += ("tf2onnx", "onnx", "onnxruntime", "flask")
 SOURCE = """
 import sys
 for name in %r:

@@ -19,7 +19,8 @@ from kexue_keras.backend import K, quiet
 from kexue_keras.data import read_scored_pairs
 from kexue_keras.errors import UserError
 from kexue_keras.finetune import finetune
-from kexue_keras.finetune._similarity_heads import HEADS, measure_similarity
+from kexue_keras.finetune._similarity_heads import measure_similarity
+from kexue_keras.options.choices import HEAD_LR_MULTIPLIERS
 from kexue_keras.similarity import SentenceEncoder
 
 METHODS = ("zero-shot", "cosent", "sbert")
@@ -45,7 +46,7 @@ def parse(argv):
     parser.add_argument(
         "--head-lr-multiplier",
         type=float,
-        default=HEADS["sbert"].head_lr_multiplier,
+        default=HEAD_LR_MULTIPLIERS["sbert"],
         help="factor of sbert's head's rate (%(default)s)",
     )
     parser.add_argument("--train-layers", type=int, default=6, help="highest layers to train (%(default)s)")

@@ -11,7 +11,7 @@ from kexue_keras.checkpoints._bundled import BUNDLED
 from kexue_keras.checkpoints._load import PretrainedModel, higher_layers, is_t5, make_tokenizer, read_folder
 from kexue_keras.checkpoints._shapes import check_floats, check_shapes, warn_of_untold
 from kexue_keras.checkpoints._vocabulary import check_length
-from kexue_keras.checkpoints._write import FORMATS, fill_folder, weights_of
+from kexue_keras.checkpoints._write import fill_folder, weights_of
 from kexue_keras.checkpoints.hf.folder import has_hf_weights
 from kexue_keras.checkpoints.t5.loading import PretrainedT5, read_t5_folder, t5_tokenizer
 from kexue_keras.errors import WeightsError
@@ -19,6 +19,7 @@ from kexue_keras.files import check_target, restore_interrupted, whole_folder
 from kexue_keras.files.paths import path_text
 from kexue_keras.models._kinds import kind_of
 from kexue_keras.models._partial_weights import MARKS
+from kexue_keras.options.choices import MODEL_FORMATS
 from kexue_keras.types import Path
 
 
@@ -122,8 +123,8 @@ def convert(
     >>> kexue_keras.models.load(folder, num_hidden_layers=1)
     <PretrainedModel ...: bert, 12 layers x 384, 200 tokens>
     """
-    if format not in FORMATS + (None,):
-        raise ValueError("format=%r; it is %s" % (format, " or ".join(map(repr, FORMATS))))
+    if format not in MODEL_FORMATS + (None,):
+        raise ValueError("format=%r; it is %s" % (format, " or ".join(map(repr, MODEL_FORMATS))))
     source, target = path_text(source), path_text(target)
     restore_interrupted(source)
     check_target(target, overwrite=overwrite, inputs=() if source in BUNDLED else (source,))

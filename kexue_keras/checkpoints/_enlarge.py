@@ -16,13 +16,14 @@ from kexue_keras.checkpoints._enlargement_rules import MODES, Enlargement
 from kexue_keras.checkpoints._load import higher_layers, is_t5, make_tokenizer, read_folder
 from kexue_keras.checkpoints._shapes import check_floats, check_shapes
 from kexue_keras.checkpoints._variables import is_optimizers
-from kexue_keras.checkpoints._write import FORMATS, fill_folder
+from kexue_keras.checkpoints._write import fill_folder
 from kexue_keras.checkpoints.hf.folder import has_hf_weights
 from kexue_keras.checkpoints.t5.loading import read_t5_folder, t5_tokenizer
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import check_target, restore_interrupted, whole_folder
 from kexue_keras.files.paths import path_text
 from kexue_keras.models._rotary import ROTARY_TABLE, sinusoidal_table
+from kexue_keras.options.choices import MODEL_FORMATS
 from kexue_keras.types import Path
 
 KINDS = ("bert", "roberta", "roformer", "t5")
@@ -107,7 +108,7 @@ def enlarge(
     )
     checks.choice(mode, MODES, "mode", "enlarge")
     checks.choice(rope, ROPES, "rope", "enlarge")
-    checks.choice(format, FORMATS + (None,), "format", "enlarge")
+    checks.choice(format, MODEL_FORMATS + (None,), "format", "enlarge")
     noise_std = checks.number(noise_std, "noise_std", "enlarge", least=0)
     source, target = path_text(source), path_text(target)
     restore_interrupted(source)

@@ -15,7 +15,6 @@ from kexue_keras.backend import refuse_eager
 from kexue_keras.checkpoints._assign import check_marks, checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.checkpoints._bundled import ASSETS, BUNDLED, WEIGHTS, bundled_config, bundled_variables, changes_file
 from kexue_keras.checkpoints._shapes import check_ranks
-from kexue_keras.checkpoints._tokenizers import sentencepiece_settings, vocabulary_tokenizer
 from kexue_keras.checkpoints._trial_build import is_doubtful, rehearse
 from kexue_keras.checkpoints._variables import from_arrays, read_tensorflow
 from kexue_keras.checkpoints._vocabulary import check_length, check_special, keep, read_vocabulary
@@ -33,6 +32,7 @@ from kexue_keras.models._language_models_only import guard_mlm
 from kexue_keras.models._rotary import check_even_heads, extend_with_rotary_table
 from kexue_keras.schemas import BERT_CONFIG, read_lower_case, read_object, read_settings
 from kexue_keras.schemas.bert_config import build_arguments
+from kexue_keras.tokenizing.widths import sentencepiece_settings, vocabulary_tokenizer
 from kexue_keras.types import Config, Path, Tokenizer, Transformer
 
 

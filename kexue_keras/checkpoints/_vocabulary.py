@@ -4,7 +4,6 @@ The file is read here and not by bert4keras, which takes a doubled line for one 
 """
 
 import codecs
-import hashlib
 import os
 import warnings
 
@@ -160,10 +159,3 @@ def keep(tokens, keep_tokens):
     """
     by_id = {i: token for token, i in tokens.items()}
     return {by_id.get(i, "[kept %d]" % i): new for new, i in enumerate(keep_tokens)}
-
-
-def checksum(path):
-    """SHA-256 of a vocabulary file, as hexadecimal digits."""
-    check_regular(path)
-    with open(path, "rb") as handle:
-        return hashlib.sha256(handle.read()).hexdigest()

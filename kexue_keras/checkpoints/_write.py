@@ -6,7 +6,6 @@ import numpy as np
 import tensorflow as tf
 
 from kexue_keras.backend import K, tf1
-from kexue_keras.checkpoints._tokenizers import CONFIG, OURS, written_settings
 from kexue_keras.checkpoints._variables import is_optimizers
 from kexue_keras.checkpoints.formats.safetensors_file import write_safetensors
 from kexue_keras.checkpoints.hf.config import to_hf
@@ -15,8 +14,8 @@ from kexue_keras.errors import WeightsError
 from kexue_keras.files import write_json
 from kexue_keras.models._partial_weights import MARKS, marks_of
 from kexue_keras.models._rotary import ROTARY_TABLE, sinusoidal_table
-
-FORMATS = ("tensorflow", "hf")
+from kexue_keras.options.choices import MODEL_FORMATS
+from kexue_keras.tokenizing.widths import CONFIG, OURS, written_settings
 
 
 def weights_of(transformer):
@@ -79,8 +78,8 @@ def fill_folder(path, kind, config, variables, *, format, tokenizer=None, extra=
         WeightsError: the kind has no form in that format; variables without a name there.
         OSError: a full disk and the like.
     """
-    if format not in FORMATS:
-        raise ValueError("format=%r; it is %s" % (format, " or ".join(map(repr, FORMATS))))
+    if format not in MODEL_FORMATS:
+        raise ValueError("format=%r; it is %s" % (format, " or ".join(map(repr, MODEL_FORMATS))))
     own = {name: variables[name] for name in variables if not is_optimizers(name)}
     (_write_hf if format == "hf" else _write_tensorflow)(path, kind, config, own, extra)
     if tokenizer is not None:

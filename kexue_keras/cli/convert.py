@@ -1,4 +1,4 @@
-"""`kexue-keras convert`: check the options, convert a model folder, say what came out."""
+"""`kexue-keras convert`: convert a model folder, say what came out."""
 
 import os
 import warnings
@@ -8,23 +8,12 @@ from kexue_keras.cli.output import say
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.files import MARK, check_target, describe
 from kexue_keras.files.paths import matching
-from kexue_keras.finetune._options import positive
 from kexue_keras.schemas import read_token_ids
 
 
-def run(parser, arguments):
+def run(options):
     """Convert a model folder as the options say."""
-    parser.add_argument("source", metavar="IN", help="folder with a TensorFlow checkpoint or Hugging Face's weights")
-    parser.add_argument("target", metavar="OUT", help="new folder")
-    parser.add_argument("--format", choices=("tensorflow", "hf"), help="default: the one that IN does not have")
-    parser.add_argument("--keep-tokens", metavar="FILE", help="JSON list of the token ids to keep")
-    parser.add_argument("--corpus", metavar="FILE", help="texts, one a line: keep the SentencePiece pieces they need")
-    parser.add_argument("--min-count", type=positive, default=1, metavar="N", help="of those, what occurs N times (1)")
-    parser.add_argument("--max-pieces", type=positive, metavar="N", help="of those, N pieces in all")
-    parser.add_argument("--ignore-extra", action="store_true", help="leave out variables that have no place in OUT")
-    parser.add_argument("--enlarge", metavar="K", help="make it K times as wide, without loss (a whole number)")
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
-    convert_folder(parser.parse_args(arguments))
+    convert_folder(options)
     return 0
 
 
@@ -38,12 +27,6 @@ def convert_folder(options):
     Raises:
         UserError: anything that the user can mend; nothing was written then.
     """
-    if options.keep_tokens and options.corpus:
-        raise UserError("--keep-tokens and --corpus both choose tokens; give one of them")
-    if not options.corpus and (options.max_pieces or options.min_count != 1):
-        raise UserError("--min-count and --max-pieces choose among the pieces of a --corpus; give one")
-    if options.enlarge and (options.keep_tokens or options.corpus or options.ignore_extra):
-        raise UserError("--enlarge takes the whole model; choose tokens and leave variables out in a conversion before")
     try:
         inputs = [path for path in (options.source, options.keep_tokens, options.corpus) if path]
         check_target(options.target, overwrite=options.overwrite, inputs=inputs)

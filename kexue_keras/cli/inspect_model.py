@@ -17,26 +17,11 @@ from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.files import atomic
 
 
-def run(parser, arguments):
+def run(options):
     """Print what the options ask for."""
-    parser.add_argument("model", metavar="MODEL", help="bundled name or model folder; for --gradients a file of Keras")
-    parser.add_argument("--unargmaxable", action="store_true", help="words that can never be the prediction")
-    parser.add_argument("--dimensions", action="store_true", help="sizes of embedding and heads against 8.33 log N")
-    parser.add_argument("--gradients", action="store_true", help="gradients of recurrent layers by lag (model.h5)")
-    parser.add_argument("--costs", action="store_true", help="parameters, FLOPs and time of its layers")
-    parser.add_argument("--words", type=int, default=50, metavar="N", help="--unargmaxable: print N (%(default)s)")
-    parser.add_argument("--steps", type=int, default=50, metavar="T", help="--gradients: steps of noise (%(default)s)")
-    parser.add_argument("--length", type=int, default=128, metavar="N", help="--costs: tokens a row (%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=1, metavar="B", help="--costs: rows (%(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, metavar="R", help="--costs: timed passes (%(default)s)")
-    parser.add_argument("--png", metavar="FILE", help="also a picture (matplotlib)")
-    options = parser.parse_args(arguments)
-    looks = [look for name, look in LOOKS.items() if getattr(options, name)]
-    if not looks:
-        raise UserError("nothing to look at; give %s" % " or ".join("--" + name for name in LOOKS))
     panels = []
-    for look in looks:
-        lines, panel = look(options)
+    for name in options.looks:
+        lines, panel = LOOKS[name](options)
         for line in lines:
             say(line)
         panels.append(panel)

@@ -5,11 +5,8 @@ import sys
 from kexue_keras import catalogue
 
 
-def run(parser, arguments):
+def run(options):
     """Print the techniques that contain a word; exit code 2 if there is none."""
-    parser.add_argument("--search", metavar="WORD", default="", help="only those that contain WORD")
-    parser.add_argument("--all", action="store_true", help="also those that are not there yet")
-    options = parser.parse_args(arguments)
     found = catalogue.search(options.search)
     shown = [t for t in found if options.all or catalogue.exists(t)]
     for t in shown:
@@ -20,6 +17,6 @@ def run(parser, arguments):
         print("     docs/%s" % t.docs)
     if not shown:
         hint = "; --all also looks at %d that are not there yet" % len(found) if found else ""
-        print("%s: nothing with %r%s" % (parser.prog, options.search, hint), file=sys.stderr)
+        print("kexue-keras list: nothing with %r%s" % (options.search, hint), file=sys.stderr)
         return 2
     return 0

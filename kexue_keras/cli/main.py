@@ -1,7 +1,8 @@
 """The command `kexue-keras`: which commands there are, errors of one line, exit codes.
 
-At the top only the standard library is imported, so that help and a mistyped command answer at once and `doctor` runs
-where TensorFlow does not. A command's file is imported when it is called for.
+At the top only the launcher and the standard library are imported, so that help and a mistyped command answer at once
+and `doctor` runs where TensorFlow does not. The arguments of a command are parsed and checked with light modules alone;
+its file, and the package with TensorFlow, are imported once they are good.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import os
 import sys
 import warnings
 from collections import namedtuple
+
+from kexue_keras_launcher import light_package
 
 PROG = "kexue-keras"
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -28,6 +31,8 @@ COMMANDS = {
         "fine-tune a model: labels for texts or pairs, sentence vectors from scored pairs, equations for questions",
     ),
     "predict": Command("predict", "label texts with the model of a run"),
+    "export": Command("export", "write a run or a model as ONNX or SavedModel, for predicting without Keras"),
+    "serve": Command("serve", "answer over HTTP with a run or an exported folder"),
     "convert": Command(
         "convert", "convert a model folder: TensorFlow checkpoint <-> Hugging Face; trim its vocabulary"
     ),
@@ -112,22 +117,37 @@ def _run_command(name, arguments, tf_keras):
     parser = Parser(prog="%s %s" % (PROG, name), description=COMMANDS[name].summary)
     if name == "doctor":
         return _load("cli", "doctor").run(parser, arguments, versions=_load("versions"), tf_keras=tf_keras)
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):  # Keras greets here
-            from kexue_keras.backend import tf1
+    module, said = COMMANDS[name].module, io.StringIO()
+    with light_package() as load:
+        try:
+            from kexue_keras.cli import arguments as declared
             from kexue_keras.errors import UserError
 
-            command = importlib.import_module("kexue_keras.cli." + COMMANDS[name].module)
-    except ImportError as error:
-        print(said.getvalue().replace("Using TensorFlow backend.\n", "") + str(error), file=sys.stderr)
-        return 2
-    tf1.logging.set_verbosity(tf1.logging.ERROR)
-    try:
-        return command.run(parser, arguments)
-    except UserError as error:
-        print("%s: %s" % (parser.prog, error), file=sys.stderr)
-        return 2
+            options = getattr(declared, module)(parser, arguments)
+            with contextlib.redirect_stderr(said):  # Keras greets here
+                (_without_tensorflow if getattr(options, "light", False) else load)()
+                command = importlib.import_module("kexue_keras.cli." + module)
+        except ImportError as error:
+            print(said.getvalue().replace("Using TensorFlow backend.\n", "") + str(error), file=sys.stderr)
+            return 2
+        except UserError as error:
+            print("%s: %s" % (parser.prog, error), file=sys.stderr)
+            return 2
+        if not getattr(options, "light", False):
+            from kexue_keras.backend import tf1
+
+            tf1.logging.set_verbosity(tf1.logging.ERROR)
+        try:
+            return command.run(options)
+        except UserError as error:
+            print("%s: %s" % (parser.prog, error), file=sys.stderr)
+            return 2
+
+
+def _without_tensorflow():
+    from kexue_keras.tokenizing.without_tensorflow import import_tokenizers
+
+    import_tokenizers()
 
 
 @contextlib.contextmanager

@@ -5,17 +5,13 @@ import os
 import sys
 
 from kexue_keras.data import Columns, choose_columns, read_examples, read_scored_pairs, read_table
+from kexue_keras.data._cells import join, join_probabilities, one_line
 from kexue_keras.data._columns import refuse_index
+from kexue_keras.data._parts import in_parts
 from kexue_keras.errors import UserError, printable
 from kexue_keras.files import atomic, describe
-from kexue_keras.finetune._classifier import Classifier
-from kexue_keras.finetune._options import add_table_arguments, make_options, positive
-from kexue_keras.finetune._parts import in_parts
-from kexue_keras.finetune._report import join, join_probabilities, one_line
-from kexue_keras.finetune._run_folder import RunFolder
-from kexue_keras.finetune._similarity import load_similarity
-from kexue_keras.finetune.math_word_problems import MathSolver
-from kexue_keras.finetune.math_word_problems._training import TASK
+from kexue_keras.options.finetune import make_options
+from kexue_keras.schemas import is_exported
 
 # Files of a run that nothing is read from.
 RESULTS = ("predictions.tsv", "confusion.tsv", "curves.png", "confusion.png")
@@ -23,17 +19,9 @@ RESULTS = ("predictions.tsv", "confusion.tsv", "curves.png", "confusion.png")
 PART = 8
 
 
-def run(parser, arguments):
+def run(options):
     """Write the labels or cosines that the options ask for."""
-    parser.add_argument("--run", required=True, metavar="RUN", help="folder of a fine-tuning run")
-    parser.add_argument("--data", required=True, metavar="FILE|-", help="texts; - is standard input")
-    parser.add_argument("--out", metavar="FILE", help="default: standard output")
-    parser.add_argument("--overwrite", action="store_true", help="replace FILE")
-    parser.add_argument("--batch-size", type=positive, metavar="N", help="default: as in training")
-    parser.add_argument("--quiet", action="store_true", help="no notes, no progress bar")
-    parser.add_argument("--no-text", dest="text", action="store_false", help="only label and probability")
-    add_table_arguments(parser, for_labels=False)
-    predict_file(parser.parse_args(arguments), note=lambda line: print(line, file=sys.stderr))
+    predict_file(options, note=lambda line: print(line, file=sys.stderr))
     return 0
 
 
@@ -48,15 +36,14 @@ def predict_file(options, *, note=print):
     Raises:
         UserError: no such run, bad data, a file that would be overwritten.
     """
-    folder = RunFolder(options.run)
-    config = folder.config()
+    task, config, files, load = _opened(options.run)
     if options.out is not None:
-        _check_output(options, folder)
-    if config["options"].get("task") == "similarity":
-        _predict_cosines(options, config)
+        _check_output(options, files)
+    if task == "similarity":
+        _predict_cosines(options, config, load)
         return
-    if config["options"].get("task") == TASK:
-        _predict_answers(options, config)
+    if task == "math-word-problems":
+        _predict_answers(options, config, load)
         return
     given = (options.text_column, options.text_b_column)
     trained = [config["columns"][role] for role in ("text", "text_b", "label")]
@@ -75,7 +62,7 @@ def predict_file(options, *, note=print):
         wanted = "pairs of texts; give --text-b-column" if config["pairs"] else "single texts"
         raise UserError("the run was trained on %s" % wanted, path=table.path, line=table.lines[0])
     examples = read_examples(table, columns)
-    classifier = Classifier.load(options.run)
+    classifier = load()
     classifier.batch_size = options.batch_size or classifier.batch_size
     truncated = []
 
@@ -100,13 +87,40 @@ def predict_file(options, *, note=print):
             handle.write(_line(cells, handle))
 
 
+def _opened(run):
+    """(task, config, files that are read, function that loads the model) of a run or an exported folder."""
+    if is_exported(run):
+        from kexue_keras.exported.model import ExportedModel
+
+        model = ExportedModel(run)
+        files = [os.path.join(run, name) for name in os.listdir(run)]
+        return model.config["task"], model.config, files, lambda: model
+    # These import TensorFlow.
+    from kexue_keras.finetune._classifier import Classifier
+    from kexue_keras.finetune._run_folder import RunFolder
+    from kexue_keras.finetune._similarity import load_similarity
+    from kexue_keras.finetune.math_word_problems import MathSolver
+
+    folder = RunFolder(run)
+    config = folder.config()
+    task = config["options"].get("task", "classification")
+    load = {"similarity": load_similarity, "math-word-problems": MathSolver.load}.get(task, Classifier.load)
+    files = [folder.file(name) for name in folder.contents if name not in RESULTS]
+    return task, config, files, lambda: load(run)
+
+
+def _batch_size(options, config):
+    trained = config["batch_size"] if "batch_size" in config else make_options(**config["options"]).batch_size
+    return options.batch_size or trained
+
+
 def _line(cells, handle):
     """A line of TSV; what only looks like text must not steer a terminal."""
     terminal = handle is sys.stdout and handle.isatty()
     return "\t".join(map(printable, cells) if terminal else cells) + "\n"
 
 
-def _predict_cosines(options, config):
+def _predict_cosines(options, config, load):
     """The cosine of each pair of a file, by the encoder of a run of `finetune --task similarity`."""
     trained = [config["columns"][role] for role in ("text", "text_b")]
     trained = [column if isinstance(column, str) else column + 1 for column in trained]
@@ -119,8 +133,7 @@ def _predict_cosines(options, config):
         header=options.header,
         max_line=options.max_line,
     )
-    encoder = load_similarity(options.run)
-    batch_size = options.batch_size or make_options(**config["options"]).batch_size
+    encoder, batch_size = load(), _batch_size(options, config)
     cosines = in_parts(
         pairs.texts,
         lambda some: encoder.similarity(*zip(*some), batch_size=batch_size),
@@ -133,7 +146,7 @@ def _predict_cosines(options, config):
             handle.write(_line(["%.8f" % cosine] + [one_line(text) for text in texts] * options.text, handle))
 
 
-def _predict_answers(options, config):
+def _predict_answers(options, config, load):
     """The equation and the answer of each question of a file, by a run of `finetune --task math-word-problems`."""
     name = config["columns"]["text"]
     table = read_table(
@@ -141,7 +154,7 @@ def _predict_answers(options, config):
     )
     columns = choose_columns(table, text=options.text_column or _question_column(table, name), need_label=False)
     questions = read_examples(table, Columns(text=columns.text)).texts
-    solver, trained = MathSolver.load(options.run), make_options(**config["options"])
+    solver, trained = load(), make_options(**config["options"])
     batch_size = options.batch_size or trained.batch_size
     solutions = in_parts(
         questions,
@@ -163,7 +176,7 @@ def _question_column(table, name):
     return 1 if len(table.rows[0]) == 1 else None
 
 
-def _check_output(options, folder):
+def _check_output(options, files):
     """Refuse an output that cannot be written, or that would replace what is being read."""
     out = options.out
     if not out:
@@ -183,8 +196,7 @@ def _check_output(options, folder):
         raise UserError(describe(error))
     if not options.overwrite:
         raise UserError("there is such a file; --overwrite replaces it", path=out)
-    read = [options.data] + [folder.file(name) for name in folder.contents if name not in RESULTS]
-    for one in map(os.path.realpath, read):
+    for one in map(os.path.realpath, [options.data] + files):
         if target == one or target.startswith(one + os.sep):
             raise UserError("--out would replace a file that is being read; give another name", path=out)
 

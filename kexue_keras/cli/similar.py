@@ -1,97 +1,26 @@
 """`kexue-keras similar`: the texts of a file that are nearest to a text, or texts that say it in other words."""
 
-import os
 import sys
 
 from tqdm import tqdm
 
 from kexue_keras.checkpoints._load import is_t5
 from kexue_keras.data import choose_columns, read_examples, read_table
-from kexue_keras.data._tables import FORMATS, MAX_LINE
-from kexue_keras.errors import UserError, WeightsError, as_unicode, printable
-from kexue_keras.finetune._options import not_negative, not_negative_float, number, positive, samples, seed, tokens
-from kexue_keras.finetune._parts import in_parts
-from kexue_keras.finetune._report import one_line
-from kexue_keras.finetune._run_folder import RunFolder
-from kexue_keras.similarity import SentenceEncoder, SimilarQuestions, VectorIndex
-from kexue_keras.similarity._encoder import SETTINGS
-from kexue_keras.similarity._pooling import POOLINGS
+from kexue_keras.data._cells import one_line
+from kexue_keras.data._parts import in_parts
+from kexue_keras.errors import UserError, WeightsError, printable
+from kexue_keras.finetune._open_encoder import open_encoder
+from kexue_keras.similarity import SimilarQuestions, VectorIndex
 
 # Texts of the corpus between two steps of the progress bar.
 PART = 512
 
 
-def run(parser, arguments):
+def run(options):
     """Print the texts that are found or generated."""
-    parser.add_argument("text", nargs="+", metavar="TEXT", help="texts to look for")
-    parser.add_argument("--corpus", metavar="FILE|-", help="texts to search, one a line, or a table")
-    parser.add_argument("--text-column", metavar="C", help="of a table: name, or number from 1")
-    parser.add_argument("--format", choices=FORMATS, help="default: by the suffix, else by the first line")
-    parser.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="is line 1 a header?")
-    parser.add_argument("--max-line", type=positive, metavar="N", default=MAX_LINE, help="characters (%(default)s)")
-    parser.add_argument(
-        "--generate", action="store_true", help="say TEXT in other words with a SimBERT or RoFormer-Sim"
-    )
-    parser.add_argument(
-        "--model",
-        metavar="M",
-        help="bundled name, model folder, or run of finetune --task similarity (me5-zh-sp; --generate: "
-        "roformer-sim-zh-small)",
-    )
-    parser.add_argument("--pooling", choices=list(POOLINGS), help="of a model that does not say it itself (mean)")
-    parser.add_argument("--max-length", type=tokens, metavar="N", help="tokens a text (64)")
-    parser.add_argument("-k", type=positive, default=10, metavar="K", help="hits a text (%(default)s)")
-    parser.add_argument("-n", type=samples, default=100, metavar="N", help="--generate: samples a text (%(default)s)")
-    parser.add_argument(
-        "--mask", type=positive, nargs="+", metavar="P", help="--generate: tokens seen as [MASK], from 1"
-    )
-    parser.add_argument(
-        "--entropy", type=not_negative_float, metavar="NATS", help="--generate: of the choice of each token, e.g. 0.5"
-    )
-    parser.add_argument(
-        "--min-score", type=number, default=-1.0, metavar="C", help="--generate: smallest cosine with TEXT"
-    )
-    parser.add_argument(
-        "--min-edits",
-        type=not_negative,
-        default=0,
-        metavar="N",
-        help="--generate: characters that differ from TEXT at least",
-    )
-    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="--generate: (%(default)s)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    for line in similar(parser.parse_intermixed_args(arguments)):
+    for line in similar(options):
         print("\t".join(map(printable, line.split("\t"))) if sys.stdout.isatty() else line)
     return 0
-
-
-def open_encoder(model, *, pooling=None, max_length=None):
-    """`SentenceEncoder` of a bundled name, a model folder, a saved encoder, or a run of `finetune --task similarity`.
-
-    Args:
-        model: name or folder.
-        pooling: for folders that do not say it themselves; None: 'mean'.
-        max_length: longest text in tokens; None: what a saved encoder says, else 64.
-
-    Raises:
-        UserError: no such model, or a pooling that a saved encoder does not have.
-    """
-    if os.path.isdir(model):
-        RunFolder(model).settle()
-    try:
-        for folder in (os.path.join(model, "encoder"), model):
-            if os.path.exists(os.path.join(folder, SETTINGS)):
-                encoder = SentenceEncoder.load(folder)
-                if pooling not in (None, encoder.pooling):
-                    raise UserError("it was trained with pooling %r, not %r" % (encoder.pooling, pooling), path=model)
-                if max_length is not None:
-                    encoder.max_length = max_length
-                return encoder
-        if is_t5(model):
-            raise UserError("a T5 has no sentence vectors; give a BERT or a RoFormer", path=model)
-        return SentenceEncoder(model, pooling=pooling or "mean", max_length=max_length or 64)
-    except (WeightsError, ValueError) as error:
-        raise UserError(error)
 
 
 def similar(options):
@@ -105,14 +34,8 @@ def similar(options):
         lines `score<TAB>text`, with the query in front if there are several.
 
     Raises:
-        UserError: neither a corpus nor --generate, no such model or file, a model that does not generate.
+        UserError: no such model or file, a model that does not generate.
     """
-    options.text = [as_unicode(text) for text in options.text]
-    for text in options.text:
-        if not text.strip():
-            raise UserError("the text is empty")
-    if options.generate == (options.corpus is not None):
-        raise UserError("give one of --corpus FILE (search there) and --generate (say it in other words)")
     found = (_generated if options.generate else _found)(options)
     for text, hits in zip(options.text, found):
         for hit in hits:
@@ -121,10 +44,6 @@ def similar(options):
 
 
 def _found(options):
-    if options.mask:
-        raise UserError("--mask goes with --generate")
-    if options.entropy is not None:
-        raise UserError("--entropy goes with --generate")
     table = read_table(options.corpus, format=options.format, header=options.header, max_line=options.max_line)
     columns = choose_columns(table, text=options.text_column, need_label=False)
     if columns.text_b is not None:

@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterable, List, Optional, Sequence, Tuple
 import numpy as np
 
 from kexue_keras.data._texts import checked_texts
-from kexue_keras.types import Array, ArrayLike, Encoded, Texts, Tokenizer
+from kexue_keras.plain_types import Array, ArrayLike, Encoded, Texts, Tokenizer
 
 ROUNDING = 8
 POOL = 50

@@ -5,7 +5,7 @@ from typing import Optional
 from kexue_keras.data._numbers import whole_number
 from kexue_keras.data._tables import INDEX_NAME, LABEL_NAMES, TEXT_B_NAMES, TEXT_NAMES, Table
 from kexue_keras.errors import UserError, as_unicode, shorten
-from kexue_keras.types import Column, Config
+from kexue_keras.plain_types import Column, Config
 
 SAMPLE = 2000
 # From so many rows on, whole numbers that are all different are the index of a table that was shuffled.

@@ -10,9 +10,10 @@ from typing import List, Optional, Sequence, Union
 
 from kexue_keras.data._columns import SAMPLE, choose_columns
 from kexue_keras.data._examples import Examples, read_examples
-from kexue_keras.data._tables import MAX_LINE, read_table
+from kexue_keras.data._tables import read_table
 from kexue_keras.errors import UserError, shorten
-from kexue_keras.types import Column, Path, Say
+from kexue_keras.options.choices import MAX_LINE
+from kexue_keras.plain_types import Column, Path, Say
 
 # The order of the article's classes.
 INFERENCE_LABELS = ("contradiction", "entailment", "neutral")

@@ -7,7 +7,7 @@ from typing import Sequence, Tuple, Union
 
 import numpy as np
 
-from kexue_keras.types import Array
+from kexue_keras.plain_types import Array
 
 
 def random_masking(

@@ -12,9 +12,10 @@ import numpy as np
 from kexue_keras.data._batches import ROUNDING, BucketedBatches
 from kexue_keras.data._columns import SAMPLE, Columns, choose_columns, is_index, refuse_index, resolve
 from kexue_keras.data._examples import Examples, cell, read_examples
-from kexue_keras.data._tables import MAX_LINE, read_table
+from kexue_keras.data._tables import read_table
 from kexue_keras.errors import UserError, shorten
-from kexue_keras.types import Array, ArrayLike, Column, Encoded, Path
+from kexue_keras.options.choices import MAX_LINE
+from kexue_keras.plain_types import Array, ArrayLike, Column, Encoded, Path
 
 SCORE_NAMES = "score similarity label labels y 分数 相似度 标签".split()
 NEEDED = "a pair file has two texts and a number a line"

@@ -6,7 +6,7 @@ import random
 from typing import List, Sequence, Tuple
 
 from kexue_keras.errors import UserError
-from kexue_keras.types import Path
+from kexue_keras.plain_types import Path
 
 FILES = {"neg.txt": "负面", "pos.txt": "正面"}
 

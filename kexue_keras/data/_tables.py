@@ -16,11 +16,10 @@ from typing import Any, Optional, Sequence, Union
 from kexue_keras.data._numbers import whole_number
 from kexue_keras.errors import UserError, as_unicode, has_half_pair, shorten
 from kexue_keras.files.paths import path_text
-from kexue_keras.types import Path
+from kexue_keras.options.choices import MAX_LINE
+from kexue_keras.plain_types import Path
 
-FORMATS = ("tsv", "csv", "jsonl")
 SUFFIXES = {".tsv": "tsv", ".csv": "csv", ".json": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-MAX_LINE = 20000
 # A row of a table is flat; the odd nested value in a column that nobody uses is fine.
 DEEPEST = 100
 # What pandas calls the column of its index; in a file that it writes itself the name is empty.

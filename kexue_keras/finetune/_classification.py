@@ -21,10 +21,8 @@ from kexue_keras.finetune._corpus import read_parts
 from kexue_keras.finetune._encoder import encode_texts, freeze, load_encoder
 from kexue_keras.finetune._fingerprints import check_readable_again
 from kexue_keras.finetune._heads import HEADS, build_classifier, check_head_init, save_head, start_as_probe
-from kexue_keras.finetune._options import make_options
 from kexue_keras.finetune._run import Run, metrics_of, report_divergence
 from kexue_keras.finetune._run_folder import RunFolder, check_same, input_files
-from kexue_keras.finetune._saved_tokenizer import save_tokenizer
 from kexue_keras.finetune._similarity import check_similarity, checked_range, finetune_similarity
 from kexue_keras.finetune.math_word_problems._training import (
     TASK,
@@ -32,7 +30,9 @@ from kexue_keras.finetune.math_word_problems._training import (
     finetune_math_word_problems,
 )
 from kexue_keras.layers._pooling import POOLINGS as SEQUENCE_POOLINGS
+from kexue_keras.options.finetune import make_options
 from kexue_keras.schemas import METRICS, read_settings
+from kexue_keras.tokenizing.saved import save_tokenizer
 from kexue_keras.trainer import accelerated
 from kexue_keras.training._randomness import repeatable_dropout
 from kexue_keras.types import Path, Say

@@ -10,6 +10,7 @@ import numpy as np
 from kexue_keras.backend import K, keras
 from kexue_keras.data import BucketedBatches
 from kexue_keras.errors import UserError
+from kexue_keras.exported.decisions import THRESHOLD, describe_one, describe_several
 from kexue_keras.layers import SequencePooling
 from kexue_keras.losses import MultilabelCrossentropy, multilabel_probabilities
 from kexue_keras.trainer._checkpoint import load_arrays, save_arrays
@@ -192,8 +193,7 @@ class SingleLabel(object):
 
     def describe(self, probabilities, names):
         """List of (label, probability) for the user."""
-        best = self.decide(probabilities)
-        return [(names[i], float(p[i])) for i, p in zip(best, probabilities)]
+        return describe_one(probabilities, names)
 
 
 @head
@@ -202,7 +202,6 @@ class Sigmoid(object):
 
     name = "sigmoid"
     main_metric = "micro_f1"
-    threshold = 0.5
 
     def targets(self, labels, names):
         """float32 `[N, C]` of 0 and 1."""
@@ -231,15 +230,11 @@ class Sigmoid(object):
 
     def decide(self, probabilities):
         """int `[N, C]` of 0 and 1, the labels predicted."""
-        return (probabilities > self.threshold).astype("int64")
+        return (probabilities > THRESHOLD).astype("int64")
 
     def describe(self, probabilities, names):
         """List of (labels, probabilities) for the user; both are lists, the likeliest first."""
-        out = []
-        for row in probabilities:
-            chosen = [i for i in np.argsort(-row, kind="stable") if row[i] > self.threshold]
-            out.append(([names[i] for i in chosen], [float(row[i]) for i in chosen]))
-        return out
+        return describe_several(probabilities, names)
 
 
 @head

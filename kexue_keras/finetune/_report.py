@@ -2,10 +2,10 @@
 
 import importlib.util
 import math
-import re
 
 import numpy as np
 
+from kexue_keras.data._cells import join, join_probabilities, label_cell, one_line
 from kexue_keras.errors import printable, shorten
 from kexue_keras.files import atomic, atomic_path
 from kexue_keras.finetune._fonts import font_for
@@ -188,11 +188,6 @@ def write_confusion(path, matrix, names):
             handle.write("\t".join([str(i + 1), name] + cells) + "\n")
 
 
-def one_line(text):
-    """A text as a TSV cell."""
-    return " ".join(text.split())
-
-
 def write_predictions(path, examples, described):
     """TSV: line, label, predicted, probability, text (and text_b).
 
@@ -210,36 +205,3 @@ def write_predictions(path, examples, described):
             texts = [one_line(t) for t in (text if isinstance(text, tuple) else (text,))]
             cells = [str(line), join(label), join(predicted), join_probabilities(probability)]
             handle.write("\t".join(cells + texts) + "\n")
-
-
-def join(labels):
-    """One label, or several with | between them, as a TSV cell.
-
-    >>> print(join('a|b'), join(['a|b', 'c']))
-    a|b a\\|b|c
-    """
-    if isinstance(labels, str):
-        return label_cell(labels)
-    return "|".join(label_cell(label).replace("|", "\\|") for label in labels)
-
-
-def label_cell(label):
-    """A label as a TSV cell: a backslash in front of it is what a backslash, tab or line break becomes.
-
-    >>> print(label_cell('a\\tb'), label_cell('a\\\\b'))
-    a\\tb a\\\\b
-    """
-    return _BREAKING.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), str(label))
-
-
-# What ends a line for some reader (str.splitlines), the tab, and the backslash itself.
-_BREAKING = re.compile("[\\\\\t\n\x0b\x0c\r\x1c-\x1e\x85\u2028\u2029]")
-
-
-def join_probabilities(probabilities):
-    """One probability, or several with | between them, 4 digits.
-
-    >>> join_probabilities([.5, .25])
-    '0.5000|0.2500'
-    """
-    return "|".join("%.4f" % p for p in np.atleast_1d(probabilities))

@@ -3,13 +3,13 @@
 import os
 
 from kexue_keras.errors import UserError, printable
-from kexue_keras.finetune._options import techniques_of
 from kexue_keras.finetune._run_folder import POINT, config_of
 from kexue_keras.finetune._schedule import schedule_of
 from kexue_keras.finetune._similarity_heads import head_lr_multiplier
 from kexue_keras.finetune._tensorboard import ScalarLogger
 from kexue_keras.optimizers import AdamW
-from kexue_keras.trainer import Trainer, wrapped
+from kexue_keras.options.finetune import as_option, finetune_parser
+from kexue_keras.trainer import Techniques, Trainer, wrapped
 
 # What the names of the heads' variables contain: logits/kernel:0, pair_logits/kernel:0.
 HEAD_VARIABLES = "logits"
@@ -125,3 +125,22 @@ def report_divergence(metrics, folder):
             % (metrics["diverged"], metrics["best_epoch"]),
             path=folder.home,
         )
+
+
+def techniques_of(options):
+    """`Techniques` with the options of the same names.
+
+    Raises:
+        UserError: values that a technique cannot have, or two that exclude each other.
+
+    >>> from kexue_keras.options.finetune import make_options
+    >>> techniques_of(make_options(accumulate=4, xla=True)).facts()
+    {'accumulate': 4, 'xla': 'auto'}
+    """
+    given = dict(vars(options))
+    for action in finetune_parser()._actions:
+        # The option without a word, as finetune(xla=True) says it.
+        if action.nargs == "?" and isinstance(given[action.dest], bool):
+            given[action.dest] = action.const if given[action.dest] else None
+    names = [name for name in Techniques.__init__.__kwdefaults__ if name in given]
+    return Techniques(spelling=as_option, **{name: given[name] for name in names})

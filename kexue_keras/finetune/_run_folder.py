@@ -12,7 +12,7 @@ from kexue_keras.checkpoints._bundled import BUNDLED
 from kexue_keras.errors import UserError
 from kexue_keras.files import FolderLock, StagedContents, remove_leftovers, restore_interrupted, write_json
 from kexue_keras.finetune._fingerprints import check_fingerprints, fingerprints
-from kexue_keras.finetune._options import FILES, PASSING, defaults, options_schema
+from kexue_keras.options.finetune import FILES, PASSING, defaults, options_schema
 from kexue_keras.schemas import options_file, read_json, read_settings, run_config
 from kexue_keras.schemas.messages import shown
 

@@ -14,8 +14,8 @@ from kexue_keras.data import checked_texts, encode, inference_classes
 from kexue_keras.data._batches import ROUNDING, pad
 from kexue_keras.errors import UserError
 from kexue_keras.finetune._schedule import warmed_up
-from kexue_keras.finetune._similarity_heads import SbertHead
 from kexue_keras.losses import GroupedCrossentropy
+from kexue_keras.options.choices import HEAD_LR_MULTIPLIERS
 from kexue_keras.similarity import SentenceEncoder, pair_classifier
 from kexue_keras.trainer import Techniques, train_model
 from kexue_keras.types import KerasOptimizer, Model, Path, Say
@@ -125,7 +125,7 @@ def train_sentence_bert(
     steps: int,
     batch_size: int = 32,
     learning_rate: float = 2e-5,
-    head_lr_multiplier: float = SbertHead.head_lr_multiplier,
+    head_lr_multiplier: float = HEAD_LR_MULTIPLIERS["sbert"],
     weight_decay: float = 0.01,
     warmup: float = 0.1,
     optimizer: Optional[KerasOptimizer] = None,

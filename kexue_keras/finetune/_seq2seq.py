@@ -17,7 +17,6 @@ from bert4keras.snippets import sequence_padding
 from kexue_keras import checkpoints, models
 from kexue_keras.checkpoints._bundled import ASSETS, BUNDLED
 from kexue_keras.checkpoints._load import PretrainedModel, is_t5
-from kexue_keras.checkpoints._tokenizers import vocabulary_tokenizer
 from kexue_keras.checkpoints._vocabulary import read_vocabulary
 from kexue_keras.checkpoints.t5.loading import PretrainedT5
 from kexue_keras.data import checked_texts
@@ -26,6 +25,7 @@ from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.files.paths import path_text
 from kexue_keras.finetune._encoder import recomputed, recomputed_class
 from kexue_keras.models._lengths import checked_max_length
+from kexue_keras.tokenizing.widths import vocabulary_tokenizer
 from kexue_keras.trainer import Techniques
 from kexue_keras.types import Array, Path
 

@@ -18,9 +18,9 @@ from kexue_keras.finetune._corpus import warn_of_overlap
 from kexue_keras.finetune._encoder import encode_texts, freeze, load_encoder
 from kexue_keras.finetune._run import metrics_of, report_divergence
 from kexue_keras.finetune._similarity_heads import HEADS, measure_similarity, one_class
+from kexue_keras.options.choices import POOLINGS
 from kexue_keras.similarity import SentenceEncoder
 from kexue_keras.similarity._index import unit_rows
-from kexue_keras.similarity._pooling import POOLINGS
 from kexue_keras.trainer import accelerated
 from kexue_keras.training._randomness import repeatable_dropout
 

@@ -8,6 +8,7 @@ import numpy as np
 from kexue_keras.backend import keras
 from kexue_keras.errors import UserError
 from kexue_keras.losses import CoSENT
+from kexue_keras.options.choices import HEAD_LR_MULTIPLIERS
 from kexue_keras.similarity import pair_classifier
 
 MOST_CLASSES = 10
@@ -18,8 +19,6 @@ class CosentHead(object):
 
     name = "cosent"
     main_metric = "spearman"
-    # Factor of the learning rate for weights of its own.
-    head_lr_multiplier = 1.0
 
     def __init__(self, options):
         self.scale = options.cosent_scale
@@ -45,9 +44,6 @@ class SbertHead(CosentHead):
     """A classifier on [u, v, |u - v|], thrown away after training."""
 
     name = "sbert"
-    # It starts from noise; at the encoder's rate a few hundred steps made the vectors worse than untrained ones
-    # (docs/similarity.md, "Measured").
-    head_lr_multiplier = 20.0
 
     def __init__(self, options):
         super(SbertHead, self).__init__(options)
@@ -136,7 +132,7 @@ def head_lr_multiplier(options):
     given = options.head_lr_multiplier
     similarity = options.task == "similarity"
     if given is None:
-        return HEADS[options.similarity_loss].head_lr_multiplier if similarity else 1.0
+        return HEAD_LR_MULTIPLIERS[options.similarity_loss] if similarity else 1.0
     if not 0 < given < float("inf"):
         raise UserError("--head-lr-multiplier is %g; it has to be above 0, e.g. 10" % given)
     if similarity and options.similarity_loss == "cosent":

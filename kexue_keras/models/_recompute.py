@@ -13,6 +13,7 @@ from bert4keras.models import Transformer
 from kexue_keras import checks
 from kexue_keras.backend import keras
 from kexue_keras.models._closed_forms import use_closed_forms
+from kexue_keras.options.choices import RECOMPUTE_POLICIES
 from kexue_keras.training._randomness import dropout_is_repeatable, own_key, replayed_dropout
 from kexue_keras.training.recompute._budget import RecomputeBudget
 from kexue_keras.training.recompute._recompute import RecomputeBoundary, recompute, refuse_bert4keras_recompute
@@ -23,7 +24,6 @@ _LAYERS = {
     "attention": (MultiHeadAttention, GatedAttentionUnit),
     "ffn": (FeedForward,),
 }
-POLICIES = ("selective", "blocks") + tuple(sorted(_LAYERS))
 
 # What the policy "selective" keeps (`cost_per_byte` in training.recompute): in all blocks masks of dropout and products
 # over 1334 terms and more, in every second block the error function too. What is added to the residual stream is kept
@@ -89,7 +89,7 @@ def extend_with_recompute(
 
 def _settings(policy, segment=1, keep_cost=None):
     """Attributes of a `_Recomputing` class; they live in the class, or in an object that a budget was given to."""
-    checks.choice(policy, POLICIES, "policy", "extend_with_recompute")
+    checks.choice(policy, RECOMPUTE_POLICIES, "policy", "extend_with_recompute")
     remedy = "it is the number of blocks between two boundaries"
     segment = checks.whole_number(segment, "segment", "extend_with_recompute", least=1, remedy=remedy)
     if policy in _LAYERS and segment != 1:

@@ -1,6 +1,9 @@
 """Settings files: one declared schema a file, one strict reader, one line about what is wrong."""
 
 from kexue_keras.schemas.bert_config import BERT_CONFIG
+from kexue_keras.schemas.exported import EXPORTED
+from kexue_keras.schemas.exported import exported_settings
+from kexue_keras.schemas.exported import is_exported
 from kexue_keras.schemas.hf_config import HF_BERT
 from kexue_keras.schemas.hf_config import HF_MODEL
 from kexue_keras.schemas.hf_config import HF_T5

@@ -19,7 +19,7 @@ from kexue_keras.schemas.words import (
 )
 
 REMEDY = "Put back the file that the run wrote, or run finetune again."
-_COLUMN = {"type": ["string", "integer"], "minimum": 0, "maximum": COUNT}
+COLUMN = {"type": ["string", "integer"], "minimum": 0, "maximum": COUNT}
 
 
 def options_file(options):
@@ -43,7 +43,7 @@ def run_config(options):
         "options": options,
         "fingerprints": dict_of(nullable(TEXT)),
         "columns": keys(
-            {"text": _COLUMN, "text_b": nullable(_COLUMN), "label": nullable(_COLUMN)},
+            {"text": COLUMN, "text_b": nullable(COLUMN), "label": nullable(COLUMN)},
             ["text", "text_b", "label"],
             others=False,
         ),

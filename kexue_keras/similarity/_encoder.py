@@ -20,9 +20,10 @@ from kexue_keras.errors import WeightsError
 from kexue_keras.files import restore_interrupted, whole_folder, write_json
 from kexue_keras.files.paths import is_path
 from kexue_keras.models._lengths import checked_max_length, positions_of
+from kexue_keras.options.choices import POOLINGS
 from kexue_keras.schemas import read_settings, sentence_encoder_settings
 from kexue_keras.similarity._index import VectorIndex, unit_rows
-from kexue_keras.similarity._pooling import POOLINGS, sentence_vector
+from kexue_keras.similarity._pooling import sentence_vector
 from kexue_keras.similarity._whitening import Whitening
 from kexue_keras.types import Array, Encoded, Path
 

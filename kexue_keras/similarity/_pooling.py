@@ -7,10 +7,8 @@ Reference: "无监督语义相似度哪家强？我们做了个比较全面的�
 from kexue_keras import checks
 from kexue_keras.backend import keras
 from kexue_keras.layers._pooling import SequencePooling
+from kexue_keras.options.choices import POOLINGS
 from kexue_keras.types import Model, Transformer
-
-# name -> argument `with_pool` of build_transformer_model
-POOLINGS = {"cls": False, "pooler": True, "linear-pooler": "linear", "mean": False, "first-last": False, "max": False}
 
 
 def hidden_states(transformer, number):

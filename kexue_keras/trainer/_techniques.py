@@ -5,11 +5,9 @@ from typing import Any, Callable, Dict, Optional, Union
 from kexue_keras.backend import sessions_created
 from kexue_keras.data._batches import ROUNDING
 from kexue_keras.errors import UserError
-from kexue_keras.training.adversarial._gradient_penalty import REDUCTIONS
-from kexue_keras.training.adversarial._training_loss import TARGETS
+from kexue_keras.options.choices import ATTACK_TARGETS, PENALTY_REDUCTIONS, XLA_FLAGS
 from kexue_keras.training.precision._loss_scale import check_loss_scale
 from kexue_keras.training.precision._mixed_precision import check_mixed_precision
-from kexue_keras.training.precision._xla import FLAGS
 
 # XLA compiles each length of a batch; few are worth some padding.
 XLA_ROUNDING = 32
@@ -80,9 +78,9 @@ class Techniques(object):
             self._refuse_value("accumulate", "a whole number of batches is needed, 1 for none")
         for name, choices in (
             ("accumulate_in", ("buffers", "momentum")),
-            ("attack_target", TARGETS),
-            ("penalty_reduction", REDUCTIONS),
-            ("xla", (None,) + tuple(sorted(FLAGS))),
+            ("attack_target", ATTACK_TARGETS),
+            ("penalty_reduction", PENALTY_REDUCTIONS),
+            ("xla", (None,) + tuple(sorted(XLA_FLAGS))),
         ):
             if getattr(self, name) not in choices:
                 self._refuse_value(name, "it is one of %s" % ", ".join(map(str, choices)))

@@ -21,12 +21,13 @@ from kexue_keras.optimizers import (
     LayerwiseLearningRate,
     accumulate_in_momentum,
 )
+from kexue_keras.options.choices import XLA_FLAGS
 from kexue_keras.trainer._repeatable import repeatable, unrepeatable_ops
 from kexue_keras.trainer._techniques import Techniques
 from kexue_keras.training._randomness import Step
 from kexue_keras.training.adversarial import FGM, GradientPenalty
 from kexue_keras.training.precision import LossScale, enable_mixed_precision, enable_xla, fp16_lint
-from kexue_keras.training.precision._xla import FLAGS, VARIABLE
+from kexue_keras.training.precision._xla import VARIABLE
 from kexue_keras.types import KerasOptimizer, Model, Say
 
 Wrapped = namedtuple("Wrapped", "model make_batch random_step")
@@ -193,7 +194,7 @@ def check_accelerated(techniques):
     t, off = techniques, None
     if t.mixed_precision is not None and not backend.is_mixed_precision_on():
         off = "mixed_precision"
-    if t.xla is not None and FLAGS[t.xla].split()[0] not in backend.environment_variable(VARIABLE).split():
+    if t.xla is not None and XLA_FLAGS[t.xla].split()[0] not in backend.environment_variable(VARIABLE).split():
         off = "xla"
     if off is not None:
         raise UserError(

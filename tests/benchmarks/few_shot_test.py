@@ -15,8 +15,8 @@ from reviews import reviews
 
 from kexue_keras.backend import K
 from kexue_keras.errors import UserError
-from kexue_keras.finetune._options import make_options
 from kexue_keras.models import load, save
+from kexue_keras.options.finetune import make_options
 from kexue_keras.prompting import Pattern, PromptClassifier, Verbalizer
 
 

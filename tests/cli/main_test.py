@@ -326,4 +326,4 @@ def test_help_and_a_mistyped_command_answer_without_the_package(arguments, code)
 
 def test_every_file_beside_main_is_a_command():
     names = {os.path.splitext(name)[0] for name in os.listdir(os.path.dirname(cli.__file__)) if name.endswith(".py")}
-    assert names - {"__init__", "main", "output"} == {command.module for command in cli.COMMANDS.values()}
+    assert names - {"__init__", "arguments", "main", "output"} == {command.module for command in cli.COMMANDS.values()}

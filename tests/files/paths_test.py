@@ -32,11 +32,11 @@ from kexue_keras.finetune import _seq2seq as seq2seq
 from kexue_keras.finetune import _seq2seq_training as seq2seq_training
 from kexue_keras.finetune import _simbert as simbert
 from kexue_keras.finetune._classifier import Classifier
-from kexue_keras.finetune._options import make_options
 from kexue_keras.finetune._run_folder import RunFolder
 from kexue_keras.finetune._seq2seq import small_t5
 from kexue_keras.finetune._tensorboard import ScalarLogger
 from kexue_keras.models import load, save
+from kexue_keras.options.finetune import make_options
 from kexue_keras.prompting import _folder as prompt_files
 from kexue_keras.schemas import read_object
 from kexue_keras.similarity import SentenceEncoder, SimilarQuestions

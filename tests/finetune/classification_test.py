@@ -11,8 +11,8 @@ from kexue_keras.backend import keras
 from kexue_keras.errors import UserError
 from kexue_keras.finetune import Classifier, finetune
 from kexue_keras.finetune._class_weights import read_weights
-from kexue_keras.finetune._options import defaults, make_options
 from kexue_keras.finetune._schedule import warmup_updates
+from kexue_keras.options.finetune import defaults, make_options
 from kexue_keras.trainer import Techniques, Trainer
 
 SMALL = dict(epochs=1, batch_size=16, max_length=24, learning_rate=3e-3, quiet=True, seed=3)

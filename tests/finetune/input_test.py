@@ -10,9 +10,9 @@ from reviews import reviews
 
 from kexue_keras.cli import main as cli
 from kexue_keras.data import read_table
+from kexue_keras.data._cells import join, label_cell
 from kexue_keras.errors import UserError
 from kexue_keras.finetune import Classifier, finetune
-from kexue_keras.finetune._report import join, label_cell
 
 LABELS = ["好\t评", "差\n评\x1b[31m|", "②", "C:\\t"]
 

@@ -12,8 +12,8 @@ from kexue_keras.errors import UserError
 from kexue_keras.files import FolderLock, whole_folder, write_json
 from kexue_keras.finetune import _run_folder as runs
 from kexue_keras.finetune._fingerprints import check_readable_again
-from kexue_keras.finetune._options import make_options
 from kexue_keras.finetune._run_folder import RunFolder, check_same, config_of, known_options
+from kexue_keras.options.finetune import make_options
 from kexue_keras.schemas import Settings, read_json
 
 pytestmark = pytest.mark.usefixtures("fork", "quick_disk")

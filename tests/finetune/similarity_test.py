@@ -15,13 +15,14 @@ from kexue_keras.data import read_scored_pairs
 from kexue_keras.errors import UserError
 from kexue_keras.finetune import PairSet, SimBERT, finetune, train_sentence_bert
 from kexue_keras.finetune._corpus import warn_of_overlap
-from kexue_keras.finetune._options import make_options
 from kexue_keras.finetune._run import Run
 from kexue_keras.finetune._sentence_bert import PairSampler
 from kexue_keras.finetune._similarity import check_similarity, checked_range
 from kexue_keras.finetune._similarity_heads import HEADS, cosent_value, head_lr_multiplier, measure_similarity
 from kexue_keras.losses import cosent_loss
 from kexue_keras.optimizers import GradientAccumulation
+from kexue_keras.options.choices import HEAD_LR_MULTIPLIERS
+from kexue_keras.options.finetune import make_options
 from kexue_keras.similarity import pair_classifier
 from kexue_keras.trainer import Techniques, Trainer
 
@@ -95,7 +96,7 @@ def test_trained_saved_and_used(place, loss, capsys, run_python, plain_sessions)
     encoder = open_encoder(str(place / loss))
     assert (encoder.pooling, encoder.max_length) == ("mean", 12)
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("cli.similar", "finetune._similarity"):
+        for module in ("finetune._open_encoder", "finetune._similarity"):
             patch.setattr("kexue_keras.%s.SentenceEncoder.load" % module, lambda path: encoder)
         capsys.readouterr()
         assert cli.main(["predict", "--run", str(place / loss), "--data", str(place / "test.data"), "--no-text"]) == 0
@@ -167,7 +168,7 @@ def test_the_head_that_starts_from_noise_has_a_higher_rate():
         return head_lr_multiplier(make_options(**given))
 
     assert factor() == factor(task="similarity") == factor(similarity_loss="sbert") == 1
-    assert factor(task="similarity", similarity_loss="sbert") == HEADS["sbert"].head_lr_multiplier == 20
+    assert factor(task="similarity", similarity_loss="sbert") == HEAD_LR_MULTIPLIERS["sbert"] == 20
     assert factor(task="similarity", similarity_loss="sbert", head_lr_multiplier=1.0) == 1
     assert factor(head_lr_multiplier=3.0) == 3
 

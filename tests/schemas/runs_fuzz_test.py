@@ -19,13 +19,13 @@ from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.finetune import Classifier, finetune
 from kexue_keras.finetune._class_weights import read_weights
 from kexue_keras.finetune._heads import build_classifier, save_head
-from kexue_keras.finetune._options import add_table_arguments, make_options
 from kexue_keras.finetune._run_folder import RunFolder, surroundings
-from kexue_keras.finetune._saved_tokenizer import load_tokenizer, save_tokenizer
 from kexue_keras.finetune._seq2seq_training import _described, finetune_seq2seq
 from kexue_keras.models import load
+from kexue_keras.options.finetune import add_table_arguments, make_options
 from kexue_keras.prompting import PromptClassifier
 from kexue_keras.similarity import SentenceEncoder
+from kexue_keras.tokenizing.saved import load_tokenizer, save_tokenizer
 
 pytestmark = pytest.mark.usefixtures("plain_sessions")
 METRICS = {"best_epoch": 1, "main_metric": "accuracy", "history": [{"epoch": 1}], "seconds": 1.5, "majority": 0.5}

@@ -12,7 +12,6 @@ from bert4keras.models import build_transformer_model
 from kexue_keras.backend import refuse_eager
 from kexue_keras.checkpoints._assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.checkpoints._shapes import check_ranks, check_shapes
-from kexue_keras.checkpoints._tokenizers import sentencepiece_settings, vocabulary_tokenizer
 from kexue_keras.checkpoints._variables import read_tensorflow
 from kexue_keras.checkpoints._vocabulary import check_length, check_special, keep, read_vocabulary
 from kexue_keras.checkpoints.hf.config import hf_kind
@@ -25,6 +24,7 @@ from kexue_keras.files.paths import is_path, matching, path_text
 from kexue_keras.models._t5 import T5
 from kexue_keras.schemas import read_lower_case, read_object
 from kexue_keras.schemas.t5_config import build_arguments
+from kexue_keras.tokenizing.widths import sentencepiece_settings, vocabulary_tokenizer
 from kexue_keras.types import Config, Path, Tokenizer, Transformer
 
 # mT5 has 12 more rows than pieces, T5 128; more than this is a vocabulary of another model.

@@ -4,12 +4,12 @@ import os
 from typing import List, Optional, Sequence, Tuple
 
 from kexue_keras.checkpoints._load import is_t5, read_folder
-from kexue_keras.checkpoints._tokenizers import vocabulary_tokenizer
 from kexue_keras.checkpoints._vocabulary import read_vocabulary
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.finetune._seq2seq import SMALL_T5
 from kexue_keras.finetune.math_word_problems._writing import ALPHABETS, PIS, ProblemWriting
 from kexue_keras.schemas import read_lower_case
+from kexue_keras.tokenizing.widths import vocabulary_tokenizer
 from kexue_keras.types import Tokenizer
 
 CHARACTERS = "0123456789.+-*/()"

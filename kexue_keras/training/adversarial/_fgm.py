@@ -8,8 +8,9 @@ from typing import Optional, Tuple
 import tensorflow as tf
 
 from kexue_keras import checks
+from kexue_keras.options.choices import ATTACK_TARGETS
 from kexue_keras.training.adversarial._perturbation import perturbed_embeddings
-from kexue_keras.training.adversarial._training_loss import TARGETS, TrainingLoss, without_dropout
+from kexue_keras.training.adversarial._training_loss import TrainingLoss, without_dropout
 from kexue_keras.types import Model, Tensor
 
 
@@ -74,7 +75,7 @@ class FGM(TrainingLoss):
         attack_dropout: bool = False,
     ) -> None:
         self.epsilon = checks.number(epsilon, "epsilon", "FGM", least=0)
-        self.target = checks.choice(target, TARGETS, "target", "FGM")
+        self.target = checks.choice(target, ATTACK_TARGETS, "target", "FGM")
         self.clean_weight = checks.number(clean_weight, "clean_weight", "FGM", least=0)
         self.adversarial_weight = checks.number(adversarial_weight, "adversarial_weight", "FGM", least=0)
         if not self.clean_weight + self.adversarial_weight:

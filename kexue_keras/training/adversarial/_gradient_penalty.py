@@ -11,13 +11,13 @@ import tensorflow as tf
 from kexue_keras import checks
 from kexue_keras.backend import widen
 from kexue_keras.backend.graph import SecondPass, gradient_function, loop_of, reached
+from kexue_keras.options.choices import PENALTY_REDUCTIONS
 from kexue_keras.training._randomness import own_key
 from kexue_keras.training.adversarial._output_penalty import DIVERGENCES, rooted_outputs, signed_sums
 from kexue_keras.training.adversarial._perturbation import outputs_of
 from kexue_keras.training.adversarial._training_loss import TrainingLoss, without_dropout
 from kexue_keras.types import Model, Tensor
 
-REDUCTIONS = ("author", "per_sample")
 OF = ("loss", "outputs")
 
 
@@ -104,7 +104,7 @@ class GradientPenalty(TrainingLoss):
             raise ValueError(
                 "%s: of='outputs' needs divergence=, one of %s" % (owner, ", ".join(map(repr, DIVERGENCES)))
             )
-        self.reduction = checks.choice(reduction or "author", REDUCTIONS, "reduction", owner)
+        self.reduction = checks.choice(reduction or "author", PENALTY_REDUCTIONS, "reduction", owner)
         self.draws = 1 if draws is None else checks.whole_number(draws, "draws", owner, least=1)
         self.dropout = bool(dropout)
         super().__init__(model, layer)

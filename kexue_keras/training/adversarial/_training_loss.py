@@ -15,8 +15,6 @@ from kexue_keras.backend import K, keras, minimise_instead, refuse_eager
 from kexue_keras.backend.graph import SecondPass
 from kexue_keras.types import Layer, Model, Tensor
 
-TARGETS = ("matrix", "output")
-
 
 class TrainingLoss(object):
     """What a model minimises while a technique is on: `objective(loss)` in the place of its loss, until `disable()`.

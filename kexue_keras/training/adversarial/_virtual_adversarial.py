@@ -14,9 +14,10 @@ from kexue_keras.backend import K, is_tf_keras, keras, refuse_distribution, wide
 from kexue_keras.backend.graph import origin, reached
 from kexue_keras.losses import multilabel_kl
 from kexue_keras.numerics import log_probability
+from kexue_keras.options.choices import ATTACK_TARGETS
 from kexue_keras.training._randomness import fold_in, own_key
 from kexue_keras.training.adversarial._perturbation import perturbed_embeddings
-from kexue_keras.training.adversarial._training_loss import TARGETS, TrainingLoss, learning_phase, without_dropout
+from kexue_keras.training.adversarial._training_loss import TrainingLoss, learning_phase, without_dropout
 from kexue_keras.types import Arrays, KerasOptimizer, Logs, Model, Tensor
 
 DIVERGENCES = ("kl", "multilabel", "mse")
@@ -101,7 +102,7 @@ class VirtualAdversarial(TrainingLoss):
         self.epsilon = checks.number(epsilon, "epsilon", owner, least=0)
         self.xi = checks.number(xi, "xi", owner, above=0)
         self.iterations = checks.whole_number(iterations, "iterations", owner, least=0)
-        self.target = checks.choice(target, TARGETS, "target", owner)
+        self.target = checks.choice(target, ATTACK_TARGETS, "target", owner)
         self.weight = checks.number(weight, "weight", owner, least=0)
         self.from_logits = from_logits
         self.attack_dropout = bool(attack_dropout)

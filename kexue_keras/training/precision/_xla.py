@@ -10,14 +10,10 @@ import sys
 import tensorflow as tf
 
 from kexue_keras import backend, checks
+from kexue_keras.options.choices import XLA_FLAGS
 from kexue_keras.training.precision._mixed_precision import Acceleration
 
 VARIABLE = "TF_XLA_FLAGS"
-FLAGS = {
-    "auto": "--tf_xla_auto_jit=1",
-    "full": "--tf_xla_auto_jit=1 --tf_xla_enable_lazy_compilation=false",
-    "lite": "--tf_xla_auto_jit=fusible",
-}
 ON_CPU = "--tf_xla_cpu_global_jit"
 # Counts what of a small graph is compiled. A process of its own, since the flags are read once in a process.
 PROBE = """
@@ -49,12 +45,12 @@ def xla_flags(mode="auto", *, on_cpu=None):
     >>> xla_flags('lite', on_cpu=False)
     '--tf_xla_auto_jit=fusible'
     """
-    checks.choice(mode, FLAGS, "mode", "enable_xla")
+    checks.choice(mode, XLA_FLAGS, "mode", "enable_xla")
     if on_cpu is None:
         on_cpu = not backend.has_gpu()
     # Of a flag that is given twice the last one counts.
     given = backend.environment_variable(VARIABLE).split()
-    wanted = FLAGS[mode].split() + [ON_CPU] * bool(on_cpu)
+    wanted = XLA_FLAGS[mode].split() + [ON_CPU] * bool(on_cpu)
     return " ".join([flag for flag in given if flag not in wanted] + wanted)
 
 
@@ -118,7 +114,7 @@ def enable_xla(mode: str = "auto") -> Acceleration:
     if mode == "lite" and not xla_compiles(mode):
         raise RuntimeError(
             "mode 'lite' does nothing in TensorFlow %s (with %s no part of a graph is compiled); use mode='auto', or "
-            "NVIDIA's image nvcr.io/nvidia/tensorflow:21.09-tf1-py3" % (tf.__version__, FLAGS[mode])
+            "NVIDIA's image nvcr.io/nvidia/tensorflow:21.09-tf1-py3" % (tf.__version__, XLA_FLAGS[mode])
         )
     environment = backend.exchange_environment({VARIABLE: flags})
     compilation = backend.exchange_compilation(True)

@@ -1,12 +1,14 @@
 """The command's options for techniques; `trainer.Techniques` has settings of the same names."""
 
-from kexue_keras.finetune._options import Ranged, not_negative, number, positive
-from kexue_keras.finetune._similarity_heads import HEADS
-from kexue_keras.models._recompute import POLICIES
+from kexue_keras.options.choices import (
+    ATTACK_TARGETS,
+    HEAD_LR_MULTIPLIERS,
+    PENALTY_REDUCTIONS,
+    RECOMPUTE_POLICIES,
+    XLA_FLAGS,
+)
+from kexue_keras.options.ranges import Ranged, not_negative, number, positive
 from kexue_keras.schemas import words
-from kexue_keras.training.adversarial._gradient_penalty import REDUCTIONS
-from kexue_keras.training.adversarial._training_loss import TARGETS
-from kexue_keras.training.precision._xla import FLAGS
 
 
 def _number_or_dynamic(text):
@@ -59,7 +61,7 @@ def add_training_techniques(group):
         type=number,
         metavar="FACTOR",
         help="factor of the learning rate for the new head (default: 1; --similarity-loss sbert: %g)"
-        % HEADS["sbert"].head_lr_multiplier,
+        % HEAD_LR_MULTIPLIERS["sbert"],
     )
     group.add_argument(
         "--ema",
@@ -85,7 +87,7 @@ def add_training_techniques(group):
     )
     group.add_argument(
         "--attack-target",
-        choices=TARGETS,
+        choices=ATTACK_TARGETS,
         default="matrix",
         help="--fgm perturbs the embedding matrix, with one norm for all texts, or the output of the embedding, "
         "with a norm for each text (%(default)s)",
@@ -111,7 +113,7 @@ def add_training_techniques(group):
     )
     group.add_argument(
         "--penalty-reduction",
-        choices=REDUCTIONS,
+        choices=PENALTY_REDUCTIONS,
         default="author",
         help="author: of the mean loss, weaker in larger batches; per_sample: mean over the texts (%(default)s)",
     )
@@ -137,10 +139,10 @@ def add_model_techniques(group):
         "--recompute",
         nargs="?",
         const="selective",
-        choices=POLICIES,
+        choices=RECOMPUTE_POLICIES,
         metavar="POLICY",
         help="compute inner results again in the backward pass instead of keeping them: %s (default without a "
-        "word: selective, a fifth of the memory or less for about a fifth more time)" % ", ".join(POLICIES),
+        "word: selective, a fifth of the memory or less for about a fifth more time)" % ", ".join(RECOMPUTE_POLICIES),
     )
     group.add_argument(
         "--mixed-precision",
@@ -155,7 +157,7 @@ def add_model_techniques(group):
         "--xla",
         nargs="?",
         const="auto",
-        choices=sorted(FLAGS),
+        choices=sorted(XLA_FLAGS),
         help="let XLA compile the model: auto (default), full, lite (NVIDIA's images); it pays on a GPU, and each "
         "length of a batch is compiled by itself, for seconds up to minutes",
     )

@@ -8,15 +8,17 @@ import pytest
 
 from kexue_keras.cli import main as cli
 from kexue_keras.errors import UserError
-from kexue_keras.finetune._options import _parser, make_options
 from kexue_keras.finetune._run import Run
 from kexue_keras.finetune._similarity import check_similarity
+from kexue_keras.options.finetune import finetune_parser, make_options
 
 REQUIRED = {
     "finetune": ["--model", "m", "--data", "d", "--out", "o"],
     "predict": ["--run", "r", "--data", "d"],
     "convert": ["IN", "OUT"],
     "similar": ["好书", "--corpus", "c"],
+    "export": ["m", "--out", "o"],
+    "serve": ["--run", "r"],
 }
 NEVER = ["nan", "inf", "-inf", "1e999", "", "x", "²", "①", "1_0_"]
 # Options that are words, with what they cannot be.
@@ -36,7 +38,7 @@ def commands(monkeypatch):
         seen.append(options)
 
     monkeypatch.setattr("kexue_keras.finetune._classification.finetune", finetune)
-    for name in ("predict.predict_file", "convert.convert_folder"):
+    for name in ("predict.predict_file", "convert.convert_folder", "export.run", "serve.run"):
         monkeypatch.setattr("kexue_keras.cli." + name, lambda options, **_: seen.append(vars(options)) or 0)
     monkeypatch.setattr("kexue_keras.cli.similar.similar", lambda options: seen.append(vars(options)) or [])
     with monkeypatch.context() as patch:
@@ -80,7 +82,7 @@ def test_every_option_of_every_command(commands, capsys):
     assert tried > 400
 
 
-ACTIONS = [action for action in _parser()._actions if action.type is not None]
+ACTIONS = [action for action in finetune_parser()._actions if action.type is not None]
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.dest)

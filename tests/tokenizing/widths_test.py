@@ -12,17 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kexue_keras.checkpoints._bundled import ASSETS
-from kexue_keras.checkpoints._tokenizers import (
-    WIDTHS,
-    WidthTokenizer,
-    own_parts,
-    vocabulary_tokenizer,
-    written_settings,
-)
 from kexue_keras.errors import UserError, WeightsError
-from kexue_keras.finetune._saved_tokenizer import load_tokenizer, save_tokenizer
 from kexue_keras.models import load, save
 from kexue_keras.similarity import SentenceEncoder
+from kexue_keras.tokenizing.saved import load_tokenizer, save_tokenizer
+from kexue_keras.tokenizing.widths import WIDTHS, WidthTokenizer, own_parts, vocabulary_tokenizer, written_settings
 
 with open(os.path.join(ASSETS, "me5_zh_q4.vocab.txt"), encoding="utf-8") as handle:
     WORDS = {line.rstrip("\n"): i for i, line in enumerate(handle)}

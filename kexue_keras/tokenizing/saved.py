@@ -1,15 +1,16 @@
 """A bert4keras tokenizer as files, so that a run folder needs nothing else."""
 
+import hashlib
 import os
 
 from bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab, save_vocab
 
-from kexue_keras.checkpoints._tokenizers import WidthTokenizer, own_parts
-from kexue_keras.checkpoints._vocabulary import checksum
 from kexue_keras.errors import UserError, as_unicode
 from kexue_keras.files import atomic_path, write_json
+from kexue_keras.files.paths import check_regular
 from kexue_keras.schemas import SAVED_TOKENIZER, read_settings
 from kexue_keras.schemas.tokenizer_files import OF_VOCABULARIES
+from kexue_keras.tokenizing.widths import WidthTokenizer, own_parts
 
 
 def save_tokenizer(tokenizer, folder):
@@ -73,3 +74,10 @@ def load_tokenizer(folder):
     # A run of before there was such a thing keeps the tokens that it was trained with.
     tokenizer = WidthTokenizer if config.get("normalize_width", False) else Tokenizer
     return tokenizer(vocabulary, **{word: config[word] for word in words + OF_VOCABULARIES})
+
+
+def checksum(path):
+    """SHA-256 of a vocabulary file, as hexadecimal digits."""
+    check_regular(path)
+    with open(path, "rb") as handle:
+        return hashlib.sha256(handle.read()).hexdigest()

@@ -5,76 +5,36 @@ run take them from there.
 """
 
 import argparse
-import math
 
-from kexue_keras.data._tables import FORMATS, MAX_LINE
 from kexue_keras.errors import UserError
 from kexue_keras.files.paths import as_text
+from kexue_keras.options.choices import HEAD_LR_MULTIPLIERS, MAX_LINE, POOLINGS, TABLE_FORMATS
+from kexue_keras.options.ranges import (
+    beams,
+    column,
+    fraction,
+    number,
+    order,
+    positive,
+    positive_float,
+    seed,
+    separator,
+    tokens,
+)
+from kexue_keras.options.techniques import add_model_techniques, add_training_techniques
 from kexue_keras.schemas import words
-from kexue_keras.schemas.messages import expected, is_wrong, shown
-from kexue_keras.schemas.reading import is_finite, matches, mismatches, plain, with_ints
-from kexue_keras.similarity._pooling import POOLINGS
-from kexue_keras.trainer import Techniques
+from kexue_keras.schemas.messages import is_wrong, shown
+from kexue_keras.schemas.reading import is_finite, mismatches, plain, with_ints
 
 # What says how a run is run and not what comes out of it; --resume lets these differ.
 PASSING = ("quiet", "resume", "overwrite", "save_every", "out", "config")
 FILES = ("data", "valid", "test")
 
 
-# Beyond these nothing can be computed, and what counts in 32 or 64 bits overflows.
-MOST = 2**31 - 1
-MOST_TOKENS = 2**16
-MOST_SAMPLES = 10**5
-MOST_BEAMS = 1000
-MOST_ORDERS = 100
-
-
-class Ranged(object):
-    """argparse type with its range as JSON Schema, which also holds for `finetune(...)` and for config.json.
-
-    Args:
-        convert: function of str.
-        schema: in the words of `schemas.words`.
-
-    >>> positive('3'), positive.schema['minimum']
-    (3, 1)
-    """
-
-    def __init__(self, convert, schema):
-        self.convert, self.schema = convert, schema
-        # argparse names it where a text cannot be converted.
-        self.__name__ = convert.__name__
-
-    def __call__(self, text):
-        value = self.convert(text)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise argparse.ArgumentTypeError("%s is not a finite number" % text)
-        if not matches(value, self.schema):
-            raise argparse.ArgumentTypeError("%s is not %s" % (text, expected(self.schema)))
-        return value
-
-
-positive = Ranged(int, words.whole(1, MOST))
-not_negative = Ranged(int, words.whole(0, MOST))
-tokens = Ranged(int, words.whole(1, MOST_TOKENS))
-samples = Ranged(int, words.whole(1, MOST_SAMPLES))
-beams = Ranged(int, words.whole(1, MOST_BEAMS))
-order = Ranged(int, words.whole(1, MOST_ORDERS))
-seed = Ranged(int, words.whole(-(2**63), 2**63 - 1))
-number = Ranged(float, words.number())
-not_negative_float = Ranged(float, words.number(0))
-positive_float = Ranged(float, words.number(above=0))
-fraction = Ranged(float, words.SHARE)
-# What stands between two labels, such as |.
-separator = Ranged(str, words.NAME)
-# By its name, or by its number from 1.
-column = Ranged(str, {"type": ["string", "integer"], "minimum": 1})
-
-
 def add_table_arguments(parser, for_labels=True):
     """How files are read; shared by finetune and predict."""
     group = parser.add_argument_group("files (TSV, CSV, JSON lines, each also .gz)")
-    group.add_argument("--format", choices=FORMATS, help="default: by the suffix, else by the first line")
+    group.add_argument("--format", choices=TABLE_FORMATS, help="default: by the suffix, else by the first line")
     group.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="is line 1 a header?")
     group.add_argument("--text-column", type=column, metavar="C", help="name, or number from 1")
     group.add_argument("--text-b-column", type=column, metavar="C", help="second text of a pair")
@@ -154,7 +114,7 @@ def add_finetune_arguments(parser):
     similarity = parser.add_argument_group("--task similarity (two texts and a number a line)")
     similarity.add_argument(
         "--similarity-loss",
-        choices=("cosent", "sbert"),
+        choices=tuple(HEAD_LR_MULTIPLIERS),
         default="cosent",
         help="cosent: cosines in the order of the scores; sbert: a classifier on [u, v, |u-v|] (%(default)s)",
     )
@@ -206,29 +166,8 @@ def add_finetune_arguments(parser):
         metavar="G",
         help="weight of an order to the one before (%(default)s)",
     )
-    # Not at the top: that file has its types from here.
-    from kexue_keras.finetune._technique_options import add_model_techniques, add_training_techniques
-
     add_training_techniques(parser.add_argument_group("techniques"))
     add_model_techniques(parser.add_argument_group("how the model is built and computed"))
-
-
-def techniques_of(options):
-    """`Techniques` with the options of the same names.
-
-    Raises:
-        UserError: values that a technique cannot have, or two that exclude each other.
-
-    >>> techniques_of(make_options(accumulate=4, xla=True)).facts()
-    {'accumulate': 4, 'xla': 'auto'}
-    """
-    given = dict(vars(options))
-    for action in _parser()._actions:
-        # The option without a word, as finetune(xla=True) says it.
-        if action.nargs == "?" and isinstance(given[action.dest], bool):
-            given[action.dest] = action.const if given[action.dest] else None
-    names = [name for name in Techniques.__init__.__kwdefaults__ if name in given]
-    return Techniques(spelling=as_option, **{name: given[name] for name in names})
 
 
 def as_option(name):
@@ -240,7 +179,8 @@ def as_option(name):
     return "--" + name.replace("_", "-")
 
 
-def _parser():
+def finetune_parser():
+    """A parser that has these options alone."""
     parser = argparse.ArgumentParser(add_help=False)
     add_finetune_arguments(parser)
     return parser
@@ -248,12 +188,12 @@ def _parser():
 
 def defaults():
     """Dict of all options with their default values."""
-    return vars(_parser().parse_args([]))
+    return vars(finetune_parser().parse_args([]))
 
 
 def options_schema():
     """JSON Schema of the options: types, ranges and choices of the argparse declarations; none has to be there."""
-    return words.keys({action.dest: _schema(action) for action in _parser()._actions}, others=False)
+    return words.keys({action.dest: _schema(action) for action in finetune_parser()._actions}, others=False)
 
 
 def _schema(action):
@@ -302,7 +242,7 @@ def make_options(**given):
     >>> make_options(epochs=2).epochs, make_options().batch_size
     (2, 32)
     """
-    parser = _parser()
+    parser = finetune_parser()
     options = vars(parser.parse_args([]))
     unknown = sorted(set(given) - set(options))
     if unknown:

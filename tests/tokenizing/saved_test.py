@@ -9,7 +9,7 @@ from helpers import tiny_vocabulary
 
 from kexue_keras.checkpoints._bundled import ASSETS
 from kexue_keras.errors import UserError
-from kexue_keras.finetune._saved_tokenizer import load_tokenizer, save_tokenizer
+from kexue_keras.tokenizing.saved import load_tokenizer, save_tokenizer
 
 TEXT = "我喜欢看电影"
 

@@ -1,0 +1,198 @@
+"""The arguments of each command, with all checks of them that need no file; nothing here imports TensorFlow.
+
+A function a command, named as its module: it adds the arguments to a parser, parses them, and returns the options that
+the `run` of the module takes.
+"""
+
+from kexue_keras.errors import UserError, as_unicode
+from kexue_keras.options.choices import EXPORT_FORMATS, MAX_LINE, MODEL_FORMATS, POOLINGS, TABLE_FORMATS
+from kexue_keras.options.finetune import add_finetune_arguments, add_table_arguments
+from kexue_keras.options.ranges import not_negative, not_negative_float, number, port, positive, samples, seed, tokens
+from kexue_keras.schemas import is_exported
+
+LOOKS = ("unargmaxable", "dimensions", "gradients", "costs")
+
+
+def list_techniques(parser, arguments):
+    """Options of `kexue-keras list`."""
+    parser.add_argument("--search", metavar="WORD", default="", help="only those that contain WORD")
+    parser.add_argument("--all", action="store_true", help="also those that are not there yet")
+    return parser.parse_args(arguments)
+
+
+def finetune(parser, arguments):
+    """Options of `kexue-keras finetune`; `parse_over(defaults)` of them parses again with other defaults.
+
+    Raises:
+        UserError: an option is missing, and there is no earlier run that could have it.
+    """
+    add_finetune_arguments(parser)
+    parser.epilog = "Example: kexue-keras finetune --model me5-zh-sp --data train.tsv --test test.tsv --out runs/1"
+
+    def parse_over(defaults):
+        parser.set_defaults(**defaults)
+        options = parser.parse_args(arguments)
+        missing = ["--" + name for name in ("model", "data", "out") if not getattr(options, name)]
+        if missing:
+            raise UserError("missing: %s; %s --help lists all options" % (", ".join(missing), parser.prog))
+        return options
+
+    options = parser.parse_args(arguments)
+    if options.config is None and not (options.resume and options.out and not options.data):
+        options = parse_over({})
+    options.parse_over = parse_over
+    return options
+
+
+def predict(parser, arguments):
+    """Options of `kexue-keras predict`; `light` of them says that no TensorFlow is needed."""
+    parser.add_argument("--run", required=True, metavar="RUN", help="folder of a fine-tuning run")
+    parser.add_argument("--data", required=True, metavar="FILE|-", help="texts; - is standard input")
+    parser.add_argument("--out", metavar="FILE", help="default: standard output")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE")
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="default: as in training")
+    parser.add_argument("--quiet", action="store_true", help="no notes, no progress bar")
+    parser.add_argument("--no-text", dest="text", action="store_false", help="only label and probability")
+    add_table_arguments(parser, for_labels=False)
+    options = parser.parse_args(arguments)
+    options.light = is_exported(options.run)
+    return options
+
+
+def export(parser, arguments):
+    """Options of `kexue-keras export`."""
+    parser.add_argument("source", metavar="RUN|MODEL", help="run of finetune, bundled name, or folder of an encoder")
+    parser.add_argument(
+        "--format",
+        choices=EXPORT_FORMATS,
+        default="onnx",
+        help="onnx: onnxruntime; onnx-int8: the same with int8 matrices; savedmodel: TensorFlow (%(default)s)",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="new folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace DIR")
+    parser.add_argument("--pooling", choices=list(POOLINGS), help="of a MODEL that does not say it itself (mean)")
+    parser.add_argument("--max-length", type=tokens, metavar="N", help="of a MODEL: tokens a text (64)")
+    return parser.parse_args(arguments)
+
+
+def serve(parser, arguments):
+    """Options of `kexue-keras serve`; `light` as in `predict`."""
+    parser.add_argument("--run", required=True, metavar="RUN", help="run of finetune, or exported folder")
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="(%(default)s)")
+    parser.add_argument("--port", type=port, default=8000, metavar="N", help="0 takes a free one (%(default)s)")
+    parser.add_argument("--wait", type=not_negative_float, default=5.0, metavar="MS", help="for others (%(default)s)")
+    parser.add_argument("--max-batch", type=positive, default=64, metavar="N", help="texts together (%(default)s)")
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="of them, about equally long ones (the run's)")
+    parser.add_argument("--max-texts", type=positive, default=256, metavar="N", help="of a request (%(default)s)")
+    parser.add_argument("--max-characters", type=positive, default=10000, metavar="N", help="of a text (%(default)s)")
+    parser.add_argument("--max-bytes", type=positive, default=2**20, metavar="N", help="of a request (%(default)s)")
+    parser.add_argument("--max-waiting", type=positive, default=4096, metavar="N", help="texts in all (%(default)s)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="of an exported model (one a core)")
+    options = parser.parse_args(arguments)
+    options.light = is_exported(options.run)
+    return options
+
+
+def convert(parser, arguments):
+    """Options of `kexue-keras convert`.
+
+    Raises:
+        UserError: options that do not go together.
+    """
+    parser.add_argument("source", metavar="IN", help="folder with a TensorFlow checkpoint or Hugging Face's weights")
+    parser.add_argument("target", metavar="OUT", help="new folder")
+    parser.add_argument("--format", choices=MODEL_FORMATS, help="default: the one that IN does not have")
+    parser.add_argument("--keep-tokens", metavar="FILE", help="JSON list of the token ids to keep")
+    parser.add_argument("--corpus", metavar="FILE", help="texts, one a line: keep the SentencePiece pieces they need")
+    parser.add_argument("--min-count", type=positive, default=1, metavar="N", help="of those, what occurs N times (1)")
+    parser.add_argument("--max-pieces", type=positive, metavar="N", help="of those, N pieces in all")
+    parser.add_argument("--ignore-extra", action="store_true", help="leave out variables that have no place in OUT")
+    parser.add_argument("--enlarge", metavar="K", help="make it K times as wide, without loss (a whole number)")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
+    options = parser.parse_args(arguments)
+    if options.keep_tokens and options.corpus:
+        raise UserError("--keep-tokens and --corpus both choose tokens; give one of them")
+    if not options.corpus and (options.max_pieces or options.min_count != 1):
+        raise UserError("--min-count and --max-pieces choose among the pieces of a --corpus; give one")
+    if options.enlarge and (options.keep_tokens or options.corpus or options.ignore_extra):
+        raise UserError("--enlarge takes the whole model; choose tokens and leave variables out in a conversion before")
+    return options
+
+
+def inspect_model(parser, arguments):
+    """Options of `kexue-keras inspect`; `looks` of them are those asked for.
+
+    Raises:
+        UserError: there is nothing to look at.
+    """
+    parser.add_argument("model", metavar="MODEL", help="bundled name or model folder; for --gradients a file of Keras")
+    parser.add_argument("--unargmaxable", action="store_true", help="words that can never be the prediction")
+    parser.add_argument("--dimensions", action="store_true", help="sizes of embedding and heads against 8.33 log N")
+    parser.add_argument("--gradients", action="store_true", help="gradients of recurrent layers by lag (model.h5)")
+    parser.add_argument("--costs", action="store_true", help="parameters, FLOPs and time of its layers")
+    parser.add_argument("--words", type=int, default=50, metavar="N", help="--unargmaxable: print N (%(default)s)")
+    parser.add_argument("--steps", type=int, default=50, metavar="T", help="--gradients: steps of noise (%(default)s)")
+    parser.add_argument("--length", type=int, default=128, metavar="N", help="--costs: tokens a row (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="B", help="--costs: rows (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, metavar="R", help="--costs: timed passes (%(default)s)")
+    parser.add_argument("--png", metavar="FILE", help="also a picture (matplotlib)")
+    options = parser.parse_args(arguments)
+    options.looks = [name for name in LOOKS if getattr(options, name)]
+    if not options.looks:
+        raise UserError("nothing to look at; give %s" % " or ".join("--" + name for name in LOOKS))
+    return options
+
+
+def similar(parser, arguments):
+    """Options of `kexue-keras similar`.
+
+    Raises:
+        UserError: an empty text, or options that do not go together.
+    """
+    parser.add_argument("text", nargs="+", metavar="TEXT", help="texts to look for")
+    parser.add_argument("--corpus", metavar="FILE|-", help="texts to search, one a line, or a table")
+    parser.add_argument("--text-column", metavar="C", help="of a table: name, or number from 1")
+    parser.add_argument("--format", choices=TABLE_FORMATS, help="default: by the suffix, else by the first line")
+    parser.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="is line 1 a header?")
+    parser.add_argument("--max-line", type=positive, metavar="N", default=MAX_LINE, help="characters (%(default)s)")
+    parser.add_argument(
+        "--generate", action="store_true", help="say TEXT in other words with a SimBERT or RoFormer-Sim"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="M",
+        help="bundled name, model folder, or run of finetune --task similarity (me5-zh-sp; --generate: "
+        "roformer-sim-zh-small)",
+    )
+    parser.add_argument("--pooling", choices=list(POOLINGS), help="of a model that does not say it itself (mean)")
+    parser.add_argument("--max-length", type=tokens, metavar="N", help="tokens a text (64)")
+    parser.add_argument("-k", type=positive, default=10, metavar="K", help="hits a text (%(default)s)")
+    parser.add_argument("-n", type=samples, default=100, metavar="N", help="--generate: samples a text (%(default)s)")
+    parser.add_argument(
+        "--mask", type=positive, nargs="+", metavar="P", help="--generate: tokens seen as [MASK], from 1"
+    )
+    parser.add_argument(
+        "--entropy", type=not_negative_float, metavar="NATS", help="--generate: of the choice of each token, e.g. 0.5"
+    )
+    parser.add_argument(
+        "--min-score", type=number, default=-1.0, metavar="C", help="--generate: smallest cosine with TEXT"
+    )
+    parser.add_argument(
+        "--min-edits",
+        type=not_negative,
+        default=0,
+        metavar="N",
+        help="--generate: characters that differ from TEXT at least",
+    )
+    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="--generate: (%(default)s)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    options = parser.parse_intermixed_args(arguments)
+    options.text = [as_unicode(text) for text in options.text]
+    if not all(text.strip() for text in options.text):
+        raise UserError("the text is empty")
+    if options.generate == (options.corpus is not None):
+        raise UserError("give one of --corpus FILE (search there) and --generate (say it in other words)")
+    for name in ("mask", "entropy"):
+        if not options.generate and getattr(options, name) not in (None, []):
+            raise UserError("--%s goes with --generate" % name)
+    return options

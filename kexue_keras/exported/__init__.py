@@ -1,0 +1,1 @@
+"""Folders that `kexue-keras export` wrote: predicting with them takes onnxruntime (or TensorFlow alone), no Keras."""

@@ -1,0 +1,1 @@
+"""bert4keras' tokenizers: full-width characters, and tokenizers as files; nothing here needs TensorFlow."""

@@ -1,0 +1,59 @@
+"""The graph of prediction gives what the model predicts, and has no op of training in it."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from bert4keras.models import build_transformer_model
+
+from kexue_keras.backend import keras, tf1
+from kexue_keras.backend.inference_graph import OUTPUT, inference_graph
+from kexue_keras.similarity import sentence_vector
+
+NAMES = ("token_ids", "segment_ids")
+GONE = {"BroadcastTo", "BroadcastArgs", "DivNoNan", "Switch", "Merge", "RandomUniform"}
+
+
+def arrays():
+    """Two rows of different lengths, and one of padding alone but for a token."""
+    ids = np.random.RandomState(0).randint(1, 20, (3, 9)).astype("int32")
+    ids[1, 5:] = ids[2, 1:] = 0
+    return [ids, (np.arange(27).reshape(3, 9) % 2).astype("int32")]
+
+
+@pytest.mark.all_stacks
+@pytest.mark.parametrize("kind", ["bert", "roformer"])
+def test_it_predicts_what_the_model_predicts(kind):
+    transformer = build_transformer_model(
+        None,
+        model=kind,
+        return_keras_model=False,
+        vocab_size=20,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        hidden_act="gelu",
+        max_position=16,
+        dropout_rate=0.3,
+        attention_dropout_rate=0.3,
+        **{"embedding_size": 16} if kind == "roformer" else {},
+    )
+    model = sentence_vector(transformer, "mean")
+    expected = model.predict(arrays())
+    assert np.isfinite(expected).all()
+    graph_def = inference_graph(model.inputs, model.output, NAMES)
+    assert not GONE & {node.op for node in graph_def.node}
+    with tf.Graph().as_default(), tf1.Session() as session:
+        tf1.import_graph_def(graph_def, name="")
+        found = session.run(OUTPUT + ":0", dict(zip(("token_ids:0", "segment_ids:0"), arrays())))
+    assert np.allclose(found, expected, atol=1e-6)
+
+
+def test_the_learning_phase_is_that_of_prediction_whatever_the_session_feeds():
+    x = keras.layers.Input((None,))
+    y = keras.layers.Lambda(lambda x: x[:, :1])(keras.layers.Dropout(0.9)(x))
+    model = keras.models.Model(x, y)
+    graph_def = inference_graph(model.inputs, model.output, ("ids",))
+    with tf.Graph().as_default(), tf1.Session() as session:
+        tf1.import_graph_def(graph_def, name="")
+        assert session.run(OUTPUT + ":0", {"ids:0": [[3], [4]]}).tolist() == [[3], [4]]
