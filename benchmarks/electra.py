@@ -298,7 +298,7 @@ def report(options):
         axes[0].plot(sizes, [np.mean([row[word] for row in found[arm]]) for arm in sizes], "o-", label=label)
     axes[0].set_xlabel("width of the generator")
     axes[0].set_ylabel("loss, nats a token")
-    axes[0].set_ylim(0)
+    axes[0].set_ylim(0, 0.5)
     axes[0].legend(frameon=False)
     arms = [arm for arm in ["TF-IDF"] + ARMS if arm in found]
     for shift, word in ((-0.12, "frozen"), (0.12, "fine_tuned")):

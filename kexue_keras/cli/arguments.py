@@ -143,6 +143,40 @@ def inspect_model(parser, arguments):
     return options
 
 
+def mine(parser, arguments):
+    """Options of `kexue-keras mine`."""
+    parser.add_argument("--data", required=True, metavar="FILE", help="pairs: a question, and what belongs to it")
+    parser.add_argument("--out", required=True, metavar="FILE", help="TSV of question, positive, negative")
+    parser.add_argument("--corpus", metavar="FILE", help="texts to mine from, one a line; default: all positives")
+    parser.add_argument("--model", default="me5-zh-sp", metavar="M", help="as in similar (%(default)s)")
+    parser.add_argument("--pooling", choices=list(POOLINGS), help="of a model that does not say it itself (mean)")
+    parser.add_argument("--max-length", type=tokens, metavar="N", help="tokens a text (64)")
+    parser.add_argument("--negatives", type=positive, default=1, metavar="N", help="a pair (%(default)s)")
+    parser.add_argument("--candidates", type=positive, default=50, metavar="N", help="nearest texts (%(default)s)")
+    parser.add_argument("--skip", type=not_negative, default=0, metavar="N", help="of those, the nearest (%(default)s)")
+    parser.add_argument("--margin", type=not_negative_float, metavar="C", help="below the positive's cosine at least")
+    parser.add_argument(
+        "--relative-margin",
+        type=not_negative_float,
+        default=0.05,
+        metavar="SHARE",
+        help="of the positive's cosine that a negative stays below it (%(default)s)",
+    )
+    parser.add_argument("--highest", type=number, metavar="C", help="largest cosine of a negative")
+    parser.add_argument("--choose", choices=("nearest", "random"), default="nearest", help="(%(default)s)")
+    parser.add_argument("--reranker", metavar="RUN", help="run of finetune on pairs, whose scores decide for cosines")
+    parser.add_argument("--label", metavar="L", help="of RUN, that says that both belong together (1)")
+    parser.add_argument("--method", choices=("exact", "hnsw"), default="exact", help="of the search (%(default)s)")
+    parser.add_argument("--text-column", metavar="C", help="of a table: name, or number from 1")
+    parser.add_argument("--text-b-column", metavar="C", help="of the positives")
+    parser.add_argument("--format", choices=TABLE_FORMATS, help="default: by the suffix, else by the first line")
+    parser.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="is line 1 a header?")
+    parser.add_argument("--max-line", type=positive, metavar="N", default=MAX_LINE, help="characters (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="--choose random: (%(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE")
+    return parser.parse_args(arguments)
+
+
 def similar(parser, arguments):
     """Options of `kexue-keras similar`.
 

@@ -44,14 +44,17 @@ def run(parser, arguments, *, versions, tf_keras=None):
 
 def report_scripts(prog, paths):
     """Print the faults of scripts by line; 1 if there are any, 2 if a file is no script."""
-    from kexue_keras.errors import UserError
-    from kexue_keras.migration import check_script
+    from kexue_keras_launcher import light_package
 
-    try:
-        found = [(path, finding) for path in paths for finding in check_script(path)]
-    except UserError as error:
-        print("%s: %s" % (prog, error), file=sys.stderr)
-        return 2
+    with light_package():
+        from kexue_keras.errors import UserError
+        from kexue_keras.migration import check_script
+
+        try:
+            found = [(path, finding) for path in paths for finding in check_script(path)]
+        except UserError as error:
+            print("%s: %s" % (prog, error), file=sys.stderr)
+            return 2
     for path, finding in found:
         print("%s:%d: %s %s" % (path, finding.line, finding.name, finding.fault))
         print("    instead: %s (docs/%s)" % (finding.instead, finding.page))

@@ -39,6 +39,7 @@ COMMANDS = {
     "inspect": Command(
         "inspect_model", "look at a model: words it can never predict, its dimensions, costs, recurrent gradients"
     ),
+    "mine": Command("mine", "for pairs of texts that belong together, near texts that do not: hard negatives"),
     "similar": Command("similar", "nearest texts of a file, or similar texts by generating"),
 }
 

@@ -3,7 +3,6 @@
 from kexue_keras.finetune._classification import finetune
 from kexue_keras.finetune._classifier import Classifier
 from kexue_keras.finetune._masked_lm import MaskedLanguageModel
-from kexue_keras.finetune._reranker import Reranker
 from kexue_keras.finetune._sentence_bert import PairSet
 from kexue_keras.finetune._sentence_bert import train_sentence_bert
 from kexue_keras.finetune._seq2seq import Seq2Seq

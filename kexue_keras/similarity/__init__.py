@@ -9,5 +9,6 @@ from kexue_keras.similarity._pair_head import PairFeatures
 from kexue_keras.similarity._pair_head import pair_classifier
 from kexue_keras.similarity._pooling import sentence_vector
 from kexue_keras.similarity._questions import SimilarQuestions
+from kexue_keras.similarity._reranker import Reranker
 from kexue_keras.similarity._retrieval_scores import retrieval_scores
 from kexue_keras.similarity._whitening import Whitening

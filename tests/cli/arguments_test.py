@@ -19,6 +19,7 @@ WRONG = {
     "serve": ["--run", "r", "--port", "70000"],
     "convert": ["a", "b", "--keep-tokens", "k", "--corpus", "c"],
     "inspect": ["m"],
+    "mine": ["--data", "d"],
     "similar": ["看"],
 }
 

@@ -13,6 +13,7 @@ from kexue_keras.finetune import Classifier, finetune
 from kexue_keras.finetune._class_weights import read_weights
 from kexue_keras.finetune._schedule import warmup_updates
 from kexue_keras.options.finetune import defaults, make_options
+from kexue_keras.similarity import Reranker
 from kexue_keras.trainer import Techniques, Trainer
 
 SMALL = dict(epochs=1, batch_size=16, max_length=24, learning_rate=3e-3, quiet=True, seed=3)
@@ -47,6 +48,7 @@ def test_pairs_in_a_table_with_header_and_prediction_by_order(tiny, tmp_path):
     alone = np.concatenate([classifier.probabilities([pair]) for pair in pairs])
     assert np.allclose(together, alone, atol=1e-5)
     assert np.ptp(together[:, 0]) > 0
+    np.testing.assert_array_equal(Reranker(classifier).score(pairs), together[:, classifier.labels.index("1")])
     with pytest.raises(UserError, match="takes pairs"):
         classifier.predict(["好书"])
     assert classifier.predict([]) == []

@@ -1,13 +1,12 @@
 """A cross-encoder as a reranker: a classifier of pairs that scores a question with each of its candidates."""
 
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from kexue_keras.errors import UserError
-from kexue_keras.finetune._classifier import Classifier
-from kexue_keras.similarity import Hit
-from kexue_keras.types import Array, Path
+from kexue_keras.similarity._encoder import Hit
+from kexue_keras.types import Array
 
 
 class Reranker(object):
@@ -17,20 +16,21 @@ class Reranker(object):
     encoder has found: `encoder.search` for 100 texts, then `rank`.
 
     Args:
-        run: folder of a run of `finetune` on pairs of texts with one label, or its `Classifier`.
+        classifier: `finetune.Classifier` of a run on pairs of texts with one label.
         label: the label that says that both belong together; its probability is the score. None: '1'.
 
     Raises:
-        UserError: no such run, one of single texts or of several labels, or no such label.
+        UserError: it takes single texts, or has no such label.
 
-    >>> from kexue_keras.finetune import Reranker  # doctest: +SKIP
-    >>> reranker = Reranker('runs/lcqmc')  # doctest: +SKIP
+    >>> from kexue_keras.finetune import Classifier  # doctest: +SKIP
+    >>> from kexue_keras.similarity import Reranker  # doctest: +SKIP
+    >>> reranker = Reranker(Classifier.load('runs/lcqmc'))  # doctest: +SKIP
     >>> [hit.text for hit in reranker.rank('怎么退货', ['换货请联系客服', '七天内可以退货'])]  # doctest: +SKIP
     ['七天内可以退货', '换货请联系客服']
     """
 
-    def __init__(self, run: Union[Path, Classifier], *, label: Optional[str] = None) -> None:
-        self.classifier = run if isinstance(run, Classifier) else Classifier.load(run)
+    def __init__(self, classifier: Any, *, label: Optional[str] = None) -> None:
+        self.classifier = classifier
         if not self.classifier.pairs:
             raise UserError("this model labels single texts; a reranker takes one of pairs")
         label = "1" if label is None else label
