@@ -24,6 +24,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="me5-zh-sp", help="bundled name, folder, or run (%(default)s)")
     parser.add_argument("--test", metavar="FILE", help="of a run for labels: lines text, label")
+    parser.add_argument("--formats", nargs="+", metavar="FORMAT", help="only these")
     parser.add_argument("--limit", type=int, metavar="N", help="texts that are scored (all)")
     parser.add_argument("--rounds", type=int, default=8, help="(%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="(%(default)s)")
@@ -47,7 +48,7 @@ def measure(args):
     arrays = [ids, np.zeros_like(ids)]
     with tempfile.TemporaryDirectory() as place:
         sides = {"tensorflow": (lambda: original.session.predict_on_batch(original.model, arrays), original, {})}
-        for format in EXPORT_FORMATS:
+        for format in args.formats or EXPORT_FORMATS:
             folder = os.path.join(place, format)
             begun = time.process_time()
             done = export_model(args.model, folder, format=format)

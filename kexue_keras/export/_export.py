@@ -53,8 +53,8 @@ def export_model(
     Args:
         source: run of `finetune` for labels or similarity, bundled name, or folder of an encoder.
         out: folder that does not exist or is empty.
-        format: 'onnx' (onnxruntime), 'onnx-int8' (the same with int8 matrices: a quarter to half of the size, about
-            three times as fast on a CPU, and for its rounding see docs/export.md), 'savedmodel' (TensorFlow).
+        format: 'onnx' (onnxruntime), 'onnx-int8' (the same with int8 matrices: half of the size, about
+            twice as fast on a CPU; docs/export.md has what the rounding costs), 'savedmodel' (TensorFlow).
         pooling: of an encoder that does not say it itself; None: 'mean'.
         max_length: longest text of an encoder in tokens; None: its own, else 64.
         overwrite: bool, replace a folder that was exported before.
