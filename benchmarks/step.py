@@ -3,13 +3,11 @@
     python benchmarks/step.py [--stack NAME] [--threads 1]        # appends to results/step.jsonl
     python benchmarks/step.py --quick                             # a tiny model, nothing is written
     KEXUE_TORCH=/path/of/python python benchmarks/step.py         # PyTorch's step in turn with ours
-    python benchmarks/step.py --base                              # BERT-base at 64 x 128 from shapes: nothing is run
 
-Counted and measured for plain and fused: ops of the training graph, seconds from building to the end of the first step,
-processor and wall time of a step, bytes that one step allocates and its peak (from a trace). The sides take turns step
-by step; a ratio is the median over rounds of that within a round. On a machine with other load trust the processor time.
-`--base` reads the same graph with the shapes of BERT-base filled in: what every op of the step writes (an op that can
-write in the memory of its input counts as well), and the peak as `recompute_for_budget` predicts it.
+Counted and measured for plain and fused: ops of the training step, seconds from building to the end of the first step,
+processor and wall time of a step, bytes that one step allocates (what is written in place is not counted) and its peak,
+both from a trace. The sides take turns step by step; a ratio is the median over rounds of that within a round. On a
+machine with other load trust the processor time.
 """
 
 import argparse
@@ -45,7 +43,6 @@ for line in sys.stdin:
 """
 
 SMALL = dict(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, intermediate_size=1536, vocab_size=2000)
-BASE = dict(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072, vocab_size=21128)
 QUICK = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=96, vocab_size=50)
 
 
@@ -85,8 +82,7 @@ class Ours(Side):
             first = keras.layers.Lambda(lambda x: x[:, 0])(encoder.output)
             self.model = keras.models.Model(encoder.inputs, keras.layers.Dense(2)(first))
             self.model.compile(optimizers.AdamW(1e-5), lambda t, p: K.sparse_categorical_crossentropy(t, p, True))
-            if not args.base:
-                self.model.train_on_batch(self.inputs, self.targets)
+            self.model.train_on_batch(self.inputs, self.targets)
             self.first = time.perf_counter() - began[0], time.process_time() - began[1]
 
     def step(self):
@@ -185,7 +181,6 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--base", action="store_true", help="BERT-base at 64 x 128, counted from shapes")
     add_stack_option(parser)
     args = parser.parse_args()
     enter_stack(args)

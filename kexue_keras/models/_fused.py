@@ -1,4 +1,7 @@
-"""Any bert4keras model class with a faster training step: `extend_with_fused`."""
+"""Any bert4keras model class with a faster training step: `extend_with_fused`.
+
+Its closed forms are those of 节省显存的重计算技巧也有了Keras版了, kexue.fm/archives/7367.
+"""
 
 from typing import Type
 
@@ -23,6 +26,8 @@ def extend_with_fused(base: Type[Transformer]) -> Type[Transformer]:
 
     Raises:
         TypeError: `base` is no bert4keras model class.
+
+    Reference: kexue.fm/archives/7367 (节省显存的重计算技巧也有了Keras版了).
 
     >>> from bert4keras.models import BERT, build_transformer_model
     >>> model = build_transformer_model(
