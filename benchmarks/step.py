@@ -68,8 +68,6 @@ class Ours(Side):
         self.inputs, self.targets = [batch(args)[0], 0 * batch(args)[0]], batch(args)[1]
         super().__init__(threads=args.threads)
         with self:
-            # Keras would make a session of its own, with all threads.
-            K.set_session(self.session)
             began = time.perf_counter(), time.process_time()
             encoder = build_transformer_model(
                 model=extend_with_fused(BERT) if fused else BERT,
