@@ -1,4 +1,4 @@
-"""Any bert4keras model class with a faster training step: `extend_with_fused`.
+"""Any bert4keras model class with a leaner training step: `extend_with_fused`.
 
 Its closed forms are those of 节省显存的重计算技巧也有了Keras版了, kexue.fm/archives/7367.
 """
@@ -12,7 +12,7 @@ from kexue_keras.models._closed_forms import use_closed_forms
 
 
 def extend_with_fused(base: Type[Transformer]) -> Type[Transformer]:
-    """A bert4keras model class whose layers have gradients in closed form: a faster step with less memory.
+    """A bert4keras model class whose layers have gradients in closed form: fewer ops, less memory.
 
     Layers, names and weights are those of `base`, so checkpoints load; values and gradients agree to rounding. What
     computes something else than bert4keras' own layers is left as it is.
