@@ -2,15 +2,21 @@
 
 
 class Side(object):
-    """Entered, its graph and session are the present ones."""
+    """Entered, its graph and session are the present ones.
 
-    def __init__(self):
+    Args:
+        threads: how many TensorFlow may use; None leaves it to TensorFlow.
+    """
+
+    def __init__(self, threads=None):
         import tensorflow as tf
 
         from kexue_keras.backend import tf1
 
         self.graph = tf.Graph()
-        self.session = tf1.Session(graph=self.graph)
+        count = threads or 0
+        options = tf1.ConfigProto(intra_op_parallelism_threads=count, inter_op_parallelism_threads=count)
+        self.session = tf1.Session(graph=self.graph, config=options)
 
     def __enter__(self):
         self.contexts = [self.graph.as_default(), self.session.as_default()]

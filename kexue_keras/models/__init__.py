@@ -5,6 +5,7 @@ from kexue_keras.models._causal_lm import next_token_accuracy
 from kexue_keras.models._causal_lm import predict_next_at
 from kexue_keras.models._deepnorm import extend_with_deepnorm
 from kexue_keras.models._entropy_invariance import extend_with_entropy_invariance
+from kexue_keras.models._fused import extend_with_fused
 from kexue_keras.models._language_models_only import guard_mlm
 from kexue_keras.models._masked_lm import masked_accuracy
 from kexue_keras.models._masked_lm import predict_at

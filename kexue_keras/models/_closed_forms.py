@@ -10,7 +10,7 @@ from bert4keras.backend import apply_rotary_position_embeddings, gelu_erf
 from bert4keras.layers import FeedForward, LayerNormalization, MultiHeadAttention, ScaleOffset
 
 from kexue_keras.backend import K, keras
-from kexue_keras.training.recompute._fused_gradients import attend, gelu, normalize
+from kexue_keras.training.closed_forms import attend, gelu, normalize
 
 
 def use_closed_forms(layer):

@@ -6,14 +6,17 @@ Differentiated op by op, a GELU asks for six tensors of the size of its input, l
 form it is two and two. The values are those of bert4keras' functions; gradients agree to rounding.
 """
 
+from typing import Callable, Optional
+
 import numpy as np
 import tensorflow as tf
 
 from kexue_keras.backend import K
 from kexue_keras.backend.graph import identity_with_gradient
+from kexue_keras.types import Tensor
 
 
-def gelu(x):
+def gelu(x: Tensor) -> Tensor:
     """Gaussian error linear unit, x * cdf(x), cdf(x) = (1 + erf(x / sqrt(2))) / 2.
 
     The derivative is cdf(x) + x exp(-x^2 / 2) / sqrt(2 pi).
@@ -31,7 +34,7 @@ def gelu(x):
     return identity_with_gradient([x * cdf, x, cdf], "KexueGelu")[0]
 
 
-def cumulative(x):
+def cumulative(x: Tensor) -> Tensor:
     """The distribution function of the normal distribution, by the error function."""
     return 0.5 * (1.0 + tf.math.erf(x / np.sqrt(2.0)))
 
@@ -43,7 +46,7 @@ def _gelu_gradient(op, gradient, *_):
     return None, gradient * (cdf + slope), None
 
 
-def normalize(x, epsilon, zero_mean=True):
+def normalize(x: Tensor, epsilon: float, zero_mean: bool = True) -> Tensor:
     """(x - mean) / sqrt(variance + epsilon) over the last axis, as bert4keras computes it.
 
     With r = sqrt(variance + epsilon) and y the result, the gradient is (g - mean(g) - y mean(g y)) / r.
@@ -82,7 +85,9 @@ def _through_normalize(op, centred, gradient):
     return None, tf.math.divide_no_nan(centred - y * along, root), None
 
 
-def attend(query, key, value, bias, dropout):
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, bias: Optional[Tensor], dropout: Callable[[Tensor], Tensor]
+) -> Tensor:
     """Scaled softmax attention, dropout(softmax(query key^T + bias)) value.
 
     With P the softmax, D what dropout leaves of it and O the result, the gradient of the scores is

@@ -6,7 +6,7 @@ import tensorflow as tf
 from bert4keras.backend import gelu_erf
 
 from kexue_keras.backend import K, get_session, tf1
-from kexue_keras.training.recompute._fused_gradients import attend, gelu, normalize
+from kexue_keras.training.closed_forms import attend, gelu, normalize
 
 
 def plain_normalize(x, epsilon, zero_mean=True):
