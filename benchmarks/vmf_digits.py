@@ -24,7 +24,7 @@ def build(latent):
 
     from kexue_keras.backend import K, keras
     from kexue_keras.layers import GaussianSampling, VonMisesFisherSampling
-    from kexue_keras.models._univae_layers import Columns, UnitLength
+    from kexue_keras.models.univae._layers import Columns, UnitLength
 
     layers = keras.layers
     x = layers.Input((64,))

@@ -1,7 +1,9 @@
 #! -*- coding: utf-8 -*-
-# Sentence vectors without TensorFlow: an encoder as ONNX with int8 matrices, beside TensorFlow's vectors.
-# Article: 无监督语义相似度哪家强？我们做了个比较全面的评测 (kexue.fm/archives/8321), mean pooling.
-# Needs: pip install "kexue-keras[export]"
+"""Sentence vectors without TensorFlow: an encoder as ONNX with int8 matrices, beside TensorFlow's vectors.
+
+Article: 无监督语义相似度哪家强？我们做了个比较全面的评测 (kexue.fm/archives/8321), mean pooling.
+Needs: pip install "kexue-keras[export]"
+"""
 
 import time
 

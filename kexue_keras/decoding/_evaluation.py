@@ -11,7 +11,7 @@ from bert4keras import layers as parts
 
 from kexue_keras.backend import keras
 from kexue_keras.decoding._structure import IDENTITIES
-from kexue_keras.models._univae_layers import ReplaceFirst
+from kexue_keras.models.univae._layers import ReplaceFirst
 
 
 class Evaluation(object):

@@ -4,7 +4,7 @@ from bert4keras import layers as parts
 
 from kexue_keras.backend import keras, layer_calls
 from kexue_keras.models._t5 import ZeroMasked
-from kexue_keras.models._univae_layers import CLOSED, OPEN, Columns, ReplaceFirst
+from kexue_keras.models.univae._layers import CLOSED, OPEN, Columns, ReplaceFirst
 from kexue_keras.training.recompute import RecomputeBoundary
 
 # The masks by which bert4keras makes a model a language model -> what may be seen from where.

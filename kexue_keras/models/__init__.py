@@ -14,13 +14,13 @@ from kexue_keras.models._partial_weights import PartialWeights
 from kexue_keras.models._recompute import extend_with_recompute
 from kexue_keras.models._synthesizer import extend_with_synthesizer
 from kexue_keras.models._t5 import T5
-from kexue_keras.models._univae import UniVAE
 from kexue_keras.models._update_magnitude import UpdateMagnitude
 from kexue_keras.models._update_magnitude import update_magnitude
 from kexue_keras.models.electra import ElectraPretraining
 from kexue_keras.models.electra import build_electra_generator
 from kexue_keras.models.electra import propose_masks
 from kexue_keras.models.teaforn import build_teaforn_model
+from kexue_keras.models.univae import UniVAE
 
 # `models.load` is where users look for it. A block of its own, since checkpoints build the models above.
 from kexue_keras.checkpoints._convert import save

@@ -13,7 +13,6 @@ from reviews import reviews, write_rows
 from settings_edits import edits, is_clear, refusals
 
 from kexue_keras.cli import main as cli
-from kexue_keras.cli import predict as prediction
 from kexue_keras.cli.predict import predict_file
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.finetune import Classifier, finetune
@@ -110,7 +109,7 @@ def test_config_of_a_run_for_similarity(run, tmp_path, monkeypatch):
             return np.zeros(len(a))
 
     folder, config, _ = run
-    monkeypatch.setattr(prediction, "load_similarity", lambda path: Encoder())
+    monkeypatch.setattr("kexue_keras.finetune._similarity.load_similarity", lambda path: Encoder())
     config = dict(config, pairs=True, labels=None, head="cosent", columns={"text": 0, "text_b": 1, "label": 2})
     config["options"] = {"task": "similarity", "batch_size": 4, "max_length": 16}
     options = prediction_options(folder, tmp_path, "好书\t书好\n很差的电影\t电影\n")

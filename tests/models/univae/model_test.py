@@ -10,7 +10,7 @@ from kexue_keras.backend import K, initialize, keras
 from kexue_keras.layers import vmf_kl, vmf_mean_resultant
 from kexue_keras.losses import TextAutoencoderLoss
 from kexue_keras.models import UniVAE, load, save
-from kexue_keras.models._univae_layers import UniAEMask, restarted_positions
+from kexue_keras.models.univae._layers import UniAEMask, restarted_positions
 
 SMALL = {"num_latent_layers": 2, "z_dim": 4, "max_length": 6}
 SOURCE = np.array([[2, 7, 9, 11, 3, 0], [2, 8, 3, 0, 0, 0]])

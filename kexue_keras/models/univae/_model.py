@@ -14,7 +14,7 @@ from kexue_keras.backend import keras, register
 from kexue_keras.layers import GaussianSampling, VectorQuantization, VonMisesFisherSampling
 from kexue_keras.losses import TextAutoencoderLoss
 from kexue_keras.models._partial_weights import extended_bases
-from kexue_keras.models._univae_layers import (
+from kexue_keras.models.univae._layers import (
     CLOSED,
     OPEN,
     Columns,
