@@ -165,7 +165,9 @@ def mine(parser, arguments):
     parser.add_argument("--highest", type=number, metavar="C", help="largest cosine of a negative")
     parser.add_argument("--choose", choices=("nearest", "random"), default="nearest", help="(%(default)s)")
     parser.add_argument("--reranker", metavar="RUN", help="run of finetune on pairs, whose scores decide for cosines")
-    parser.add_argument("--label", metavar="L", help="of RUN, that says that both belong together (1)")
+    parser.add_argument(
+        "--label", default="1", metavar="L", help="of RUN, that says that both belong together (%(default)s)"
+    )
     parser.add_argument("--method", choices=("exact", "hnsw"), default="exact", help="of the search (%(default)s)")
     parser.add_argument("--text-column", metavar="C", help="of a table: name, or number from 1")
     parser.add_argument("--text-b-column", metavar="C", help="of the positives")

@@ -8,6 +8,9 @@ from collections import namedtuple
 # fault: what is wrong; instead: what to write, with this package imported as `kexue_keras`; page: below docs/
 Fault = namedtuple("Fault", "fault instead page")
 
+# Of every extension of an optimizer.
+UNKNOWN = "a model with it does not load in another process: its class exists only after the same call"
+
 ACCUMULATION = Fault(
     "accumulates one micro batch late and without order: updates depend on the run, 24% from those of the big batch",
     "optimizers.GradientAccumulation(AdamW(1e-5), 4)",
@@ -19,32 +22,32 @@ LOOKAHEAD = Fault(
     "optimizers/lookahead.md",
 )
 AVERAGING = Fault(
-    "writes NaN if it is applied before the first step, and does not save its averages",
+    "writes NaN if it is applied before the first step, and with Keras 2.3.1 does not save its averages",
     "optimizers.ExponentialMovingAverage(AdamW(1e-5)) with its callback SwapAveragedWeights",
     "optimizers/ema.md",
 )
 DECAY = Fault(
-    "a model with it does not load in another process: the class exists only after the same call (Unknown optimizer)",
+    UNKNOWN,
     "optimizers.AdamW(2e-5, weight_decay=0.01)",
     "optimizers/adamw.md",
 )
-DECAY_OF_KERAS = Fault(
-    "does nothing here: an optimizer of Keras itself does not assign by K.update, which the extension replaces",
+NOT_EXTENDED = Fault(
+    "does nothing: an optimizer of tf.keras itself does not assign by K.update, which the extension replaces",
     "optimizers.AdamW(2e-5, weight_decay=0.01)",
     "optimizers/adamw.md",
 )
 SCHEDULE = Fault(
-    "a model with it does not load in another process: the class exists only after the same call (Unknown optimizer)",
+    UNKNOWN,
     "optimizers.PiecewiseLinear(AdamW(5e-5), {1000: 1, 20000: 0})",
     "optimizers/schedules.md",
 )
 LAYERWISE = Fault(
-    "a model with it does not load in another process: the class exists only after the same call (Unknown optimizer)",
+    UNKNOWN,
     "optimizers.LayerwiseLearningRate(AdamW(2e-5), decay=0.9)",
     "optimizers/layerwise-learning-rate.md",
 )
 OTHER_EXTENSION = Fault(
-    "a model with it does not load in another process: the class exists only after the same call (Unknown optimizer)",
+    UNKNOWN,
     "call it in every script that loads the model, before load_model",
     "migration.md",
 )
@@ -65,7 +68,7 @@ ADAM = Fault(
     "optimizers/adamw.md",
 )
 SPARSE_MULTILABEL = Fault(
-    "pushes a positive class down once its logit is past 16 (gradient +1), and takes a class that is named twice twice",
+    "pushes a positive class down past a logit of 16 (gradient +1), and counts a class twice that is named twice",
     "losses.sparse_multilabel_crossentropy",
     "losses/multilabel-crossentropy.md",
 )

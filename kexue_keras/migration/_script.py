@@ -86,15 +86,23 @@ def _names(tree, names):
 
 
 def _optimizers_of_keras(tree, names):
-    """Keras' Adam, which races unless it is that of tf.keras; extensions of optimizers that they cannot extend."""
-    extended = {path for path in faults.NAMES if ".extend_with_" in path}
+    """Those of Keras 2.3.1 race; those of tf.keras do not, and cannot be extended."""
+    if _is_tf_keras(tree, names):
+        yield from _not_extended(tree, names)
+    else:
+        yield from _racing(tree, names)
+
+
+def _not_extended(tree, names):
+    extensions = {path for path in faults.NAMES if ".extend_with_" in path}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and names.path(node.func) in extended:
+        if isinstance(node, ast.Call) and names.path(node.func) in extensions:
             for base in node.args[:1]:
                 if names.path(base).startswith("keras.optimizers."):
-                    yield _finding(node, names.path(node.func).rpartition(".")[2], faults.DECAY_OF_KERAS)
-    if _is_tf_keras(tree, names):
-        return
+                    yield _finding(node, names.path(node.func).rpartition(".")[2], faults.NOT_EXTENDED)
+
+
+def _racing(tree, names):
     for node, path in _uses(tree, names):
         if path in faults.RACING:
             yield _finding(node, path.rpartition(".")[2], faults.ADAM)
@@ -109,12 +117,12 @@ def _optimizers_of_keras(tree, names):
 def _is_tf_keras(tree, names):
     # bert4keras takes these words for yes.
     yes = ("1", "true", "t", "yes", "y", "on")
-    on = [str(value).lower() in yes for _, key, value in _set(tree, names) if key == "TF_KERAS"]
+    on = [str(value).lower() in yes for _, key, value in _variables_set(tree, names) if key == "TF_KERAS"]
     imports = [path for path in names.imported.values() if path.startswith(("tensorflow.keras", "tf_keras"))]
     return any(on) or bool(imports)
 
 
-def _set(tree, names):
+def _variables_set(tree, names):
     """(node, variable, value) where the script sets a variable of the environment to a text that stands there."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign):
@@ -145,7 +153,7 @@ def _text(node):
 
 def _variables(tree, names):
     imports = [n.lineno for n in ast.walk(tree) if _imports_bert4keras(n)]
-    for node, key, value in _set(tree, names):
+    for node, key, value in _variables_set(tree, names):
         if key in faults.VARIABLES and str(value).lower() not in ("0", "", "false", "none"):
             yield _finding(node, key, faults.VARIABLES[key])
         if key in faults.READ_ONCE and imports and min(imports) < node.lineno:

@@ -17,7 +17,7 @@ class Reranker(object):
 
     Args:
         classifier: `finetune.Classifier` of a run on pairs of texts with one label.
-        label: the label that says that both belong together; its probability is the score. None: '1'.
+        label: the label that says that both belong together; its probability is the score.
 
     Raises:
         UserError: it takes single texts, or has no such label.
@@ -29,11 +29,10 @@ class Reranker(object):
     ['七天内可以退货', '换货请联系客服']
     """
 
-    def __init__(self, classifier: Any, *, label: Optional[str] = None) -> None:
+    def __init__(self, classifier: Any, *, label: str = "1") -> None:
         self.classifier = classifier
         if not self.classifier.pairs:
             raise UserError("this model labels single texts; a reranker takes one of pairs")
-        label = "1" if label is None else label
         if label not in self.classifier.labels:
             raise UserError("no label %r; the model has %s" % (label, ", ".join(self.classifier.labels)))
         self.column = self.classifier.labels.index(label)

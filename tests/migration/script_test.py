@@ -40,7 +40,9 @@ from bert4keras.backend import K; K.set_infinity(1e4)
 from bert4keras.backend import keras; keras.optimizers.Nadam()
 > Nadam
 from keras.optimizers import Adam; from bert4keras.optimizers import extend_with_layer_adaptation as e; W = e(Adam)
-> Adam extend_with_layer_adaptation extend_with_layer_adaptation
+> Adam extend_with_layer_adaptation
+from tensorflow.keras.optimizers import Adam; from bert4keras.optimizers import extend_with_lookahead as e; L = e(Adam)
+> extend_with_lookahead extend_with_lookahead
 import keras; model.compile('adam', 'mse'); model.compile(loss='mse', optimizer='Adamax')
 > 'adam' 'Adamax'
 build(autoresize_weights=True)
