@@ -15,7 +15,7 @@ from kexue_keras.backend import quiet
 from kexue_keras.data import split_reviews, write_parts
 from kexue_keras.errors import UserError
 from kexue_keras.finetune._baselines import majority_accuracy, tfidf_accuracy
-from kexue_keras.finetune._classification import Classifier, finetune
+from kexue_keras.finetune._finetune import Classifier, finetune
 from kexue_keras.finetune._report import wilson_interval
 
 SENTENCES = [

@@ -6,7 +6,7 @@ import os
 
 from kexue_keras.backend import K
 from kexue_keras.data import read_table
-from kexue_keras.finetune._classification import finetune
+from kexue_keras.finetune._finetune import finetune
 
 SHOWN = ("accuracy", "macro_f1", "micro_f1")
 

@@ -16,7 +16,7 @@ from kexue_keras.backend import K, preserved_random_state, set_seed
 from kexue_keras.errors import UserError
 from kexue_keras.files import atomic
 from kexue_keras.finetune import MaskedLanguageModel
-from kexue_keras.finetune._classification import finetune
+from kexue_keras.finetune._finetune import finetune
 from kexue_keras.models import load
 from kexue_keras.models._freezing import freeze_below
 from kexue_keras.prompting import PromptClassifier, Verbalizer

@@ -1,7 +1,7 @@
 """`kexue-keras finetune`: fine-tuning with the options given, also those of an earlier run."""
 
 from kexue_keras.cli.output import say
-from kexue_keras.finetune import _classification as classification
+from kexue_keras.finetune import _finetune as finetuning
 from kexue_keras.finetune._run_folder import RunFolder, known_options
 
 
@@ -20,5 +20,5 @@ def run(options):
         repeated = known_options(source)
         repeated.pop("out" if source == options.config else "", None)
         given = vars(parse_over(repeated))
-    classification.finetune(say=say, **dict(given, config=None))
+    finetuning.finetune(say=say, **dict(given, config=None))
     return 0

@@ -96,9 +96,9 @@ def _opened(run):
         files = [os.path.join(run, name) for name in os.listdir(run)]
         return model.config["task"], model.config, files, lambda: model
     # These import TensorFlow.
-    from kexue_keras.finetune._classifier import Classifier
     from kexue_keras.finetune._run_folder import RunFolder
     from kexue_keras.finetune._similarity import load_similarity
+    from kexue_keras.finetune.classification._classifier import Classifier
     from kexue_keras.finetune.math_word_problems import MathSolver
 
     folder = RunFolder(run)

@@ -37,9 +37,9 @@ def _model(options):
         from kexue_keras.exported.model import ExportedModel
 
         return ExportedModel(options.run, threads=options.threads)
-    from kexue_keras.finetune._classifier import Classifier
     from kexue_keras.finetune._run_folder import RunFolder
     from kexue_keras.finetune._similarity import load_similarity
+    from kexue_keras.finetune.classification._classifier import Classifier
 
     if options.threads:
         raise UserError("--threads goes with an exported folder; TensorFlow takes what the process may have")

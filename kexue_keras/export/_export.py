@@ -15,9 +15,9 @@ from kexue_keras.errors import UserError
 from kexue_keras.export._onnx import write_onnx
 from kexue_keras.exported.graphs import INPUTS, OUTPUT, PLACES, open_graph
 from kexue_keras.files import check_target, whole_folder, write_json
-from kexue_keras.finetune._classifier import Classifier
 from kexue_keras.finetune._open_encoder import open_encoder
 from kexue_keras.finetune._run_folder import RunFolder, surroundings
+from kexue_keras.finetune.classification._classifier import Classifier
 from kexue_keras.losses import multilabel_probabilities
 from kexue_keras.options.choices import EXPORT_FORMATS
 from kexue_keras.plain_types import Path

@@ -1,7 +1,7 @@
 """Whole fine-tuning recipes, used by the command line and by examples/."""
 
-from kexue_keras.finetune._classification import finetune
-from kexue_keras.finetune._classifier import Classifier
+from kexue_keras.finetune._finetune import finetune
+from kexue_keras.finetune.classification import Classifier
 from kexue_keras.finetune._masked_lm import MaskedLanguageModel
 from kexue_keras.finetune._sentence_bert import PairSet
 from kexue_keras.finetune._sentence_bert import train_sentence_bert

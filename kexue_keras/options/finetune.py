@@ -96,6 +96,11 @@ def add_finetune_arguments(parser):
         help="probe: the head starts as a logistic regression on the encoder's vectors (scikit-learn; %(default)s)",
     )
     training.add_argument(
+        "--frozen",
+        action="store_true",
+        help="train no encoder: a logistic regression on its vectors, C by cross-validation (scikit-learn; seconds)",
+    )
+    training.add_argument(
         "--valid-share", type=fraction, default=0.1, metavar="F", help="part split off without --valid (%(default)s)"
     )
     training.add_argument("--seed", type=seed, default=1, metavar="S", help="(%(default)s)")

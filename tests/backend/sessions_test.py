@@ -15,8 +15,8 @@ from language_models import tiny as tiny_language_model
 from kexue_keras.backend import K, ModelSession, is_tf2, keras, tf1
 from kexue_keras.decoding import CachedDecoder, Generator
 from kexue_keras.finetune import Classifier, load_seq2seq
-from kexue_keras.finetune._heads import HEADS, build_classifier
 from kexue_keras.finetune._masked_lm import MaskedLanguageModel
+from kexue_keras.finetune.classification._heads import HEADS, build_classifier
 from kexue_keras.models import load
 from kexue_keras.prompting import PromptClassifier
 from kexue_keras.similarity import SentenceEncoder, SimilarQuestions

@@ -88,7 +88,7 @@ def functions():
     return found
 
 before = functions()
-import kexue_keras, kexue_keras.finetune._classification
+import kexue_keras, kexue_keras.finetune._finetune
 after = functions()
 changed = [key for key in before if before[key] is not after.get(key)]
 # What a class of another one's name has in it is no change of that class.

@@ -26,15 +26,15 @@ from kexue_keras.data import read_table
 from kexue_keras.data._reviews import write_parts, write_reviews
 from kexue_keras.errors import WeightsError
 from kexue_keras.files.paths import as_text, check_regular, matching, path_text
-from kexue_keras.finetune import _classification as classification
+from kexue_keras.finetune import _finetune as finetuning
 from kexue_keras.finetune import _masked_lm as masked_lm
 from kexue_keras.finetune import _seq2seq as seq2seq
 from kexue_keras.finetune import _seq2seq_training as seq2seq_training
 from kexue_keras.finetune import _simbert as simbert
-from kexue_keras.finetune._classifier import Classifier
 from kexue_keras.finetune._run_folder import RunFolder
 from kexue_keras.finetune._seq2seq import small_t5
 from kexue_keras.finetune._tensorboard import ScalarLogger
+from kexue_keras.finetune.classification._classifier import Classifier
 from kexue_keras.models import load, save
 from kexue_keras.options.finetune import make_options
 from kexue_keras.prompting import _folder as prompt_files
@@ -152,7 +152,7 @@ def test_finetune_with_paths(tmp_path):
     folder = pathlib.Path(tiny_bert_folder(tmp_path / ODD, num_hidden_layers=1))
     out = tmp_path / "run[1]"
     options = dict(valid=parts[1], test=parts[2], epochs=1, batch_size=24, max_length=8, quiet=True)
-    classification.finetune(folder, parts[0], out, **options)
+    finetuning.finetune(folder, parts[0], out, **options)
     assert len(Classifier.load(out).predict(["好"])) == 1
 
 

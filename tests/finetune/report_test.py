@@ -8,7 +8,7 @@ import pytest
 from kexue_keras.data import Examples
 from kexue_keras.finetune import _fonts as fonts
 from kexue_keras.finetune import _report as report
-from kexue_keras.finetune._heads import HEADS
+from kexue_keras.finetune.classification._heads import HEADS
 
 LABELS = ["好评", "差评", "中评"]
 

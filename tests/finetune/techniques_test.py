@@ -7,7 +7,7 @@ from helpers import CHARACTERS, tiny_bert_folder
 from kexue_keras import checkpoints, optimizers
 from kexue_keras.backend import K
 from kexue_keras.errors import UserError
-from kexue_keras.finetune import _classification as classification
+from kexue_keras.finetune import _finetune as finetuning
 from kexue_keras.finetune._encoder import model_class
 from kexue_keras.losses import RDropCrossentropy
 from kexue_keras.optimizers._inner import chain
@@ -41,7 +41,7 @@ def run(folder, files, tmp_path, monkeypatch):
         monkeypatch.setattr(Trainer, "_train", lambda trainer: seen.append(trainer) or train(trainer))
         settings = dict(epochs=2, batch_size=4, max_length=16, quiet=True, overwrite=True, learning_rate=1e-3)
         settings.update(options)
-        metrics = classification.finetune(folder, files[0], str(tmp_path / "run"), valid=files[1], **settings)
+        metrics = finetuning.finetune(folder, files[0], str(tmp_path / "run"), valid=files[1], **settings)
         return metrics, seen[0]
 
     return finetune
@@ -118,4 +118,4 @@ def test_folders_of_hugging_face_and_t5(folder, files, tmp_path):
     (tmp_path / "t5" / "config.json").write_text('{"model_type": "mt5"}')
     (tmp_path / "t5" / "model.safetensors").write_text("")
     with pytest.raises(UserError, match="a T5 generates"):
-        classification.finetune(str(tmp_path / "t5"), files[0], str(tmp_path / "run"), valid=files[1], quiet=True)
+        finetuning.finetune(str(tmp_path / "t5"), files[0], str(tmp_path / "run"), valid=files[1], quiet=True)

@@ -10,11 +10,11 @@ from prompts import PATTERN, WORDS, tiny_mlm
 
 from kexue_keras.errors import UserError
 from kexue_keras.finetune import Classifier
-from kexue_keras.finetune._heads import HEADS
 from kexue_keras.finetune._masked_lm import MaskedLanguageModel
 from kexue_keras.finetune._sentence_bert import PairSet
 from kexue_keras.finetune._seq2seq import Seq2Seq
 from kexue_keras.finetune._simbert import SimBERT
+from kexue_keras.finetune.classification._heads import HEADS
 from kexue_keras.models import load
 from kexue_keras.models._lengths import checked_max_length, positions_of
 from kexue_keras.prompting import PromptClassifier

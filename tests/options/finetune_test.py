@@ -37,7 +37,7 @@ def commands(monkeypatch):
             check_similarity(checked)
         seen.append(options)
 
-    monkeypatch.setattr("kexue_keras.finetune._classification.finetune", finetune)
+    monkeypatch.setattr("kexue_keras.finetune._finetune.finetune", finetune)
     for name in ("predict.predict_file", "convert.convert_folder", "export.run", "serve.run"):
         monkeypatch.setattr("kexue_keras.cli." + name, lambda options, **_: seen.append(vars(options)) or 0)
     monkeypatch.setattr("kexue_keras.cli.similar.similar", lambda options: seen.append(vars(options)) or [])

@@ -16,10 +16,10 @@ from kexue_keras.cli import main as cli
 from kexue_keras.cli.predict import predict_file
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.finetune import Classifier, finetune
-from kexue_keras.finetune._class_weights import read_weights
-from kexue_keras.finetune._heads import build_classifier, save_head
 from kexue_keras.finetune._run_folder import RunFolder, surroundings
 from kexue_keras.finetune._seq2seq_training import _described, finetune_seq2seq
+from kexue_keras.finetune.classification._class_weights import read_weights
+from kexue_keras.finetune.classification._heads import build_classifier, save_head
 from kexue_keras.models import load
 from kexue_keras.options.finetune import add_table_arguments, make_options
 from kexue_keras.prompting import PromptClassifier

@@ -1,123 +1,71 @@
-"""Fine-tuning for text classification: one label, several labels, or pairs of texts.
-
-What `kexue-keras finetune` does, as a function.
-"""
-
-import os
-from typing import Any, Dict, Optional
+"""Training a classifier: one label, several labels, or pairs of texts."""
 
 import numpy as np
 
 from kexue_keras import models
-from kexue_keras.backend import preserved_random_state, set_seed
+from kexue_keras.backend import set_seed
 from kexue_keras.data import BucketedBatches
 from kexue_keras.data._batches import rows_by_step
 from kexue_keras.errors import UserError
 from kexue_keras.files import write_json
 from kexue_keras.finetune import _report as report
-from kexue_keras.finetune._class_weights import check_class_weights, class_weights
-from kexue_keras.finetune._classifier import HEAD, Classifier
 from kexue_keras.finetune._corpus import read_parts
 from kexue_keras.finetune._encoder import encode_texts, freeze, load_encoder
-from kexue_keras.finetune._fingerprints import check_readable_again
-from kexue_keras.finetune._heads import HEADS, build_classifier, check_head_init, save_head, start_as_probe
-from kexue_keras.finetune._run import Run, metrics_of, report_divergence
-from kexue_keras.finetune._run_folder import RunFolder, check_same, input_files
-from kexue_keras.finetune._similarity import check_similarity, checked_range, finetune_similarity
-from kexue_keras.finetune.math_word_problems._training import (
-    TASK,
-    check_math_word_problems,
-    finetune_math_word_problems,
-)
+from kexue_keras.finetune._run import metrics_of, report_divergence
+from kexue_keras.finetune._run_folder import config_of
+from kexue_keras.finetune.classification._class_weights import check_class_weights, class_weights
+from kexue_keras.finetune.classification._classifier import HEAD, Classifier
+from kexue_keras.finetune.classification._heads import HEADS, build_classifier, save_head
+from kexue_keras.finetune.classification._regression import check_regression, fit_frozen, start_as_probe
 from kexue_keras.layers._pooling import POOLINGS as SEQUENCE_POOLINGS
-from kexue_keras.options.finetune import make_options
-from kexue_keras.schemas import METRICS, read_settings
 from kexue_keras.tokenizing.saved import save_tokenizer
 from kexue_keras.trainer import accelerated
 from kexue_keras.training._randomness import repeatable_dropout
-from kexue_keras.types import Path, Say
 
 
-@preserved_random_state()
-def finetune(
-    model: Optional[Path] = None,
-    data: Optional[Path] = None,
-    out: Optional[Path] = None,
-    *,
-    say: Say = print,
-    **options: Any,
-) -> Dict[str, Any]:
-    """Fine-tune a pretrained encoder on labelled texts, or on pairs of texts with scores (task="similarity").
+def check_classification(run):
+    """Refuse options that do not go together, before any file is read.
 
     Args:
-        model: 'me5-zh-char', 'me5-zh-sp', or a folder as `models.load` takes it.
-        data: training file (TSV, CSV, JSON lines; also .gz).
-        out: folder for the results.
-        say: function that prints a line; quiet=True silences it.
-        **options: every option of `kexue-keras finetune` under its name with underscores: valid, test, epochs,
-            batch_size, max_length, learning_rate, warmup, pooling, class_weights, train_layers, seed, resume, ...
+        run: `Run`.
+
+    Raises:
+        UserError: with what to do.
+    """
+    check_class_weights(run.options)
+    check_regression(run)
+
+
+def finetune_classification(run):
+    """Train a classifier, or with `--frozen` its last layer alone; what `finetune` does for labels.
+
+    Args:
+        run: `Run`, its folder claimed.
 
     Returns:
         dict, the contents of metrics.json.
-
-    Raises:
-        UserError: something about the data, the options or the folder; nothing has been written then, and with
-            overwrite=True the earlier run is there as before.
-        TypeError: no such option.
     """
-    options = make_options(model=model, data=data, out=out, **options)
-    for name in ("model", "data", "out"):
-        if not getattr(options, name):
-            raise UserError("--%s is needed" % name)
-    try:
-        os.fsencode(options.out).decode("utf-8")
-    except UnicodeDecodeError:
-        raise UserError("--out is a name that is not UTF-8, which TensorFlow cannot write to", path=options.out)
-    if options.quiet:
-
-        def say(line):
-            pass
-
-    options.score_range = checked_range(options.score_range)
-    folder, files = RunFolder(options.out), input_files(options)
-    check_readable_again(files)
-    run = Run(options, folder, say)
-    check_class_weights(options)
-    check_head_init(options)
-    task = _classify
-    if options.task == "similarity":
-        check_similarity(run)
-        task = finetune_similarity
-    elif options.task == TASK:
-        check_math_word_problems(run)
-        task = finetune_math_word_problems
-
-    def check(config):
-        check_same(config, options, folder.file("config.json"))
-
-    inputs = [options.model] + list(files.values())
-    with folder.claimed(resume=options.resume, overwrite=options.overwrite, inputs=inputs, check_same=check) as done:
-        if done:
-            say("%s is finished already; nothing to do" % folder.home)
-            metrics = read_settings(folder.file("metrics.json"), METRICS, error=UserError)
-            report_divergence(metrics, folder)
-            return metrics
-        return task(run)
-
-
-def _classify(run):
     options, say = run.options, run.say
     if options.pooling not in SEQUENCE_POOLINGS:
         raise UserError("--pooling %s goes with --task similarity" % options.pooling)
     parts, labels, facts = read_parts(options, say)
     train, valid = parts["train"], parts["valid"]
     head = HEADS[_head_name(train, options)]
+    facts = dict(facts, labels=labels, head=head.name)
     targets = head.targets(train.labels, labels)
     weights = class_weights(options, head, targets, labels, say)
     with accelerated(run.techniques, say):
         set_seed(options.seed)
         pretrained, model, random_step = _build(run, train, labels)
+        classifier = Classifier(model, pretrained.tokenizer, labels, head, options, pairs=train.is_pairs)
         train_encoded = encode_texts(pretrained, train.texts, options, "training", say)
+        if options.frozen:
+            run.folder.begin(lambda: config_of(options, facts))
+            _, groups = np.unique([str(text) for text in train.texts], return_inverse=True)
+            of_texts = None if weights is None else _weighed(weights, targets)
+            found = fit_frozen(classifier, train_encoded, targets, groups=groups, weights=of_texts, say=say)
+            metrics = {"best_epoch": None, "history": [], "seconds": found["seconds"], "frozen": found}
+            return _finish(run, metrics, pretrained, classifier, parts)
         batches = BucketedBatches(
             train_encoded,
             batch_size=options.batch_size,
@@ -133,7 +81,6 @@ def _classify(run):
             ones = np.ones(len(rows), "float32")
             return batches.inputs(rows), targets[rows], ones if weights is None else _weighed(weights, targets[rows])
 
-        classifier = Classifier(model, pretrained.tokenizer, labels, head, options, pairs=train.is_pairs)
         encoded = encode_texts(pretrained, valid.texts, options, "validation", say)
         valid_targets = head.targets(valid.labels, labels)
         if options.head_init == "probe":
@@ -154,15 +101,15 @@ def _classify(run):
             num_hidden_layers=pretrained.bert.num_hidden_layers,
             random_step=random_step,
             evaluate=evaluate,
-            facts=dict(facts, labels=labels, head=head.name),
+            facts=facts,
         )
-        return _finish(run, trainer, pretrained, classifier, parts)
+        return _finish(run, metrics_of(trainer), pretrained, classifier, parts, trainer)
 
 
 def _head_name(train, options):
     if not train.is_multilabel:
         return "single"
-    return "sigmoid" if options.multilabel_loss == "sigmoid" else "multi"
+    return "sigmoid" if options.frozen or options.multilabel_loss == "sigmoid" else "multi"
 
 
 def _build(run, train, labels):
@@ -185,13 +132,13 @@ def _weighed(weights, classes):
     return weights[np.asarray(classes).reshape(-1)].astype("float32")
 
 
-def _finish(run, trainer, pretrained, classifier, parts):
-    """Save the model and everything about it; the saved points go last."""
-    folder, head, labels, p = run.folder, classifier.head, classifier.labels, trainer.progress
+def _finish(run, metrics, pretrained, classifier, parts, trainer=None):
+    """Save the model and everything about it; the saved points of a training go last."""
+    folder, head, labels = run.folder, classifier.head, classifier.labels
     save_tokenizer(pretrained.tokenizer, folder.path)
     models.save(pretrained, folder.cleared("encoder"))
     save_head(folder.file(HEAD), classifier.model)
-    metrics = metrics_of(trainer, main_metric=head.main_metric, majority=majority(parts))
+    metrics = dict(metrics, main_metric=head.main_metric, majority=majority(parts))
     last = "test" if parts["test"] is not None else "valid"
     for part in ("valid", "test")[: 2 if last == "test" else 1]:
         examples = parts[part]
@@ -208,12 +155,15 @@ def _finish(run, trainer, pretrained, classifier, parts):
     if report.can_draw(run.say):
         if not report.draw_confusion(folder.file("confusion.png"), matrix, labels):
             run.say("no font here can draw the labels; in confusion.png they are numbered as in confusion.tsv")
-        report.draw_curves(folder.file("curves.png"), p.losses, p.history, head.main_metric)
+        if trainer is not None:
+            p = trainer.progress
+            report.draw_curves(folder.file("curves.png"), p.losses, p.history, head.main_metric)
     write_json(folder.file("metrics.json"), metrics)
-    trainer.forget()
+    if trainer is not None:
+        trainer.forget()
     shown = metrics[last]
     run.say(
-        "%s: accuracy %.4f (95%% interval %.4f to %.4f), macro F1 %.4f, micro F1 %.4f on %d texts; best epoch %d of %d"
+        "%s: accuracy %.4f (95%% interval %.4f to %.4f), macro F1 %.4f, micro F1 %.4f on %d texts"
         % (
             {"test": "test", "valid": "validation"}[last],
             shown["accuracy"],
@@ -222,9 +172,8 @@ def _finish(run, trainer, pretrained, classifier, parts):
             shown["macro_f1"],
             shown["micro_f1"],
             shown["texts"],
-            metrics["best_epoch"],
-            len(p.history),
         )
+        + ("; best epoch %d of %d" % (metrics["best_epoch"], len(metrics["history"])) if metrics["history"] else "")
     )
     report_divergence(metrics, folder)
     folder.finish()

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from kexue_keras.backend import K, keras, tf1
-from kexue_keras.finetune._heads import HEADS, build_classifier
+from kexue_keras.finetune.classification._heads import HEADS, build_classifier
 from kexue_keras.layers import SequencePooling
 from kexue_keras.losses import multilabel_crossentropy
 

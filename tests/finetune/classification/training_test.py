@@ -10,8 +10,8 @@ from reviews import reviews, write_rows
 from kexue_keras.backend import keras
 from kexue_keras.errors import UserError
 from kexue_keras.finetune import Classifier, finetune
-from kexue_keras.finetune._class_weights import read_weights
 from kexue_keras.finetune._schedule import warmup_updates
+from kexue_keras.finetune.classification._class_weights import read_weights
 from kexue_keras.options.finetune import defaults, make_options
 from kexue_keras.similarity import Reranker
 from kexue_keras.trainer import Techniques, Trainer

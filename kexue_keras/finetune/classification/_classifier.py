@@ -9,8 +9,8 @@ from kexue_keras import models
 from kexue_keras.backend import ModelSession
 from kexue_keras.data import BucketedBatches, checked_texts, encode
 from kexue_keras.errors import UserError, WeightsError
-from kexue_keras.finetune._heads import HEADS, build_classifier, load_head
 from kexue_keras.finetune._run_folder import RunFolder
+from kexue_keras.finetune.classification._heads import HEADS, build_classifier, load_head
 from kexue_keras.models._lengths import checked_max_length, positions_of
 from kexue_keras.options.finetune import make_options
 from kexue_keras.schemas.messages import is_wrong

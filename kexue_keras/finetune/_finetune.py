@@ -1,0 +1,86 @@
+"""What `kexue-keras finetune` does, as a function: the options are checked, the folder is taken, the task is called."""
+
+import os
+from typing import Any, Dict, Optional
+
+from kexue_keras.backend import preserved_random_state
+from kexue_keras.errors import UserError
+from kexue_keras.finetune._fingerprints import check_readable_again
+from kexue_keras.finetune._run import Run, report_divergence
+from kexue_keras.finetune._run_folder import RunFolder, check_same, input_files
+from kexue_keras.finetune._similarity import check_similarity, checked_range, finetune_similarity
+from kexue_keras.finetune.classification._training import check_classification, finetune_classification
+from kexue_keras.finetune.math_word_problems._training import (
+    TASK,
+    check_math_word_problems,
+    finetune_math_word_problems,
+)
+from kexue_keras.options.finetune import make_options
+from kexue_keras.schemas import METRICS, read_settings
+from kexue_keras.types import Path, Say
+
+
+@preserved_random_state()
+def finetune(
+    model: Optional[Path] = None,
+    data: Optional[Path] = None,
+    out: Optional[Path] = None,
+    *,
+    say: Say = print,
+    **options: Any,
+) -> Dict[str, Any]:
+    """Fine-tune a pretrained encoder on labelled texts, or on pairs of texts with scores (task="similarity").
+
+    Args:
+        model: 'me5-zh-char', 'me5-zh-sp', or a folder as `models.load` takes it.
+        data: training file (TSV, CSV, JSON lines; also .gz).
+        out: folder for the results.
+        say: function that prints a line; quiet=True silences it.
+        **options: every option of `kexue-keras finetune` under its name with underscores: valid, test, epochs,
+            batch_size, max_length, learning_rate, warmup, pooling, class_weights, train_layers, seed, resume, ...
+
+    Returns:
+        dict, the contents of metrics.json.
+
+    Raises:
+        UserError: something about the data, the options or the folder; nothing has been written then, and with
+            overwrite=True the earlier run is there as before.
+        TypeError: no such option.
+    """
+    options = make_options(model=model, data=data, out=out, **options)
+    for name in ("model", "data", "out"):
+        if not getattr(options, name):
+            raise UserError("--%s is needed" % name)
+    try:
+        os.fsencode(options.out).decode("utf-8")
+    except UnicodeDecodeError:
+        raise UserError("--out is a name that is not UTF-8, which TensorFlow cannot write to", path=options.out)
+    if options.quiet:
+
+        def say(line):
+            pass
+
+    options.score_range = checked_range(options.score_range)
+    folder, files = RunFolder(options.out), input_files(options)
+    check_readable_again(files)
+    run = Run(options, folder, say)
+    check_classification(run)
+    task = finetune_classification
+    if options.task == "similarity":
+        check_similarity(run)
+        task = finetune_similarity
+    elif options.task == TASK:
+        check_math_word_problems(run)
+        task = finetune_math_word_problems
+
+    def check(config):
+        check_same(config, options, folder.file("config.json"))
+
+    inputs = [options.model] + list(files.values())
+    with folder.claimed(resume=options.resume, overwrite=options.overwrite, inputs=inputs, check_same=check) as done:
+        if done:
+            say("%s is finished already; nothing to do" % folder.home)
+            metrics = read_settings(folder.file("metrics.json"), METRICS, error=UserError)
+            report_divergence(metrics, folder)
+            return metrics
+        return task(run)
