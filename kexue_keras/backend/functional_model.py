@@ -4,8 +4,9 @@ from collections import namedtuple
 
 from kexue_keras.backend.stack import is_tf_keras, keras
 
-# One call of a layer: lists of the model's symbolic tensors, and the keyword arguments other than masks.
-LayerCall = namedtuple("LayerCall", "layer inputs outputs arguments")
+# One call of a layer: lists of the model's symbolic tensors, and the keyword arguments other than masks; `masks` are
+# those of its inputs, each a tensor or None.
+LayerCall = namedtuple("LayerCall", "layer inputs outputs arguments masks")
 
 
 def layer_calls(model):
@@ -24,9 +25,11 @@ def layer_calls(model):
             # TensorFlow 2.4 renamed the arguments.
             arguments = getattr(node, "arguments", None) or getattr(node, "call_kwargs", None) or {}
             arguments = {k: v for k, v in arguments.items() if k not in ("mask", "training")}
-            calls.append(
-                LayerCall(node.outbound_layer, _listed(node.input_tensors), _listed(node.output_tensors), arguments)
-            )
+            inputs, outputs = _listed(node.input_tensors), _listed(node.output_tensors)
+            masks = getattr(node, "input_masks", None)  # of Keras 2.3.1; elsewhere a tensor holds its own
+            if masks is None:
+                masks = [getattr(tensor, "_keras_mask", None) for tensor in inputs]
+            calls.append(LayerCall(node.outbound_layer, inputs, outputs, arguments, _listed(masks)))
     return calls
 
 

@@ -5,7 +5,15 @@ the `run` of the module takes.
 """
 
 from kexue_keras.errors import UserError, as_unicode
-from kexue_keras.options.choices import EXPORT_FORMATS, MAX_LINE, MODEL_FORMATS, POOLINGS, TABLE_FORMATS
+from kexue_keras.options.choices import (
+    BASELINES,
+    EXPORT_FORMATS,
+    MAX_LINE,
+    MODEL_FORMATS,
+    PLANES,
+    POOLINGS,
+    TABLE_FORMATS,
+)
 from kexue_keras.options.finetune import add_finetune_arguments, add_table_arguments
 from kexue_keras.options.ranges import not_negative, not_negative_float, number, port, positive, samples, seed, tokens
 from kexue_keras.schemas import is_exported
@@ -140,6 +148,57 @@ def inspect_model(parser, arguments):
     options.looks = [name for name in LOOKS if getattr(options, name)]
     if not options.looks:
         raise UserError("nothing to look at; give %s" % " or ".join("--" + name for name in LOOKS))
+    return options
+
+
+def explain(parser, arguments):
+    """Options of `kexue-keras explain`.
+
+    Raises:
+        UserError: options that do not go together, or another suffix than .png and .html.
+    """
+    parser.add_argument("text", nargs="+", metavar="TEXT", help="what is explained; of pairs both, one after the other")
+    parser.add_argument("--run", metavar="RUN", help="folder of a fine-tuning run")
+    parser.add_argument("--out", required=True, metavar="FILE", help=".html, or .png for a single text")
+    parser.add_argument("--label", metavar="L", help="the label that is explained (default: the likeliest)")
+    parser.add_argument("--steps", type=positive, default=32, metavar="N", help="of the integration (%(default)s)")
+    parser.add_argument("--baseline", choices=BASELINES, default="pad", help="in place of each word (%(default)s)")
+    parser.add_argument("--attention", action="store_true", help="instead: where the heads look")
+    parser.add_argument("--model", metavar="M", help="--attention: bundled name or model folder instead of a run")
+    parser.add_argument("--layer", type=int, metavar="I", help="--attention, .png: its heads; negative from the top")
+    parser.add_argument("--head", type=int, metavar="I", help="--attention, .png: this head alone")
+    options = parser.parse_args(arguments)
+    if not options.out.endswith((".png", ".html")):
+        raise UserError("--out is %s; it must end with .png or .html" % options.out)
+    if bool(options.run) == bool(options.model):
+        raise UserError("give --run RUN, or --attention with --model M")
+    if options.model and not options.attention:
+        raise UserError("--model has no labels; it goes with --attention")
+    if options.attention and options.label is not None:
+        raise UserError("--label goes without --attention")
+    if not options.attention and (options.layer is not None or options.head is not None):
+        raise UserError("--layer and --head go with --attention")
+    return options
+
+
+def plot(parser, arguments):
+    """Options of `kexue-keras plot`.
+
+    Raises:
+        UserError: another suffix than .png.
+    """
+    parser.add_argument("--data", required=True, metavar="FILE", help="texts; their labels, if any, are the colours")
+    parser.add_argument("--out", required=True, metavar="FILE", help=".png")
+    parser.add_argument("--model", default="me5-zh-sp", metavar="M", help="as in similar (%(default)s)")
+    parser.add_argument("--pooling", choices=list(POOLINGS), help="of a model that does not say it itself (mean)")
+    parser.add_argument("--max-length", type=tokens, metavar="N", help="tokens a text (64)")
+    parser.add_argument("--method", choices=PLANES, default="pca", help="umap takes umap-learn (%(default)s)")
+    parser.add_argument("--write-texts", action="store_true", help="write the texts beside their points")
+    parser.add_argument("--seed", type=seed, default=1, metavar="S", help="(%(default)s)")
+    add_table_arguments(parser)
+    options = parser.parse_args(arguments)
+    if not options.out.endswith(".png"):
+        raise UserError("--out is %s; it must end with .png" % options.out)
     return options
 
 

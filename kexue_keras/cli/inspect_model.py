@@ -14,7 +14,7 @@ from kexue_keras.backend import keras
 from kexue_keras.checkpoints._load import is_t5
 from kexue_keras.cli.output import say
 from kexue_keras.errors import UserError, WeightsError
-from kexue_keras.files import atomic
+from kexue_keras.pictures._figure import new_figure, save
 
 
 def run(options):
@@ -185,16 +185,7 @@ def _load_keras(path):
 
 
 def _draw(panels, path):
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError('a picture takes matplotlib (pip install "kexue-keras[report]")')
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.2), squeeze=False)
-    for panel, ax in zip(panels, axes[0]):
+    figure = new_figure(4.5 * len(panels), 3.2)
+    for panel, ax in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0]):
         panel(ax)
-    figure.tight_layout()
-    with atomic(path, "wb") as handle:
-        figure.savefig(handle, dpi=110, format="png")
+    save(figure, path)

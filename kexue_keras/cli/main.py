@@ -39,6 +39,8 @@ COMMANDS = {
     "inspect": Command(
         "inspect_model", "look at a model: words it can never predict, its dimensions, costs, recurrent gradients"
     ),
+    "explain": Command("explain", "draw which tokens a run decided by, or where a model's heads look"),
+    "plot": Command("plot", "draw the sentence vectors of a file in the plane"),
     "mine": Command("mine", "for pairs of texts that belong together, near texts that do not: hard negatives"),
     "similar": Command("similar", "nearest texts of a file, or similar texts by generating"),
 }

@@ -1,7 +1,6 @@
 """Whole fine-tuning recipes, used by the command line and by examples/."""
 
 from kexue_keras.finetune._finetune import finetune
-from kexue_keras.finetune.classification import Classifier
 from kexue_keras.finetune._masked_lm import MaskedLanguageModel
 from kexue_keras.finetune._sentence_bert import PairSet
 from kexue_keras.finetune._sentence_bert import train_sentence_bert
@@ -11,3 +10,4 @@ from kexue_keras.finetune._seq2seq_scores import generation_scores
 from kexue_keras.finetune._seq2seq_training import finetune_seq2seq
 from kexue_keras.finetune._seq2seq_training import read_pairs
 from kexue_keras.finetune._simbert import SimBERT
+from kexue_keras.finetune.classification import Classifier

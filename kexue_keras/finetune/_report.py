@@ -1,14 +1,12 @@
 """What a finished run leaves: metrics, two pictures, the predictions."""
 
-import importlib.util
 import math
 
 import numpy as np
 
 from kexue_keras.data._cells import join, join_probabilities, label_cell, one_line
-from kexue_keras.errors import printable, shorten
-from kexue_keras.files import atomic, atomic_path
-from kexue_keras.finetune._fonts import font_for
+from kexue_keras.files import atomic
+from kexue_keras.pictures._figure import drawable, has_matplotlib, new_figure, save
 
 
 def wilson_interval(correct, total, z=1.959964):
@@ -78,31 +76,14 @@ def _precision_recall_f1(right, predicted, true):
 
 def can_draw(say):
     """Whether matplotlib is installed; if not, the user is told."""
-    if importlib.util.find_spec("matplotlib") is not None:
-        return True
-    say("no pictures are drawn, which takes matplotlib: pip install matplotlib")
-    return False
-
-
-def _new_figure(width, height):
-    # Not pyplot: it would keep global state in the process of whoever calls finetune().
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=110)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure, path):
-    figure.tight_layout()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary)
+    if not has_matplotlib():
+        say("no pictures are drawn, which takes matplotlib: pip install matplotlib")
+    return has_matplotlib()
 
 
 def draw_curves(path, losses, history, metric):
     """Loss of each step (smoothed) with the validation loss, and the metric of each epoch."""
-    figure = _new_figure(9, 3.6)
+    figure = new_figure(9, 3.6)
     left, right = figure.subplots(1, 2)
     steps = np.arange(1, len(losses) + 1)
     left.plot(steps, losses, color="0.8", linewidth=0.8)
@@ -124,7 +105,7 @@ def draw_curves(path, losses, history, metric):
     right.set_ylabel(metric.replace("_", " "))
     right.set_xticks(epochs if len(epochs) <= 12 else epochs[:: len(epochs) // 10])
     right.legend()
-    _save(figure, path)
+    save(figure, path)
 
 
 def confusion_matrix(head, logits, targets, names):
@@ -148,22 +129,18 @@ def draw_confusion(path, matrix, names):
     Returns:
         bool, whether the labels could be drawn.
     """
-    names = [shorten(printable(name), 30) for name in names]
-    font = font_for("".join(names))
-    # A dollar would begin a formula.
-    shown = [name.replace("$", r"\$") for name in names] if font else ["#%d" % (i + 1) for i in range(len(names))]
+    shown, font = drawable(names)
     square = matrix.shape[0] == matrix.shape[1] and matrix.dtype.kind in "iu"
     size = min(4 + 0.3 * len(names), 16)
-    figure = _new_figure(size if square else 6, size)
+    figure = new_figure(size if square else 6, size)
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1) if square else matrix
     axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="equal" if square else "auto")
     across = shown if square else ["precision", "recall", "F1"]
-    family = {"family": font} if font else {}
     axes.set_xticks(range(len(across)))
-    axes.set_xticklabels(across, rotation=90 if max(map(len, across)) > 3 else 0, **family)
+    axes.set_xticklabels(across, rotation=90 if max(map(len, across)) > 3 else 0, **(font or {}))
     axes.set_yticks(range(len(shown)))
-    axes.set_yticklabels(shown, **family)
+    axes.set_yticklabels(shown, **(font or {}))
     if square:
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
@@ -171,10 +148,10 @@ def draw_confusion(path, matrix, names):
         for i, j in np.ndindex(*matrix.shape):
             text = "%d" % matrix[i, j] if square else "%.2f" % matrix[i, j]
             axes.text(j, i, text, ha="center", va="center", color="white" if shares[i, j] > 0.6 else "black", size=8)
-    if not font:
+    if font is None:
         axes.set_title("labels are numbered as in confusion.tsv", size=8)
-    _save(figure, path)
-    return bool(font)
+    save(figure, path)
+    return font is not None
 
 
 def write_confusion(path, matrix, names):

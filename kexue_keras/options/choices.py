@@ -24,3 +24,6 @@ XLA_FLAGS = {
 }
 # `export.export_model`: with TensorFlow's ops, ONNX, ONNX with matrices of whole numbers.
 EXPORT_FORMATS = ("savedmodel", "onnx", "onnx-int8")
+# What stands in the place of a token where its part in a decision is measured, and how vectors come into the plane.
+BASELINES = ("pad", "mask", "zero")
+PLANES = ("pca", "umap")

@@ -19,6 +19,8 @@ WRONG = {
     "serve": ["--run", "r", "--port", "70000"],
     "convert": ["a", "b", "--keep-tokens", "k", "--corpus", "c"],
     "inspect": ["m"],
+    "explain": ["text", "--run", "r", "--out", "x.pdf"],
+    "plot": ["--data", "d", "--out", "x.html"],
     "mine": ["--data", "d"],
     "similar": ["看"],
 }
