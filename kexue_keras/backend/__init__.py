@@ -17,6 +17,7 @@ from kexue_keras.backend.acceleration import rewritten_to_half
 from kexue_keras.backend.acceleration import sessions_created
 from kexue_keras.backend.dtypes import widen
 from kexue_keras.backend.finite import nonfinite_weight
+from kexue_keras.backend.first_run import whole_graph_first
 from kexue_keras.backend.functional_model import LayerCall
 from kexue_keras.backend.functional_model import layer_calls
 from kexue_keras.backend.functional_model import model_to_call

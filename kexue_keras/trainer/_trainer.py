@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from kexue_keras.backend import nonfinite_weight
+from kexue_keras.backend import nonfinite_weight, whole_graph_first
 from kexue_keras.errors import UserError
 from kexue_keras.files import FolderLock, remove_leftovers
 from kexue_keras.optimizers import SwapAveragedWeights
@@ -215,7 +215,8 @@ class Trainer(object):
             self.random_step.set(step)
         weights = {"sample_weight": made[2]} if len(made) > 2 else {}
         try:
-            return np.atleast_1d(self.model.train_on_batch(made[0], made[1], **weights))
+            with whole_graph_first(self.model):
+                return np.atleast_1d(self.model.train_on_batch(made[0], made[1], **weights))
         except tf.errors.InvalidArgumentError as error:
             # It makes no step without finite gradients, and gives up after many of them.
             if "LossScale:" not in str(error):
