@@ -1,8 +1,8 @@
 """What a training will run, added to the graph before anything of it is run.
 
-TensorFlow 1 copies the whole graph whenever something new is to be run in it, and Keras adds a little at a time: a check
-for each variable, one op for all initializers, assignments at the first `set_value`, and so on. On a large graph these
-copies take longer than a step.
+TensorFlow 1 copies the whole graph whenever something new is to be run in it, and Keras adds a little at a time: a
+check for each variable, one op for all initializers, assignments at the first `set_value`, and so on. On a large graph
+these copies take longer than a step.
 """
 
 import contextlib
