@@ -39,7 +39,7 @@ def _complete(model):
     graph = model.outputs[0].graph
     with graph.as_default(), graph_lock(graph):
         metrics = [v for metric in getattr(model, "metrics", ()) if hasattr(metric, "weights") for v in metric.weights]
-        for variable in {v.name: v for v in list(model.weights) + metrics}.values():
+        for variable in metrics:
             _add_assignment(variable)
         model._make_predict_function()
         _initialize_others(graph)
