@@ -5,6 +5,8 @@ TABLE_FORMATS = ("tsv", "csv", "jsonl")
 MAX_LINE = 20000
 # Folders of models: `checkpoints.convert`.
 MODEL_FORMATS = ("tensorflow", "hf")
+# `SentenceEncoder.save`.
+ENCODER_FORMATS = ("tensorflow", "sentence-transformers")
 # `similarity.sentence_vector`: name -> argument `with_pool` of build_transformer_model.
 POOLINGS = {"cls": False, "pooler": True, "linear-pooler": "linear", "mean": False, "first-last": False, "max": False}
 # Loss of `finetune --task similarity` -> factor of the learning rate for weights of its own. The classifier of sbert

@@ -97,8 +97,8 @@ def mine_hard_negatives(
     for question, positive in pairs:
         right[question] |= {question, positive}
     questions = list(right)
-    index = VectorIndex(encoder.encode(corpus, batch_size=batch_size), method=method)
-    vectors = encoder.encode(questions, batch_size=batch_size)
+    index = VectorIndex(encoder.encode(corpus, batch_size=batch_size, normalize=True), method=method)
+    vectors = encoder.encode(questions, batch_size=batch_size, normalize=True)
     # Right answers are among the nearest, and take no other candidate's place.
     places, cosines = index.search(vectors, candidates + skip + max(map(len, right.values())))
     near = {}
