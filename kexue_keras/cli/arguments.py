@@ -5,7 +5,14 @@ the `run` of the module takes.
 """
 
 from kexue_keras.errors import UserError, as_unicode
-from kexue_keras.options.choices import EXPORT_FORMATS, MAX_LINE, MODEL_FORMATS, POOLINGS, TABLE_FORMATS
+from kexue_keras.options.choices import (
+    EXPORT_FORMATS,
+    MAX_LINE,
+    MODEL_FORMATS,
+    POOLINGS,
+    SENTENCE_TRANSFORMERS,
+    TABLE_FORMATS,
+)
 from kexue_keras.options.finetune import add_finetune_arguments, add_table_arguments
 from kexue_keras.options.ranges import not_negative, not_negative_float, number, port, positive, samples, seed, tokens
 from kexue_keras.schemas import is_exported
@@ -64,9 +71,10 @@ def export(parser, arguments):
     parser.add_argument("source", metavar="RUN|MODEL", help="run of finetune, bundled name, or folder of an encoder")
     parser.add_argument(
         "--format",
-        choices=EXPORT_FORMATS,
+        choices=EXPORT_FORMATS + (SENTENCE_TRANSFORMERS,),
         default="onnx",
-        help="onnx: onnxruntime; onnx-int8: the same with int8 matrices; savedmodel: TensorFlow (%(default)s)",
+        help="onnx: onnxruntime; onnx-int8: the same with int8 matrices; savedmodel: TensorFlow; sentence-transformers: "
+        "vectors alone, for SentenceTransformer(DIR) (%(default)s)",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="new folder")
     parser.add_argument("--overwrite", action="store_true", help="replace DIR")

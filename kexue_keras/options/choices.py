@@ -24,5 +24,7 @@ XLA_FLAGS = {
     "full": "--tf_xla_auto_jit=1 --tf_xla_enable_lazy_compilation=false",
     "lite": "--tf_xla_auto_jit=fusible",
 }
-# `export.export_model`: with TensorFlow's ops, ONNX, ONNX with matrices of whole numbers.
+# `export.export_model`: with TensorFlow's ops, ONNX, ONNX with matrices of whole numbers; the command also writes the
+# folder of an encoder.
 EXPORT_FORMATS = ("savedmodel", "onnx", "onnx-int8")
+SENTENCE_TRANSFORMERS = ENCODER_FORMATS[1]
