@@ -73,8 +73,8 @@ def export(parser, arguments):
         "--format",
         choices=EXPORT_FORMATS + (SENTENCE_TRANSFORMERS,),
         default="onnx",
-        help="onnx: onnxruntime; onnx-int8: the same with int8 matrices; savedmodel: TensorFlow; sentence-transformers: "
-        "vectors alone, for SentenceTransformer(DIR) (%(default)s)",
+        help="onnx: onnxruntime; onnx-int8: the same with int8 matrices; savedmodel: TensorFlow; "
+        "sentence-transformers: vectors alone, for SentenceTransformer(DIR) (%(default)s)",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="new folder")
     parser.add_argument("--overwrite", action="store_true", help="replace DIR")

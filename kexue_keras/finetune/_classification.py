@@ -4,7 +4,7 @@ What `kexue-keras finetune` does, as a function.
 """
 
 import os
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from kexue_keras.finetune._heads import HEADS, build_classifier, check_head_init
 from kexue_keras.finetune._run import Run, metrics_of, report_divergence
 from kexue_keras.finetune._run_folder import RunFolder, check_same, input_files
 from kexue_keras.finetune._similarity import check_similarity, checked_range, finetune_similarity
+from kexue_keras.finetune.folds._runs import finetune_folds
 from kexue_keras.finetune.math_word_problems._training import (
     TASK,
     check_math_word_problems,
@@ -45,6 +46,7 @@ def finetune(
     out: Optional[Path] = None,
     *,
     say: Say = print,
+    callbacks: Sequence[Any] = (),
     **options: Any,
 ) -> Dict[str, Any]:
     """Fine-tune a pretrained encoder on labelled texts, or on pairs of texts with scores (task="similarity").
@@ -54,6 +56,7 @@ def finetune(
         data: training file (TSV, CSV, JSON lines; also .gz).
         out: folder for the results.
         say: function that prints a line; quiet=True silences it.
+        callbacks: list of Keras callbacks; `on_epoch_end` gets the scores of the validation as `val_...`.
         **options: every option of `kexue-keras finetune` under its name with underscores: valid, test, epochs,
             batch_size, max_length, learning_rate, warmup, pooling, class_weights, train_layers, seed, resume, ...
 
@@ -81,7 +84,9 @@ def finetune(
     options.score_range = checked_range(options.score_range)
     folder, files = RunFolder(options.out), input_files(options)
     check_readable_again(files)
-    run = Run(options, folder, say)
+    if options.folds is not None:
+        return finetune_folds(options, say, callbacks, finetune)
+    run = Run(options, folder, say, callbacks)
     check_class_weights(options)
     check_head_init(options)
     task = _classify
@@ -191,7 +196,7 @@ def _finish(run, trainer, pretrained, classifier, parts):
     save_tokenizer(pretrained.tokenizer, folder.path)
     models.save(pretrained, folder.cleared("encoder"))
     save_head(folder.file(HEAD), classifier.model)
-    metrics = metrics_of(trainer, main_metric=head.main_metric, majority=majority(parts))
+    metrics = metrics_of(trainer, main_metric=run.main_metric(head.main_metric), majority=majority(parts))
     last = "test" if parts["test"] is not None else "valid"
     for part in ("valid", "test")[: 2 if last == "test" else 1]:
         examples = parts[part]
@@ -208,7 +213,7 @@ def _finish(run, trainer, pretrained, classifier, parts):
     if report.can_draw(run.say):
         if not report.draw_confusion(folder.file("confusion.png"), matrix, labels):
             run.say("no font here can draw the labels; in confusion.png they are numbered as in confusion.tsv")
-        report.draw_curves(folder.file("curves.png"), p.losses, p.history, head.main_metric)
+        report.draw_curves(folder.file("curves.png"), p.losses, p.history, run.main_metric(head.main_metric))
     write_json(folder.file("metrics.json"), metrics)
     trainer.forget()
     shown = metrics[last]

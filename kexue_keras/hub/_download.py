@@ -20,8 +20,8 @@ OLD_WEIGHTS = ["*pytorch_model*.bin"]
 LEFT = ["onnx/*", "openvino/*", "*.onnx", "*.msgpack", "*.h5", "*.ot"]
 _INSTALL = "it takes huggingface_hub: pip install 'kexue-keras[hub]'"
 _REMEDY = (
-    "where huggingface.co is out of reach, HF_ENDPOINT=https://hf-mirror.com (set before Python starts) names a mirror; "
-    "or fetch the folder elsewhere and give its path"
+    "where huggingface.co is out of reach, HF_ENDPOINT=https://hf-mirror.com (set before Python starts) names a "
+    "mirror; or fetch the folder elsewhere and give its path"
 )
 _fetched = {}
 
@@ -83,7 +83,9 @@ def _fetch(name, revision):
     except Exception:  # nothing of that name in the cache
         raise WeightsError("%s cannot be fetched (%s), and is not in the cache; %s" % (name, _short(reason), _REMEDY))
     if not _has(folder, WEIGHTS + OLD_WEIGHTS):
-        raise WeightsError("%s cannot be fetched (%s), and the cache has it by half; %s" % (name, _short(reason), _REMEDY))
+        raise WeightsError(
+            "%s cannot be fetched (%s), and the cache has it by half; %s" % (name, _short(reason), _REMEDY)
+        )
     return folder
 
 

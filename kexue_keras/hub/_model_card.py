@@ -113,8 +113,8 @@ def write_card(folder, text):
 def _licence(licence, base):
     if licence is None:
         return (
-            "Not known here: that of the model it was trained from and that of the data decide. Write it down before you "
-            "pass the model on."
+            "Not known here: that of the model it was trained from and that of the data decide. Write it down before "
+            "you pass the model on."
         )
     return "`%s`%s. The licence of the data it was trained on may set other terms." % (
         _line(licence),

@@ -31,7 +31,8 @@ TASKS = {
     "similarity": (
         "sentence-similarity",
         "Sentence vectors, trained on pairs of texts with scores",
-        'from kexue_keras.similarity import SentenceEncoder\n\nencoder = SentenceEncoder.load("PATH OF THIS FOLDER/encoder")\n'
+        "from kexue_keras.similarity import SentenceEncoder\n\n"
+        'encoder = SentenceEncoder.load("PATH OF THIS FOLDER/encoder")\n'
         'encoder.encode(["一个句子"])\n'
         '# A folder for sentence-transformers:\nencoder.save("hub", format="sentence-transformers")',
     ),
@@ -49,7 +50,9 @@ TASKS = {
 def write_run_card(folder):
     """Write README.md into the folder of a run that has its config.json and metrics.json; else nothing happens."""
     try:
-        config, metrics = (read_json(os.path.join(folder, name), error=UserError) for name in ("config.json", "metrics.json"))
+        config, metrics = (
+            read_json(os.path.join(folder, name), error=UserError) for name in ("config.json", "metrics.json")
+        )
     except UserError:
         return
     if isinstance(config, dict) and isinstance(metrics, dict):

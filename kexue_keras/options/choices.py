@@ -13,6 +13,14 @@ POOLINGS = {"cls": False, "pooler": True, "linear-pooler": "linear", "mean": Fal
 # starts from noise; at the encoder's rate a few hundred steps made the vectors worse than untrained ones
 # (docs/similarity.md, "Measured").
 HEAD_LR_MULTIPLIERS = {"cosent": 1.0, "sbert": 20.0}
+# Task of `finetune` -> validation metrics by which the best epoch can be chosen; of a loss the lowest is the best.
+METRICS = {
+    "classification": ("accuracy", "macro-f1", "micro-f1", "loss"),
+    "similarity": ("spearman", "pearson", "loss"),
+    "math-word-problems": ("accuracy", "loss"),
+}
+# Callbacks that log a run elsewhere.
+TRACKERS = ("wandb", "mlflow")
 # `models.extend_with_recompute`; the last three are layers that are recomputed one by one.
 RECOMPUTE_POLICIES = ("selective", "blocks", "attention", "ffn", "layers")
 # `training.FGM` and `training.GradientPenalty`.

@@ -1,7 +1,19 @@
 """The settings files of a sentence-transformers folder: which modules there are, and what each of them is told."""
 
 from kexue_keras.schemas.reading import Settings
-from kexue_keras.schemas.words import FLAG, NAME, POSITIONS, TEXT, WIDTH, dict_of, either, keys, list_of, nullable, whole
+from kexue_keras.schemas.words import (
+    FLAG,
+    NAME,
+    POSITIONS,
+    TEXT,
+    WIDTH,
+    dict_of,
+    either,
+    keys,
+    list_of,
+    nullable,
+    whole,
+)
 
 MODULES, POOLING_FOLDER = "modules.json", "1_Pooling"
 REMEDY = "Download the folder again, or save the encoder again."

@@ -79,7 +79,7 @@ class SentenceEncoder(object):
         pooling: str = "mean",
         max_length: int = 64,
         normalize: bool = True,
-        **arguments: Any
+        **arguments: Any,
     ) -> None:
         checks.choice(pooling, POOLINGS, "pooling", "SentenceEncoder")
         if is_path(pretrained):
@@ -137,7 +137,7 @@ class SentenceEncoder(object):
         *,
         batch_size: int = 64,
         max_length: Optional[int] = None,
-        normalize: Optional[bool] = None
+        normalize: Optional[bool] = None,
     ) -> Array:
         """One vector a text.
 

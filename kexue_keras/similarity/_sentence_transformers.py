@@ -1,7 +1,8 @@
 """`SentenceEncoder` as a folder of sentence-transformers, and back; the vectors are the same.
 
-modules.json lists what a text goes through: the Transformer, Pooling, further Dense layers, Normalize. A whitening is a
-Dense layer without activation, v W + b with W the kernel and b = -mean W; BERT's pooler is one behind the pooling 'cls'.
+modules.json lists what a text goes through: the Transformer, Pooling, further Dense layers, Normalize. A whitening is
+a Dense layer without activation, v W + b with W the kernel and b = -mean W; BERT's pooler is one behind the pooling
+'cls'.
 """
 
 import os
@@ -103,8 +104,8 @@ def _pooling_of(encoder):
         layer = transformer.layers[transformer.prefixed("Pooler-Dense")]
         return "cls", [DenseLayer(*(K.batch_get_value([layer.kernel, layer.bias]) + [_name(layer)]))]
     raise WeightsError(
-        "pooling %r has no form in a sentence-transformers folder (mean, cls, max, pooler and linear-pooler have); save "
-        "it with format='tensorflow'" % encoder.pooling
+        "pooling %r has no form in a sentence-transformers folder (mean, cls, max, pooler and linear-pooler have); "
+        "save it with format='tensorflow'" % encoder.pooling
     )
 
 
@@ -149,8 +150,8 @@ class Modules(object):
         expected = ["Transformer", "Pooling"] + ["Dense"] * kinds.count("Dense") + ["Normalize"]
         if kinds not in (expected, expected[:-1]):
             raise WeightsError(
-                "%s has the modules %s; known here are Transformer, Pooling, any number of Dense, and Normalize, in this "
-                "order. models.load takes the Transformer alone" % (path, ", ".join(kinds))
+                "%s has the modules %s; known here are Transformer, Pooling, any number of Dense, and Normalize, in "
+                "this order. models.load takes the Transformer alone" % (path, ", ".join(kinds))
             )
         self.pooling = _read_pooling(modules[kinds.index("Pooling")].folder)
         self.dense = [_read_dense(module.folder) for module in modules if module.kind == "Dense"]

@@ -1,4 +1,4 @@
-"""Models by their names on the hub: a stand-in for it on this machine, its cache, and what is said where it is absent."""
+"""Models by their names on the hub: a stand-in for it on this machine, its cache, and what is said without it."""
 
 import hashlib
 import http.server

@@ -11,7 +11,12 @@ from kexue_keras.hub._model_card import licence_of
 from kexue_keras.hub._run_card import run_card
 
 CONFIG_OF_RUN = {
-    "options": {"model": "/home/me/secret/bert", "data": "/home/me/secret/train.tsv", "valid": None, "test": "/x/te|st.tsv"},
+    "options": {
+        "model": "/home/me/secret/bert",
+        "data": "/home/me/secret/train.tsv",
+        "valid": None,
+        "test": "/x/te|st.tsv",
+    },
     "labels": ["坏", "好"],
     "pairs": False,
     "texts": {"train": 90, "valid": 10, "test": 5},

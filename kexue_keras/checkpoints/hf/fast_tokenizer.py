@@ -89,9 +89,7 @@ def _template(tokenizer, vocabulary):
         "type": "TemplateProcessing",
         "single": start + [first] + ends[0],
         "pair": start + [first] + ends[0] + [second] + ends[1],
-        "special_tokens": {
-            token: {"id": token, "ids": [vocabulary[token]], "tokens": [token]} for token in used
-        },
+        "special_tokens": {token: {"id": token, "ids": [vocabulary[token]], "tokens": [token]} for token in used},
     }
 
 

@@ -32,8 +32,8 @@ def read_fast_tokenizer(path):
     if kind == "Unigram":
         return _unigrams(path, whole, model)
     raise WeightsError(
-        "%s is of the kind %s; read are WordPiece and Unigram. Put the vocab.txt or the SentencePiece model of the model "
-        "beside it, or give tokenizer=..." % (path, shorten(ascii(kind), 40))
+        "%s is of the kind %s; read are WordPiece and Unigram. Put the vocab.txt or the SentencePiece model of the "
+        "model beside it, or give tokenizer=..." % (path, shorten(ascii(kind), 40))
     )
 
 
