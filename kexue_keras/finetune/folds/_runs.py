@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 
+from kexue_keras.backend import scratch_graph
 from kexue_keras.data import read_scored_pairs
 from kexue_keras.data._cells import join
 from kexue_keras.data._folds import check_labels_in_folds, deal_folds, row_groups
@@ -114,7 +115,8 @@ def _run(options, examples, numbers, fold, home, say, callbacks, finetune):
     given = dict(vars(options), folds=None, config=None, out=os.path.join(home, "fold-%d" % (fold + 1)), **files)
     given.update(text_column="text", label_column="label", format=None, header="auto", label_separator=None)
     given["text_b_column"] = "text_b" if examples.is_pairs else None
-    return finetune(say=say, callbacks=callbacks, **given)
+    with scratch_graph():
+        return finetune(say=say, callbacks=callbacks, **given)
 
 
 def _write_part(path, examples, rows):
