@@ -54,6 +54,11 @@ def fetch(name: str, *, revision: Optional[str] = None) -> str:
     return _fetched[name, revision]
 
 
+def fetched(name):
+    """The folder of a model that this process has fetched, or None."""
+    return _fetched.get((name, None))
+
+
 def _fetch(name, revision):
     try:
         import huggingface_hub

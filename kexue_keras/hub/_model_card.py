@@ -10,6 +10,7 @@ from typing import Any, Dict, Optional, Sequence
 
 from kexue_keras.errors import printable
 from kexue_keras.files import atomic
+from kexue_keras.hub._download import fetched
 from kexue_keras.hub._presets import presets
 
 README = "README.md"
@@ -18,7 +19,7 @@ _MOST = 2**20
 
 
 def licence_of(model):
-    """The licence of a model as the hub spells it: of a known name, or as its folder's README.md says; else None.
+    """The licence of a model as the hub spells it: of a known name, or as the README.md of its folder says; else None.
 
     >>> licence_of('me5-zh-sp'), licence_of('hfl/chinese-macbert-base'), licence_of('/no/such/folder')
     ('mit', 'apache-2.0', None)
@@ -26,7 +27,7 @@ def licence_of(model):
     known = {one.name: one.licence for one in presets()}
     if model in known:
         return {"MIT": MIT, "Apache-2.0": APACHE}.get(known[model], "other")
-    path = os.path.join(str(model), README)
+    path = os.path.join(fetched(str(model)) or str(model), README)
     if not os.path.isfile(path):
         return None
     with open(path, "rb") as handle:
@@ -75,7 +76,7 @@ def model_card(
     tags:
     - "kexue-keras"
     """
-    metrics, base = list(metrics or ()), _shown_model(base_model)
+    metrics, base = list(metrics or ()), shown_model(base_model)
     matter = ["language:", "- zh"]
     if licence is not None:
         matter.append("license: %s" % _yaml(licence))
@@ -136,7 +137,7 @@ def _model_index(title, task, metrics):
     return lines
 
 
-def _shown_model(model):
+def shown_model(model):
     """A name as it is; of a path its last part, for where it lies is nobody's business."""
     if model is None:
         return None

@@ -63,7 +63,7 @@ def add_finetune_arguments(parser):
         help="labels for texts or pairs, vectors whose cosine follows a score of pairs, or equations for questions "
         "(%(default)s)",
     )
-    main.add_argument("--model", metavar="M", help="me5-zh-char, me5-zh-sp, or a folder with a checkpoint")
+    main.add_argument("--model", metavar="M", help="me5-zh-char, me5-zh-sp, a folder, or a name of the hub")
     main.add_argument("--data", metavar="TRAIN", help="training file")
     main.add_argument("--valid", metavar="V", help="validation file (default: a part of TRAIN is split off)")
     main.add_argument("--test", metavar="T", help="test file")

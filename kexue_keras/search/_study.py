@@ -15,7 +15,7 @@ from kexue_keras.finetune import finetune
 from kexue_keras.finetune._fingerprints import fingerprint
 from kexue_keras.finetune._run_folder import as_absolute
 from kexue_keras.options.choices import METRICS
-from kexue_keras.options.finetune import make_options
+from kexue_keras.options.finetune import as_option, make_options
 from kexue_keras.schemas import read_json
 from kexue_keras.search._space import Space
 from kexue_keras.types import Path, Say
@@ -191,7 +191,7 @@ def _one_trial(optuna, study, space, common, home, trials, say):
         return
     except UserError as error:
         # Options that do not go together, or a divergence; but what is wrong with the data is wrong with all trials.
-        if not any(t.state == states.COMPLETE for t in study.get_trials(deepcopy=False)) and not _is_of_options(error):
+        if not _is_of_options(error, values):
             study.tell(trial, state=states.FAIL)
             shutil.rmtree(run, ignore_errors=True)
             raise
@@ -207,8 +207,10 @@ def _one_trial(optuna, study, space, common, home, trials, say):
     _keep_the_best(study, home)
 
 
-def _is_of_options(error):
-    return "diverged" in str(error) or "--" in str(error)
+def _is_of_options(error, values):
+    """Whether a trial failed by what it varies."""
+    said = str(error)
+    return "diverged" in said or "became" in said or any(as_option(name) in said for name in values)
 
 
 def _keep_the_best(study, home):

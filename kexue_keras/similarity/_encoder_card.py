@@ -2,7 +2,7 @@
 
 import os
 
-from kexue_keras.hub._model_card import _shown_model, licence_of, model_card, write_card
+from kexue_keras.hub._model_card import licence_of, model_card, shown_model, write_card
 
 _USAGE = """from sentence_transformers import SentenceTransformer
 
@@ -18,7 +18,7 @@ vectors = encoder.encode(["今天天气不错", "我想买一本书"])"""
 
 def write_encoder_card(folder, encoder):
     """Write README.md into the folder of an encoder."""
-    name, pretrained = _shown_model(encoder.pretrained.name), encoder.pretrained
+    name, pretrained = shown_model(encoder.pretrained.name), encoder.pretrained
     size = encoder.model.output_shape[-1]
     if encoder.whitening is not None:
         size = encoder.whitening.kernel.shape[1]

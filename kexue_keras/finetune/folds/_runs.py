@@ -114,6 +114,8 @@ def _run(options, examples, numbers, fold, home, say, callbacks, finetune):
         _write_part(files[role], examples, rows)
     given = dict(vars(options), folds=None, config=None, out=os.path.join(home, "fold-%d" % (fold + 1)), **files)
     given.update(text_column="text", label_column="label", format=None, header="auto", label_separator=None)
+    # With its keys and quotes a line is longer than it was.
+    given["max_line"] = 2 * options.max_line + 1000
     given["text_b_column"] = "text_b" if examples.is_pairs else None
     with scratch_graph():
         return finetune(say=say, callbacks=callbacks, **given)
