@@ -131,7 +131,7 @@ def checked_metric(options):
     """
     if options.metric is None:
         return None
-    known, asked = METRICS.get(options.task, ()), options.metric.replace("_", "-").lower()
+    known, asked = METRICS.get(options.task, ()), options.metric
     if asked not in known:
         raise UserError(
             "--metric %s: --task %s has %s" % (options.metric, options.task, ", ".join(known) or "no choice of metrics")

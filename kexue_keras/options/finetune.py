@@ -10,7 +10,6 @@ from kexue_keras.errors import UserError
 from kexue_keras.files.paths import as_text
 from kexue_keras.options.choices import HEAD_LR_MULTIPLIERS, MAX_LINE, METRICS, POOLINGS, TABLE_FORMATS, TRACKERS
 from kexue_keras.options.ranges import (
-    Ranged,
     beams,
     column,
     folds,
@@ -102,7 +101,7 @@ def add_finetune_arguments(parser):
     )
     training.add_argument(
         "--metric",
-        type=Ranged(str, words.NAME),
+        choices=sorted({name for names in METRICS.values() for name in names}),
         metavar="M",
         help="of the validation, chooses the best epoch: %s (default: the first; with several labels a text micro-f1)"
         % "; ".join("%s %s" % (task, ", ".join(names)) for task, names in METRICS.items()),

@@ -34,7 +34,8 @@ def given(place, out, **more):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"metric": "f1"}, "--metric f1: --task classification has accuracy, macro-f1, micro-f1, loss"),
+        ({"metric": "auc"}, "--metric is 'auc'; it must be 'accuracy'"),
+        ({"metric": "pearson"}, "--metric pearson: --task classification has accuracy, macro-f1, micro-f1, loss"),
         ({"metric": "spearman"}, "--metric spearman: --task classification has accuracy"),
         ({"metric": "accuracy", "task": "similarity"}, "--task similarity has spearman, pearson, loss"),
         ({"patience": 0}, "--patience is 0"),

@@ -12,7 +12,7 @@ from kexue_keras.cli import main as cli
 from kexue_keras.errors import UserError
 from kexue_keras.search import Space, _study, search_options
 
-SMALL = dict(epochs=2, batch_size=8, max_length=16, quiet=True, seed=3, num_hidden_layers=1)
+SMALL = dict(epochs=1, batch_size=8, max_length=16, quiet=True, seed=3, num_hidden_layers=1)
 VARY = ["learning-rate=1e-4..1e-2:log", "ema=0,0.9"]
 
 

@@ -7,7 +7,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from kexue_keras.errors import WeightsError
+from kexue_keras.cli import main as cli
+from kexue_keras.errors import UserError, WeightsError
+from kexue_keras.finetune._open_encoder import open_encoder
 from kexue_keras.models import load
 from kexue_keras.similarity import SentenceEncoder
 
@@ -150,3 +152,28 @@ def test_the_library_gives_the_same_ids_and_vectors(tiny, tmp_path, kind):
     again = SentenceEncoder.load(saved)
     assert [again.tokenizer.encode(text)[0] for text in texts] == ids
     np.testing.assert_allclose(again.encode(texts), vectors, atol=1e-5)
+
+
+def test_the_command_writes_such_a_folder(tiny, tmp_path, capsys):
+    out = str(tmp_path / "hub")
+    command = [
+        "export",
+        tiny,
+        "--format",
+        "sentence-transformers",
+        "--out",
+        out,
+        "--pooling",
+        "cls",
+        "--max-length",
+        "9",
+    ]
+    assert cli.main(command) == 0
+    assert "SentenceTransformer(%r)" % out in capsys.readouterr().out
+    again = SentenceEncoder.load(out)
+    assert (again.pooling, again.max_length) == ("cls", 9)
+    assert cli.main(command) == 2 and "is there already" in capsys.readouterr().err
+    # Such a folder is a model as any other: for searching, and for exporting again.
+    assert open_encoder(out).pooling == "cls"
+    with pytest.raises(UserError, match="trained with pooling 'cls', not 'mean'"):
+        open_encoder(out, pooling="mean")

@@ -11,7 +11,7 @@ RESAMPLES = 1000
 MANY = 20000
 
 
-def out_of_fold_scores(task, true, predicted, groups, *, several=False, seed=0):
+def out_of_fold_scores(task, true, predicted, groups, *, several=False, seed=0, draws=RESAMPLES):
     """Scores of all rows together.
 
     Args:
@@ -20,6 +20,7 @@ def out_of_fold_scores(task, true, predicted, groups, *, several=False, seed=0):
         groups: list of int `[N]`: rows of a group are drawn together.
         several: bool, whether a cell has several labels.
         seed: int, of the bootstrap.
+        draws: int, of the bootstrap; of large files a fifth of them.
 
     Returns:
         JSON-able dict: texts; each score, and its interval as `..._interval`.
@@ -36,7 +37,7 @@ def out_of_fold_scores(task, true, predicted, groups, *, several=False, seed=0):
         measure = _classification
     scores = measure(*first)
     found = {"texts": len(true)}
-    drawn = [measure(first[0][rows], first[1][rows]) for rows in _resampled(groups, seed)]
+    drawn = [measure(first[0][rows], first[1][rows]) for rows in _resampled(groups, seed, draws)]
     for name, value in scores.items():
         if name == "classes":
             continue
@@ -98,14 +99,14 @@ def _similarity(scores, cosines):
     return {"spearman": spearmanr(cosines, scores)[0], "pearson": pearsonr(cosines, scores)[0]}
 
 
-def _resampled(groups, seed):
+def _resampled(groups, seed, draws):
     """Arrays of rows, each of as many groups as there are, drawn with replacement."""
     groups = np.unique(np.asarray(groups), return_inverse=True)[1]
     order = np.argsort(groups, kind="mergesort")
     sizes = np.bincount(groups)
     starts = np.cumsum(sizes) - sizes
     random = np.random.RandomState(seed % 2**32)
-    for _ in range(RESAMPLES if len(groups) <= MANY else RESAMPLES // 5):
+    for _ in range(draws if len(groups) <= MANY else draws // 5):
         drawn = random.randint(len(sizes), size=len(sizes))
         many = sizes[drawn]
         # Positions within each drawn group, added to where it starts.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -54,21 +55,21 @@ def test_scores_are_those_of_scikit_learn_and_intervals_cover_them(rng):
     sklearn = pytest.importorskip("sklearn.metrics")
     true = [str(i) for i in rng.randint(0, 3, 300)]
     predicted = [label if rng.rand() < 0.7 else "2" for label in true]
-    found = out_of_fold_scores("classification", true, predicted, list(range(300)))
+    found = out_of_fold_scores("classification", true, predicted, list(range(300)), draws=200)
     assert found["accuracy"] == pytest.approx(sklearn.accuracy_score(true, predicted), abs=1e-6)
     for name in ("macro", "micro"):
         wanted = sklearn.f1_score(true, predicted, average=name)
         assert found[name + "_f1"] == pytest.approx(wanted, abs=1e-6)
         low, high = found[name + "_f1_interval"]
-        assert low < wanted < high and 0.06 < high - low < 0.16
-    several = out_of_fold_scores("classification", ["a|b", "a\\|b"], ["a", "a\\|b"], [0, 1], several=True)
+        assert low < wanted < high and 0.05 < high - low < 0.17
+    several = out_of_fold_scores("classification", ["a|b", "a\\|b"], ["a", "a\\|b"], [0, 1], several=True, draws=9)
     assert several["accuracy"] == 0.5 and several["micro_f1"] == pytest.approx(0.8)
     # Rows that are drawn together say less than as many that are not.
     scores, cosines = rng.rand(60), rng.rand(60)
     scores = scores + cosines
 
     def width(groups, times):
-        one = out_of_fold_scores("similarity", list(scores) * times, list(cosines) * times, groups)
+        one = out_of_fold_scores("similarity", list(scores) * times, list(cosines) * times, groups, draws=200)
         return one["spearman_interval"][1] - one["spearman_interval"][0]
 
     alone = width(list(range(60)), 1)
@@ -96,11 +97,6 @@ def test_the_folds_of_a_classification_and_going_on_with_them(place, tmp_path, c
     # Killed after the first fold: the second is made again, to the same numbers, with no options given.
     before = (out / "fold-1" / "metrics.json").stat().st_mtime
     os.remove(str(out / "metrics.json"))
-    for name in os.listdir(str(out / "fold-2")):
-        if name != "encoder" and (out / "fold-2" / name).is_file():
-            os.remove(str(out / "fold-2" / name))
-    import shutil
-
     shutil.rmtree(str(out / "fold-2"))
     capsys.readouterr()
     assert cli.main(["finetune", "--out", str(out), "--resume"]) == 0
