@@ -154,7 +154,6 @@ def test_a_trial_that_was_killed_is_taken_up_again(fine, place, tmp_path):
     assert [row["state"] for row in found["trials"]] == ["complete"] * 3
 
 
-@pytest.mark.all_stacks
 def test_the_command_searches_and_finetune_takes_what_it_found(place, tmp_path, capsys):
     pytest.importorskip("optuna")
     out, small = str(tmp_path / "out"), []

@@ -20,19 +20,23 @@ from sentence_transformers import SentenceTransformer
 folder, texts = sys.argv[1], json.loads(sys.argv[2])
 model = SentenceTransformer(folder, device="cpu")
 ids = [model.tokenizer(text)["input_ids"] for text in texts]
+if len(sys.argv) > 5:  # another pooling, a Dense layer with tanh, no Normalize
+    from sentence_transformers.models import Dense, Pooling
+    size = model[0].get_word_embedding_dimension()
+    model = SentenceTransformer(modules=[model[0], Pooling(size, pooling_mode="max"), Dense(size, 5)], device="cpu")
 numpy.save(sys.argv[3], model.encode(texts, convert_to_numpy=True))
 model.save(sys.argv[4])
 print("ids", json.dumps(ids))
 """
 
 
-def in_the_library(folder, texts, work):
+def in_the_library(folder, texts, work, *more):
     """(token ids, vectors, folder that the library saved) of `SentenceTransformer(folder)`."""
     python = os.environ.get("KEXUE_TORCH")
     if not python or subprocess.call([python, "-c", "import sentence_transformers"], stderr=subprocess.DEVNULL):
         pytest.skip("KEXUE_TORCH names no interpreter with sentence-transformers")
     vectors, again = str(work / "vectors.npy"), str(work / "again")
-    command = [python, "-c", LIBRARY, str(folder), json.dumps(texts), vectors, again]
+    command = [python, "-c", LIBRARY, str(folder), json.dumps(texts), vectors, again] + list(more)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", PYTHONIOENCODING="utf-8")
     said = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout.decode()
@@ -177,3 +181,15 @@ def test_the_command_writes_such_a_folder(tiny, tmp_path, capsys):
     assert open_encoder(out).pooling == "cls"
     with pytest.raises(UserError, match="trained with pooling 'cls', not 'mean'"):
         open_encoder(out, pooling="mean")
+
+
+def test_a_dense_layer_of_the_library_gives_the_same_vectors_here(tiny, tmp_path):
+    SentenceEncoder(tiny, max_length=12).save(tmp_path / "ours", format="sentence-transformers")
+    _, vectors, saved = in_the_library(tmp_path / "ours", TEXTS, tmp_path, "dense")
+    again = SentenceEncoder.load(saved)
+    assert (again.pooling, len(again.dense), again.normalize) == ("max", 1, False)
+    np.testing.assert_allclose(again.encode(TEXTS), vectors, atol=1e-5)
+    # And once more through a folder of ours, to the library.
+    again.save(tmp_path / "third", format="sentence-transformers")
+    _, back, _ = in_the_library(tmp_path / "third", TEXTS, tmp_path)
+    np.testing.assert_allclose(back, vectors, atol=1e-5)
