@@ -12,8 +12,9 @@ from typing import Optional
 from kexue_keras.errors import WeightsError, shorten
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}\Z")
-# What is read here; pictures, ONNX and other libraries' weights are left.
-TEXTS = ["*.json", "*.txt", "*.model", "README.md"]
+# What is read here; pictures, ONNX and other libraries' weights are left. Small modules may have weights of the old
+# kind beside a transformer that has new ones.
+TEXTS = ["*.json", "*.txt", "*.model", "README.md", "*_Dense/pytorch_model.bin"]
 WEIGHTS = ["*.safetensors", "*.ckpt*", "*.index", "*.data-*"]
 # The same weights once more, which are fetched where there are no others.
 OLD_WEIGHTS = ["*pytorch_model*.bin"]

@@ -63,6 +63,7 @@ class Space(object):
     """
 
     def __init__(self, vary: Optional[Sequence[str]] = None, *, task: str = "classification") -> None:
+        vary = [vary] if isinstance(vary, str) else vary
         self.options = [_parsed(text) for text in vary or USUAL.get(task, USUAL["math-word-problems"])]
         names = [option.name for option in self.options]
         twice = sorted({name for name in names if names.count(name) > 1})

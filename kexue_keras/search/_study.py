@@ -81,7 +81,8 @@ def search_options(
         study = _study(optuna, home, options)
         _take_up_again(optuna, study, space)
         while _done(study, optuna) < trials:
-            _one_trial(optuna, study, space, common, home, trials, say)
+            note = (lambda line: None) if options.quiet else say
+            _one_trial(optuna, study, space, common, home, trials, note)
             _write_results(study, space, common, home)
         found = _results(study, home)
     best = found["best"]

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from kexue_keras.finetune._report import _class_counts, _precision_recall_f1, wilson_interval
+from kexue_keras.finetune._report import class_counts, precision_recall_f1, wilson_interval
 
 RESAMPLES = 1000
 # Larger files have so narrow intervals that fewer draws do.
@@ -79,8 +79,8 @@ def _labels(cell):
 
 def _classification(true, predicted):
     classes = true.shape[1] if true.ndim > 1 else int(max(true.max(), predicted.max())) + 1
-    right, chosen, there = _class_counts(true, predicted, classes)
-    _, _, f1 = _precision_recall_f1(right, chosen, there)
+    right, chosen, there = class_counts(true, predicted, classes)
+    _, _, f1 = precision_recall_f1(right, chosen, there)
     same = (true == predicted) if true.ndim == 1 else (true == predicted).all(axis=1)
     # A class that is neither there nor predicted in a draw has no score.
     seen = (chosen + there) > 0
