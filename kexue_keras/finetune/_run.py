@@ -1,5 +1,6 @@
 """One run of the command: its options, where it is made, and how what a task has built is trained."""
 
+import contextlib
 import os
 
 from kexue_keras.errors import UserError, printable
@@ -7,6 +8,7 @@ from kexue_keras.finetune._run_folder import POINT, config_of
 from kexue_keras.finetune._schedule import schedule_of
 from kexue_keras.finetune._similarity_heads import head_lr_multiplier
 from kexue_keras.finetune._tensorboard import ScalarLogger
+from kexue_keras.hub._run_card import write_run_card
 from kexue_keras.optimizers import AdamW
 from kexue_keras.options.choices import METRICS
 from kexue_keras.options.finetune import as_option, finetune_parser
@@ -165,6 +167,8 @@ def report_divergence(metrics, folder):
             path=folder.home,
         )
     if metrics.get("diverged"):
+        with contextlib.suppress(OSError):  # that of a run which was finished long ago may lie anywhere
+            write_run_card(folder.path)
         raise UserError(
             "training diverged: %s. The model of epoch %d, the best before that, is kept here and can be used"
             % (metrics["diverged"], metrics["best_epoch"]),

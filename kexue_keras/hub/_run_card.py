@@ -91,6 +91,7 @@ def run_card(config, metrics):
         "learning rate": options.get("learning_rate", config.get("learning_rate")),
         "batch size": options.get("batch_size", config.get("batch_size")),
         "epochs": "%s, the best is %s" % (len(metrics.get("history") or ()), metrics.get("best_epoch")),
+        "training diverged": metrics.get("diverged"),
         "seed": options.get("seed", config.get("seed")),
         "seconds of training": metrics.get("seconds"),
         "made with": stack if config.get("stack") else None,
