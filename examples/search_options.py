@@ -12,12 +12,12 @@ from kexue_keras.finetune import finetune
 from kexue_keras.search import search_options  # <-
 
 model_name = "me5-zh-char"
-num_hidden_layers = 6
-max_length = 64
+num_hidden_layers = 3
+max_length = 48
 batch_size = 32
-epochs = 3
-trials = 12
-rows = dict(train=400, valid=200, test=500)
+epochs = 2
+trials = 8
+rows = dict(train=300, valid=200, test=500)
 
 for name, part in zip(("train", "valid", "test"), split_reviews(**rows)):
     with open(name + ".tsv", "w", encoding="utf-8") as handle:
