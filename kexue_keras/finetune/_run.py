@@ -98,11 +98,18 @@ class Run(object):
                 **length,
             )
             trainer.callbacks.append(ScalarLogger(folder.file("logs"), lambda: trainer.progress.step))
-            if self._tracker is not None:
-                known = {name: value for name, value in vars(options).items() if value is not None}
-                trainer.callbacks.append(self._tracker(folder.file("tracking.json"), folder.home, known))
             trainer.callbacks.extend(self.callbacks)
-            trainer.run()
+            if self._tracker is None:
+                trainer.run()
+                return trainer
+            known = {name: value for name, value in vars(options).items() if value is not None}
+            logger = self._tracker(folder.file("tracking.json"), folder.home, known)
+            # Before the others, one of which may end the training with an error.
+            trainer.callbacks.insert(0, logger)
+            try:
+                trainer.run()
+            finally:
+                logger.broken_off()
         return trainer
 
     def _scored(self, evaluate):

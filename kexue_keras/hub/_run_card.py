@@ -12,6 +12,8 @@ SCORES = {
     "macro_f1": ("macro F1", "f1", None),
     "micro_f1": ("micro F1", "f1", None),
     "f1": ("F1", "f1", "f1_interval"),
+    "precision": ("precision", "precision", "precision_interval"),
+    "recall": ("recall", "recall", "recall_interval"),
     "spearman": ("Spearman", "spearmanr", None),
     "pearson": ("Pearson", "pearsonr", None),
     "rouge-1": ("ROUGE-1", "rouge", None),

@@ -35,7 +35,7 @@ class _Logger(keras.callbacks.Callback):
         super(_Logger, self).__init__()
         self.place, self.options = None if place is None else path_text(place), dict(options or {})
         self.name = None if name is None else os.path.basename(os.path.normpath(path_text(name)))
-        self._module = _import(self.library)
+        self._module, self._is_open = _import(self.library), False
 
     def on_train_begin(self, logs: Optional[Dict[str, float]] = None) -> None:
         known = {}
@@ -43,16 +43,32 @@ class _Logger(keras.callbacks.Callback):
             known = read_json(self.place, error=UserError)
         known = known if isinstance(known, dict) else {}
         identity = self._begin(known.get(self.library))
+        self._is_open = True
         if self.place is not None:
             write_json(self.place, dict(known, **{self.library: identity}))
 
     def on_epoch_end(self, epoch: int, logs: Optional[Dict[str, float]] = None) -> None:
         self._log({name: float(value) for name, value in (logs or {}).items()}, epoch + 1)
 
+    def on_train_end(self, logs: Optional[Dict[str, float]] = None) -> None:
+        self._end(True)
+
+    def broken_off(self) -> None:
+        """Training ended with an error, or was interrupted: close the run over there, as one that failed."""
+        if self._is_open:
+            self._end(False)
+
+    def _end(self, is_good):
+        self._is_open = False
+        self._close(is_good)
+
     def _begin(self, known):
         raise NotImplementedError
 
     def _log(self, scores, epoch):
+        raise NotImplementedError
+
+    def _close(self, is_good):
         raise NotImplementedError
 
 
@@ -84,8 +100,8 @@ class WandbLogger(_Logger):
     def _log(self, scores, epoch):
         self._run.log(dict(scores, epoch=epoch))
 
-    def on_train_end(self, logs: Optional[Dict[str, float]] = None) -> None:
-        self._run.finish()
+    def _close(self, is_good):
+        self._run.finish(exit_code=0 if is_good else 1)
 
 
 class MLflowLogger(_Logger):
@@ -118,8 +134,8 @@ class MLflowLogger(_Logger):
     def _log(self, scores, epoch):
         self._module.log_metrics(scores, step=epoch)
 
-    def on_train_end(self, logs: Optional[Dict[str, float]] = None) -> None:
-        self._module.end_run()
+    def _close(self, is_good):
+        self._module.end_run(status="FINISHED" if is_good else "FAILED")
 
 
 _LOGGERS = {logger.library: logger for logger in (WandbLogger, MLflowLogger)}

@@ -59,7 +59,7 @@ def test_the_metric_chooses_the_best_epoch_and_callbacks_see_each(place, tmp_pat
             seen.append(dict(logs))
 
     module = types.ModuleType("wandb")
-    run = types.SimpleNamespace(id="x", log=told.append, finish=lambda: None)
+    run = types.SimpleNamespace(id="x", log=told.append, finish=lambda exit_code: told.append(exit_code))
     module.init = lambda **given: run
     monkeypatch.setitem(sys.modules, "wandb", module)
     metrics = finetune(
@@ -69,7 +69,8 @@ def test_the_metric_chooses_the_best_epoch_and_callbacks_see_each(place, tmp_pat
     assert metrics["main_metric"] == "loss" and losses[metrics["best_epoch"] - 1] == min(losses)
     assert [row["valid_score"] for row in metrics["history"]] == [-loss for loss in losses]
     assert len(losses) == min(4, metrics["best_epoch"] + 1)
-    assert [row["val_loss"] for row in seen] == losses == [row["val_loss"] for row in told]
+    assert [row["val_loss"] for row in seen] == losses == [row["val_loss"] for row in told[:-1]]
+    assert told[-1] == 0
     assert json.loads((tmp_path / "out" / "tracking.json").read_text()) == {"wandb": "x"}
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "text-classification" in card and "%.4f" % metrics["valid"]["accuracy"] in card

@@ -23,8 +23,8 @@ def wandb(monkeypatch):
         def log(self, scores):
             module.calls.append(("log", scores))
 
-        def finish(self):
-            module.calls.append(("finish",))
+        def finish(self, exit_code):
+            module.calls.append(("finish", exit_code))
 
     def init(**given):
         module.calls.append(("init", given))
@@ -67,7 +67,7 @@ def test_wandb_gets_the_scores_of_each_epoch_and_a_resumed_run_goes_on(wandb, tm
         ("init", {"name": "first", "config": {"epochs": 2}}),
         ("log", {"loss": 1.0, "val_score": 0.5, "epoch": 1}),
         ("log", {"loss": 1.0, "val_score": 0.75, "epoch": 2}),
-        ("finish",),
+        ("finish", 0),
     ]
     assert json.loads(place.read_text()) == {"wandb": "abc"}
     epochs(WandbLogger(place, "/runs/first"))
@@ -81,12 +81,18 @@ def test_mlflow_gets_them_too(mlflow, tmp_path):
         ("start_run", {"run_name": "first"}),
         ("log_params", {"data": "x" * 250}),
         ("log_metrics", {"loss": 1.0, "val_score": 0.5}, {"step": 1}),
-        ("end_run",),
+        ("end_run", {"status": "FINISHED"}),
     ]
     epochs(MLflowLogger(place, "first"))
     assert ("start_run", {"run_id": "r1"}) in mlflow.calls
-    epochs(MLflowLogger())
-    assert mlflow.calls[-2] == ("start_run", {"run_name": None}) or mlflow.calls[-3][0] == "start_run"
+    # Training that ends with an error.
+    logger = MLflowLogger()
+    logger.broken_off()
+    logger.on_train_begin()
+    logger.broken_off()
+    logger.broken_off()
+    assert [call[0] for call in mlflow.calls].count("end_run") == 3
+    assert mlflow.calls[-1] == ("end_run", {"status": "FAILED"})
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
