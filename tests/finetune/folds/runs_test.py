@@ -121,3 +121,5 @@ def test_the_folds_of_pairs(place, tmp_path):
     whole = metrics["out_of_fold"]
     assert whole["texts"] == 30 and whole["spearman_interval"][0] <= whole["spearman"] <= whole["spearman_interval"][1]
     assert metrics["main_metric"] == "pearson"
+    card = (tmp_path / "out" / "fold-1" / "README.md").read_text(encoding="utf-8")
+    assert 'pipeline_tag: "sentence-similarity"' in card and "spearmanr" in card and "test-1.jsonl" in card
