@@ -19,6 +19,7 @@ SMALL = {
     "epochs": "1",
     "warm_epochs": "1",
     "steps": "2",
+    "trials": "1",
     "max_length": "16",
     "max_source_length": "16",
     "max_target_length": "6",

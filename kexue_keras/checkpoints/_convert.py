@@ -10,6 +10,7 @@ from kexue_keras.checkpoints._assign import checked_keep_tokens, record_trimming
 from kexue_keras.checkpoints._bundled import BUNDLED
 from kexue_keras.checkpoints._load import PretrainedModel, higher_layers, is_t5, make_tokenizer, read_folder
 from kexue_keras.checkpoints._shapes import check_floats, check_shapes, warn_of_untold
+from kexue_keras.checkpoints._sources import local_folder
 from kexue_keras.checkpoints._vocabulary import check_length
 from kexue_keras.checkpoints._write import fill_folder, weights_of
 from kexue_keras.checkpoints.hf.folder import has_hf_weights
@@ -125,7 +126,7 @@ def convert(
     """
     if format not in MODEL_FORMATS + (None,):
         raise ValueError("format=%r; it is %s" % (format, " or ".join(map(repr, MODEL_FORMATS))))
-    source, target = path_text(source), path_text(target)
+    source, target = local_folder(source), path_text(target)
     restore_interrupted(source)
     check_target(target, overwrite=overwrite, inputs=() if source in BUNDLED else (source,))
     theirs = os.path.isdir(source) and has_hf_weights(source)

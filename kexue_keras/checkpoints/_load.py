@@ -14,12 +14,15 @@ from bert4keras.models import build_transformer_model
 from kexue_keras.backend import refuse_eager
 from kexue_keras.checkpoints._assign import check_marks, checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.checkpoints._bundled import ASSETS, BUNDLED, WEIGHTS, bundled_config, bundled_variables, changes_file
+from kexue_keras.checkpoints._sentence_transformers import transformer_folder
 from kexue_keras.checkpoints._shapes import check_ranks
+from kexue_keras.checkpoints._sources import local_folder
 from kexue_keras.checkpoints._trial_build import is_doubtful, rehearse
 from kexue_keras.checkpoints._variables import from_arrays, read_tensorflow
 from kexue_keras.checkpoints._vocabulary import check_length, check_special, keep, read_vocabulary
 from kexue_keras.checkpoints.hf.config import hf_kind
 from kexue_keras.checkpoints.hf.folder import has_hf_weights, read_hf
+from kexue_keras.checkpoints.hf.tokenizer_reading import read_fast_tokenizer
 from kexue_keras.checkpoints.t5.loading import PretrainedT5, load_t5
 from kexue_keras.checkpoints.t5.trimming import sentencepiece_tokenizer
 from kexue_keras.errors import WeightsError
@@ -90,8 +93,10 @@ def load(
 
     Args:
         name_or_path: 'me5-zh-char', 'me5-zh-sp', 'me5-zh-char-mlm', 'roformer-sim-zh-small' (bundled), or a folder:
-            with `*.ckpt.index`, a JSON configuration and vocab.txt, or with Hugging Face's config.json and weights; str
-            or any path type. A T5 goes on to `load_t5`.
+            with `*.ckpt.index`, a JSON configuration and vocab.txt, or with Hugging Face's config.json and weights
+            (also within a folder of sentence-transformers); str or any path type; or the name of such a folder on the
+            hub, 'organisation/model', if there is no folder here of that name (`presets` lists some). A T5 goes on to
+            `load_t5`.
         kind: 'bert', 'roberta', 'albert', 'nezha', 'roformer', 'roformer_v2', 'electra', ...; None reads it from the
             checkpoint's variables and the configuration.
         model: a subclass of a bert4keras model class to build instead of the one of that kind.
@@ -122,12 +127,14 @@ def load(
     (1, 8, 384)
     """
     refuse_eager("models.load")
-    name_or_path = path_text(name_or_path)
+    name = path_text(name_or_path)
     if missing not in ("error", "initialise"):
         raise ValueError("missing=%r; it is 'error' or 'initialise'" % (missing,))
     if extra not in ("error", "ignore"):
         raise ValueError("extra=%r; it is 'error' or 'ignore'" % (extra,))
+    name_or_path = local_folder(name)
     restore_interrupted(name_or_path)
+    name_or_path = transformer_folder(name_or_path)
     if kind is None and is_t5(name_or_path):
         if model is not None:
             build["model"] = model
@@ -163,7 +170,7 @@ def load(
     transformer, absent = build_and_load()
     if build.get("keep_tokens") is not None:
         config = record_trimming(config, build["keep_tokens"], rows)
-    pretrained = PretrainedModel(name_or_path, model or kind, transformer, tokenizer, config)
+    pretrained = PretrainedModel(name, model or kind, transformer, tokenizer, config)
     pretrained.fresh_variables = absent
     return pretrained
 
@@ -182,7 +189,7 @@ def read_folder(name_or_path, *, kind=None, extra="error"):
     Raises:
         WeightsError: see `load`.
     """
-    name_or_path = path_text(name_or_path)
+    name_or_path = transformer_folder(local_folder(name_or_path))
     if name_or_path in BUNDLED:
         source = changes_file(name_or_path) or WEIGHTS
         vocabulary = os.path.join(ASSETS, BUNDLED[name_or_path].vocabulary)
@@ -240,10 +247,12 @@ def _layer_numbers(variables):
 
 def is_t5(path):
     """Whether a folder is T5's; anything that is wrong with it is told later, by who reads it."""
-    path = path_text(path)
-    if path in BUNDLED or not os.path.isdir(path):
+    if path_text(path) in BUNDLED:
         return False
     try:
+        path = transformer_folder(local_folder(path))
+        if not os.path.isdir(path):
+            return False
         if has_hf_weights(path):
             return read_object(os.path.join(path, "config.json")).get("model_type") in ("t5", "mt5")
         indexes = matching(path, "*.index")
@@ -260,7 +269,8 @@ def find_files(path):
     """
     if not os.path.isdir(path):
         raise WeightsError(
-            "no model %r: it is neither a bundled name (%s) nor a folder" % (path, ", ".join(sorted(BUNDLED)))
+            "no model %r: it is neither a bundled name (%s) nor a folder, nor a name of the hub such as "
+            "hfl/chinese-macbert-base" % (path, ", ".join(sorted(BUNDLED)))
         )
     listing = ", ".join(sorted(os.listdir(path))) or "nothing"
     configs = _candidates(path, "bert_config.json", "config.json", "*config*.json")
@@ -281,7 +291,7 @@ def find_files(path):
 
 
 def _vocabulary(path):
-    found = _candidates(path, "vocab.txt", "vocab*.txt", "*.model")
+    found = _candidates(path, "vocab.txt", "vocab*.txt", "*.model", "tokenizer.json")
     return found[0] if found else None
 
 
@@ -310,11 +320,21 @@ def make_tokenizer(vocabulary, rows, source, build):
         tokenizer = sentencepiece_tokenizer(vocabulary, **settings)
         check_length(tokenizer._vocab_size, rows, vocabulary, source)
         return tokenizer
-    tokens = read_vocabulary(vocabulary)
+    lower = None
+    if vocabulary.endswith(".json"):
+        found = read_fast_tokenizer(vocabulary)
+        if isinstance(found, bytes):
+            tokenizer = sentencepiece_tokenizer(found, token_start="<s>", token_end="</s>")
+            check_length(tokenizer._vocab_size, rows, vocabulary, source)
+            return tokenizer
+        tokens, lower = found
+        check_special(tokens, vocabulary)
+    else:
+        tokens = read_vocabulary(vocabulary)
     check_length(len(tokens), rows, vocabulary, source)
     if build.get("compound_tokens") is not None:
         raise ValueError("with compound_tokens only you know what the new tokens are called: give tokenizer=...")
     if kept is not None:
         tokens = keep(tokens, kept)
         check_special(tokens, "keep_tokens (of %s)" % vocabulary)
-    return vocabulary_tokenizer(tokens, folder, do_lower_case=read_lower_case(folder))
+    return vocabulary_tokenizer(tokens, folder, do_lower_case=read_lower_case(folder) if lower is None else lower)

@@ -12,6 +12,7 @@ from kexue_keras.options.choices import (
     MODEL_FORMATS,
     PLANES,
     POOLINGS,
+    SENTENCE_TRANSFORMERS,
     TABLE_FORMATS,
 )
 from kexue_keras.options.finetune import add_finetune_arguments, add_table_arguments
@@ -52,6 +53,40 @@ def finetune(parser, arguments):
     return options
 
 
+def search(parser, arguments):
+    """Options of `kexue-keras search`; `parse_over` of them as in `finetune`, or None if all of them are there.
+
+    Raises:
+        UserError: an option is missing.
+    """
+    group = parser.add_argument_group("search")
+    group.add_argument("--trials", type=positive, default=20, metavar="N", help="runs in all (%(default)s)")
+    group.add_argument(
+        "--vary",
+        action="append",
+        metavar="NAME=VALUES",
+        help="an option and what is tried of it: 0,0.5 or 1e-5..5e-4 or 1e-5..5e-4:log; may stand several times "
+        "(default: learning-rate, warmup, layerwise-lr-decay, ema, and of classification fgm)",
+    )
+    add_finetune_arguments(parser)
+    parser.epilog = (
+        "Example: kexue-keras search --model me5-zh-sp --data train.tsv --out search --epochs 3 --vary fgm=0,0.5 "
+        "--vary learning-rate=1e-5..5e-4:log"
+    )
+    options = parser.parse_args(arguments)
+    goes_on = options.resume and options.out and not options.data
+
+    def parse_over(defaults):
+        parser.set_defaults(**defaults)
+        return parser.parse_args(arguments)
+
+    missing = ["--" + name for name in ("model", "data", "out") if not getattr(options, name)]
+    if missing and not goes_on:
+        raise UserError("missing: %s; %s --help lists all options" % (", ".join(missing), parser.prog))
+    options.parse_over = parse_over if goes_on else None
+    return options
+
+
 def predict(parser, arguments):
     """Options of `kexue-keras predict`; `light` of them says that no TensorFlow is needed."""
     parser.add_argument("--run", required=True, metavar="RUN", help="folder of a fine-tuning run")
@@ -72,9 +107,10 @@ def export(parser, arguments):
     parser.add_argument("source", metavar="RUN|MODEL", help="run of finetune, bundled name, or folder of an encoder")
     parser.add_argument(
         "--format",
-        choices=EXPORT_FORMATS,
+        choices=EXPORT_FORMATS + (SENTENCE_TRANSFORMERS,),
         default="onnx",
-        help="onnx: onnxruntime; onnx-int8: the same with int8 matrices; savedmodel: TensorFlow (%(default)s)",
+        help="onnx: onnxruntime; onnx-int8: the same with int8 matrices; savedmodel: TensorFlow; "
+        "sentence-transformers: vectors alone, for SentenceTransformer(DIR) (%(default)s)",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="new folder")
     parser.add_argument("--overwrite", action="store_true", help="replace DIR")

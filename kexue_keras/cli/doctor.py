@@ -28,6 +28,8 @@ OPTIONAL = {
     "tf2onnx": "kexue-keras export",
     "onnxruntime": "predicting with exported models",
     "flask": "kexue-keras serve",
+    "huggingface_hub": "models by their names on the hub",
+    "optuna": "kexue-keras search",
 }
 
 

@@ -1,8 +1,11 @@
 """`kexue-keras finetune`: fine-tuning with the options given, also those of an earlier run."""
 
+import os
+
 from kexue_keras.cli.output import say
 from kexue_keras.finetune import _finetune as finetuning
 from kexue_keras.finetune._run_folder import RunFolder, known_options
+from kexue_keras.finetune.folds._runs import FOLDS
 
 
 def run(options):
@@ -15,7 +18,8 @@ def run(options):
     parse_over = given.pop("parse_over")
     source = options.config
     if source is None and options.resume and options.out and not options.data:
-        source = RunFolder(options.out).resumed_config()
+        folds = os.path.join(options.out, FOLDS)
+        source = folds if os.path.exists(folds) else RunFolder(options.out).resumed_config()
     if source is not None:
         repeated = known_options(source)
         repeated.pop("out" if source == options.config else "", None)

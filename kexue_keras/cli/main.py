@@ -30,6 +30,7 @@ COMMANDS = {
         "finetune",
         "fine-tune a model: labels for texts or pairs, sentence vectors from scored pairs, equations for questions",
     ),
+    "search": Command("search", "search the options of finetune that validate best: rates and techniques"),
     "predict": Command("predict", "label texts with the model of a run"),
     "export": Command("export", "write a run or a model as ONNX or SavedModel, for predicting without Keras"),
     "serve": Command("serve", "answer over HTTP with a run or an exported folder"),
@@ -79,7 +80,7 @@ def main(argv=None, tf_keras=None):
     argv = list(sys.argv[1:] if argv is None else argv)
     output = _load("cli", "output")
     # What these print is a report; the results are files, and perhaps hours of work.
-    with output.guarded(survives=argv[:1] in (["finetune"], ["convert"]), name=PROG):
+    with output.guarded(survives=argv[:1] in (["finetune"], ["search"], ["convert"]), name=PROG):
         try:
             with _readable_output():
                 code = _run(argv, tf_keras)

@@ -180,10 +180,7 @@ def split_pairs(
     >>> {t for pair in first.texts for t in pair} & {t for pair in second.texts for t in pair}
     set()
     """
-    groups = _groups(pairs.texts)
-    if max(np.bincount(groups)) > len(pairs) / 2:
-        keys = {}
-        groups = [keys.setdefault(frozenset(pair), len(keys)) for pair in pairs.texts]
+    groups = joined_groups(pairs.texts)
     members = [[] for _ in range(max(groups) + 1)]
     for i, group in enumerate(groups):
         members[group].append(i)
@@ -205,6 +202,19 @@ def split_pairs(
             "%d pairs are too few to split off a part for validation; give --valid" % len(pairs), path=pairs.path
         )
     return pairs.take(rest), pairs.take(sorted(chosen))
+
+
+def joined_groups(pairs):
+    """Number of the group of each pair: pairs that a text joins; equal pairs alone if the largest has over half of all.
+
+    >>> joined_groups([('a', 'b'), ('b', 'c'), ('d', 'e'), ('f', 'g')])
+    [0, 0, 1, 2]
+    """
+    groups = [int(group) for group in _groups(pairs)]
+    if max(np.bincount(groups)) > len(pairs) / 2:
+        keys = {}
+        groups = [keys.setdefault(frozenset(pair), len(keys)) for pair in pairs]
+    return groups
 
 
 def _have_two(classes, chosen):

@@ -19,23 +19,14 @@ def read_parts(options, say):
     Raises:
         UserError: with file and line.
     """
-    given = [options.text_column, options.text_b_column, options.label_column]
-
-    def table_of(path, header):
-        return read_table(path, format=options.format, header=header, max_line=options.max_line, known=set(given))
-
-    table = table_of(options.data, options.header)
-    columns = choose_columns(table, text=given[0], text_b=given[1], label=given[2])
-    train = read_examples(table, columns, separator=options.label_separator)
-    check_no_header_taken_for_data(table, train)
+    table, train, columns = read_training(options, say)
     labels = label_names(train)
     has_header = table.names is not None and table.format != "jsonl"
-    say("columns: %s%s" % (columns.describe(), "" if table.names else " (no header)"))
     parts = {"train": train, "valid": None, "test": None}
     for part in ("valid", "test"):
         path = getattr(options, part)
         if path:
-            other = table_of(path, options.header)
+            other = _table_of(options, path)
             _check_columns(other, columns)
             parts[part] = read_examples(other, columns, separator=options.label_separator)
             check_labels(parts[part], labels, options.data)
@@ -54,6 +45,32 @@ def read_parts(options, say):
         say("note: many labels contain '|'; if texts have several labels, give --label-separator '|'")
     facts = {"columns": columns.get_config(), "header": has_header, "pairs": train.is_pairs, "texts": sizes}
     return parts, labels, facts
+
+
+def read_training(options, say):
+    """The training file of a classification.
+
+    Args:
+        options: namespace.
+        say: function that takes a line.
+
+    Returns:
+        (`Table`, `Examples`, `Columns`).
+
+    Raises:
+        UserError: with file and line.
+    """
+    table = _table_of(options, options.data)
+    columns = choose_columns(table, text=options.text_column, text_b=options.text_b_column, label=options.label_column)
+    train = read_examples(table, columns, separator=options.label_separator)
+    check_no_header_taken_for_data(table, train)
+    say("columns: %s%s" % (columns.describe(), "" if table.names else " (no header)"))
+    return table, train, columns
+
+
+def _table_of(options, path):
+    known = {options.text_column, options.text_b_column, options.label_column}
+    return read_table(path, format=options.format, header=options.header, max_line=options.max_line, known=known)
 
 
 def _check_columns(table, columns):

@@ -1,7 +1,7 @@
 """What `kexue-keras finetune` does, as a function: the options are checked, the folder is taken, the task is called."""
 
 import os
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
 from kexue_keras.backend import preserved_random_state
 from kexue_keras.errors import UserError
@@ -10,6 +10,7 @@ from kexue_keras.finetune._run import Run, report_divergence
 from kexue_keras.finetune._run_folder import RunFolder, check_same, input_files
 from kexue_keras.finetune._similarity import check_similarity, checked_range, finetune_similarity
 from kexue_keras.finetune.classification._training import check_classification, finetune_classification
+from kexue_keras.finetune.folds._runs import finetune_folds
 from kexue_keras.finetune.math_word_problems._training import (
     TASK,
     check_math_word_problems,
@@ -27,6 +28,7 @@ def finetune(
     out: Optional[Path] = None,
     *,
     say: Say = print,
+    callbacks: Sequence[Any] = (),
     **options: Any,
 ) -> Dict[str, Any]:
     """Fine-tune a pretrained encoder on labelled texts, or on pairs of texts with scores (task="similarity").
@@ -36,6 +38,7 @@ def finetune(
         data: training file (TSV, CSV, JSON lines; also .gz).
         out: folder for the results.
         say: function that prints a line; quiet=True silences it.
+        callbacks: list of Keras callbacks; `on_epoch_end` gets the scores of the validation as `val_...`.
         **options: every option of `kexue-keras finetune` under its name with underscores: valid, test, epochs,
             batch_size, max_length, learning_rate, warmup, pooling, class_weights, train_layers, seed, resume, ...
 
@@ -63,7 +66,9 @@ def finetune(
     options.score_range = checked_range(options.score_range)
     folder, files = RunFolder(options.out), input_files(options)
     check_readable_again(files)
-    run = Run(options, folder, say)
+    if options.folds is not None:
+        return finetune_folds(options, say, callbacks, finetune)
+    run = Run(options, folder, say, callbacks)
     check_classification(run)
     task = finetune_classification
     if options.task == "similarity":

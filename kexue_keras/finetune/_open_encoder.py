@@ -3,6 +3,8 @@
 import os
 
 from kexue_keras.checkpoints._load import is_t5
+from kexue_keras.checkpoints._sentence_transformers import has_modules
+from kexue_keras.checkpoints._sources import local_folder
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.finetune._run_folder import RunFolder
 from kexue_keras.similarity import SentenceEncoder
@@ -20,11 +22,12 @@ def open_encoder(model, *, pooling=None, max_length=None):
     Raises:
         UserError: no such model, or a pooling that a saved encoder does not have.
     """
-    if os.path.isdir(model):
-        RunFolder(model).settle()
     try:
+        model = local_folder(model)
+        if os.path.isdir(model):
+            RunFolder(model).settle()
         for folder in (os.path.join(model, "encoder"), model):
-            if os.path.exists(os.path.join(folder, SETTINGS)):
+            if os.path.exists(os.path.join(folder, SETTINGS)) or has_modules(folder):
                 encoder = SentenceEncoder.load(folder)
                 if pooling not in (None, encoder.pooling):
                     raise UserError("it was trained with pooling %r, not %r" % (encoder.pooling, pooling), path=model)

@@ -37,9 +37,9 @@ def measure(head, logits, targets, names):
     """
     decided = head.decide(head.probabilities(logits))
     right = (decided == targets) if targets.ndim == 1 else (decided == targets).all(axis=-1)
-    counts = _class_counts(targets, decided, len(names))
-    rows = _precision_recall_f1(*counts) + (counts[2],)
-    micro = _precision_recall_f1(*(np.sum(count) for count in counts))
+    counts = class_counts(targets, decided, len(names))
+    rows = precision_recall_f1(*counts) + (counts[2],)
+    micro = precision_recall_f1(*(np.sum(count) for count in counts))
     return {
         "texts": len(targets),
         "loss": head.cross_entropy(logits, targets),
@@ -59,7 +59,7 @@ def measure(head, logits, targets, names):
     }
 
 
-def _class_counts(targets, decided, classes):
+def class_counts(targets, decided, classes):
     """Three int arrays `[C]`: how often each class is predicted rightly, predicted, and true."""
     if targets.ndim == 1:
         targets, decided = (np.equal.outer(labels, np.arange(classes)) for labels in (targets, decided))
@@ -67,7 +67,7 @@ def _class_counts(targets, decided, classes):
     return tuple(np.sum(which, axis=0) for which in (targets & decided, decided, targets))
 
 
-def _precision_recall_f1(right, predicted, true):
+def precision_recall_f1(right, predicted, true):
     """The three scores of each class; 0 where nothing is divided by nothing."""
     precision, recall = right / np.maximum(predicted, 1), right / np.maximum(true, 1)
     total = precision + recall
@@ -115,7 +115,7 @@ def confusion_matrix(head, logits, targets, names):
         matrix = np.zeros([len(names)] * 2, "int64")
         np.add.at(matrix, (targets, decided), 1)
         return matrix
-    return np.stack(_precision_recall_f1(*_class_counts(targets, decided, len(names))), axis=1)
+    return np.stack(precision_recall_f1(*class_counts(targets, decided, len(names))), axis=1)
 
 
 def draw_confusion(path, matrix, names):

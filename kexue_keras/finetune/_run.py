@@ -1,5 +1,6 @@
 """One run of the command: its options, where it is made, and how what a task has built is trained."""
 
+import contextlib
 import os
 
 from kexue_keras.errors import UserError, printable
@@ -7,8 +8,11 @@ from kexue_keras.finetune._run_folder import POINT, config_of
 from kexue_keras.finetune._schedule import schedule_of
 from kexue_keras.finetune._similarity_heads import head_lr_multiplier
 from kexue_keras.finetune._tensorboard import ScalarLogger
+from kexue_keras.hub._run_card import write_run_card
 from kexue_keras.optimizers import AdamW
+from kexue_keras.options.choices import METRICS
 from kexue_keras.options.finetune import as_option, finetune_parser
+from kexue_keras.tracking import tracker
 from kexue_keras.trainer import Techniques, Trainer, wrapped
 
 # What the names of the heads' variables contain: logits/kernel:0, pair_logits/kernel:0.
@@ -22,6 +26,7 @@ class Run(object):
         options: namespace.
         folder: `RunFolder`.
         say: function that prints a line.
+        callbacks: list of Keras callbacks that are called beside the run's own.
 
     Attributes:
         techniques: `Techniques`.
@@ -30,8 +35,10 @@ class Run(object):
         UserError: options that cannot be, or do not go together.
     """
 
-    def __init__(self, options, folder, say=print):
-        self.options, self.folder = options, folder
+    def __init__(self, options, folder, say=print, callbacks=()):
+        self.options, self.folder, self.callbacks = options, folder, list(callbacks)
+        self.metric = checked_metric(options)
+        self._tracker = tracker(options.track)
         # Labels and names come from files that may hold anything.
         self.say = lambda line: say(printable(line))
         self.techniques, self.schedule = techniques_of(options), schedule_of(options)
@@ -80,7 +87,8 @@ class Run(object):
                 ready.model,
                 ready.make_batch,
                 random_step=ready.random_step,
-                evaluate=evaluate,
+                evaluate=self._scored(evaluate),
+                patience=options.patience,
                 folder=folder.path,
                 is_locked=True,
                 save_every=options.save_every,
@@ -90,8 +98,54 @@ class Run(object):
                 **length,
             )
             trainer.callbacks.append(ScalarLogger(folder.file("logs"), lambda: trainer.progress.step))
-            trainer.run()
+            trainer.callbacks.extend(self.callbacks)
+            if self._tracker is None:
+                trainer.run()
+                return trainer
+            known = {name: value for name, value in vars(options).items() if value is not None}
+            logger = self._tracker(folder.file("tracking.json"), folder.home, known)
+            # Before the others, one of which may end the training with an error.
+            trainer.callbacks.insert(0, logger)
+            try:
+                trainer.run()
+            finally:
+                logger.broken_off()
         return trainer
+
+    def _scored(self, evaluate):
+        """`evaluate` with the score that --metric asks for."""
+        if self.metric is None:
+            return evaluate
+
+        def scored():
+            scores = evaluate()
+            return dict(scores, score=-scores["loss"] if self.metric == "loss" else scores[self.metric])
+
+        return scored
+
+    def main_metric(self, usual):
+        """The metric that chooses the best epoch, as metrics.json calls it; `usual` where none is asked for."""
+        return self.metric or usual
+
+
+def checked_metric(options):
+    """--metric as metrics.json calls it, or None.
+
+    Raises:
+        UserError: the task has no such metric.
+
+    >>> from kexue_keras.options.finetune import make_options
+    >>> checked_metric(make_options(metric='macro-f1'))
+    'macro_f1'
+    """
+    if options.metric is None:
+        return None
+    known, asked = METRICS.get(options.task, ()), options.metric
+    if asked not in known:
+        raise UserError(
+            "--metric %s: --task %s has %s" % (options.metric, options.task, ", ".join(known) or "no choice of metrics")
+        )
+    return asked.replace("-", "_")
 
 
 def metrics_of(trainer, **more):
@@ -120,6 +174,8 @@ def report_divergence(metrics, folder):
             path=folder.home,
         )
     if metrics.get("diverged"):
+        with contextlib.suppress(OSError):  # that of a run which was finished long ago may lie anywhere
+            write_run_card(folder.path)
         raise UserError(
             "training diverged: %s. The model of epoch %d, the best before that, is kept here and can be used"
             % (metrics["diverged"], metrics["best_epoch"]),

@@ -12,6 +12,7 @@ from kexue_keras.checkpoints._bundled import BUNDLED
 from kexue_keras.errors import UserError
 from kexue_keras.files import FolderLock, StagedContents, remove_leftovers, restore_interrupted, write_json
 from kexue_keras.finetune._fingerprints import check_fingerprints, fingerprints
+from kexue_keras.hub._run_card import write_run_card
 from kexue_keras.options.finetune import FILES, PASSING, defaults, options_schema
 from kexue_keras.schemas import options_file, read_json, read_settings, run_config
 from kexue_keras.schemas.messages import shown
@@ -58,7 +59,7 @@ class RunFolder(object):
 
     contents = (
         "config.json metrics.json curves.png confusion.png confusion.tsv predictions.tsv head.npz "
-        "tokenizer_settings.json vocab.txt spiece.model encoder checkpoint.npz best.npz logs"
+        "tokenizer_settings.json vocab.txt spiece.model encoder checkpoint.npz best.npz logs README.md tracking.json"
     ).split()
     keys = ("options", "fingerprints")
     dashes = "--"
@@ -268,7 +269,8 @@ class RunFolder(object):
             raise UserError("another process has made a run here meanwhile; choose another --out", path=self.home)
 
     def finish(self):
-        """The run is complete: put it into the place of the one that it replaces."""
+        """The run is complete: write its model card, and put it into the place of the one that it replaces."""
+        write_run_card(self.path)
         if self.path != self.home:
             self._staged.finish()
             self.path = self.home

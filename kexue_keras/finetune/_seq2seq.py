@@ -176,7 +176,7 @@ def load_seq2seq(
     try:
         if model == SMALL_T5:
             pretrained = small_t5(t5=t5, **build)
-        elif model not in BUNDLED and os.path.isdir(model) and is_t5(model):
+        elif is_t5(model):
             pretrained = checkpoints.load_t5(model, keep_tokens=keep_tokens, with_lm="linear", model=t5, **build)
         else:
             build.update(recomputed(model, techniques))

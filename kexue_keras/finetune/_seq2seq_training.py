@@ -280,7 +280,7 @@ def _described(part):
 class _Folder(RunFolder):
     """The folder of a run; what is in it is replaced only on demand."""
 
-    contents = "config.json metrics.json generated.tsv checkpoint.npz best.npz model".split()
+    contents = "config.json metrics.json generated.tsv checkpoint.npz best.npz model README.md".split()
     keys = ("train", "valid", "max_source_length", "max_target_length")
     dashes = ""
 

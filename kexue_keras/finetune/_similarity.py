@@ -82,7 +82,7 @@ def finetune_similarity(run):
 
         def evaluate():
             scores = measured("valid", cosines("valid"))
-            return {"loss": scores["loss"], "spearman": scores["spearman"], "score": scores["spearman"]}
+            return dict({name: scores[name] for name in ("loss", "spearman", "pearson")}, score=scores["spearman"])
 
         trainer = run.train(
             model,
@@ -94,7 +94,7 @@ def finetune_similarity(run):
             evaluate=evaluate,
             facts=dict(facts, head=head.name, labels=None),
         )
-        metrics = metrics_of(trainer, main_metric=head.main_metric)
+        metrics = metrics_of(trainer, main_metric=run.main_metric(head.main_metric))
         for name in measured_parts:
             values = cosines(name)
             metrics[name] = measured(name, values)
@@ -102,7 +102,7 @@ def finetune_similarity(run):
         encoder.save(folder.cleared("encoder"))
     p = trainer.progress
     if report.can_draw(run.say):
-        report.draw_curves(folder.file("curves.png"), p.losses, p.history, head.main_metric)
+        report.draw_curves(folder.file("curves.png"), p.losses, p.history, run.main_metric(head.main_metric))
     write_json(folder.file("metrics.json"), metrics)
     trainer.forget()
     run.say(

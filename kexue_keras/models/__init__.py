@@ -29,3 +29,4 @@ from kexue_keras.checkpoints._enlarge import enlarge
 from kexue_keras.checkpoints._load import load
 from kexue_keras.checkpoints._lossless import Lossless
 from kexue_keras.checkpoints._lossless import check_lossless
+from kexue_keras.hub._presets import presets

@@ -8,10 +8,11 @@ import argparse
 
 from kexue_keras.errors import UserError
 from kexue_keras.files.paths import as_text
-from kexue_keras.options.choices import HEAD_LR_MULTIPLIERS, MAX_LINE, POOLINGS, TABLE_FORMATS
+from kexue_keras.options.choices import HEAD_LR_MULTIPLIERS, MAX_LINE, METRICS, POOLINGS, TABLE_FORMATS, TRACKERS
 from kexue_keras.options.ranges import (
     beams,
     column,
+    folds,
     fraction,
     number,
     order,
@@ -27,7 +28,7 @@ from kexue_keras.schemas.messages import is_wrong, shown
 from kexue_keras.schemas.reading import is_finite, mismatches, plain, with_ints
 
 # What says how a run is run and not what comes out of it; --resume lets these differ.
-PASSING = ("quiet", "resume", "overwrite", "save_every", "out", "config")
+PASSING = ("quiet", "resume", "overwrite", "save_every", "out", "config", "track")
 FILES = ("data", "valid", "test")
 
 
@@ -61,7 +62,7 @@ def add_finetune_arguments(parser):
         help="labels for texts or pairs, vectors whose cosine follows a score of pairs, or equations for questions "
         "(%(default)s)",
     )
-    main.add_argument("--model", metavar="M", help="me5-zh-char, me5-zh-sp, or a folder with a checkpoint")
+    main.add_argument("--model", metavar="M", help="me5-zh-char, me5-zh-sp, a folder, or a name of the hub")
     main.add_argument("--data", metavar="TRAIN", help="training file")
     main.add_argument("--valid", metavar="V", help="validation file (default: a part of TRAIN is split off)")
     main.add_argument("--test", metavar="T", help="test file")
@@ -103,7 +104,26 @@ def add_finetune_arguments(parser):
     training.add_argument(
         "--valid-share", type=fraction, default=0.1, metavar="F", help="part split off without --valid (%(default)s)"
     )
+    training.add_argument(
+        "--metric",
+        choices=sorted({name for names in METRICS.values() for name in names}),
+        metavar="M",
+        help="of the validation, chooses the best epoch: %s (default: the first; with several labels a text micro-f1)"
+        % "; ".join("%s %s" % (task, ", ".join(names)) for task, names in METRICS.items()),
+    )
+    training.add_argument(
+        "--patience", type=positive, metavar="N", help="stop after N epochs without a better metric (default: never)"
+    )
+    training.add_argument(
+        "--folds",
+        type=folds,
+        metavar="K",
+        help="K runs in RUN/fold-1, ..., each tested on its part of TRAIN: predictions for all of it, out of fold",
+    )
     training.add_argument("--seed", type=seed, default=1, metavar="S", help="(%(default)s)")
+    training.add_argument(
+        "--track", choices=TRACKERS, help="log the scores of each epoch with Weights & Biases or MLflow, if installed"
+    )
     training.add_argument(
         "--save-every",
         type=positive,

@@ -1,7 +1,7 @@
 """sentence_encoder.json: how a saved `SentenceEncoder` makes vectors of texts."""
 
 from kexue_keras.schemas.reading import Settings
-from kexue_keras.schemas.words import FLAG, POSITIONS, keys, one_of, whole
+from kexue_keras.schemas.words import FLAG, POSITIONS, keys, list_of, one_of, whole
 
 
 def sentence_encoder_settings(poolings):
@@ -12,7 +12,13 @@ def sentence_encoder_settings(poolings):
     """
     return Settings(
         keys(
-            {"pooling": one_of(*poolings), "max_length": whole(2, POSITIONS), "whitening": FLAG},
+            {
+                "pooling": one_of(*poolings),
+                "max_length": whole(2, POSITIONS),
+                "whitening": FLAG,
+                "normalize": FLAG,
+                "dense": list_of(one_of("linear", "tanh", "relu", "sigmoid"), 1, 20),
+            },
             ("pooling", "max_length", "whitening"),
         ),
         remedy="Save the encoder again.",

@@ -12,7 +12,7 @@ import numpy as np
 from kexue_keras import checks
 from kexue_keras.data import checked_texts
 from kexue_keras.similarity._encoder import SentenceEncoder
-from kexue_keras.similarity._index import METHODS, VectorIndex
+from kexue_keras.similarity._index import METHODS, VectorIndex, unit_rows
 from kexue_keras.types import ArrayLike
 
 CHOICES = ("nearest", "random")
@@ -97,8 +97,8 @@ def mine_hard_negatives(
     for question, positive in pairs:
         right[question] |= {question, positive}
     questions = list(right)
-    index = VectorIndex(encoder.encode(corpus, batch_size=batch_size), method=method)
-    vectors = encoder.encode(questions, batch_size=batch_size)
+    index = VectorIndex(unit_rows(encoder.encode(corpus, batch_size=batch_size)), method=method)
+    vectors = unit_rows(encoder.encode(questions, batch_size=batch_size))
     # Right answers are among the nearest, and take no other candidate's place.
     places, cosines = index.search(vectors, candidates + skip + max(map(len, right.values())))
     near = {}

@@ -60,6 +60,16 @@ class Progress(object):
         best = self.best
         return best is None or (scores["score"], -scores.get("loss", 0.0)) > (best["score"], -best["loss"])
 
+    def is_exhausted(self, patience):
+        """Whether the last `patience` epochs brought nothing better; None never is.
+
+        >>> progress = Progress(50, 10)
+        >>> progress.step, progress.best = 30, {'epoch': 1, 'score': 0.5, 'loss': 1.0}
+        >>> progress.is_exhausted(2), progress.is_exhausted(3), progress.is_exhausted(None)
+        (True, False, False)
+        """
+        return patience is not None and self.best is not None and self.epoch - self.best["epoch"] >= patience
+
     def as_json(self):
         """What `restore` takes, but for the losses."""
         return {name: getattr(self, name) for name in self.saved}

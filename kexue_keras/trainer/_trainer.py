@@ -56,6 +56,7 @@ class Trainer(object):
         epoch_steps: int, steps an epoch; None: all are one epoch.
         evaluate: function without arguments; dict of validation metrics with the key 'score' and others, where 'loss'
             decides between equal scores.
+        patience: int, epochs without a better score after which training ends; None: it goes on to the last one.
         callbacks: list of Keras callbacks.
         folder: where the point and the best weights are kept; None keeps the latter in memory.
         facts: JSON-able dict that a point must have in common with the run.
@@ -92,6 +93,7 @@ class Trainer(object):
         steps: int,
         epoch_steps: Optional[int] = None,
         evaluate: Optional[Callable[[], Dict[str, Any]]] = None,
+        patience: Optional[int] = None,
         callbacks: Sequence[Any] = (),
         folder: Optional[Path] = None,
         facts: Optional[Dict[str, Any]] = None,
@@ -109,6 +111,7 @@ class Trainer(object):
                 raise UserError("%s is %r; a whole number from 1 is needed" % (name, value))
         self.model, self.make_batch, self.evaluate = model, make_batch, evaluate
         self.folder, self.save_every, self.random_step, self.is_locked = folder, save_every, random_step, is_locked
+        self.patience = patience
         self.remedy, self.quiet, self.say = remedy, quiet, say or (lambda line: None)
         self.progress = Progress(int(steps), int(epoch_steps or steps))
         self.losses, self.diverged = [], None
@@ -157,8 +160,13 @@ class Trainer(object):
             )
         self._call("on_train_begin", {})
         try:
-            while p.step < p.steps and not model.stop_training:
+            while p.step < p.steps and not model.stop_training and not p.is_exhausted(self.patience):
                 self._epoch()
+            if p.step < p.steps and p.is_exhausted(self.patience):
+                self.say(
+                    "training ends after epoch %d of %d: no better score for %d epochs"
+                    % (p.epoch, p.epochs, p.epoch - p.best["epoch"])
+                )
         except Diverged as error:
             if p.best is None:
                 raise

@@ -14,6 +14,7 @@ WRONG = {
     "doctor": ["--no-such-option"],
     "list": ["--no-such-option"],
     "finetune": ["--model", "m"],
+    "search": ["--data", "d"],
     "predict": ["--run", "r"],
     "export": ["run", "--out", "x", "--format", "tflite"],
     "serve": ["--run", "r", "--port", "70000"],

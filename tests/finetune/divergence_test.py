@@ -53,6 +53,8 @@ def test_a_diverged_run_is_delivered_with_an_error(tiny, tmp_path, monkeypatch, 
         metrics = json.load(handle)
     assert metrics["best_epoch"] == 1 == len(metrics["history"]) and "step 5" in metrics["diverged"]
     assert not os.path.exists(os.path.join(run, "best.npz"))
+    with io.open(os.path.join(run, "README.md"), encoding="utf-8") as handle:
+        assert "| training diverged | the loss became nan at step 5" in handle.read()
     predict = ["predict", "--data", data, "--quiet", "--run", run]
     head = os.path.join(run, "head.npz")
     arrays, _ = checkpoint.load_arrays(head)

@@ -397,3 +397,53 @@ def test_one_process_has_the_folder_of_a_point(tmp_path):
     assert sorted(os.listdir(folder)) == [".kexue_keras-lock", POINT, users]
     with pytest.raises(UserError, match="holds a point of another run"):
         train(folder, 3)
+
+
+# Patience
+
+UPS_AND_DOWNS = [0.5, 0.7, 0.6, 0.7, 0.9, 0.9]
+
+
+@pytest.mark.parametrize("patience, epochs", [(1, 3), (2, 4), (3, 6), (None, 6)])
+def test_training_ends_after_so_many_epochs_without_a_better_score(patience, epochs):
+    trainer = make_trainer(
+        None, linear_model(keras.optimizers.SGD(1e-3)), scores=UPS_AND_DOWNS, epochs=6, patience=patience
+    )
+    trainer.run()
+    assert [row["epoch"] for row in trainer.progress.history] == list(range(1, epochs + 1))
+    best = 5 if epochs == 6 else 2
+    assert trainer.progress.best["epoch"] == best
+    assert all((a == b).all() for a, b in zip(trainer.model.get_weights(), trainer.seen[best - 1]))
+    told = [line for line in trainer.said if "no better score for" in line]
+    assert bool(told) == (epochs < 6)
+
+
+def test_a_run_that_is_stopped_in_between_ends_at_the_same_epoch(tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stopping(step, poison):
+        if step == 8:
+            raise Stop
+        return batch(step, poison)
+
+    with pytest.raises(Stop):
+        make_trainer(
+            tmp_path,
+            linear_model(keras.optimizers.SGD(1e-3)),
+            scores=UPS_AND_DOWNS,
+            epochs=6,
+            patience=2,
+            make=stopping,
+            save_every=1,
+        ).run()
+    # Two epochs are validated; the third is under way.
+    again = make_trainer(
+        tmp_path, linear_model(keras.optimizers.SGD(1e-3)), scores=UPS_AND_DOWNS[2:], epochs=6, patience=2
+    )
+    again.run()
+    assert len(again.progress.history) == 4 and again.progress.best["epoch"] == 2
+    # A kill after the end, before the results are written: nothing more is trained.
+    assert os.path.exists(str(tmp_path / POINT))
+    once_more = make_trainer(tmp_path, linear_model(keras.optimizers.SGD(1e-3)), scores=[], epochs=6, patience=2)
+    assert once_more.run() == [] and len(once_more.progress.history) == 4

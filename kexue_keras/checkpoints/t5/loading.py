@@ -12,6 +12,7 @@ from bert4keras.models import build_transformer_model
 from kexue_keras.backend import refuse_eager
 from kexue_keras.checkpoints._assign import checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.checkpoints._shapes import check_ranks, check_shapes
+from kexue_keras.checkpoints._sources import local_folder
 from kexue_keras.checkpoints._variables import read_tensorflow
 from kexue_keras.checkpoints._vocabulary import check_length, check_special, keep, read_vocabulary
 from kexue_keras.checkpoints.hf.config import hf_kind
@@ -118,7 +119,7 @@ def load_t5(
     refuse_eager("load_t5")
     if build.pop("application", "encoder") != "encoder":
         raise ValueError("T5 is an encoder and a decoder; there is no application='lm' or 'unilm' of it")
-    path = path_text(path)
+    path = local_folder(path)
     config = path_text(config) if is_path(config) else config
     restore_interrupted(path)
     if not os.path.isdir(path):

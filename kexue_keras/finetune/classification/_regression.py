@@ -41,7 +41,11 @@ def check_regression(run):
         raise UserError("--head-init probe takes a regression with one class a text; leave it out here")
     if options.frozen:
         idle = sorted(run.techniques.facts())
-        idle += [name for name in ("train_layers", "head_lr_multiplier") if getattr(options, name) is not None]
+        idle += [
+            name
+            for name in ("train_layers", "head_lr_multiplier", "metric", "patience")
+            if getattr(options, name) is not None
+        ]
         idle += ["head_init"] if options.head_init != "random" else []
         if idle:
             raise UserError(

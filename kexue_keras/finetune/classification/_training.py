@@ -138,7 +138,7 @@ def _finish(run, metrics, pretrained, classifier, parts, trainer=None):
     save_tokenizer(pretrained.tokenizer, folder.path)
     models.save(pretrained, folder.cleared("encoder"))
     save_head(folder.file(HEAD), classifier.model)
-    metrics = dict(metrics, main_metric=head.main_metric, majority=majority(parts))
+    metrics = dict(metrics, main_metric=run.main_metric(head.main_metric), majority=majority(parts))
     last = "test" if parts["test"] is not None else "valid"
     for part in ("valid", "test")[: 2 if last == "test" else 1]:
         examples = parts[part]
@@ -157,7 +157,7 @@ def _finish(run, metrics, pretrained, classifier, parts, trainer=None):
             run.say("no font here can draw the labels; in confusion.png they are numbered as in confusion.tsv")
         if trainer is not None:
             p = trainer.progress
-            report.draw_curves(folder.file("curves.png"), p.losses, p.history, head.main_metric)
+            report.draw_curves(folder.file("curves.png"), p.losses, p.history, run.main_metric(head.main_metric))
     write_json(folder.file("metrics.json"), metrics)
     if trainer is not None:
         trainer.forget()

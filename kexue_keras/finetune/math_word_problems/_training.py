@@ -78,14 +78,14 @@ def finetune_math_word_problems(run):
             evaluate=evaluate,
             facts=_facts(solver, parts),
         )
-        metrics = metrics_of(trainer, main_metric="accuracy", beams=options.beams)
+        metrics = metrics_of(trainer, main_metric=run.main_metric("accuracy"), beams=options.beams)
         for name in measured:
             equations, metrics[name] = scores(name, options.beams)
         _write_predictions(folder.file("predictions.tsv"), measured[name], equations)
         models.save(solver.seq2seq.pretrained, folder.cleared(MODEL))
     p = trainer.progress
     if report.can_draw(run.say):
-        report.draw_curves(folder.file("curves.png"), p.losses, p.history, "accuracy")
+        report.draw_curves(folder.file("curves.png"), p.losses, p.history, run.main_metric("accuracy"))
     write_json(folder.file("metrics.json"), metrics)
     trainer.forget()
     shown = metrics[name]

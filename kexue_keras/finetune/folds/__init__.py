@@ -1,0 +1,1 @@
+"""k-fold cross-validation with predictions out of fold: `finetune --folds K`."""
