@@ -185,7 +185,9 @@ def _read_jsonl(path, text_key, entities_key, max_line):
         if not isinstance(text, str) or not text.strip():
             raise UserError("%s is %s; a text is needed" % (text_key, shorten(repr(text))), **where)
         if not isinstance(entities, list):
-            raise UserError("%s is %s; a list is needed, [] for none" % (entities_key, shorten(repr(entities))), **where)
+            raise UserError(
+                "%s is %s; a list is needed, [] for none" % (entities_key, shorten(repr(entities))), **where
+            )
         texts.append(text)
         found = {_span(entity, text, "%s[%d]" % (entities_key, i), where) for i, entity in enumerate(entities)}
         labels.append(tuple(sorted(found)))
@@ -202,7 +204,7 @@ def _span(entity: Any, text: str, name: str, where: Dict[str, Any]) -> Tuple[int
         raise UserError(
             "%s goes from %s to %s; the text has %d characters, and the end is exclusive"
             % (name, shorten(repr(start)), shorten(repr(end)), len(text)),
-            **where
+            **where,
         )
     if not isinstance(label, str) or not label.strip():
         raise UserError("the label of %s is %s; a word is needed" % (name, shorten(repr(label))), **where)
@@ -213,6 +215,6 @@ def _span(entity: Any, text: str, name: str, where: Dict[str, Any]) -> Tuple[int
         raise UserError(
             "the text of %s is %s, but from %d to %d stands %s; are these characters, and the end exclusive?"
             % (name, shorten(repr(told)), start, end, shorten(repr(text[start:end]))),
-            **where
+            **where,
         )
     return start, end, label.strip()

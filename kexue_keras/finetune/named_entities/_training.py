@@ -16,13 +16,7 @@ from kexue_keras.finetune._corpus import warn_of_overlap
 from kexue_keras.finetune._encoder import freeze, load_encoder
 from kexue_keras.finetune._run import metrics_of, report_divergence
 from kexue_keras.finetune.named_entities._heads import HEADS
-from kexue_keras.finetune.named_entities._recognizer import (
-    HEAD,
-    TASK,
-    EntityRecognizer,
-    build_recognizer,
-    save_head,
-)
+from kexue_keras.finetune.named_entities._recognizer import HEAD, TASK, EntityRecognizer, build_recognizer, save_head
 from kexue_keras.finetune.named_entities._scores import entity_scores, seqeval_scores
 from kexue_keras.finetune.named_entities._tokens import TokenEntities, encode_with_spans
 from kexue_keras.tokenizing.saved import save_tokenizer
@@ -68,7 +62,7 @@ def finetune_ner(run):
     Raises:
         UserError: see `finetune`.
     """
-    options, folder = run.options, run.folder
+    options = run.options
     parts, labels, facts = _read_parts(options, run.say)
     head = HEADS[options.head](labels, head_size=options.head_size, flat=facts["flat"])
     with accelerated(run.techniques, run.say):
@@ -194,10 +188,7 @@ def _read_parts(options, say):
         keys.lines = list(range(len(whole)))
         kept, held = stratified_split(keys, options.valid_share, options.seed)
         parts["train"], parts["valid"] = whole.take(kept.lines), whole.take(held.lines)
-        say(
-            "no --valid: %d of %d texts split off for validation, seed %d"
-            % (len(held), len(whole), options.seed)
-        )
+        say("no --valid: %d of %d texts split off for validation, seed %d" % (len(held), len(whole), options.seed))
     warn_of_overlap(parts, say)
     sizes = {name: len(part) for name, part in parts.items() if part is not None}
     counts = {name: sum(map(len, part.labels)) for name, part in parts.items() if part is not None}
