@@ -6,7 +6,7 @@ Reference: "简明条件随机场CRF介绍（附带纯Keras实现）", kexue.fm/
 import tensorflow as tf
 
 from kexue_keras.backend import register, widen
-from kexue_keras.checks import require, require_rank
+from kexue_keras.checks import require, require_rank, require_same_shape
 from kexue_keras.types import Tensor, TensorLike
 
 
@@ -57,11 +57,10 @@ def crf_negative_log_likelihood(y_true: TensorLike, y_pred: TensorLike) -> Tenso
 def _labels(y_true, scores, tags, name):
     """int32 [B, n], checked."""
     y_true = tf.convert_to_tensor(y_true)
-    given = tf.shape(y_true)
-    places = tf.shape(scores)[:2]
-    wanted = "%s: y_true has a tag a place, [batch, n] or [batch, n, 1], where y_pred is [batch, tags + 2 + n, tags]"
-    y_true = require(tf.equal(tf.size(y_true), tf.reduce_prod(places)), wanted % name, [given, places], then=y_true)
-    labels = tf.cast(tf.reshape(y_true, places), tf.int32)
+    if y_true.shape.rank == 3:  # Keras makes the placeholder of the labels of the rank of y_pred
+        y_true = y_true[:, :, 0]
+    y_true, _ = require_same_shape(y_true, scores[:, :, 0], name, ("y_true", "the scores of y_pred, [batch, n],"))
+    labels = tf.cast(y_true, tf.int32)
     message = "%s: tags must be 0 to %d, or -1 for none; smallest and largest:" % (name, tags - 1)
     extremes = [tf.reduce_min(labels), tf.reduce_max(labels)]
     return require(tf.logical_and(extremes[0] >= -1, extremes[1] < tags), message, extremes, then=labels)
@@ -86,7 +85,9 @@ def _forward(start, transitions, scores, is_tag):
         after = tf.reduce_logsumexp(before[:, :, None] + transitions, axis=1) + at
         return tf.where(tf.broadcast_to(there[:, None], tf.shape(after)), after, before)
 
-    places = (tf.transpose(scores, [1, 0, 2])[1:], tf.transpose(is_tag)[1:])
+    # One more without tags, for TensorFlow 1.15 has no gradient of a loop that is not run.
+    later = tf.pad(tf.transpose(scores, [1, 0, 2])[1:], [[0, 1], [0, 0], [0, 0]])
+    places = (later, tf.pad(tf.transpose(is_tag)[1:], [[0, 1], [0, 0]]))
     return tf.foldl(step, places, initializer=start + scores[:, 0])
 
 

@@ -44,8 +44,14 @@ def tokens_with_spans(tokenizer, text):
 def _of_pieces(tokenizer, text):
     if tokenizer._pre_tokenize is not None:
         raise ValueError("a SentencePiece tokenizer with pre_tokenize says of no token where in the text it stands")
-    pieces = tokenizer.sp_model.encode(text, out_type="immutable_proto").pieces
-    return [piece.piece for piece in pieces], [_trimmed(text, piece.begin, piece.end) for piece in pieces]
+    model = tokenizer.sp_model
+    if hasattr(model, "encode_as_offset_mapping"):  # SentencePiece 0.2.1 and later
+        found = model.encode_as_offset_mapping(text)
+        pieces, places = found["pieces"], found["offsets"]
+    else:
+        found = model.encode(text, out_type="immutable_proto").pieces
+        pieces, places = [piece.piece for piece in found], [(piece.begin, piece.end) for piece in found]
+    return list(pieces), [_trimmed(text, start, end) for start, end in places]
 
 
 def _trimmed(text, start, end):
