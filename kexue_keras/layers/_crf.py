@@ -25,8 +25,8 @@ class LinearChainCRF(keras.layers.Layer):
 
     G needs a larger learning rate than the encoder (`optimizers.LayerwiseLearningRate`, by the layer's name).
 
-    Input: `[B, n, C]`, scores of C tags (logits). Output: `[B, C + 2 + n, C]`, float32 at least. A mask ends here: which
-    places count, the labels say.
+    Input: `[B, n, C]`, scores of C tags (logits). Output: `[B, C + 2 + n, C]`, float32 at least. A mask ends here:
+    which places count, the labels say.
 
     Reference: kexue.fm/archives/5542, 7196.
 
