@@ -11,7 +11,7 @@ POOLINGS = {"cls": False, "pooler": True, "linear-pooler": "linear", "mean": Fal
 # starts from noise; at the encoder's rate a few hundred steps made the vectors worse than untrained ones
 # (docs/similarity.md, "Measured").
 HEAD_LR_MULTIPLIERS = {"cosent": 1.0, "sbert": 20.0}
-# Factor for the head of `finetune --task ner`. At the encoder's rate a pointer finds nothing for the first hundred steps.
+# Factor for the head of `finetune --task ner`. At the rate of the encoder a pointer finds nothing for a hundred steps.
 ENTITY_HEAD_LR_MULTIPLIER = 10.0
 # Heads of `finetune --task ner`.
 ENTITY_HEADS = ("global-pointer", "efficient-global-pointer", "crf")

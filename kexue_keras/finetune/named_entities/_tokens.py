@@ -40,7 +40,7 @@ def encode_with_spans(tokenizer, texts, max_length, progress=None):
             truncated += 1
             last = int(tokenizer._token_end is not None)
             keep = max_length - last
-            cut = min(span[0] for span in spans[keep:] if span)
+            cut = min([span[0] for span in spans[keep:] if span] or [len(text)])
             tokens, spans = tokens[:keep] + tokens[len(tokens) - last :], spans[:keep] + [None] * last
         ids = tokenizer.tokens_to_ids(tokens)
         encoded.append(EncodedText((ids, [0] * len(ids)), spans, cut))

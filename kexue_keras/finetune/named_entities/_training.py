@@ -1,5 +1,7 @@
 """The task 'ner' of `finetune`: from files of texts with entities to a finished run."""
 
+from collections import Counter
+
 from tqdm import tqdm
 
 from kexue_keras import models
@@ -25,6 +27,8 @@ from kexue_keras.training._randomness import repeatable_dropout
 
 # [CLS], a character, [SEP].
 SHORTEST = 3
+# Texts that have the same labels, from which on these are shared out evenly.
+COMMON = 20
 
 
 def check_ner(run):
@@ -182,10 +186,8 @@ def _read_parts(options, say):
                 check_flat(examples, "a CRF gives each character one tag", remedy)
     if parts["valid"] is None:
         whole = parts["train"]
-        # Shared out by the labels that occur in a text.
         keys = whole.take(range(len(whole)))
-        keys.labels = ["|".join(sorted({span[2] for span in spans})) for spans in whole.labels]
-        keys.lines = list(range(len(whole)))
+        keys.labels, keys.lines = _strata(whole), list(range(len(whole)))
         kept, held = stratified_split(keys, options.valid_share, options.seed)
         parts["train"], parts["valid"] = whole.take(kept.lines), whole.take(held.lines)
         say("no --valid: %d of %d texts split off for validation, seed %d" % (len(held), len(whole), options.seed))
@@ -196,6 +198,13 @@ def _read_parts(options, say):
     say("%d labels: %s%s" % (len(labels), shorten(", ".join(labels), 80), "" if flat else "; some entities overlap"))
     columns = {"text": options.text_column or TEXT, "text_b": None, "label": options.label_column or ENTITIES}
     return parts, labels, {"columns": columns, "pairs": False, "texts": sizes, "flat": flat}
+
+
+def _strata(examples):
+    """By what the part for validation is shared out: the labels that a text has, where that is common enough."""
+    labels = ["|".join(sorted({span[2] for span in spans})) for spans in examples.labels]
+    counts = Counter(labels)
+    return [label if counts[label] >= COMMON else "" for label in labels]
 
 
 def _check_known(examples, labels, source):
