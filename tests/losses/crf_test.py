@@ -102,7 +102,6 @@ print(float(model.test_on_batch(data["x"], data["y"])), float(model.train_on_bat
 """
 
 
-@pytest.mark.all_stacks
 def test_a_saved_model_loads_compiled_and_goes_on(tmp_path, run_python):
     ids = keras.layers.Input((None,))
     x = keras.layers.Embedding(20, 8, mask_zero=True)(ids)

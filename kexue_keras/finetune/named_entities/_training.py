@@ -19,7 +19,7 @@ from kexue_keras.finetune._encoder import freeze, load_encoder
 from kexue_keras.finetune._run import metrics_of, report_divergence
 from kexue_keras.finetune.named_entities._heads import HEADS
 from kexue_keras.finetune.named_entities._recognizer import HEAD, TASK, EntityRecognizer, build_recognizer, save_head
-from kexue_keras.finetune.named_entities._scores import entity_scores, seqeval_scores
+from kexue_keras.finetune.named_entities._scores import entity_scores, micro_scores, seqeval_scores
 from kexue_keras.finetune.named_entities._tokens import TokenEntities, encode_with_spans
 from kexue_keras.tokenizing.saved import save_tokenizer
 from kexue_keras.trainer import accelerated
@@ -80,8 +80,8 @@ def finetune_ner(run):
 
         def evaluate():
             found, loss = data["valid"].measured(recognizer)
-            scores = entity_scores(data["valid"].true, _bare(found), labels)
-            return {"loss": loss, "precision": scores["precision"], "recall": scores["recall"], "f1": scores["f1"]}
+            scores = micro_scores(data["valid"].true, _bare(found))
+            return dict(scores, loss=loss, score=scores["f1"])
 
         trainer = run.train(
             model,
@@ -90,7 +90,7 @@ def finetune_ner(run):
             epoch_steps=epoch_steps,
             num_hidden_layers=pretrained.bert.num_hidden_layers,
             random_step=random_step,
-            evaluate=lambda: _with_score(evaluate()),
+            evaluate=evaluate,
             facts=dict(facts, labels=labels, head=head.name),
             multipliers=head.multipliers(options),
         )
@@ -151,10 +151,6 @@ class Part(object):
 
         found = recognizer.decoded(self.examples.texts, self.encoded, seen=decode)
         return found, losses / len(self.examples)
-
-
-def _with_score(scores):
-    return dict(scores, score=scores["f1"])
 
 
 def _bare(found):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kexue_keras.finetune.named_entities import _scores
-from kexue_keras.finetune.named_entities._scores import entity_scores, seqeval_scores
+from kexue_keras.finetune.named_entities._scores import entity_scores, micro_scores, seqeval_scores
 
 TRUE = [{(0, 2, "LOC"), (3, 4, "PER")}, {(1, 3, "LOC")}, set()]
 FOUND = [{(0, 2, "LOC"), (3, 5, "PER")}, {(1, 3, "PER"), (4, 5, "LOC")}, {(0, 1, "PER")}]
@@ -13,6 +13,8 @@ FOUND = [{(0, 2, "LOC"), (3, 5, "PER")}, {(1, 3, "PER"), (4, 5, "LOC")}, {(0, 1,
 def test_by_hand():
     scores = entity_scores(TRUE, FOUND, ["LOC", "PER", "ORG"])
     assert (scores["precision"], scores["recall"], scores["f1"]) == (0.2, 1 / 3, 0.25)
+    assert micro_scores(TRUE, FOUND) == {name: scores[name] for name in ("precision", "recall", "f1")}
+    assert micro_scores([], [])["f1"] == 0
     assert (scores["texts"], scores["entities"], scores["found"]) == (3, 3, 5)
     classes = scores["classes"]
     assert (classes["LOC"]["precision"], classes["LOC"]["recall"], classes["LOC"]["f1"]) == (0.5, 0.5, 0.5)

@@ -58,7 +58,6 @@ for entity in EntityRecognizer.load(sys.argv[1]).predict([sys.argv[2]])[0]:
 """
 
 
-@pytest.mark.together
 @pytest.mark.parametrize("head", ["global-pointer", "efficient-global-pointer", "crf"])
 def test_trained_scored_saved_and_asked(head, place, plain_sessions, run_python):
     K.clear_session()
@@ -98,7 +97,6 @@ def rows_of(path):
         return [line.rstrip("\n").split("\t") for line in handle]
 
 
-@pytest.mark.together
 def test_nested_entities_and_the_command(place, plain_sessions, capsys, tmp_path):
     K.clear_session()
     options = options_of(
