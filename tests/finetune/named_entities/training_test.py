@@ -84,6 +84,7 @@ def test_trained_scored_saved_and_asked(head, place, plain_sessions, run_python)
     found = recognizer.predict(examples.texts)
     right = sum(len(set(spans) & {e[:3] for e in one}) for spans, one in zip(examples.labels, found))
     assert right == verdicts.count("right") and recognizer.truncated == 0
+    assert recognizer.predict([]) == [] and recognizer.predict(["", " \u200b"]) == [[], []]
     text = "\u3000他的一在\u200b店\ufe0f有书好😀"
     (entities,) = recognizer.predict([text])
     printed = run_python(LOAD, place / head, text).splitlines()
