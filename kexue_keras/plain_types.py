@@ -21,5 +21,7 @@ Column = Union[str, int]
 Texts = Union[Sequence[str], Sequence[Tuple[str, str]]]
 # Token ids and segment ids of a text.
 Encoded = Tuple[Sequence[int], Sequence[int]]
+# An entity: first character, the one after its last, label.
+Span = Tuple[int, int, str]
 # Takes a line for the user.
 Say = Callable[[str], Any]

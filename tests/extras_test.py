@@ -6,7 +6,7 @@ from helpers import tiny_bert_folder
 from reviews import reviews, write_rows
 
 EXTRAS = ("pandas", "matplotlib", "sklearn", "faiss", "jieba", "rouge", "nltk", "snownlp")
-EXTRAS += ("tf2onnx", "onnx", "onnxruntime", "flask", "huggingface_hub", "optuna", "wandb", "mlflow")
+EXTRAS += ("tf2onnx", "onnx", "onnxruntime", "flask", "huggingface_hub", "optuna", "wandb", "mlflow", "seqeval")
 SOURCE = """
 import sys
 for name in %r:

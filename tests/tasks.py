@@ -34,8 +34,19 @@ def make_files(place):
             (CHARACTERS[i % 9 : i % 9 + 5], CHARACTERS[i % 7 : i % 7 + 4 + i % 3], str(i % 3)) for i in range(count)
         ]
         write_rows(os.path.join(place, name + ".tsv"), rows)
+    write_entities(os.path.join(place, "entities.bmes"), 30)
     write_maths_model(os.path.join(place, "maths"))
     write_problems(os.path.join(place, "problems.json"), 30)
+
+
+def write_entities(path, count):
+    """A CoNLL file of texts whose people and places stand behind words of their own."""
+    with open(path, "w", encoding="utf-8") as handle:
+        for i in range(count):
+            name, place = CHARACTERS[i % 5 : i % 5 + 2], CHARACTERS[20 + i % 4 : 23 + i % 4]
+            rows = [("他", "O"), (name[0], "B-PER"), (name[1], "E-PER"), ("在", "O")]
+            rows += list(zip(place, ("B-LOC", "M-LOC", "E-LOC"))) + [("好", "O")] * (1 + i % 3)
+            handle.write("".join("%s %s\n" % row for row in rows) + "\n")
 
 
 def write_maths_model(path):
@@ -179,6 +190,14 @@ def _math_word_problems(path, out, techniques, resume):
     finetune(path("maths"), path("problems.json"), out, valid_share=0.2, resume=resume, **options)
 
 
+def _ner(head):
+    def train(path, out, techniques, resume):
+        options = dict(SMALL, task="ner", head=head, head_size=8, valid_share=0.2, resume=resume, **techniques)
+        finetune(path("tiny"), path("entities.bmes"), out, **options)
+
+    return train
+
+
 TASKS = {
     "classification": _classification,
     "cosent": _similarity("cosent"),
@@ -190,4 +209,6 @@ TASKS = {
     "prompts": _prompts,
     "masked_lm": _masked_lm,
     "math_word_problems": _math_word_problems,
+    "ner": _ner("efficient-global-pointer"),
+    "ner_crf": _ner("crf"),
 }

@@ -102,11 +102,12 @@ if ! { [ -x "$python" ] && works "$python" && "$python" -m pip --version >/dev/n
 fi
 pip="$python -m pip --disable-pip-version-check"
 if [ $stack = tf1 ]; then
-    $pip install -q 'pip==24.0' 'setuptools==68.0.0' 'wheel==0.42.0'
+    # seqeval is built with setuptools_scm, of which later versions than the pinned ones do not build it.
+    $pip install -q -c "$constraints" 'pip==24.0' 'setuptools==68.0.0' 'wheel==0.42.0' setuptools_scm
     $pip install -q --no-build-isolation -c "$constraints" -e ".[$extras]"
     $pip check >&2 || { echo "venv.sh: pip check failed; see above" >&2; exit 1; }
 else
-    $pip install -q -c "$constraints" setuptools wheel
+    $pip install -q -c "$constraints" setuptools wheel setuptools_scm
     $pip install -q --no-build-isolation -c "$constraints" -e ".[$extras]"
     # It asks for Keras 2.3.1, which TensorFlow 2 neither has nor needs.
     $pip install -q --no-build-isolation --no-deps -c "$constraints" bert4keras

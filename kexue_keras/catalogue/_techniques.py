@@ -348,5 +348,18 @@ TECHNIQUES = [
             ("models.load", "models.save", "checkpoints.convert"),
             "checkpoints/weights.md",
         ),
+        (
+            38,
+            "Named entities: GlobalPointer, Efficient GlobalPointer, CRF",
+            "GlobalPointer：用统一的方式处理嵌套和非嵌套NER",
+            (8373, 8877, 5542, 7196),
+            (
+                "finetune.EntityRecognizer",
+                "layers.LinearChainCRF",
+                "losses.crf_negative_log_likelihood",
+                "data.read_entities",
+            ),
+            "finetune/entities.md",
+        ),
     ]
 ]

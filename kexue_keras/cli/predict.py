@@ -1,11 +1,12 @@
-"""`kexue-keras predict`: labels for a file of texts, cosines for a file of pairs, or answers for one of questions."""
+"""`kexue-keras predict`: labels or entities for texts, cosines for pairs of them, or answers for questions."""
 
 import contextlib
+import json
 import os
 import sys
 
 from kexue_keras.data import Columns, choose_columns, read_examples, read_scored_pairs, read_table
-from kexue_keras.data._cells import join, join_probabilities, one_line
+from kexue_keras.data._cells import join, join_probabilities, label_cell, one_line
 from kexue_keras.data._columns import refuse_index
 from kexue_keras.data._parts import in_parts
 from kexue_keras.errors import UserError, printable
@@ -45,23 +46,10 @@ def predict_file(options, *, note=print):
     if task == "math-word-problems":
         _predict_answers(options, config, load)
         return
-    given = (options.text_column, options.text_b_column)
-    trained = [config["columns"][role] for role in ("text", "text_b", "label")]
-    table = read_table(
-        options.data,
-        format=options.format,
-        header=options.header,
-        max_line=options.max_line,
-        known={name for name in list(given) + trained if isinstance(name, str)},
-    )
-    if given != (None, None):
-        columns = choose_columns(table, text=given[0], text_b=given[1], need_label=False)
-    else:
-        columns = columns_for_prediction(table, config)
-    if (columns.text_b is not None) != config["pairs"]:
-        wanted = "pairs of texts; give --text-b-column" if config["pairs"] else "single texts"
-        raise UserError("the run was trained on %s" % wanted, path=table.path, line=table.lines[0])
-    examples = read_examples(table, columns)
+    if task == "ner":
+        _predict_entities(options, config, load, note)
+        return
+    examples = _texts(options, config)
     classifier = load()
     classifier.batch_size = options.batch_size or classifier.batch_size
     truncated = []
@@ -87,6 +75,27 @@ def predict_file(options, *, note=print):
             handle.write(_line(cells, handle))
 
 
+def _texts(options, config):
+    """`Examples` of the file, its columns as training had them unless the options say others."""
+    given = (options.text_column, options.text_b_column)
+    trained = [config["columns"][role] for role in ("text", "text_b", "label")]
+    table = read_table(
+        options.data,
+        format=options.format,
+        header=options.header,
+        max_line=options.max_line,
+        known={name for name in list(given) + trained if isinstance(name, str)},
+    )
+    if given != (None, None):
+        columns = choose_columns(table, text=given[0], text_b=given[1], need_label=False)
+    else:
+        columns = columns_for_prediction(table, config)
+    if (columns.text_b is not None) != config["pairs"]:
+        wanted = "pairs of texts; give --text-b-column" if config["pairs"] else "single texts"
+        raise UserError("the run was trained on %s" % wanted, path=table.path, line=table.lines[0])
+    return read_examples(table, columns)
+
+
 def _opened(run):
     """(task, config, files that are read, function that loads the model) of a run or an exported folder."""
     if is_exported(run):
@@ -100,11 +109,13 @@ def _opened(run):
     from kexue_keras.finetune._similarity import load_similarity
     from kexue_keras.finetune.classification._classifier import Classifier
     from kexue_keras.finetune.math_word_problems import MathSolver
+    from kexue_keras.finetune.named_entities import EntityRecognizer
 
     folder = RunFolder(run)
     config = folder.config()
     task = config["options"].get("task", "classification")
-    load = {"similarity": load_similarity, "math-word-problems": MathSolver.load}.get(task, Classifier.load)
+    loads = {"similarity": load_similarity, "math-word-problems": MathSolver.load, "ner": EntityRecognizer.load}
+    load = loads.get(task, Classifier.load)
     files = [folder.file(name) for name in folder.contents if name not in RESULTS]
     return task, config, files, lambda: load(run)
 
@@ -167,6 +178,38 @@ def _predict_answers(options, config, load):
         for question, solution in zip(questions, solutions):
             cells = [solution.equation, solution.answer] + [question] * options.text
             handle.write(_line([one_line(cell) for cell in cells], handle))
+
+
+def _predict_entities(options, config, load, note):
+    """The entities of each text of a file, as JSON lines like those that training reads, or as a table."""
+    texts, recognizer = _texts(options, config).texts, load()
+    recognizer.batch_size = options.batch_size or recognizer.batch_size
+    truncated = []
+
+    def predict(some):
+        found = recognizer.predict(some)
+        truncated.append(recognizer.truncated)
+        return found
+
+    found = in_parts(texts, predict, part=PART * recognizer.batch_size, quiet=options.quiet)
+    if sum(truncated) and not options.quiet:
+        note(
+            "%d of %d texts are longer than %d tokens and were truncated; what stands behind was not looked at"
+            % (sum(truncated), len(texts), recognizer.max_length)
+        )
+    with _output(options.out) as handle:
+        if not (options.out or "").endswith(".tsv"):
+            for text, entities in zip(texts, found):
+                row = {"text": text} if options.text else {}
+                row["entities"] = [dict(entity._asdict(), score=round(entity.score, 6)) for entity in entities]
+                # JSON leaves no control character as it is, but for those beyond ASCII.
+                handle.write(_line([json.dumps(row, ensure_ascii=False)], handle))
+            return
+        handle.write("\t".join(["number", "start", "end", "label", "score", "entity"]) + "\n")
+        for number, entities in enumerate(found, 1):
+            for entity in entities:
+                cells = ["%d" % number, "%d" % entity.start, "%d" % entity.end, label_cell(entity.label)]
+                handle.write(_line(cells + ["%.6f" % entity.score, one_line(entity.text)], handle))
 
 
 def _question_column(table, name):

@@ -44,6 +44,6 @@ def _model(options):
     if options.threads:
         raise UserError("--threads goes with an exported folder; TensorFlow takes what the process may have")
     task = RunFolder(options.run).config()["options"].get("task", "classification")
-    if task == "math-word-problems":
+    if task in ("math-word-problems", "ner"):
         raise UserError("a run of --task %s cannot be served; labels and sentence vectors can" % task)
     return load_similarity(options.run) if task == "similarity" else Classifier.load(options.run)

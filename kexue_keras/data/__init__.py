@@ -4,6 +4,7 @@ from kexue_keras.data._batches import BucketedBatches
 from kexue_keras.data._batches import encode
 from kexue_keras.data._columns import Columns
 from kexue_keras.data._columns import choose_columns
+from kexue_keras.data._entities import read_entities
 from kexue_keras.data._examples import Examples
 from kexue_keras.data._examples import read_examples
 from kexue_keras.data._examples import stratified_split

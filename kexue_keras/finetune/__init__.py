@@ -11,3 +11,4 @@ from kexue_keras.finetune._seq2seq_training import finetune_seq2seq
 from kexue_keras.finetune._seq2seq_training import read_pairs
 from kexue_keras.finetune._simbert import SimBERT
 from kexue_keras.finetune.classification import Classifier
+from kexue_keras.finetune.named_entities import EntityRecognizer

@@ -16,6 +16,8 @@ from kexue_keras.finetune.math_word_problems._training import (
     check_math_word_problems,
     finetune_math_word_problems,
 )
+from kexue_keras.finetune.named_entities._recognizer import TASK as NER
+from kexue_keras.finetune.named_entities._training import check_ner, finetune_ner
 from kexue_keras.options.finetune import make_options
 from kexue_keras.schemas import METRICS, read_settings
 from kexue_keras.types import Path, Say
@@ -77,6 +79,9 @@ def finetune(
     elif options.task == TASK:
         check_math_word_problems(run)
         task = finetune_math_word_problems
+    elif options.task == NER:
+        check_ner(run)
+        task = finetune_ner
 
     def check(config):
         check_same(config, options, folder.file("config.json"))

@@ -49,7 +49,9 @@ class Run(object):
                 "--rdrop compares two dropouts of the same text, so --dropout-rate 0 leaves nothing to compare"
             )
 
-    def train(self, model, make_batch, *, head, epoch_steps, num_hidden_layers, random_step, evaluate, facts):
+    def train(
+        self, model, make_batch, *, head, epoch_steps, num_hidden_layers, random_step, evaluate, facts, multipliers=None
+    ):
         """Train a model to the end, from the saved point on if that is asked for.
 
         Args:
@@ -60,12 +62,16 @@ class Run(object):
             num_hidden_layers: blocks of the encoder.
             random_step: see `wrapped`.
             facts: dict for config.json.
+            multipliers: dict {regular expression: factor} of learning rates besides that of the head.
 
         Returns:
             `Trainer`, the best weights in the model.
         """
         options, folder = self.options, self.folder
         length = {"steps": epoch_steps * options.epochs, "epoch_steps": epoch_steps}
+        factors = dict(multipliers or {})
+        if self.multiplier != 1:
+            factors[HEAD_VARIABLES] = self.multiplier
         with wrapped(
             model,
             make_batch,
@@ -73,7 +79,7 @@ class Run(object):
             optimizer=AdamW(options.learning_rate, weight_decay=options.weight_decay),
             techniques=self.techniques,
             schedule=self.schedule,
-            multipliers={HEAD_VARIABLES: self.multiplier} if self.multiplier != 1 else None,
+            multipliers=factors or None,
             num_hidden_layers=num_hidden_layers,
             metrics=head.metrics(),
             random_step=random_step,

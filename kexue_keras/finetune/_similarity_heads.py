@@ -8,7 +8,7 @@ import numpy as np
 from kexue_keras.backend import keras
 from kexue_keras.errors import UserError
 from kexue_keras.losses import CoSENT
-from kexue_keras.options.choices import HEAD_LR_MULTIPLIERS
+from kexue_keras.options.choices import ENTITY_HEAD_LR_MULTIPLIER, HEAD_LR_MULTIPLIERS
 from kexue_keras.similarity import pair_classifier
 
 MOST_CLASSES = 10
@@ -131,6 +131,8 @@ def head_lr_multiplier(options):
     """
     given = options.head_lr_multiplier
     similarity = options.task == "similarity"
+    if given is None and options.task == "ner":
+        return ENTITY_HEAD_LR_MULTIPLIER
     if given is None:
         return HEAD_LR_MULTIPLIERS[options.similarity_loss] if similarity else 1.0
     if not 0 < given < float("inf"):

@@ -1,6 +1,7 @@
 """Keras layers: attention, mixing of tokens, normalisation, activations, distributions, projections."""
 
 from kexue_keras.layers import mixing
+from kexue_keras.layers._crf import LinearChainCRF
 from kexue_keras.layers._deepnorm import DeepNormAdd
 from kexue_keras.layers._deepnorm import DeepNormAttention
 from kexue_keras.layers._deepnorm import GainInitializer

@@ -12,6 +12,7 @@ from kexue_keras.losses._contrastive import flat_nce
 from kexue_keras.losses._contrastive import info_nce
 from kexue_keras.losses._cosent import CoSENT
 from kexue_keras.losses._cosent import cosent_loss
+from kexue_keras.losses._crf import crf_negative_log_likelihood
 from kexue_keras.losses._distillation import SimilarityDistillation
 from kexue_keras.losses._distillation import similarity_distillation
 from kexue_keras.losses._electra import ElectraLoss

@@ -18,9 +18,14 @@ METRICS = {
     "classification": ("accuracy", "macro-f1", "micro-f1", "loss"),
     "similarity": ("spearman", "pearson", "loss"),
     "math-word-problems": ("accuracy", "loss"),
+    "ner": ("f1", "precision", "recall", "loss"),
 }
 # Callbacks that log a run elsewhere.
 TRACKERS = ("wandb", "mlflow")
+# Factor for the head of `finetune --task ner`. At the rate of the encoder a pointer finds nothing for a hundred steps.
+ENTITY_HEAD_LR_MULTIPLIER = 10.0
+# Heads of `finetune --task ner`.
+ENTITY_HEADS = ("global-pointer", "efficient-global-pointer", "crf")
 # `models.extend_with_recompute`; the last three are layers that are recomputed one by one.
 RECOMPUTE_POLICIES = ("selective", "blocks", "attention", "ffn", "layers")
 # `training.FGM` and `training.GradientPenalty`.

@@ -8,10 +8,19 @@ import argparse
 
 from kexue_keras.errors import UserError
 from kexue_keras.files.paths import as_text
-from kexue_keras.options.choices import HEAD_LR_MULTIPLIERS, MAX_LINE, METRICS, POOLINGS, TABLE_FORMATS, TRACKERS
+from kexue_keras.options.choices import (
+    ENTITY_HEADS,
+    HEAD_LR_MULTIPLIERS,
+    MAX_LINE,
+    METRICS,
+    POOLINGS,
+    TABLE_FORMATS,
+    TRACKERS,
+)
 from kexue_keras.options.ranges import (
     beams,
     column,
+    even,
     folds,
     fraction,
     number,
@@ -57,9 +66,10 @@ def add_finetune_arguments(parser):
     main = parser.add_argument_group("main")
     main.add_argument(
         "--task",
-        choices=("classification", "similarity", "math-word-problems"),
+        choices=("classification", "similarity", "math-word-problems", "ner"),
         default="classification",
-        help="labels for texts or pairs, vectors whose cosine follows a score of pairs, or equations for questions "
+        help="labels for texts or pairs, vectors whose cosine follows a score of pairs, equations for questions, or "
+        "named entities "
         "(%(default)s)",
     )
     main.add_argument("--model", metavar="M", help="me5-zh-char, me5-zh-sp, a folder, or a name of the hub")
@@ -158,6 +168,23 @@ def add_finetune_arguments(parser):
         type=number,
         metavar="X",
         help="sbert: two classes, scores above X and others, e.g. 2.5 for STS-B (default: each score is a class)",
+    )
+    entities = parser.add_argument_group("--task ner (CoNLL files, or JSON lines with spans)")
+    entities.add_argument(
+        "--head",
+        choices=ENTITY_HEADS,
+        default=ENTITY_HEADS[0],
+        help="a score for each first and last token and label, with more or fewer weights, or BIOES tags (%(default)s)",
+    )
+    entities.add_argument(
+        "--head-size", type=even, default=64, metavar="N", help="pointers: width of queries and keys (%(default)s)"
+    )
+    entities.add_argument(
+        "--transition-lr-multiplier",
+        type=positive_float,
+        default=100.0,
+        metavar="F",
+        help="crf: factor of the learning rate of the scores of transitions (%(default)s)",
     )
     problems = parser.add_argument_group("--task math-word-problems (files of Ape210K)")
     problems.add_argument(

@@ -47,6 +47,8 @@ tokens = Ranged(int, words.whole(1, MOST_TOKENS))
 folds = Ranged(int, words.whole(2, 100))
 samples = Ranged(int, words.whole(1, MOST_SAMPLES))
 beams = Ranged(int, words.whole(1, MOST_BEAMS))
+# Widths that are turned in pairs.
+even = Ranged(int, dict(words.whole(2, MOST_TOKENS), multipleOf=2))
 order = Ranged(int, words.whole(1, MOST_ORDERS))
 seed = Ranged(int, words.whole(-(2**63), 2**63 - 1))
 number = Ranged(float, words.number())

@@ -2,6 +2,7 @@
 
 from kexue_keras.options.choices import (
     ATTACK_TARGETS,
+    ENTITY_HEAD_LR_MULTIPLIER,
     HEAD_LR_MULTIPLIERS,
     PENALTY_REDUCTIONS,
     RECOMPUTE_POLICIES,
@@ -60,8 +61,8 @@ def add_training_techniques(group):
         "--head-lr-multiplier",
         type=number,
         metavar="FACTOR",
-        help="factor of the learning rate for the new head (default: 1; --similarity-loss sbert: %g)"
-        % HEAD_LR_MULTIPLIERS["sbert"],
+        help="factor of the learning rate for the new head (default: 1; --similarity-loss sbert: %g; --task ner: %g)"
+        % (HEAD_LR_MULTIPLIERS["sbert"], ENTITY_HEAD_LR_MULTIPLIER),
     )
     group.add_argument(
         "--ema",

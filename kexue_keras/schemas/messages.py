@@ -44,7 +44,8 @@ def _or(words):
 
 def _type(name, schema):
     if name in ("integer", "number"):
-        return ("a whole number" if name == "integer" else "a number") + _bounds(schema)
+        whole = "an even whole number" if schema.get("multipleOf") == 2 else "a whole number"
+        return (whole if name == "integer" else "a number") + _bounds(schema)
     if name == "array":
         low, high, items = schema.get("minItems", 0), schema.get("maxItems"), schema.get("items")
         count = " of %d entries" % low if low == high else " of at least %d entries" % low if low else ""

@@ -111,7 +111,7 @@ def check_techniques(task, trainer, averaged):
     assert any(recomputed) == (task not in BUILT)
 
 
-@pytest.mark.parametrize("task", ["unilm", "simbert", "prompts"])
+@pytest.mark.parametrize("task", ["unilm", "simbert", "prompts", "ner"])
 def test_further_techniques_reach_the_task(task, train):
     trainer = train(task, techniques={"accumulate": 2, "accumulate_in": "momentum", "gradient_penalty": 1.0})
     inner = list(chain(trainer.model.optimizer))[-1]
@@ -121,7 +121,7 @@ def test_further_techniques_reach_the_task(task, train):
     assert row["train_loss"] > row["train_clean_loss"]
 
 
-@pytest.mark.parametrize("task", ["unilm", "simbert", "sentence_bert", "prompts", "masked_lm"])
+@pytest.mark.parametrize("task", ["unilm", "simbert", "sentence_bert", "prompts", "masked_lm", "ner", "ner_crf"])
 def test_mixed_precision_reaches_the_task_and_is_off_afterwards(task, train):
     trainer = train(task, techniques={"mixed_precision": 64.0, "accumulate": 2}, plain=False)
     names = [type(one).__name__ for one in chain(trainer.model.optimizer)]
@@ -140,6 +140,7 @@ def test_mixed_precision_reaches_the_task_and_is_off_afterwards(task, train):
         ("sentence_bert", {"recompute": "blocks"}, "recompute does not go with Sentence-BERT: its model is built"),
         ("prompts", {"recompute": "blocks"}, "recompute does not go with prompts: its model is built"),
         ("prompts", {"penalty_reduction": "per_sample"}, "there are no losses a sample"),
+        ("ner", {"rdrop": 4.0}, "rdrop does not go with --task ner: its labels are of tokens"),
         ("simbert", {"recompute": "everything"}, "recompute: .*policy must be one of .*, but is 'everything'"),
     ],
 )

@@ -67,6 +67,8 @@ class Classifier(object):
         config = folder.config()
         if config["options"].get("task") == "similarity":
             raise UserError("a run of --task similarity has no labels; read it with SentenceEncoder.load", path=run)
+        if config["options"].get("task") == "ner":
+            raise UserError("a run of --task ner labels parts of texts; read it with EntityRecognizer.load", path=run)
         options, path = make_options(**config["options"]), folder.file("config.json")
         if config["head"] not in HEADS:
             raise UserError(is_wrong("head", config["head"], one_of(*HEADS)), path=path)

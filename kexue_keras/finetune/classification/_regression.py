@@ -36,7 +36,7 @@ def check_regression(run):
     if not options.frozen and options.head_init == "random":
         return
     if options.task != "classification":
-        raise UserError("%s takes labels, which --task %s has not; leave it out here" % (option, options.task))
+        raise UserError("%s takes labels of texts, which --task %s has not; leave it out here" % (option, options.task))
     if not options.frozen and options.label_separator is not None:
         raise UserError("--head-init probe takes a regression with one class a text; leave it out here")
     if options.frozen:

@@ -132,14 +132,14 @@ def test_what_is_refused(tiny, tmp_path):
     several = write_rows(tmp_path / "several.csv", rows, ",")
     for more, message in (
         ({"label_separator": "|"}, "--head-init probe takes a regression with one class a text"),
-        ({"task": "similarity"}, "--head-init probe takes labels, which --task similarity has not"),
+        ({"task": "similarity"}, "--head-init probe takes labels of texts, which --task similarity has not"),
         ({"frozen": True}, "--frozen trains no encoder, so there is nothing for --head-init to do"),
     ):
         with pytest.raises(UserError, match=message):
             finetune(tiny, several, str(tmp_path / "run"), head_init="probe", **dict(SMALL, **more))
     for more, message in (
-        ({"task": "similarity"}, "--frozen takes labels, which --task similarity has not"),
-        ({"task": "math-word-problems"}, "--frozen takes labels, which --task math-word-problems has not"),
+        ({"task": "similarity"}, "--frozen takes labels of texts, which --task similarity has not"),
+        ({"task": "math-word-problems"}, "--frozen takes labels of texts, which --task math-word-problems has not"),
         ({"fgm": 0.5, "accumulate": 2}, "nothing for --accumulate, --fgm to do; leave one of them out"),
         ({"train_layers": 1}, "nothing for --train-layers to do"),
     ):
