@@ -34,7 +34,7 @@ def given(place, out, **more):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"metric": "auc"}, "--metric is 'auc'; it is one of accuracy, loss, macro-f1"),
+        ({"metric": "auc"}, "--metric is 'auc'; it is one of accuracy, f1, loss, macro-f1"),
         ({"metric": "pearson"}, "--metric pearson: --task classification has accuracy, macro-f1, micro-f1, loss"),
         ({"metric": "spearman"}, "--metric spearman: --task classification has accuracy"),
         ({"metric": "accuracy", "task": "similarity"}, "--task similarity has spearman, pearson, loss"),
