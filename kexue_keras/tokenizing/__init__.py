@@ -1,1 +1,1 @@
-"""bert4keras' tokenizers: full-width characters, and tokenizers as files; nothing here needs TensorFlow."""
+"""bert4keras' tokenizers: full-width characters, places of tokens, as files; nothing here needs TensorFlow."""
