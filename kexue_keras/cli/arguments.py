@@ -198,7 +198,7 @@ def explain(parser, arguments):
     parser.add_argument("--out", required=True, metavar="FILE", help=".html, or .png for a single text")
     parser.add_argument("--label", metavar="L", help="the label that is explained (default: the likeliest)")
     parser.add_argument("--steps", type=positive, default=32, metavar="N", help="of the integration (%(default)s)")
-    parser.add_argument("--baseline", choices=BASELINES, default="pad", help="in place of each word (%(default)s)")
+    parser.add_argument("--baseline", choices=BASELINES, help="in place of each word (mask, or pad)")
     parser.add_argument("--attention", action="store_true", help="instead: where the heads look")
     parser.add_argument("--model", metavar="M", help="--attention: bundled name or model folder instead of a run")
     parser.add_argument("--layer", type=int, metavar="I", help="--attention, .png: its heads; negative from the top")

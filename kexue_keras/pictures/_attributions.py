@@ -102,9 +102,9 @@ class IntegratedGradients(object):
     Args:
         classifier: `Classifier`.
         steps: points of the sum, int >= 1; one batch of so many rows is computed a text.
-        baseline: what stands in the place of each token but the special ones: 'pad' or 'mask', the embedding of that
-            token; 'zero', no embedding at all, as in the article. Near zero LayerNormalization turns sharply, so that
-            takes many more steps (docs/pictures.md, "Measured").
+        baseline: what stands in the place of each token but the special ones: 'mask' or 'pad', the embedding of that
+            token; 'zero', no embedding at all, as in the article, of which the sum is less exact (docs/pictures.md,
+            "Measured"). None: 'mask', or 'pad' where the tokenizer has no mask.
 
     Raises:
         ValueError: no such baseline, a tokenizer without that token, a model without the embedding of tokens.
@@ -122,7 +122,10 @@ class IntegratedGradients(object):
     (['[CLS]', '今', '天'], (8,), True)
     """
 
-    def __init__(self, classifier: Any, *, steps: int = 32, baseline: str = "pad") -> None:
+    def __init__(self, classifier: Any, *, steps: int = 32, baseline: Optional[str] = None) -> None:
+        if baseline is None:
+            has_mask = getattr(classifier.tokenizer, "_token_mask_id", None) is not None
+            baseline = "mask" if has_mask else "pad"
         checks.choice(baseline, BASELINES, "baseline", "IntegratedGradients")
         checks.whole_number(steps, "steps", "IntegratedGradients", least=1)
         self.classifier, self.steps = classifier, steps

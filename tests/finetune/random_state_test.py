@@ -65,9 +65,7 @@ def test_no_other_function_of_the_package_seeds():
         if any(word in source for word in ("set_seed(", "random.seed(", "set_random_seed(")):
             found.add(os.path.relpath(path, os.path.join(ROOT, "kexue_keras")).replace(os.sep, "/"))
     tasks = {"finetune/_%s.py" % name for name in ("similarity", "seq2seq_training")}
-    tasks |= {
-        "finetune/%s/_training.py" % name for name in ("classification", "math_word_problems", "named_entities")
-    }
+    tasks |= {"finetune/%s/_training.py" % name for name in ("classification", "math_word_problems", "named_entities")}
     assert found == tasks | {"backend/random_state.py"}
 
 

@@ -87,7 +87,7 @@ def test_log_odds_of_a_head(rng):
 
 def test_baselines_pictures_and_refusals(runs, tmp_path):
     classifier = Classifier.load(runs["single"])
-    for baseline in ("zero", "mask"):
+    for baseline in ("zero", "pad"):
         found = IntegratedGradients(classifier, steps=64, baseline=baseline).explain(TEXT)
         assert abs(found.gap) < 1e-2 and np.ptp(found.scores) > 0
     found.save(tmp_path / "a.png")
@@ -107,6 +107,10 @@ def test_baselines_pictures_and_refusals(runs, tmp_path):
         IntegratedGradients(classifier, baseline="noise")
     with pytest.raises(ValueError, match="steps"):
         IntegratedGradients(classifier, steps=0)
+    masked = IntegratedGradients(classifier).explain(TEXT).scores
+    np.testing.assert_array_equal(masked, IntegratedGradients(classifier, baseline="mask").explain(TEXT).scores)
     classifier.tokenizer._token_mask_id = None
+    padded = IntegratedGradients(classifier).explain(TEXT).scores
+    np.testing.assert_array_equal(padded, IntegratedGradients(classifier, baseline="pad").explain(TEXT).scores)
     with pytest.raises(ValueError, match="baseline is 'mask', but the tokenizer has no such token"):
         IntegratedGradients(classifier, baseline="mask")
