@@ -5,8 +5,9 @@
 The vectors are those of me5-zh-sp, so a run takes seconds. A matrix, at first the identity, is trained by InfoNCE on
 the questions of LCQMC's validation part that mean the same: with the other positives of the batch as negatives, and
 with one text more for each question, drawn at random, or mined with and without the margin against false negatives.
-Measured is how well 1,500 questions of the test part find theirs among all texts of that part; many of them are near, and
-of those that are right as well only one counts. The rate is chosen by 400 held-out pairs of the validation part. Rows go to benchmarks/results/hard_negatives.jsonl.
+Measured is how well 1,500 questions of the test part find theirs among all texts of that part; many are near, and of
+those that are right as well only one counts. The rate is chosen by 400 held-out pairs of the validation part. Rows go
+to benchmarks/results/hard_negatives.jsonl.
 """
 
 import argparse
