@@ -43,6 +43,7 @@ from kexue_keras.backend.stack import stack_name
 from kexue_keras.backend.stack import tf1
 from kexue_keras.backend.training_step import add_update
 from kexue_keras.backend.training_step import call_again
+from kexue_keras.backend.training_step import inside_layer
 from kexue_keras.backend.training_step import minimise_instead
 from kexue_keras.backend.training_step import refuse_distribution
 from kexue_keras.backend.training_step import train_function_options

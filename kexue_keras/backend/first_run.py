@@ -9,30 +9,24 @@ import contextlib
 
 from kexue_keras.backend.sessions import graph_lock, present_session
 from kexue_keras.backend.stack import K, get_session, keras_backend, tf1
+from kexue_keras.backend.training_step import when_training_function_is_made
 
 
 @contextlib.contextmanager
 def whole_graph_first(model):
     """Within this context `model.train_on_batch` completes the graph of a compiled model before it first runs."""
-    make, set_here = getattr(model, "_make_train_function", None), "_make_train_function" in vars(model)
-    if make is None:  # it trains eagerly, or is no model of Keras
+    if not hasattr(model, "_make_train_function"):  # it trains eagerly, or is no model of Keras
         yield
         return
+    made = [getattr(model, "train_function", None)]
 
-    def make_and_complete():
-        had = getattr(model, "train_function", None)
-        make()
-        if model.train_function is not had:
+    def complete_if_new():
+        if model.train_function is not made[-1]:
+            made.append(model.train_function)
             _complete(model)
 
-    vars(model)["_make_train_function"] = make_and_complete
-    try:
+    with when_training_function_is_made(model, complete_if_new):
         yield
-    finally:
-        if set_here:
-            vars(model)["_make_train_function"] = make
-        else:
-            vars(model).pop("_make_train_function", None)
 
 
 def _complete(model):

@@ -65,6 +65,13 @@ class _Inside(keras.layers.Layer):
         return self.function()
 
 
+def inside_layer(function):
+    """What `function()` gives, which may call layers of a model once more with tensors of the model."""
+    if not is_tf_keras:
+        return function()
+    return _Inside(tf.autograph.experimental.do_not_convert(function))(tf.zeros([]))
+
+
 def call_again(model, inputs, *, mask=None, training=None):
     """The output of a functional model for other tensors, wherever they come from, without a trace in the model.
 
@@ -85,7 +92,7 @@ def call_again(model, inputs, *, mask=None, training=None):
     if is_tf_keras:
         packed = inputs if len(inputs) > 1 else inputs[0]
         mask = mask if mask is None or len(mask) > 1 else mask[0]
-        return _Inside(lambda: model.call(packed, training=training, mask=mask))(tf.zeros([]))
+        return inside_layer(lambda: model.call(packed, training=training, mask=mask))
     kept = [(node, node.arguments) for node in _nodes(model)]
     for node, arguments in kept:
         node.arguments = {k: v for k, v in (arguments or {}).items() if k != "mask"}
@@ -207,6 +214,30 @@ def minimise_instead(model, objective, metric, owner):
 
 
 @contextlib.contextmanager
+def when_training_function_is_made(model, then):
+    """While this context is open, `then()` runs whenever Keras has made the training function of a model, or found it.
+
+    Args:
+        model: compiled Keras model.
+        then: function without arguments.
+    """
+    make, set_here = model._make_train_function, "_make_train_function" in vars(model)
+
+    def make_and_then():
+        make()
+        then()
+
+    vars(model)["_make_train_function"] = make_and_then
+    try:
+        yield
+    finally:
+        if set_here:
+            vars(model)["_make_train_function"] = make
+        else:
+            del vars(model)["_make_train_function"]
+
+
+@contextlib.contextmanager
 def train_function_options(model, options, metadata):
     """While this context is open, `model.train_on_batch` runs with these options.
 
@@ -215,26 +246,20 @@ def train_function_options(model, options, metadata):
         options: tf.compat.v1.RunOptions.
         metadata: tf.compat.v1.RunMetadata, filled by each step.
     """
-    make, set_here = model._make_train_function, "_make_train_function" in vars(model)
     changed = []
 
-    def make_and_set():
+    def set_options():
         # tf.keras makes a new function when sample weights come or go.
-        make()
         function = model.train_function
         if all(function is not other for other, _ in changed):
             changed.append((function, (function.run_options, function.run_metadata)))
             function.run_options, function.run_metadata = options, metadata
             function._callable_fn = None
 
-    vars(model)["_make_train_function"] = make_and_set
     try:
-        yield
+        with when_training_function_is_made(model, set_options):
+            yield
     finally:
-        if set_here:
-            vars(model)["_make_train_function"] = make
-        else:
-            del vars(model)["_make_train_function"]
         for function, before in changed:
             function.run_options, function.run_metadata = before
             function._callable_fn = None

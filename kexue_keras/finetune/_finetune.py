@@ -33,10 +33,10 @@ def finetune(
     callbacks: Sequence[Any] = (),
     **options: Any,
 ) -> Dict[str, Any]:
-    """Fine-tune a pretrained encoder on labelled texts, or on pairs of texts with scores (task="similarity").
+    """Fine-tune a pretrained model from files: labels for texts, or what else `task` says (similarity, ner, ...).
 
     Args:
-        model: 'me5-zh-char', 'me5-zh-sp', or a folder as `models.load` takes it.
+        model: a bundled name, a folder, or a name of the hub, as `models.load` takes it.
         data: training file (TSV, CSV, JSON lines; also .gz).
         out: folder for the results.
         say: function that prints a line; quiet=True silences it.
@@ -71,6 +71,7 @@ def finetune(
     if options.folds is not None:
         return finetune_folds(options, say, callbacks, finetune)
     run = Run(options, folder, say, callbacks)
+    # Of what goes with labels of texts alone each task refuses what it is given.
     check_classification(run)
     task = finetune_classification
     if options.task == "similarity":

@@ -12,7 +12,7 @@ from bert4keras.backend import attention_normalize
 from bert4keras.layers import MultiHeadAttention
 
 from kexue_keras import checks
-from kexue_keras.backend import K, ModelSession, keras
+from kexue_keras.backend import K, ModelSession, inside_layer
 from kexue_keras.backend.functional_model import layer_calls
 from kexue_keras.files.paths import as_text
 from kexue_keras.pictures._figure import drawable, new_figure, save
@@ -123,34 +123,11 @@ def attention_maps(model: Any, text: Union[str, Tuple[str, str]], *, max_length:
 
 
 def _attention_of(call):
-    """Tensor `[B, h, n, n]` of one call of an attention layer."""
-    return _Attention(call)(call.inputs)
-
-
-class _Attention(keras.layers.Layer):
-    """Calls an attention layer once more; within a layer, so that tf.keras makes none of the ops in it."""
-
-    def __init__(self, call):
-        super(_Attention, self).__init__(trainable=False)
-        self.heads = call.layer.heads
-        self.again = lambda inputs: _call_again(call, inputs)
-
-    @tf.autograph.experimental.do_not_convert
-    def call(self, inputs, mask=None):
-        return self.again(inputs)
-
-    def compute_mask(self, inputs, mask=None):
-        return None
-
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0][0], self.heads, input_shape[0][1], input_shape[1][1])
-
-
-def _call_again(call, inputs):
+    """Tensor `[B, h, n, n]` of one call of an attention layer, which is called once more."""
     found = []
+    masks = call.masks if any(mask is not None for mask in call.masks) else None
     with _watched(call.layer, found):
-        masks = call.masks if any(mask is not None for mask in call.masks) else None
-        call.layer.call(inputs, mask=masks, **call.arguments)
+        inside_layer(lambda: call.layer.call(call.inputs, mask=masks, **call.arguments))
     return found[0]
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 
 from kexue_keras.backend import K, keras
-from kexue_keras.errors import UserError
 from kexue_keras.exported.decisions import THRESHOLD, describe_one, describe_several
+from kexue_keras.finetune._saved_head import saved_head
 from kexue_keras.layers import SequencePooling
 from kexue_keras.losses import MultilabelCrossentropy, multilabel_probabilities
-from kexue_keras.trainer._checkpoint import load_arrays, save_arrays
+from kexue_keras.trainer._checkpoint import save_arrays
 
 HEADS = {}
 
@@ -45,26 +45,8 @@ def load_head(path, model):
     Raises:
         UserError: it is of another model, or damaged, or not finite.
     """
-    try:
-        arrays, _ = load_arrays(path)
-    except UserError:
-        raise UserError("cannot be read as the head of a run; put back the file that the run wrote", path=path)
     dense = model.get_layer("logits")
-    for name, wanted in zip(("kernel", "bias"), dense.get_weights()):
-        if name not in arrays or arrays[name].shape != wanted.shape or arrays[name].dtype != wanted.dtype:
-            found = "%s %s" % (arrays[name].dtype, list(arrays[name].shape)) if name in arrays else "none"
-            raise UserError(
-                "the %s of the head is %s; with the encoder and the labels of this run it is %s %s. Put back the file "
-                "that the run wrote" % (name, found, wanted.dtype, list(wanted.shape)),
-                path=path,
-            )
-        if not np.isfinite(arrays[name]).all():
-            raise UserError(
-                "its weights are NaN or infinite (%s), so it can answer nothing; train again with a lower "
-                "--learning-rate" % name,
-                path=path,
-            )
-    dense.set_weights([arrays["kernel"], arrays["bias"]])
+    dense.set_weights(saved_head(path, dict(zip(("kernel", "bias"), dense.get_weights()))))
 
 
 def head(cls):

@@ -4,13 +4,12 @@ import os
 from collections import namedtuple
 from typing import Any, Callable, List, Optional, Sequence
 
-import numpy as np
-
 from kexue_keras import models
 from kexue_keras.backend import ModelSession, keras
 from kexue_keras.data import BucketedBatches, checked_texts
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.finetune._run_folder import RunFolder
+from kexue_keras.finetune._saved_head import saved_head
 from kexue_keras.finetune.named_entities._heads import HEADS, LOGITS, TRANSITIONS
 from kexue_keras.finetune.named_entities._tokens import encode_with_spans
 from kexue_keras.models._lengths import checked_max_length, positions_of
@@ -18,7 +17,7 @@ from kexue_keras.options.finetune import make_options
 from kexue_keras.schemas.messages import is_wrong
 from kexue_keras.schemas.words import one_of, whole
 from kexue_keras.tokenizing.saved import load_tokenizer
-from kexue_keras.trainer._checkpoint import load_arrays, save_arrays
+from kexue_keras.trainer._checkpoint import save_arrays
 from kexue_keras.types import Model, Path, Tokenizer
 
 TASK = "ner"
@@ -171,8 +170,7 @@ def head_weights(model):
 
 def save_head(path, model):
     """Write the head of a model of `build_recognizer`."""
-    arrays = head_weights(model)
-    save_arrays(path, {"%s/%d" % (name, i): w for name, ws in arrays.items() for i, w in enumerate(ws)})
+    save_arrays(path, _named(head_weights(model)))
 
 
 def load_head(path, model):
@@ -181,24 +179,11 @@ def load_head(path, model):
     Raises:
         UserError: it is of another model, or damaged, or not finite.
     """
-    try:
-        arrays, _ = load_arrays(path)
-    except UserError:
-        raise UserError("cannot be read as the head of a run; put back the file that the run wrote", path=path)
-    for name, weights in head_weights(model).items():
-        keys = ["%s/%d" % (name, i) for i in range(len(weights))]
-        for key, wanted in zip(keys, weights):
-            shape = list(arrays[key].shape) if key in arrays else "missing"
-            if shape != list(wanted.shape) or arrays[key].dtype != wanted.dtype:
-                raise UserError(
-                    "%s of the head is %s; with the encoder and the labels of this run it is %s. Put back the file "
-                    "that the run wrote" % (key, shape, list(wanted.shape)),
-                    path=path,
-                )
-            if not np.isfinite(arrays[key]).all():
-                raise UserError(
-                    "%s of the head is NaN or infinite, so it can answer nothing; train again with a lower "
-                    "--learning-rate" % key,
-                    path=path,
-                )
-        model.get_layer(name).set_weights([arrays[key] for key in keys])
+    expected = head_weights(model)
+    arrays = saved_head(path, _named(expected))
+    for name, weights in expected.items():
+        model.get_layer(name).set_weights([arrays.pop(0) for _ in weights])
+
+
+def _named(weights):
+    return {"%s/%d" % (name, i): weight for name, several in weights.items() for i, weight in enumerate(several)}
