@@ -36,8 +36,8 @@ class MaskedLanguageModel(object):
         max_length: longest row in tokens.
         frozen: number of lowest layers that are not trained; with more than 0 the embeddings are not either.
         mask_rate: share of the tokens that are predicted.
-        techniques: `trainer.Techniques` for building and training; R-Drop and the penalty per sample do not go with a
-            loss of tokens.
+        techniques: `trainer.Techniques` for building and training; the penalty per sample does not go with a loss of
+            tokens.
         **arguments: of `models.load`, for instance num_hidden_layers=6.
 
     Raises:

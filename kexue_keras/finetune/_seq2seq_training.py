@@ -115,7 +115,7 @@ def finetune_seq2seq(
         learning_rate: float; None is 2e-4 for T5 and 2e-5 for a UniLM.
         beams: width of the beam search for the final scores; during training greedy decoding is used.
         dropout_rate: see `load_seq2seq`.
-        techniques: `trainer.Techniques`; R-Drop does not go with a loss of tokens.
+        techniques: `trainer.Techniques`.
         seed: int.
         resume: go on with the run in `out` from its last point; overwrite: replace it.
         save_every: also save a point every so many steps.

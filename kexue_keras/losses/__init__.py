@@ -21,6 +21,8 @@ from kexue_keras.losses._grouped import GroupedCrossentropy
 from kexue_keras.losses._grouped import grouped_crossentropy
 from kexue_keras.losses._masked_lm import MaskedCrossentropy
 from kexue_keras.losses._masked_lm import masked_crossentropy
+from kexue_keras.losses._masked_rdrop import MaskedRDropCrossentropy
+from kexue_keras.losses._masked_rdrop import masked_rdrop_crossentropy
 from kexue_keras.losses._matryoshka import Matryoshka
 from kexue_keras.losses._multisoftmax import MultiSoftmaxCrossentropy
 from kexue_keras.losses._multisoftmax import multi_softmax_crossentropy

@@ -18,7 +18,7 @@ from kexue_keras.numerics import log_probability
 from kexue_keras.types import Config, Tensor, TensorLike
 
 _DIVERGENCES = ("kl", "mse", "multilabel")
-_CONVENTIONS = {"article": 0.25, "mean": 0.5}
+CONVENTIONS = {"article": 0.25, "mean": 0.5}
 _PAIR_OP = "rdrop_pair"
 
 
@@ -131,7 +131,7 @@ def rdrop_crossentropy(
     _check(alpha, divergence, convention, from_logits, name)
     if divergence != "kl":
         from_logits, sparse = True, False
-    weight = alpha * _CONVENTIONS[convention]
+    weight = alpha * CONVENTIONS[convention]
     y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
     passes = pair_of(y_pred)
     if sample_weight is not None:
@@ -267,7 +267,7 @@ def warn_if_never_random(tensors, name):
 def _check(alpha, divergence, convention, from_logits, name):
     checks.number(alpha, "alpha", name, least=0)
     checks.choice(divergence, _DIVERGENCES, "divergence", name)
-    checks.choice(convention, _CONVENTIONS, "convention", name)
+    checks.choice(convention, CONVENTIONS, "convention", name)
 
 
 def _row_weights(weights, y_pred, name):

@@ -255,8 +255,8 @@ class PromptClassifier(Calibrated):
             mask_rate: share of the tokens that are hidden at random, or asked for left to right; 0 for none.
             mask_pattern: whether tokens of the pattern may be hidden (the author's code does so).
             valid: list of (text, label); the weights of the epoch with the best accuracy on it are kept.
-            techniques: `trainer.Techniques`; R-Drop does not go with a loss of tokens, and recompute is chosen when
-                the model is loaded.
+            techniques: `trainer.Techniques`; R-Drop compares the answers and the hidden tokens of two dropouts of
+                a row; recompute is chosen when the model is loaded.
             seed: int, order and masks.
             folder: where a point is saved at the end of each epoch; training goes on from one that is there. Or None.
             save_every: int, steps between two further points.

@@ -13,7 +13,6 @@ from kexue_keras.training.precision._mixed_precision import check_mixed_precisio
 XLA_ROUNDING = 32
 # Techniques that tasks with such losses do not go with, and why.
 NOT_FOR_TOKENS = {
-    "rdrop": "its loss is one of tokens, and R-Drop compares rows",
     "penalty_reduction": "its loss is a mean over tokens, there are no losses a sample",
 }
 NOT_FOR_A_CONTRAST = {

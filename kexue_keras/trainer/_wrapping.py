@@ -14,7 +14,7 @@ import numpy as np
 from kexue_keras import backend
 from kexue_keras.backend import K, keras
 from kexue_keras.errors import UserError
-from kexue_keras.losses import MultilabelCrossentropy, RDropCrossentropy
+from kexue_keras.losses import MaskedCrossentropy, MaskedRDropCrossentropy, MultilabelCrossentropy, RDropCrossentropy
 from kexue_keras.optimizers import (
     ExponentialMovingAverage,
     GradientAccumulation,
@@ -156,15 +156,19 @@ def accelerated(techniques: Techniques, say: Optional[Say] = None) -> Iterator[N
 
 
 def rdrop_loss(loss, techniques):
-    """R-Drop in place of a cross-entropy of one label or of several.
+    """R-Drop in place of a cross-entropy of one label, of several, or of tokens.
 
     Raises:
         UserError: the loss is another one.
     """
+    if isinstance(loss, MaskedCrossentropy):
+        own = ("from_logits", "ignore", "normalization", "reduction")
+        options = {name: value for name, value in loss.get_config().items() if name in own}
+        return MaskedRDropCrossentropy(alpha=techniques.rdrop, **options)
     several = isinstance(loss, MultilabelCrossentropy)
     if not several and not isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
         raise UserError(
-            "%s goes with one label a text or with the multi-label cross-entropy (--multilabel-loss zlpr)"
+            "%s goes with one label a text, with the multi-label cross-entropy (--multilabel-loss zlpr) and with tokens"
             % techniques.spelling("rdrop")
         )
     divergence = "multilabel" if several else "kl"

@@ -114,6 +114,8 @@ def check_math_word_problems(run):
     """
     options = run.options
     run.techniques.refuse("--task " + TASK, **NOT_FOR_TOKENS)
+    if options.teaforn > 1:
+        run.techniques.refuse("--teaforn %d" % options.teaforn, rdrop="its loss has an answer for each order")
     for name, what in (
         ("text_column", "--text-column"),
         ("text_b_column", "--text-b-column"),

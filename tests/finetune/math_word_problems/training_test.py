@@ -100,7 +100,7 @@ def test_teaforn_without_signs_and_with_all_brackets(place, plain_sessions):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"rdrop": 4.0}, "rdrop does not go with --task math-word-problems"),
+        ({"rdrop": 4.0, "teaforn": 2}, "--rdrop does not go with --teaforn 2"),
         ({"class_weights": "balanced"}, "there are no classes"),
         ({"label_separator": "|"}, "--label-separator does not go"),
         ({"text_column": "1"}, "--text-column does not go"),
