@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 
+import few_shot_prompted  # noqa: F401  puts its methods into METHODS
 from comparison import add_row, find_row, side_by_side
 from few_shot_methods import METHODS, FewShot
 from few_shot_tasks import TASKS, read_task

@@ -10,7 +10,7 @@ import os
 import time
 
 import numpy as np
-from few_shot_untrained import accuracy, by_prompt, frozen, prompt_scores
+from few_shot_untrained import accuracy, by_prompt, calibrated, frozen, prompt_scores
 
 from kexue_keras.backend import K, preserved_random_state, set_seed
 from kexue_keras.errors import UserError
@@ -163,8 +163,11 @@ class FewShot(object):
         options["allow_untrained_head"] = self.allow_untrained_head
         return PromptClassifier(pretrained, patterns, self.verbalizer, max_length=self.max_length, **options)
 
-    def fit(self, classifier, *, unlabelled=(), learning_rate=None):
+    def fit(self, classifier, *, unlabelled=(), learning_rate=None, **more):
         """Train a prompt classifier on the labelled texts, a row for each pattern.
+
+        Args:
+            **more: further arguments of `PromptClassifier.fit`.
 
         Returns:
             dict: valid (the best accuracy there), accuracy on `test`, and both with the prior taken off.
@@ -179,13 +182,26 @@ class FewShot(object):
             valid=self.valid,
             seed=self.seed,
             say=self.say,
+            **more,
         )
-        result = {"valid": max(row["valid"] for row in history), "accuracy": classifier.accuracy(self.test)}
+        return dict({"valid": max(row["valid"] for row in history)}, **self.scores_of(classifier))
+
+    def scores_of(self, classifier):
+        """accuracy of a prompt classifier on `test`, and with the prior of `calibration` taken off on both parts.
+
+        The texts are asked once for all of it.
+        """
+        parts = {"accuracy": self.test, "calibrated": self.test, "calibrated_valid": self.valid}
+        known = [text for text, _ in self.test + self.valid]
+        each = np.stack(classifier.probabilities_by_pattern(known + self.calibration), axis=1)
+        scores = {"accuracy": each[: len(self.test)]}
         if self.calibration:
-            classifier.calibrate(self.calibration)
-            result["calibrated"] = classifier.accuracy(self.test)
-            result["calibrated_valid"] = classifier.accuracy(self.valid)
-        return result
+            taken_off = np.exp(calibrated(np.log(each[: len(known)]), np.log(each[len(known) :])))
+            scores.update(calibrated=taken_off[: len(self.test)], calibrated_valid=taken_off[len(self.test) :])
+        weights = classifier.weights
+        return {
+            name: accuracy(np.average(one, axis=1, weights=weights), parts[name], self) for name, one in scores.items()
+        }
 
     def finetune(self, train, name, **more):
         """Ordinary fine-tuning on `train`, repeated as for the others; (accuracy, accuracy on `valid`)."""
@@ -275,58 +291,6 @@ def continued_mlm(few):
         result.update({front + way: found[way][0] for way in ("first", "chosen", "ensemble")})
         result[front + "patterns"] = found["each"]
     return dict(result, accuracy=result["calibrated chosen"])
-
-
-@method("PET")
-def pet(few):
-    """The first pattern, trained on the labelled texts."""
-    return few.fit(few.classifier(few.patterns[0]))
-
-
-@method("PET, all patterns")
-def pet_all(few):
-    """One model for all patterns, each text in each of them."""
-    return few.fit(few.classifier(few.patterns))
-
-
-@method("P-tuning")
-def p_tuning(few):
-    """Soft tokens instead of a pattern, and nothing else trained."""
-    return few.fit(few.classifier(few.soft_pattern, trained="soft_tokens"), learning_rate=few.soft_learning_rate)
-
-
-@method("P-tuning, all weights")
-def p_tuning_all(few):
-    """Soft tokens, and everything trained."""
-    return few.fit(few.classifier(few.soft_pattern))
-
-
-@method("PET + unlabelled")
-def pet_unlabelled(few):
-    """The first pattern, and random masking of unlabelled texts in the same stream."""
-    return dict(few.fit(few.classifier(few.patterns[0]), unlabelled=few.unlabelled), unlabelled=len(few.unlabelled))
-
-
-@method("PET, distilled")
-def pet_distilled(few):
-    """A model a pattern; their weighted mean labels the unlabelled texts, from which an ordinary classifier learns."""
-    tests, pseudo, weights = [], [], []
-    for pattern in few.patterns:
-        K.clear_session()
-        classifier = few.classifier(pattern)
-        # As PET does: by the accuracy on the training texts before training.
-        weights.append(classifier.accuracy(few.train))
-        few.fit(classifier)
-        tests.append(classifier.predict_proba([text for text, _ in few.test]))
-        pseudo.append(classifier.predict_proba(few.unlabelled))
-    ensemble = np.average(tests, axis=0, weights=weights if sum(weights) else None)
-    guessed = np.average(pseudo, axis=0, weights=weights if sum(weights) else None).argmax(axis=1)
-    labels = few.verbalizer.labels
-    train = few.train + [(text, labels[i]) for text, i in zip(few.unlabelled, guessed)]
-    K.clear_session()
-    on_test, valid = few.finetune(train, "distilled")
-    result = {"valid": valid, "accuracy": on_test, "ensemble": accuracy(ensemble, few.test, few)}
-    return dict(result, unlabelled=len(few.unlabelled))
 
 
 @method("fine-tuning")

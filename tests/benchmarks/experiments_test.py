@@ -9,7 +9,14 @@ from conftest import ROOT
 
 FOLDER = os.path.join(ROOT, "benchmarks", "experiments")
 EXPERIMENTS = sorted(os.path.basename(path)[: -len(".py")] for path in glob.glob(os.path.join(FOLDER, "*.py")))
-for helper in ("comparison", "few_shot_methods", "few_shot_tasks", "few_shot_untrained"):
+for helper in (
+    "comparison",
+    "few_shot_methods",
+    "few_shot_tasks",
+    "few_shot_untrained",
+    "few_shot_prompted",
+    "few_shot_distillation",
+):
     EXPERIMENTS.remove(helper)
 
 

@@ -3,9 +3,11 @@
 import json
 
 import few_shot
-import few_shot_methods
+import few_shot_distillation
+import few_shot_prompted
 import few_shot_tasks
 import few_shot_untrained
+import numpy as np
 import pytest
 from comparison import read_rows
 from few_shot_methods import FewShot
@@ -16,7 +18,6 @@ from reviews import reviews
 from kexue_keras.backend import K
 from kexue_keras.errors import UserError
 from kexue_keras.models import load, save
-from kexue_keras.options.finetune import make_options
 from kexue_keras.prompting import Pattern, PromptClassifier, Verbalizer
 
 
@@ -27,6 +28,25 @@ def tiny(tmp_path_factory):
     save(tiny_mlm(), folder)
     K.clear_session()
     return folder
+
+
+def few_of(model, folder, **changes):
+    """A small task."""
+    settings = dict(
+        patterns=[PATTERN],
+        soft_pattern="[unused1]{mask}[unused2]{text}",
+        words=WORDS,
+        model=model,
+        folder=str(folder),
+        max_length=24,
+        epochs=2,
+        steps=8,
+        num_hidden_layers=1,
+        train_layers=1,
+        allow_untrained_head=True,
+    )
+    unlabelled = [text for text, _ in reviews(4, 3)]
+    return FewShot(reviews(16), reviews(4, 1), reviews(6, 2), unlabelled, **dict(settings, **changes))
 
 
 @pytest.mark.usefixtures("plain_sessions")
@@ -57,38 +77,25 @@ def test_a_gpt_reads_left_to_right(tmp_path):
 
 # The training of both is tested where it is written.
 @pytest.mark.usefixtures("plain_sessions")
-@pytest.mark.parametrize("method", ["P-tuning", "PET + unlabelled", "PET, all patterns", "PET, distilled"])
+@pytest.mark.parametrize(
+    "method",
+    ["P-tuning", "PET + unlabelled", "PET, all patterns", "PET, answers alone", "PET + R-Drop", "PET, distilled"],
+)
 def test_methods(tiny, tmp_path, monkeypatch, method):
-    fitted, tuned = [], []
+    fitted, taught = [], []
 
     def fit(classifier, labelled, unlabelled=None, **options):
         frozen = not classifier.pretrained.bert.layers["Embedding-Token"].trainable_weights
         fitted.append(dict(options, trained=classifier.trained, unlabelled=len(unlabelled), frozen=frozen))
         return [{"valid": 0.5}, {"valid": 0.25}]
 
-    def finetune(**options):
-        tuned.append(make_options(**options))
-        return {"test": {"accuracy": 0.75}, "valid": {"accuracy": 0.5}}
+    def distilled(few, texts, probabilities):
+        taught.append((texts, probabilities))
+        return 0.75, 0.5
 
-    monkeypatch.setattr(few_shot_methods.PromptClassifier, "fit", fit)
-    monkeypatch.setattr(few_shot_methods, "finetune", finetune)
-    few = FewShot(
-        reviews(16),
-        reviews(4, 1),
-        reviews(6, 2),
-        [text for text, _ in reviews(4, 3)],
-        patterns=[PATTERN, "{text}{mask}"] if "all" in method else [PATTERN],
-        soft_pattern="[unused1]{mask}[unused2]{text}",
-        words=WORDS,
-        model=tiny,
-        folder=str(tmp_path),
-        max_length=24,
-        epochs=2,
-        steps=8,
-        num_hidden_layers=1,
-        train_layers=1,
-        allow_untrained_head=True,
-    )
+    monkeypatch.setattr(PromptClassifier, "fit", fit)
+    monkeypatch.setattr(few_shot_prompted, "distilled", distilled)
+    few = few_of(tiny, tmp_path, patterns=[PATTERN, "{text}{mask}"] if "all" in method else [PATTERN])
     row = few.run(method)
     assert row["method"] == method and row["texts"] == 6 and 0 <= row["accuracy"] <= 1
     assert (
@@ -100,10 +107,54 @@ def test_methods(tiny, tmp_path, monkeypatch, method):
     assert fitted[0]["frozen"] == (method != "P-tuning")
     assert fitted[0]["learning_rate"] == (5e-3 if method == "P-tuning" else 1e-4)
     assert fitted[0]["unlabelled"] == (4 if method == "PET + unlabelled" else 0)
+    assert fitted[0].get("mask_rate") == (0.0 if "alone" in method else None)
+    assert getattr(fitted[0].get("techniques"), "rdrop", 0) == (4.0 if "R-Drop" in method else 0)
     if method == "PET, distilled":
         assert row["accuracy"] == 0.75 and row["unlabelled"] == 4 and 0 <= row["ensemble"] <= 1
-        train = read_labelled(tuned[0].data, list(WORDS))
-        assert train[:16] == few.train and len(train) == 20 and tuned[0].num_hidden_layers == 1 == tuned[0].train_layers
+        (texts, probabilities), *rest = taught
+        assert texts == few.unlabelled and not rest
+        np.testing.assert_allclose(probabilities.sum(axis=1), np.ones(4), rtol=1e-6)
+
+
+@pytest.mark.usefixtures("plain_sessions")
+def test_scores_of_a_classifier_are_those_that_it_says_itself(tiny, tmp_path):
+    few = few_of(tiny, tmp_path, calibration=[text for text, _ in reviews(5, 4)], patterns=[PATTERN, "{text}{mask}"])
+    classifier = few.classifier(few.patterns)
+    found = few.scores_of(classifier)
+    assert found["accuracy"] == classifier.accuracy(few.test)
+    classifier.calibrate(few.calibration)
+    assert found["calibrated"] == classifier.accuracy(few.test)
+    assert found["calibrated_valid"] == classifier.accuracy(few.valid)
+
+
+@pytest.mark.usefixtures("plain_sessions")
+def test_distillation_learns_what_the_teachers_say(tiny, tmp_path):
+    few = few_of(tiny, tmp_path, train_layers=None, learning_rate=1e-2)
+    texts = ["好" * (1 + i % 5) for i in range(16)] + ["坏" * (1 + i % 5) for i in range(16)]
+    labels = few.verbalizer.labels
+    few.valid = few.test = [(text, labels[int("坏" in text)]) for text in texts]
+    probabilities = np.array([[0.99, 0.01]] * 16 + [[0.01, 0.99]] * 16)
+    assert few_shot_distillation.distilled(few, texts, probabilities, epochs=4) == (1.0, 1.0)
+
+
+def test_softened_crossentropy_is_that_of_numpy(rng):
+    logits, p = rng.randn(5, 3), rng.dirichlet(np.ones(3), 5)
+    q = p**0.5 / (p**0.5).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(few_shot_distillation.softened(p), q, rtol=1e-12)
+    log_p = logits / 2 - np.log(np.exp(logits / 2).sum(axis=1, keepdims=True))
+    loss = few_shot_distillation.softened_crossentropy(K.constant(q), K.constant(logits))
+    np.testing.assert_allclose(K.eval(loss), -4 * (q * log_p).sum(axis=1), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("plain_sessions")
+def test_causal_p_tuning_asks_at_the_end(tmp_path, monkeypatch):
+    folder = str(tmp_path / "unilm")
+    save(tiny_lm("unilm"), folder)
+    K.clear_session()
+    monkeypatch.setattr(few_shot_prompted, "UNILM", folder)
+    few = few_of("no model", tmp_path, soft_pattern="[unused1]{mask}[unused2]{text}", epochs=1, steps=1)
+    row = few.run("causal P-tuning, UniLM")
+    assert row["pattern"] == "[unused1][unused2]{text}[SEP]{mask}" and 0 <= row["accuracy"] <= 1
 
 
 @pytest.mark.usefixtures("plain_sessions")
