@@ -5,6 +5,7 @@ The rest of the package takes `keras`, `K` and `tf1` from here and never asks ag
 
 from kexue_keras.backend import stack  # (first: it checks the versions before TensorFlow is imported)
 from kexue_keras.backend.acceleration import environment_variable
+from kexue_keras.backend.acceleration import erf_is_slow
 from kexue_keras.backend.acceleration import exchange_compilation
 from kexue_keras.backend.acceleration import exchange_environment
 from kexue_keras.backend.acceleration import exchange_mixed_precision
@@ -13,6 +14,7 @@ from kexue_keras.backend.acceleration import has_gpu
 from kexue_keras.backend.acceleration import is_mixed_precision_on
 from kexue_keras.backend.acceleration import keras_has_session
 from kexue_keras.backend.acceleration import nvidia_release
+from kexue_keras.backend.acceleration import prediction_batching
 from kexue_keras.backend.acceleration import rewritten_to_half
 from kexue_keras.backend.acceleration import sessions_created
 from kexue_keras.backend.dtypes import widen

@@ -38,6 +38,26 @@ def has_gpu():
         return False
 
 
+def prediction_batching():
+    """Keyword arguments of `data.PredictionBatches` that fit the device: none on a processor.
+
+    A GPU wants all rows at once. XLA compiles each length anew, so that lengths are to be few.
+
+    >>> sorted(prediction_batching())
+    []
+    """
+    compiled = any(flag.startswith("--tf_xla_auto_jit") for flag in environment_variable("TF_XLA_FLAGS").split())
+    return {"rounding": 8, "most_tokens": None} if compiled or has_gpu() else {}
+
+
+def erf_is_slow():
+    """Whether the error function goes through the numbers one by one: on a processor, in a TensorFlow before erfinv.
+
+    It takes a quarter of the time of a prediction there.
+    """
+    return not hasattr(tf.math, "erfinv") and not has_gpu()
+
+
 def exchange_compilation(on):
     """Let sessions made from now on compile with XLA, on TensorFlow 2 also after it has listed the devices.
 

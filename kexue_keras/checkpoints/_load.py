@@ -30,6 +30,7 @@ from kexue_keras.files import restore_interrupted
 from kexue_keras.files.paths import matching, path_text
 from kexue_keras.models._activations import check_activation
 from kexue_keras.models._epsilon import extend_with_epsilon
+from kexue_keras.models._fused import extend_with_fused
 from kexue_keras.models._kinds import kind_of
 from kexue_keras.models._language_models_only import guard_mlm
 from kexue_keras.models._rotary import check_even_heads, extend_with_rotary_table
@@ -157,6 +158,8 @@ def load(
     epsilons = config.get("layer_norm_eps"), config.get("mlm_layer_norm_eps")
     built_class = extend_with_epsilon(model or kind, epsilons[0], build.get("application"), epsilons[1])
     built_class = extend_with_rotary_table(built_class, checkpoint)
+    if model is None and isinstance(built_class, type):
+        built_class = extend_with_fused(built_class)
     built = dict(build_arguments(config), **build)
 
     def build_and_load():

@@ -1,6 +1,7 @@
 """Readers and batch generators."""
 
 from kexue_keras.data._batches import BucketedBatches
+from kexue_keras.data._batches import PredictionBatches
 from kexue_keras.data._batches import encode
 from kexue_keras.data._columns import Columns
 from kexue_keras.data._columns import choose_columns

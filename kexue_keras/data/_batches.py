@@ -14,6 +14,7 @@ from kexue_keras.data._texts import checked_texts
 from kexue_keras.plain_types import Array, ArrayLike, Encoded, Texts, Tokenizer
 
 ROUNDING = 8
+PREDICTION_TOKENS = 512
 POOL = 50
 
 
@@ -116,13 +117,58 @@ class BucketedBatches(object):
 
     def inputs(self, indices: ArrayLike) -> List[Array]:
         """[token ids, segment ids] of the rows `indices`, padded to this batch."""
-        length = self.max_length
-        if self.bucketing:
-            length = min(-(-int(self.lengths[indices].max()) // self.rounding) * self.rounding, self.max_length)
+        length = self.padded_length(indices) if self.bucketing else self.max_length
         return list(pad([self.encoded[i] for i in indices], length))
+
+    def padded_length(self, indices: ArrayLike) -> int:
+        """Tokens of each row of a batch of the rows `indices`, padding included."""
+        return min(-(-int(self.lengths[indices].max()) // self.rounding) * self.rounding, self.max_length)
 
     def _cut(self, order):
         return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+
+
+class PredictionBatches(BucketedBatches):
+    """Batches of encoded texts for prediction: the longest first, and few enough tokens for the processor's cache.
+
+    What a batch computes should fit into the processor's cache, and a token of padding costs as much as one of text.
+    On a GPU, and for XLA, which compiles each length anew, `backend.prediction_batching()` has other settings.
+
+    Args:
+        encoded: list of (token ids, segment ids).
+        batch_size: most rows of a batch.
+        max_length: no batch is longer than this.
+        rounding: int, lengths are rounded up to a multiple of it.
+        most_tokens: int, most tokens of a batch of more than one row, padding included; None: no limit.
+
+    >>> batches = PredictionBatches([([1] * n, [0] * n) for n in (3, 9, 10, 4)], batch_size=64, max_length=32,
+    ...     most_tokens=20)
+    >>> [batches.inputs(indices)[0].shape for indices in batches.in_length_order()]
+    [(2, 10), (2, 4)]
+    """
+
+    def __init__(
+        self,
+        encoded: Sequence[Encoded],
+        *,
+        batch_size: int,
+        max_length: int,
+        rounding: int = 1,
+        most_tokens: Optional[int] = PREDICTION_TOKENS,
+    ) -> None:
+        super().__init__(encoded, batch_size=batch_size, max_length=max_length, rounding=rounding)
+        self.most_tokens = most_tokens
+
+    def in_length_order(self) -> List[Array]:
+        """List of index arrays, the longest texts first: what does not fit into memory fails at once."""
+        order, batches = np.argsort(-self.lengths, kind="stable"), []
+        while len(order):
+            rows = self.batch_size
+            if self.most_tokens is not None:
+                rows = min(rows, max(1, self.most_tokens // max(1, self.padded_length(order[:1]))))
+            batches.append(order[:rows])
+            order = order[rows:]
+        return batches
 
 
 def rows_by_step(batches):

@@ -5,7 +5,7 @@ from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from kexue_keras.data import BucketedBatches, checked_texts, encode
+from kexue_keras.data import PredictionBatches, checked_texts, encode
 from kexue_keras.errors import UserError
 from kexue_keras.exported.decisions import describe_one, describe_several
 from kexue_keras.exported.graphs import open_graph
@@ -98,7 +98,7 @@ class ExportedModel(object):
 
     def compute(self, encoded: Sequence[Encoded], *, batch_size: Optional[int] = None) -> Array:
         """What the graph gives for encoded texts (`data.encode`), in their order."""
-        batches = BucketedBatches(encoded, batch_size=batch_size or self.batch_size, max_length=self.max_length)
+        batches = PredictionBatches(encoded, batch_size=batch_size or self.batch_size, max_length=self.max_length)
         out: Union[None, Array] = None
         for indices in batches.in_length_order():
             found = self.graph(batches.inputs(indices))

@@ -5,7 +5,8 @@ Reference: "P-tuning：自动构建模版，释放语言模型潜能", kexue.fm/
 
 import numpy as np
 
-from kexue_keras.data import BucketedBatches, gather_places
+from kexue_keras.backend import prediction_batching
+from kexue_keras.data import PredictionBatches, gather_places
 from kexue_keras.models._causal_lm import askable, inputs_of, next_labels
 from kexue_keras.prompting._pattern import Prompt, TokenizedPattern
 from kexue_keras.prompting._rows import TrainingRows
@@ -102,7 +103,7 @@ def causal_scores(model, pattern, verbalizer, texts, *, batch_size):
             cut = len(prompt.token_ids) - len(begin)
             rows.append((prompt.token_ids[:cut] + list(begin), prompt.segment_ids))
             slots.append(prompt.slots)
-    batches = BucketedBatches(rows, batch_size=batch_size, max_length=pattern.max_length)
+    batches = PredictionBatches(rows, batch_size=batch_size, max_length=pattern.max_length, **prediction_batching())
     scores = np.zeros((len(rows), len(words)))
     for indices in batches.in_length_order() if rows else ():
         places = np.array([slots[i] for i in indices], "int32")

@@ -5,7 +5,8 @@ Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kex
 
 import numpy as np
 
-from kexue_keras.data import BucketedBatches
+from kexue_keras.backend import prediction_batching
+from kexue_keras.data import PredictionBatches
 from kexue_keras.prompting._causal import CausalPattern
 
 
@@ -51,7 +52,7 @@ def cloze_scores(session, model, pattern, words, texts, *, batch_size):
     """
     prompts = [pattern.encode(text) for text in texts]
     encoded = [(prompt.token_ids, prompt.segment_ids) for prompt in prompts]
-    batches = BucketedBatches(encoded, batch_size=batch_size, max_length=pattern.max_length)
+    batches = PredictionBatches(encoded, batch_size=batch_size, max_length=pattern.max_length, **prediction_batching())
     scores = np.zeros((len(texts), len(words.ids[pattern.pattern.slots])))
     for indices in batches.in_length_order() if texts else ():
         places = np.array([prompts[i].slots for i in indices], "int32")

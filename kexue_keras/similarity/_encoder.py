@@ -11,13 +11,13 @@ from typing import Any, List, Optional, Sequence, Union
 import numpy as np
 
 from kexue_keras import checks
-from kexue_keras.backend import ModelSession, keras
+from kexue_keras.backend import ModelSession, keras, prediction_batching
 from kexue_keras.checkpoints._convert import save_into
 from kexue_keras.checkpoints._load import PretrainedModel, load
 from kexue_keras.checkpoints._sentence_transformers import has_modules
 from kexue_keras.checkpoints._sources import local_folder
 from kexue_keras.checkpoints.formats.safetensors_file import read_safetensors, write_safetensors
-from kexue_keras.data._batches import BucketedBatches, encode
+from kexue_keras.data._batches import PredictionBatches, encode
 from kexue_keras.data._texts import checked_texts
 from kexue_keras.errors import WeightsError
 from kexue_keras.files import restore_interrupted, whole_folder, write_json
@@ -177,7 +177,9 @@ class SentenceEncoder(object):
         Returns:
             float32 `[N, d]`, neither whitened nor scaled.
         """
-        batches = BucketedBatches(encoded, batch_size=batch_size, max_length=max_length or self.max_length)
+        batches = PredictionBatches(
+            encoded, batch_size=batch_size, max_length=max_length or self.max_length, **prediction_batching()
+        )
         vectors = np.zeros((len(encoded), self.model.output_shape[-1]), "float32")
         for indices in batches.in_length_order():
             vectors[indices] = self.session.predict_on_batch(self.model, batches.inputs(indices))

@@ -6,7 +6,7 @@ from bert4keras.tokenizers import Tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kexue_keras.data import BucketedBatches, PairBatches, checked_texts, encode
+from kexue_keras.data import BucketedBatches, PairBatches, PredictionBatches, checked_texts, encode
 from kexue_keras.errors import shorten
 
 pytestmark = pytest.mark.all_stacks
@@ -58,6 +58,20 @@ def test_buckets_save_padding_and_have_few_shapes_in_mixed_order():
 def test_never_longer_than_max_length():
     batches = make([13], max_length=13)
     assert batches.inputs(np.array([0]))[0].shape == (1, 13)
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=60), st.integers(1, 20), st.sampled_from([None, 1, 64, 512]))
+def test_prediction_takes_every_row_once_the_longest_first(lengths, batch_size, most_tokens):
+    encoded = [([1] * n, [0] * n) for n in lengths]
+    batches = PredictionBatches(encoded, batch_size=batch_size, max_length=64, most_tokens=most_tokens)
+    parts = batches.in_length_order()
+    assert sorted(np.concatenate(parts)) == list(range(len(lengths)))
+    longest = [max(lengths[i] for i in part) for part in parts]
+    assert longest == sorted(longest, reverse=True)
+    for part, most in zip(parts, longest):
+        shape = batches.inputs(part)[0].shape
+        assert shape == (len(part), min(most, 64)) and len(part) <= batch_size
+        assert most_tokens is None or len(part) == 1 or shape[0] * shape[1] <= most_tokens
 
 
 def test_encode_counts_what_it_truncates(tmp_path):

@@ -6,8 +6,8 @@ from typing import Any, List, Optional, Sequence, Tuple
 import numpy as np
 
 from kexue_keras import models
-from kexue_keras.backend import ModelSession
-from kexue_keras.data import BucketedBatches, checked_texts, encode
+from kexue_keras.backend import ModelSession, prediction_batching
+from kexue_keras.data import PredictionBatches, checked_texts, encode
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.finetune._run_folder import RunFolder
 from kexue_keras.finetune.classification._heads import HEADS, build_classifier, load_head
@@ -96,7 +96,9 @@ class Classifier(object):
 
     def logits(self, encoded: Sequence[Encoded]) -> Array:
         """Logits float32 `[N, C]` of encoded texts, in their order."""
-        batches = BucketedBatches(encoded, batch_size=self.batch_size, max_length=self.max_length)
+        batches = PredictionBatches(
+            encoded, batch_size=self.batch_size, max_length=self.max_length, **prediction_batching()
+        )
         out = np.zeros((len(encoded), len(self.labels)), "float32")
         for indices in batches.in_length_order():
             out[indices] = self.session.predict_on_batch(self.model, batches.inputs(indices))

@@ -10,8 +10,8 @@ import warnings
 
 import numpy as np
 
-from kexue_keras.backend import keras
-from kexue_keras.data import BucketedBatches
+from kexue_keras.backend import keras, prediction_batching
+from kexue_keras.data import PredictionBatches
 from kexue_keras.errors import UserError
 from kexue_keras.options.finetune import as_option
 
@@ -162,7 +162,9 @@ def pooled(classifier, encoded):
     """What the dense layer of a classifier gets for encoded texts, float64 `[N, d]`."""
     model = classifier.model
     vectors = keras.models.Model(model.inputs, model.get_layer("pooling").output)
-    batches = BucketedBatches(encoded, batch_size=classifier.batch_size, max_length=classifier.max_length)
+    batches = PredictionBatches(
+        encoded, batch_size=classifier.batch_size, max_length=classifier.max_length, **prediction_batching()
+    )
     out = np.zeros((len(encoded), vectors.output_shape[-1]))
     for indices in batches.in_length_order():
         out[indices] = vectors.predict_on_batch(batches.inputs(indices))

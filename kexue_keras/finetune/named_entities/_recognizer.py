@@ -5,8 +5,8 @@ from collections import namedtuple
 from typing import Any, Callable, List, Optional, Sequence
 
 from kexue_keras import models
-from kexue_keras.backend import ModelSession, keras
-from kexue_keras.data import BucketedBatches, checked_texts
+from kexue_keras.backend import ModelSession, keras, prediction_batching
+from kexue_keras.data import PredictionBatches, checked_texts
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.finetune._run_folder import RunFolder
 from kexue_keras.finetune._saved_head import saved_head
@@ -102,8 +102,11 @@ class EntityRecognizer(object):
 
     def outputs(self, encoded: Sequence[Any]) -> Any:
         """Yields (indices, what the model says of them, tokens the batch was padded to), the longest texts first."""
-        batches = BucketedBatches(
-            [text.ids for text in encoded], batch_size=self.batch_size, max_length=self.max_length
+        batches = PredictionBatches(
+            [text.ids for text in encoded],
+            batch_size=self.batch_size,
+            max_length=self.max_length,
+            **prediction_batching(),
         )
         for indices in batches.in_length_order():
             inputs = batches.inputs(indices)

