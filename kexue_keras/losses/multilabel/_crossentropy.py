@@ -1,7 +1,7 @@
 """Multi-label classification with a softmax-like cross-entropy (ZLPR): hard, soft and sparse labels.
 
 将“Softmax+交叉熵”推广到多标签分类问题, kexue.fm/archives/7359; 多标签“Softmax+交叉熵”的软标签版本,
-kexue.fm/archives/9064; 生成高质量的多标签KL散度 (the divergence for R-Drop and VAT), kexue.fm/archives/9039.
+kexue.fm/archives/9064; GlobalPointer下的“KL散度”应该是怎样的？ (the divergence for R-Drop and VAT), kexue.fm/archives/9039.
 Paper: ZLPR, arXiv 2208.02955.
 """
 
@@ -257,7 +257,7 @@ def multilabel_kl(
     Returns:
         [...], float32 (float64 for float64 logits), >= 0.
 
-    Reference: kexue.fm/archives/9039 (生成高质量的多标签KL散度); kexue.fm/archives/7359.
+    Reference: kexue.fm/archives/9039 (GlobalPointer下的“KL散度”应该是怎样的？); kexue.fm/archives/7359.
 
     >>> d = kexue_keras.losses.multilabel_kl([[1., -2., 0.5, 0.25]], [[0.5, -1., 2., 0.]])
     >>> print(K.eval(d).round(4))
