@@ -74,12 +74,12 @@ def find_unargmaxable(
         W: float [V, d], a row a class (the kernel of a Dense layer transposed, or the embedding that is used again).
         b: float [V] or None.
         classes: ints, the ones to decide; None: all.
-        methods: names, in turn.
+        methods: names, in the order of use.
         patience: int, the most reflections of "braid". Unargmaxable classes use all of them.
         box: number > 0, the largest entry of z.
         tolerance: number, the distance of a row from the convex hull of others, relative to the rows' size, that
             counts as 0; None: four roundings of the dtype of W, 4.8e-7 for float32 and 1e-9 for float64.
-        say: function that is told how far it is, a line at a time; None: silence.
+        say: function that is called with lines of progress; None: silence.
 
     Returns:
         `Argmaxability`.

@@ -32,7 +32,7 @@ def present_session():
 
 @contextlib.contextmanager
 def scratch_graph():
-    """Context in which all is built in a graph, with a session, that is thrown away at the end."""
+    """Context in which all is built in a graph, with a session, that is discarded at the end."""
     graph = tf1.Graph()
     try:
         with graph.as_default(), tf1.Session(graph=graph) as session:
@@ -69,7 +69,7 @@ class ModelSession(object):
     """Remembers the graph and the session of a Keras model, so that any thread can predict with it.
 
     A thread that has a session of its own for this graph (`with session.as_default()`, `K.set_session`) keeps that.
-    `K.clear_session()` makes Keras forget the model, but here it goes on working (tf-keras closes the session, on
+    `K.clear_session()` makes Keras forget the model, but here it keeps working (tf-keras closes the session, on
     TensorFlow 2 that is the end of the model).
 
     Args:

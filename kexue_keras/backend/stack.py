@@ -221,7 +221,7 @@ def metric_objects_load():
     """While this context is open, Keras 2.3.1 loads models that were compiled with metric objects.
 
     It saves `{"class_name": ..., "config": ...}`, and on loading looks for a class of the name of the whole dict, so
-    that `load_model` fails for any metric object, its own ones too. On tf.keras there is nothing to mend.
+    that `load_model` fails for any metric object, its own ones too. On tf.keras there is nothing to fix.
     `load_model(path, compile=False)` needs no mending either.
     """
     get = keras.metrics.get

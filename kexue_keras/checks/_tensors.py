@@ -11,7 +11,7 @@ import tensorflow as tf
 from kexue_keras.backend import K, tf1
 from kexue_keras.backend.graph import origin
 
-# Ops that hand on the values they get (or some of them), so that what feeds them decides what they are.
+# Ops that pass on the values they get (or some of them), so that what feeds them decides what they are.
 _TRANSPARENT = (
     "Identity",
     "Reshape",

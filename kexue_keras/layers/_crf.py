@@ -1,4 +1,4 @@
-"""Linear-chain conditional random field: scores of transitions beside the scores of the tags.
+"""Linear-chain conditional random field: scores of transitions in addition to those of the tags.
 
 Reference: "简明条件随机场CRF介绍（附带纯Keras实现）", kexue.fm/archives/5542, and "你的CRF层的学习率可能不够大",
 kexue.fm/archives/7196; Lafferty, McCallum and Pereira 2001.

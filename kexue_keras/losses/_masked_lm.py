@@ -138,9 +138,9 @@ class MaskedCrossentropy(FunctionLoss):
 
     L = sum_j m_j CE_j / sum_j m_j; 0 if nothing is to be predicted.
 
-    To Keras it gives one value a token, [batch, n], scaled so that their mean is the mean of `masked_crossentropy`.
-    So it takes `sample_weight` [batch] as well as [batch, n] (sample_weight_mode="temporal"), and goes together with
-    the padding mask that bert4keras models hand on.
+    It returns one value per token to Keras, [batch, n], scaled so that their mean is that of `masked_crossentropy`.
+    So it takes `sample_weight` [batch] as well as [batch, n] (sample_weight_mode="temporal"), and works with the
+    padding mask that bert4keras models pass on.
 
     Args:
         from_logits: bool, y_pred [batch, n, vocabulary] are logits (`with_mlm="linear"`), not probabilities.

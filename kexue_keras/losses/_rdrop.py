@@ -1,4 +1,4 @@
-"""R-Drop: two dropout passes over a sample shall give the same answer.
+"""R-Drop: two dropout passes over a sample should give the same answer.
 
 又是Dropout两次！这次它做到了有监督任务的SOTA, kexue.fm/archives/8496. Paper: R-Drop, arXiv 2106.14448.
 """

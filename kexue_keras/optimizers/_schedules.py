@@ -1,4 +1,4 @@
-"""Learning rates that follow a schedule of real updates, round any optimizer with a rate.
+"""Learning rates that follow a schedule of real updates, around any optimizer with a rate.
 
 The schedule multiplies the rate: `lr` of the wrapper is the rate that callbacks and users set, the inner optimizer's
 variable is written with rate * factor before each of its steps. Inside `GradientAccumulation` such a step is a

@@ -21,7 +21,7 @@ def checked_bounds(bounds, owner):
         low, high = bounds
     except (TypeError, ValueError):
         raise checks.invalid(owner, "bounds", "a pair such as (0.1, 10.0)", bounds)
-    begins = "every gain begins at 1"
+    begins = "every gain starts at 1"
     return (
         checks.number(low, "the lower of bounds", owner, above=0, most=1, remedy=begins),
         checks.number(high, "the upper of bounds", owner, least=1, remedy=begins),
@@ -108,7 +108,7 @@ class ExponentiatedStepSize(_Gains, Wrapper):
         super().__init__(optimizer, name=name)
         if not self.always_updates:
             raise ValueError(
-                "%s round %s, which does not update at every step, would compare gradients of micro batches; use "
+                "%s around %s, which does not update at every step, would compare gradients of micro batches; use "
                 "GradientAccumulation(ExponentiatedStepSize(...), k)" % (type(self).__name__, type(optimizer).__name__)
             )
 

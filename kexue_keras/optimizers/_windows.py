@@ -23,10 +23,10 @@ class WindowOwner(object):
         """Note that a training graph is built for `params`.
 
         Returns:
-            bool: whether others were trained before, whose unfinished window is to be thrown away.
+            bool: whether others were trained before, whose unfinished window is to be discarded.
 
         Warns:
-            UserWarning: there is something to throw away.
+            UserWarning: there is something to discard.
         """
         if self._owner is None:
             # Not part of the state: a saved window is that of the model it is saved with.

@@ -44,7 +44,7 @@ def multilabel_crossentropy(
     $$\log\Big(1+\sum_i (1-t_i)e^{\gamma(s_i-s_0+m)}\Big)+\log\Big(1+\sum_i t_i e^{-\gamma(s_i-s_0-m)}\Big)$$
 
     Unlike a sum of binary cross-entropies it compares every wrong class with every right one, so many negatives
-    need no weights. The sums stand inside the logarithms: large first values are normal.
+    need no weights. The logarithms contain sums over all classes: large initial values are normal.
 
     Args:
         y_true: [..., classes], in [0, 1]; values between are soft labels. No gradient flows into it.

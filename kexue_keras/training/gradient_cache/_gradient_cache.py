@@ -38,7 +38,7 @@ class GradientCache(_Wrapper):
     Args:
         layer: Keras model with symbolic inputs, one output [batch, dimension], and no randomness but Keras' Dropout.
         chunk_size: int, most rows of the encoder in memory at a time (each view counts).
-        views: int, how many times each row is embedded, with dropout of its own (2 for SimCSE). Outside the training
+        views: int, how many times each row is embedded, each with its own dropout (2 for SimCSE). Outside the training
             phase it is embedded once and the embedding is repeated.
         name: default "gradient_cache".
 
@@ -120,7 +120,7 @@ class GradientCache(_Wrapper):
             embeddings = tf.reshape(embeddings, [-1, views, K.int_shape(self.encoder.outputs[0])[1]])
             embeddings = tf.tile(embeddings, [1, self.views // views, 1])
             embeddings.set_shape([None, self.views, None])
-        # Keras 2.3.1 feeds the phase only to models that say they ask for it, and cannot see into a loop.
+        # Keras 2.3.1 feeds the phase only to models that declare that they use it, and cannot see into a loop.
         embeddings._uses_learning_phase = True
         return embeddings
 
@@ -167,7 +167,7 @@ def gradient_cache(
         encoder: Keras model with one output [batch, dimension], or a list of them (one of them may stand there
             repeatedly); what it may not contain says `GradientCache`.
         chunk_size: int, most rows in memory at a time. As many as fit.
-        views: int, how many times each row is embedded, with dropout of its own.
+        views: int, how many times each row is embedded, each with its own dropout.
         name: str, of the new model; that of the encoder + "_cached" by default.
 
     Returns:

@@ -82,7 +82,7 @@ def in_micro_batches(function, tensors, *, size, dtype, weights, trainable):
 
 
 class _MicroBatch(object):
-    """One micro batch as it stands in the graph: its number, its rows of all tensors, and what became of them."""
+    """One micro batch as it is in the graph: its number, its rows of all tensors, and what became of them."""
 
     def __init__(self, function, batches, number):
         self.number, self.tensors = number, batches[number]
@@ -166,8 +166,8 @@ def _add(total, gradient):
 
 
 def _differentiable_once(gradients):
-    """The same gradients, which say so when a gradient of them is asked for: a loop without one would answer "none",
-    and a penalty on gradients would silently be without effect."""
+    """The same gradients, which raise an error when differentiated again: a loop without second derivatives would
+    answer "none", and a penalty on gradients would silently have no effect."""
 
     @tf.custom_gradient
     def first(*values):

@@ -21,7 +21,7 @@ _COSTS = {"Erf": 5.0, "Softmax": 1.1}
 
 
 def recompute(target: _Target) -> _Target:
-    """Keep only the inputs and outputs of a layer for the backward pass; what is in between is computed again there.
+    """Keep only the inputs and outputs of a layer for the backward pass; what is in between is recomputed there.
 
     Gradients stay the same: for one input given several times (`[x, x, x]`), with masks, None and integer inputs,
     several outputs, tensors from outside, variables used twice, conditions, and with decorated layers inside. Dropout
@@ -151,7 +151,7 @@ def cost_per_byte(op):
 
 
 def _is_cumulative(op):
-    """Whether `op` ends 0.5 * (1 + erf(x)), which `fused_gradients.gelu` wants instead of erf(x)."""
+    """Whether `op` ends 0.5 * (1 + erf(x)), which `fused_gradients.gelu` needs instead of erf(x)."""
     if op.type != "Mul" or op.inputs[0].op.type != "Const":
         return False
     added = op.inputs[1].op

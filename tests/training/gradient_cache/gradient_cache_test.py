@@ -335,7 +335,7 @@ def test_bad_encoders_are_refused(rng):
     ]
     own_loss = model(h)
     own_loss.add_loss(K.sum(h), **({} if is_tf_keras else {"inputs": [x]}))
-    cases.append((own_loss, ValueError, "adds losses of its own"))
+    cases.append((own_loss, ValueError, "adds internal losses"))
     for encoder, error, message in cases:
         with pytest.raises(error, match=message):
             gradient_cache(encoder, chunk_size=2)
