@@ -73,7 +73,7 @@ def deepnorm_constants(
     checks.choice(norm, NORMS, "norm", name)
     stream = checks.number(stream, "stream", name, above=0)
     if norm == "post" and stream != 1:
-        raise ValueError("%s: stream=%r is for norm='pre'; a post-norm model takes it out again" % (name, stream))
+        raise ValueError("%s: stream=%r is for norm='pre'; post-norm models normalise it away" % (name, stream))
     if norm == "pre" and rule == "paper":
         raise ValueError("%s: rule='paper' is for post-norm models; give rule='adam', 'sgd' or 'lamb'" % name)
     if architecture == "encdec":

@@ -56,7 +56,7 @@ def check_order(wrapper, optimizer):
             )
         if getattr(inner, "outermost", False):
             raise ValueError(
-                "%s has to be the outermost wrapper, but is inside %s, which would then act on every micro batch;  "
+                "%s has to be the outermost wrapper, but is inside %s, which would then act on every micro batch; "
                 "write %s(%s(...), ...)" % (name, owner, name, owner)
             )
 

@@ -102,7 +102,7 @@ class Schedule(Wrapper):
         inner = getattr(self.optimizer, "learning_rate", None)
         if not isinstance(inner, tf.Variable):
             raise ValueError(
-                "%s has to write the learning rate of %s, which is %r and no variable; give that optimizer a number"
+                "%s has to write the learning rate of %s, which is %r and not a variable; give that optimizer a number"
                 % (type(self).__name__, type(optimizer).__name__, inner)
             )
         rate = float(K.get_value(inner)) if learning_rate is None else float(learning_rate)

@@ -253,7 +253,7 @@ def signal_of(output, divergence, from_logits, owner):
     op = origin(output).op
     if from_logits is None and op.type in ("Merge", "IdentityN"):
         raise ValueError(
-            "%s: it cannot be seen whether %s are logits or probabilities; give from_logits=True or "
+            "%s: cannot tell whether %s are logits or probabilities; give from_logits=True or "
             "False" % (owner, output.name)
         )
     if op.type == squashing and not from_logits:

@@ -172,8 +172,8 @@ class LossScale(Wrapper):
                 tf1.assert_equal(
                     hopeless,
                     False,
-                    message="LossScale: the gradients were NaN or infinite in %d steps in a row, none of which was "
-                    "made; look for NaN in the data and constants that half precision cannot hold "
+                    message="LossScale: the gradients were NaN or infinite in %d steps in a row, and all were "
+                    "skipped; look for NaN in the data and constants that half precision cannot hold "
                     "(kexue_keras.training.precision.fp16_lint(model)), take a smaller loss scale (now %s) or "
                     "'dynamic', or a lower learning rate" % (self.patience, self.scale),
                 )
