@@ -18,7 +18,7 @@ METHODS = ("screen", "braid", "frank_wolfe", "minimum_norm", "lp")
 
 
 class Argmaxability(object):
-    """What `find_unargmaxable` found, a line a class.
+    """What `find_unargmaxable` found, a line per class.
 
     Attributes:
         classes: int array [K].

@@ -161,7 +161,7 @@ class FunctionLoss(keras.losses.MeanSquaredError.__bases__[0]):
     Keras in use (not public, but the base of every public loss class on all stacks).
 
     Args:
-        function: `function(y_true, y_pred, **parameters)` giving values a sample.
+        function: `function(y_true, y_pred, **parameters)` giving values per sample.
         name: str.
         reduction: how Keras reduces the values, `"sum_over_batch_size"`, `"sum"` or `"none"`.
         own_weights: whether `function` takes the sample weights itself, as `sample_weight`, because multiplying its

@@ -27,7 +27,7 @@ def constant_guess_loss(accuracy: Union[float, Array], mask_rate: float = 0.15) 
         mask_rate: share of tokens that are hidden.
 
     Returns:
-        nats a token, float or array.
+        nats per token, float or array.
 
     Raises:
         ValueError: numbers outside [0, 1].

@@ -115,7 +115,7 @@ def rdrop_crossentropy(
             counts all the same, and its label is not looked at: semi-supervised training.
 
     Returns:
-        a value a row, [2B, ...]; each row has its own CE and the divergence of its pair, so the mean is the formula
+        one value per row, [2B, ...]; each row has its own CE and the divergence of its pair, so the mean is the formula
         above. [B, ...] for a model made by `training.rdrop`.
 
     Raises:
@@ -271,14 +271,14 @@ def _check(alpha, divergence, convention, from_logits, name):
 
 
 def _row_weights(weights, y_pred, name):
-    """`sample_weight` as Keras gives it, one a row (or one for all), as [rows]."""
+    """`sample_weight` as Keras gives it, one per row (or one for all), as [rows]."""
     weights = widen(weights)
     if weights.shape.rank == 2 and weights.shape.as_list()[1] == 1:
         weights = tf.squeeze(weights, 1)
     if weights.shape.rank not in (0, 1):
         raise ValueError(
-            "%s: semi-supervised training takes one sample weight a row, but their shape is %s; an output with a mask "
-            "(Keras multiplies it into the weights) or with weights a token cannot tell padding from unlabelled rows"
+            "%s: semi-supervised training takes one sample weight per row, but the shape is %s; an output with a mask "
+            "(Keras multiplies it into the weights) or with weights per token cannot tell padding from unlabelled rows"
             % (name, weights.shape)
         )
     return weights + tf.zeros([tf.shape(y_pred)[0]], weights.dtype)

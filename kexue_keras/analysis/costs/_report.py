@@ -33,7 +33,7 @@ class CostReport(object):
     """What `model_report` found.
 
     Attributes:
-        layers: list of `LayerCost`, one a layer, in computing order.
+        layers: list of `LayerCost`, one per layer, in computing order.
         batch_size, length: int.
         parameters: int; weights that several layers have are counted once.
         flops: int; what runs in a loop is left out.

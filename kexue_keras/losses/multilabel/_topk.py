@@ -130,7 +130,7 @@ def combination_crossentropy(y_true: TensorLike, y_pred: TensorLike, *, k: int, 
     rounds; Newton's identities, which the article prints, cancel for k > 3.
 
     Args:
-        y_true: [..., classes], 0 or 1, with k ones a row (up to k with `padding_first`).
+        y_true: [..., classes], 0 or 1, with k ones per row (up to k with `padding_first`).
         y_pred: [..., classes], logits, the number of classes known; -inf takes a class out.
         k: int, 1 to classes.
         padding_first: bool; y_pred is [..., 1 + classes], and its first column is a padding class that fills a set of

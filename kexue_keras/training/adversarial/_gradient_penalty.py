@@ -37,7 +37,7 @@ class GradientPenalty(TrainingLoss):
       \nabla g_j=\sqrt{\lambda_j}\,\nabla f_j$$
 
     which Gaussian noise of variance epsilon on x adds to the divergence of the answers, to second order. It is
-    estimated from random signs s, one backward pass a draw. Rows of sample_weight 0 count all the same.
+    estimated from random signs s, one backward pass per draw. Rows of sample_weight 0 count all the same.
 
     During training, `loss` is the sum and `clean_loss` is L. Evaluation, prediction and saving are unaffected.
 

@@ -52,7 +52,7 @@ class VirtualAdversarial(TrainingLoss):
         iterations: r >= 0; with 0, u is noise.
         target: 'matrix' (the author's; one norm for the whole matrix) or 'output' (one for each sample).
         divergence: 'kl', KL(f(x) || f(x + u)) of the classes; 'multilabel', `losses.multilabel_kl`; 'mse'; a function
-            of two tensors that returns values a row; or a dict from output names to these, for some of the outputs.
+            of two tensors that returns values per row; or a dict from output names to these, for some of the outputs.
         from_logits: whether the outputs are logits ('kl', 'multilabel'). None: where the model ends with a softmax or
             sigmoid, what goes into it are the logits, otherwise its output.
         weight: w >= 0.

@@ -87,7 +87,7 @@ def recompute_for_budget(memory: float, *, batch_size: int, max_length: int, say
 
     Args:
         memory: bytes for what a training step allocates: activations, gradients, temporary results. Weights and the
-            state of the optimizer (12 bytes a parameter for Adam) come on top, and so do your own head and loss.
+            state of the optimizer (12 bytes per parameter for Adam) come on top, and so do your own head and loss.
         batch_size, max_length: int, those of the largest batch.
         say: function that prints a line.
 

@@ -228,7 +228,7 @@ def test_the_loss_of_the_article_on_views_and_sample_weights(rng):
     assert again.loss.parameters["temperature"] == 0.1 and again.name == "flat_nce"
     with pytest.raises(ValueError, match=r"must be \[batch, 2, dimension\], but its shape is \(4, 2\)"):
         again.call(K.zeros([4, 1]), K.zeros([4, 2]))
-    with pytest.raises(ValueError, match="one value a row"):
+    with pytest.raises(ValueError, match="one value per row"):
         TwoViewLoss(lambda t, p: p).call(K.zeros([4, 1, 1]), K.zeros([4, 2, 5]))
     with pytest.raises(TypeError, match="must be a Keras loss or a function"):
         TwoViewLoss(None)
