@@ -34,7 +34,7 @@ def deepnorm_constants(
     alpha = (2N)^1/4, beta = (2N)^-1/4; "adam" (a step that does not depend on the gradient's size) (2N)^1/2,
     (2N)^-1/2; "lamb" (a step relative to the weight's size, also AdaFactor) 1, (2N)^-1/2.
 
-    Pre-norm models have no LayerNormalization that would take a factor out of the stream again, so alpha is 1, and the
+    Pre-norm models have no LayerNormalization that would normalise a factor away, so alpha is 1, and the
     same conditions give beta = (2N)^-1/2 for "sgd" and "lamb", (2N)^-1 for "adam", if a stream of size 1 enters the
     first layer. With a size s instead of alpha they give s (2N)^-1/2, (s / 2N)^1/2 and s (2N)^-1. The paper has
     no rule for them.

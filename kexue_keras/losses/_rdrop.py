@@ -105,21 +105,21 @@ def rdrop_crossentropy(
         alpha: float >= 0, weight of the divergence.
         from_logits: bool. If False, y_pred are probabilities (kl only); where they come from a softmax op its
             logits are used, otherwise logarithms clipped at the smallest float. All losses of this package take logits
-            unless told otherwise, unlike Keras: a softmax that is given as logits is seen and warned about.
+            unless told otherwise, unlike Keras: a softmax given as logits is detected and warned about.
         sparse: bool, y_true are class numbers (kl only).
         divergence: "kl" with cross-entropy; "mse" with the mean square error; "multilabel" with
             `multilabel_crossentropy` and `multilabel_kl`.
         convention: "article" or "mean".
         train_only: bool; the divergence only in Keras' training phase. So validation data need no pairs.
         sample_weight: [2B] (or [B]) or None, weighs the cross-entropy alone. The divergence of a row of weight 0
-            counts all the same, and its label is not looked at: semi-supervised training.
+            counts all the same, and its label is ignored: semi-supervised training.
 
     Returns:
         one value per row, [2B, ...]; each row has its own CE and the divergence of its pair, so the mean is the formula
         above. [B, ...] for a model made by `training.rdrop`.
 
     Raises:
-        ValueError: unknown words, an odd batch or wrong shapes known beforehand (otherwise an assertion op).
+        ValueError: unknown options, a batch known to be odd or wrong shapes (otherwise an assertion op).
 
     Reference: kexue.fm/archives/8496 (又是Dropout两次！这次它做到了有监督任务的SOTA); R-Drop, arXiv 2106.14448.
 
@@ -172,8 +172,8 @@ def rdrop_crossentropy(
 class RDropCrossentropy(FunctionLoss):
     """`rdrop_crossentropy` for `model.compile`.
 
-    Two ways to the two passes: `training.rdrop(model)` (repeats the batch inside the model; nothing else changes), or
-    a generator that yields every sample twice in succession, without shuffling afterwards. In the second way the
+    There are two ways to get two passes: `training.rdrop(model)` (repeats the batch inside the model; nothing else
+    changes), or a generator that yields every sample twice in succession, without shuffling afterwards. In the second way the
     divergence is computed in the training phase only, so validation data stay as they are and give the plain
     cross-entropy; a training batch must be even.
 
@@ -185,10 +185,10 @@ class RDropCrossentropy(FunctionLoss):
         convention: "article" or "mean" (alpha twice as strong).
         train_only: bool; False computes the divergence in every phase.
         semi_supervised: bool; True: `sample_weight` of `fit` weighs the cross-entropy alone, so that rows of weight 0
-            are unlabelled texts, which train by their divergence; their labels may be anything. Weights a row, so not
-            for outputs with a mask. False: it weighs both, as Keras does, and rows of weight 0 train nothing.
+            are unlabelled texts, which train by their divergence; their labels may be anything. One weight per row, so
+            not for outputs with a mask. False: it weighs both, as Keras does; rows of weight 0 contribute nothing.
         name: str.
-        reduction: Keras' word for what becomes of the values.
+        reduction: as in `keras.losses.Loss`.
 
     Reference: kexue.fm/archives/8496 (又是Dropout两次！这次它做到了有监督任务的SOTA); R-Drop, arXiv 2106.14448.
 

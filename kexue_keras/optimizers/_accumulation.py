@@ -32,7 +32,7 @@ class GradientAccumulation(Wrapper):
         optimizer: instance, of this package, of Keras or of bert4keras.
         steps: number of micro batches k >= 1.
         mode: 'mean', 'sum' or 'weighted'.
-        micro_weight: for 'weighted': n_i of the present micro batch, e.g. its number of tokens; scalar tensor, or a
+        micro_weight: for 'weighted': n_i of the current micro batch, e.g. its number of tokens; scalar tensor, or a
             function without arguments that returns one. Not saved: set it again on a loaded model.
         skip_nonfinite: True discards a window whose gradient contains NaN or infinity, and counts it in `skipped`.
         name: default "GradientAccumulation".
@@ -84,7 +84,7 @@ class GradientAccumulation(Wrapper):
 
     @property
     def micro_step(self) -> Variable:
-        """int64 variable: micro batches in the present window, in [0, steps)."""
+        """int64 variable: micro batches in the current window, in [0, steps)."""
         return self.add_state("micro_step", dtype="int64")
 
     @property
@@ -184,7 +184,7 @@ class GradientAccumulation(Wrapper):
         return left
 
     def reset(self) -> None:
-        """Throw away what the unfinished window holds."""
+        """Discard what the unfinished window holds."""
         window = [v for (label, _), (v, _) in self._state.items() if label != "skipped"]
         K.batch_set_value([(v, np.zeros(K.int_shape(v))) for v in window])
 

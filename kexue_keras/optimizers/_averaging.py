@@ -1,6 +1,6 @@
 """Exponential moving average of the weights, and the callback that evaluates and saves with it.
 
-No article of its own: it is bert4keras' `extend_with_exponential_moving_average`, repaired (there the averages are not
+No article of its own: it is bert4keras' `extend_with_exponential_moving_average`, fixed (there the averages are not
 saved in Keras 2.3.1, and applying them before the first step writes NaN into every weight).
 """
 
@@ -22,7 +22,7 @@ class ExponentialMovingAverage(Wrapper):
     r"""Keeps an average of the weights; training itself is unchanged.
 
     average_t = (1 - decay) / (1 - decay^t) sum_s decay^(t-s) p_s, t counting real updates: the average of
-    bert4keras with its bias at the start removed, kept in the form average += (1 - decay) / (1 - decay^t)
+    bert4keras with its initial bias removed, kept in the form average += (1 - decay) / (1 - decay^t)
     (p - average), so that after one update it is the weights, and no zeros are ever mixed in. A weight that is trained
     later than others (unfrozen, or of another model) counts the updates from then on. Averages are float32 for float16
     weights, and saved with the optimizer.

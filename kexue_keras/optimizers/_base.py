@@ -17,7 +17,7 @@ An optimizer of its own subclasses `Optimizer`:
         def update(self, gradients, params):        # builds the graph of one step, returns one op
             lr = self.read_learning_rate()
             ops = [p.assign_sub(lr * tf.sign(g)) for g, p in zip(self.densify(gradients, params), params)]
-            return self.count(ops)                  # bumps `iterations` after all of them
+            return self.count(ops)                  # increments `iterations` after all of them
 
 A technique around another optimizer subclasses `Wrapper` and calls `self.inner_update(gradients, params)`, which is one
 step of whatever is inside, as an op:
@@ -58,7 +58,7 @@ from kexue_keras.types import Array, Config, Gradients, KerasOptimizer, Learning
 
 
 class Optimizer(adapter.StackOptimizer):
-    """Base of optimizers of our own: named state, a rate, a counter that is read once and bumped last.
+    """Base of optimizers of our own: named state, a rate, a counter that is read once and incremented last.
 
     Args:
         learning_rate: float, or on tf.keras a `LearningRateSchedule`; None for wrappers, which have none.

@@ -1,6 +1,6 @@
 """Lookahead: every few steps the weights move part of the way back to where they were.
 
-Paper: arXiv 1907.08610. No article of its own: it is bert4keras' `extend_with_lookahead`, repaired (there the slow
+Paper: arXiv 1907.08610. No article of its own: it is bert4keras' `extend_with_lookahead`, fixed (there the slow
 weights start at zero, so that the first synchronisation pulls all weights towards zero).
 """
 

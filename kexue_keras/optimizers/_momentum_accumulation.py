@@ -88,7 +88,7 @@ class _MomentumAccumulation(Optimizer):
 
     @property
     def micro_step(self) -> Variable:
-        """int64 variable: micro batches in the present window, in [0, steps)."""
+        """int64 variable: micro batches in the current window, in [0, steps)."""
         return self.add_state("micro_step", dtype="int64")
 
     def create_state(self, params: Variables) -> None:

@@ -50,7 +50,7 @@ def multilabel_crossentropy(
         y_true: [..., classes], in [0, 1]; values between are soft labels. No gradient flows into it.
             With `from_sparse`, [..., P] class numbers instead, see `sparse_multilabel_crossentropy`.
         y_pred: [..., classes], logits, no sigmoid or softmax. Half floats are computed in float32.
-        mask: boolean, broadcastable to y_pred; False takes a class out. Logits of -inf do the same.
+        mask: boolean, broadcastable to y_pred; False removes a class. Logits of -inf do the same.
         label_smoothing: float in [0, 1); y_true becomes y_true (1 - x) + x / 2 (on classes not masked), and the
             best logits +-log((1 - x/2) / (x/2)) / 2.
         from_sparse: bool, y_true are class numbers.
@@ -58,7 +58,7 @@ def multilabel_crossentropy(
         mask_below: float; logits up to here are masks, as if -inf. Otherwise a mask of -1e12 and a soft label of
             0.01 give a loss of 1e10.
         gamma: float > 0, scale of the logits.
-        margin: float m; right classes are wanted above m, wrong ones below -m.
+        margin: float m; right classes should be above m, wrong ones below -m.
         learned_threshold: bool; y_pred [..., 1 + classes], and the first column is s_0, the threshold of this row,
             which is trained with the rest. Otherwise s_0 is 0.
 
@@ -66,7 +66,7 @@ def multilabel_crossentropy(
         [...], float32 (float64 for float64 logits), >= 0. A row with all classes masked gives 0.
 
     Raises:
-        ValueError: shapes do not fit, or labels known beforehand are out of range (fed ones: an assertion op).
+        ValueError: shapes do not fit, or constant labels are out of range (fed ones: an assertion op).
 
     Reference: kexue.fm/archives/7359 (将“Softmax+交叉熵”推广到多标签分类问题), 9064; ZLPR, arXiv 2208.02955.
 
@@ -132,7 +132,7 @@ def sparse_multilabel_crossentropy(
         [...], float32 (float64 for float64 logits).
 
     Raises:
-        ValueError: shapes do not fit, or labels known beforehand are not in [0, classes) (fed ones: an assertion op).
+        ValueError: shapes do not fit, or constant labels are not in [0, classes) (fed ones: an assertion op).
 
     Reference: kexue.fm/archives/7359 (将“Softmax+交叉熵”推广到多标签分类问题); ZLPR, arXiv 2208.02955.
 
@@ -197,7 +197,7 @@ class MultilabelCrossentropy(FunctionLoss):
         margin: float, wanted distance of the logits from the threshold.
         learned_threshold: bool, the first column of the output is the threshold.
         name: str.
-        reduction: Keras' word for what becomes of the values.
+        reduction: as in `keras.losses.Loss`.
 
     Reference: kexue.fm/archives/7359 (将“Softmax+交叉熵”推广到多标签分类问题), 9064; ZLPR, arXiv 2208.02955.
 
@@ -251,7 +251,7 @@ def multilabel_kl(
     Args:
         logits: [..., classes].
         other: [..., classes], the other logits. Gradients flow into both.
-        mask: boolean, broadcastable; False takes a class out.
+        mask: boolean, broadcastable; False removes a class.
         mask_below: float; a class with a logit up to here on either side takes no part.
 
     Returns:

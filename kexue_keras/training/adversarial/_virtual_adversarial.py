@@ -24,7 +24,7 @@ DIVERGENCES = ("kl", "multilabel", "mse")
 
 
 class VirtualAdversarial(TrainingLoss):
-    r"""Semi-supervised training: adds the largest divergence of answers near a text, which needs no label,
+    r"""Semi-supervised training: adds the largest divergence of predictions near a text, which needs no label,
 
     $$w\,\frac1B\sum_i D\big(\mathrm{sg}[f(x_i)],\,f(x_i+\epsilon u_i)\big)$$
 

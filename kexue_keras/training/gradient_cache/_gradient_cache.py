@@ -2,7 +2,7 @@
 
 A contrastive loss compares every sentence of a batch with every other, so the gradients of small batches do not add up
 to that of the large one. Here the embeddings H of all chunks are computed first and nothing else of them is kept; the
-loss of all of them gives dL/dH; then each chunk is computed once more, and dL/dH is pulled through it. The article
+loss of all of them gives dL/dH; then each chunk is computed once more, and dL/dH sent back through it. The article
 gives up dropout for this, and SimCSE with it: both computations need the same masks. Stateless dropout has them.
 
 对比学习可以使用梯度累积吗？, kexue.fm/archives/8471. Paper: GradCache, arXiv 2101.06983.
@@ -159,13 +159,13 @@ def gradient_cache(
     |---|---|---|
     | SimCSE: two views of a sentence | a model, `views=2` | [batch, 2, dimension] |
     | pairs, and hard negatives | a list: `[model, model]`, or `[a, b]` for two towers | [batch, towers, dimension] |
-    | rows that stand by themselves (labels, or pairs in rows 2i and 2i+1) | a model | [batch, dimension] |
+    | single rows (labels, or pairs in rows 2i and 2i+1) | a model | [batch, dimension] |
 
     After training use the encoder: its weights are the trained ones.
 
     Args:
-        encoder: Keras model with one output [batch, dimension], or a list of them (one of them may stand there
-            repeatedly); what it may not contain says `GradientCache`.
+        encoder: Keras model with one output [batch, dimension], or a list of them (the same one may
+            appear repeatedly); `GradientCache` lists what it may not contain.
         chunk_size: int, most rows in memory at a time. As many as fit.
         views: int, how many times each row is embedded, each with its own dropout.
         name: str, of the new model; that of the encoder + "_cached" by default.

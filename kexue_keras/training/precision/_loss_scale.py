@@ -189,14 +189,14 @@ class LossScale(Wrapper):
         return accumulation.flush() if accumulation is not None else 0
 
     def reset(self) -> None:
-        """Throw away the unfinished window of the accumulation inside, if there is one."""
+        """Discard the unfinished window of the accumulation inside, if there is one."""
         accumulation = self._accumulation()
         if accumulation is not None:
             accumulation.reset()
 
     @property
     def micro_step(self) -> Variable:
-        """Micro batches in the present window of the accumulation inside."""
+        """Micro batches in the current window of the accumulation inside."""
         accumulation = self._accumulation()
         if accumulation is None:
             raise AttributeError("there is no accumulation inside this LossScale")

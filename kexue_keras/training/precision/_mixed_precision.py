@@ -112,7 +112,7 @@ def enable_mixed_precision(loss_scale: Union[None, float, str] = 1000.0) -> Acce
 
 
 def mask_value(x: Any = None) -> float:
-    """A finite number that takes an entry out of a softmax or maximum, in a dtype as it may turn out.
+    """A finite number that removes an entry from a softmax or maximum, in whatever dtype it ends up.
 
     -1e4 for float16, and for float32 while mixed precision is on, since the graph may be rewritten; else -1e12. Unlike
     -1e12 it does not become an infinity in half precision, whose product with 0 is NaN. bert4keras up to 0.11.4 has

@@ -1,9 +1,9 @@
 """What TensorFlow's mixed-precision rewriting casts to float16 on a GPU, in a build of TensorFlow without GPUs.
 
-Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059). The rewriting turns only
-such operations half as have a kernel for it, and a build for the CPU has next to no GPU kernels: run there, it turns
-the matrix products half and leaves the additions and activations between them, which do become half on a GPU. So its
-rule is followed here, with the lists of the TensorFlow in use and every kernel taken to be there.
+Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059). The rewriting casts only
+operations that have a float16 kernel, and a CPU build has next to no GPU kernels: run there, it casts the matrix
+products and skips the additions and activations between them, which do become half on a GPU. So its rule is
+reproduced here, with the lists of the TensorFlow in use, assuming that every kernel exists.
 
 The rule: operations on the white list become half, those on the black list do not, nor what follows them through
 the gray and the clear list; what is between white ones becomes half; so do clear ones next to it.

@@ -39,7 +39,7 @@ class Segment(object):
     """What is repeated for one checkpoint: ops of the graph, where they begin, and in which order.
 
     Attributes:
-        outputs: floating tensors that were handed on.
+        outputs: floating tensors that were passed on.
         ops: list of operations that are repeated, inputs first.
         boundaries: tensors from outside that these ops read; they stay in memory.
         kept: tensors from inside that stay in memory as well, so that what made them does not run again.
@@ -77,7 +77,7 @@ def segments(graph):
 
 @tf.autograph.experimental.do_not_convert
 def checkpoint(tensors, *, inside=None, keep=None, level=0):
-    """Hand tensors on so that in the backward pass the ops that made them run again.
+    """Pass tensors on so that in the backward pass the ops that made them run again.
 
     Ops with a state are never repeated: what they gave (the value of a variable, a looked-up embedding, the mask of a
     random op) is kept and used again. The same holds for loops.
