@@ -64,14 +64,14 @@ def find_unargmaxable(
 ) -> "Argmaxability":
     """Which classes of an output layer no input can make the prediction.
 
-    Class k can win if some z has (w_i - w_k) . z + b_i - b_k < 0 for all i != k. The methods are asked in turn for what
+    Class k can win if some z has (w_i - w_k) . z + b_i - b_k < 0 for all i != k. The methods are tried in order on what
     is left: "screen" (z along w_k), "braid" (reflections), "frank_wolfe" (the article's), "minimum_norm" (the same
     minimum, exactly) and "lp" (exact where all others fail). Of equal rows only those with the largest bias can win,
     which needs no method. z is any vector with entries up to `box`; it is greedy decoding that is meant, sampling and
     beams may still emit such a word.
 
     Args:
-        W: float [V, d], a row a class (the kernel of a Dense layer transposed, or the embedding that is used again).
+        W: float [V, d], one row per class (the kernel of a Dense layer transposed, or the embedding that is used again).
         b: float [V] or None.
         classes: ints, the ones to decide; None: all.
         methods: names, in the order of use.

@@ -1,6 +1,6 @@
 """The graph and session of a model, for whichever thread predicts with it.
 
-TensorFlow 1 keeps the default graph, and Keras its session, for each thread by itself: a model built in one is not
+TensorFlow 1 keeps the default graph, and Keras its session, for each thread separately: a model built in one is not
 found in another, such as a worker of a web server or of an executor. And ops may be added to a graph by one thread at a
 time, while Keras makes the function that predicts when it is first called.
 """
@@ -47,7 +47,7 @@ def scratch_graph():
 def initialize(pairs):
     """Give new variables their first values, in one run of the session.
 
-    `K.batch_set_value` draws random values for them first and adds two ops a variable to the graph; and each new set of
+    `K.batch_set_value` draws random values for them first and adds two ops per variable to the graph; and each new set of
     ops that is run costs time that grows with all that the graph holds.
 
     Args:

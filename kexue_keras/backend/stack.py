@@ -222,7 +222,7 @@ def metric_objects_load():
 
     It saves `{"class_name": ..., "config": ...}`, and on loading looks for a class of the name of the whole dict, so
     that `load_model` fails for any metric object, its own ones too. On tf.keras there is nothing to fix.
-    `load_model(path, compile=False)` needs no mending either.
+    `load_model(path, compile=False)` needs no fix either.
     """
     get = keras.metrics.get
 

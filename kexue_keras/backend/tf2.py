@@ -67,7 +67,7 @@ def use_legacy_optimizers():
 
 
 def give_bert4keras_version_1():
-    """`tf.Session`, `tf.placeholder`, `tf.get_default_graph`, and `tf.where` with a condition a row."""
+    """`tf.Session`, `tf.placeholder`, `tf.get_default_graph`, and `tf.where` with one condition per row."""
     import bert4keras.backend
     import bert4keras.layers
     import bert4keras.models

@@ -49,7 +49,7 @@ def warn_if_probabilities(y_pred, owner):
 
 
 def require(condition, message, data=(), *, then):
-    """Hand on `then` if `condition` holds.
+    """Return `then` if `condition` holds.
 
     Args:
         condition: bool or boolean tensor of any shape (all its elements are meant). If its value is known

@@ -173,9 +173,9 @@ class RDropCrossentropy(FunctionLoss):
     """`rdrop_crossentropy` for `model.compile`.
 
     There are two ways to get two passes: `training.rdrop(model)` (repeats the batch inside the model; nothing else
-    changes), or a generator that yields every sample twice in succession, without shuffling afterwards. In the second way the
-    divergence is computed in the training phase only, so validation data stay as they are and give the plain
-    cross-entropy; a training batch must be even.
+    changes), or a generator that yields every sample twice in succession, without shuffling afterwards. In the second
+    case the divergence is computed in the training phase only, so validation data stay as they are and give the
+    plain cross-entropy; a training batch must be even.
 
     Args:
         alpha: float >= 0; the article uses 4 with dropout_rate=0.3, the paper (its own convention) 1 to 5.

@@ -60,8 +60,8 @@ class ExponentiatedStepSize(_Gains, Wrapper):
 
     nu_0 = 1;  nu_{t+1} = nu_t exp(gamma g_{t-1} g_t);  theta_{t+1} = theta_t + nu_{t+1} * (step of the optimizer).
     Around plain SGD this is the article's rule: a coordinate whose gradients keep their sign speeds up, one
-    whose gradients alternate slows down. The exponent and the gains are bounded, since the plain rule is not scale-invariant and
-    overflows after four steps on a parabola of curvature 10. The gain acts on the step, not on the
+    whose gradients alternate slows down. The exponent and the gains are bounded, since the plain rule is not
+    scale-invariant and overflows after four steps on a parabola of curvature 10. The gain acts on the step, not on the
     gradient, which adaptive optimizers would normalise away. Two more slots: gain and last gradient.
 
     The derivation fits plain SGD only, and the author has not tested it. Around Adam in pre-training, where

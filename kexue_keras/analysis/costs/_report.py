@@ -95,7 +95,7 @@ def model_report(
 
     Args:
         model: Keras model, bert4keras transformer, or what `models.load` returned.
-        length: int, tokens a row.
+        length: int, tokens per row.
         batch_size: int, rows.
         repeats: int, passes whose median time is taken; 0: nothing is timed. A single layer takes some 0.1 ms to be
             called, so their sum is more than a whole pass.

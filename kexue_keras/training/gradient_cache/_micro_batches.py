@@ -2,8 +2,8 @@
 
 Forward: a loop that keeps the results and nothing else, and the last micro batch, which keeps all. Backward: the last
 micro batch, then a second loop that computes each other one once more, with all that its gradient needs, sends the
-gradient of the result back through it, and adds up the gradients of the weights. This is what gradient caching does between
-its two passes; the rest of the graph sees an ordinary differentiable op.
+gradient of the result back through it, and adds up the gradients of the weights. This is what gradient caching does
+between its two passes; the rest of the graph sees an ordinary differentiable op.
 
 对比学习可以使用梯度累积吗？, kexue.fm/archives/8471. Paper: GradCache, arXiv 2101.06983.
 """
