@@ -71,7 +71,7 @@ def find_unargmaxable(
     beams may still emit such a word.
 
     Args:
-        W: float [V, d], one row per class (the kernel of a Dense layer transposed, or the embedding that is used again).
+        W: float [V, d], one row per class (the kernel of a Dense layer transposed, or an embedding used again).
         b: float [V] or None.
         classes: ints, the ones to decide; None: all.
         methods: names, in the order of use.

@@ -47,8 +47,8 @@ def scratch_graph():
 def initialize(pairs):
     """Give new variables their first values, in one run of the session.
 
-    `K.batch_set_value` draws random values for them first and adds two ops per variable to the graph; and each new set of
-    ops that is run costs time that grows with all that the graph holds.
+    `K.batch_set_value` draws random values for them first and adds two ops per variable to the graph; and each new set
+    of ops that is run costs time that grows with all that the graph holds.
 
     Args:
         pairs: list of (variable, array of its shape).
