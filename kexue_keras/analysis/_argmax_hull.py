@@ -2,7 +2,7 @@
 
 Frank-Wolfe comes near the minimum of |sum a_i D_i| and never says that it is 0. Non-negative least squares (Lawson and
 Hanson) ends with the active rows: either the residual is 0 up to rounding and the weights prove it, or the residual is
-a direction in which the class wins far out. Rows are taken in as they are violated, so that few are ever in play.
+a direction in which the class wins far out. Rows are added as they are violated, so that only a few are ever in play.
 
 Reference: kexue.fm/archives/9046; Wolfe, Finding the nearest point in a polytope, 1976.
 """
@@ -67,7 +67,7 @@ def minimum_norm(W, b, k, box, *, tolerance=1e-9, start=800, more=400):
         box: number, the largest entry of z.
         tolerance: number, the distance from the hull, relative to the rows, that is 0.
         start: int, how many rows to begin with.
-        more: int, how many violated rows to take in at a time.
+        more: int, how many violated rows to add at a time.
 
     Returns:
         ("argmaxable", witness, margin), ("unargmaxable", (rows, weights), bias of the combination minus that of k), or

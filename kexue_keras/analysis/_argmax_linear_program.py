@@ -1,4 +1,4 @@
-"""The exact test: a linear program for the largest ball in the region where a class wins, with rows taken in lazily.
+"""The exact test: a linear program for the largest ball in the region where a class wins, with rows added lazily.
 
 max r such that (w_i - w_k) . z + |w_i - w_k| r <= b_k - b_i for all i, and |z| <= box in every entry. The class can win
 if r > 0. r on a part of the rows is at least r on all, so that a part is enough to prove that it cannot.
@@ -56,7 +56,7 @@ def linear_program(W, b, k, box, start=800, more=400):
         k: int.
         box: number, the largest entry of z.
         start: int, how many rows to begin with.
-        more: int, how many violated rows to take in at a time.
+        more: int, how many violated rows to add at a time.
 
     Returns:
         ("argmaxable", witness, radius), ("unargmaxable", None, radius) or ("unknown", None, nan): HiGHS failed in every

@@ -21,18 +21,18 @@ RNNGradientProfile = namedtuple(
 def rnn_gradient_profile(
     layer: Union[Layer, Cell], x: ArrayLike, *, mask: Optional[ArrayLike] = None
 ) -> RNNGradientProfile:
-    """The gradient of a recurrent layer's last output, split by how long ago the parameters were at work.
+    """The gradient of a recurrent layer's last output, split by how long ago the parameters acted.
 
     dh_T / dtheta = sum over lags l of (ds_T / ds_{T-l}) (partial s_{T-l} / partial theta): gradients vanish where far
     terms of this sum go to 0, not where the sum does. All derivatives are exact, in float64, of the layer's own
-    weights; h and c are one state, so that no gate is frozen. Beside it the article's frozen-gate terms: "main" is
+    weights; h and c are one state, so that no gate is frozen. In addition, the article's frozen-gate terms: "main" is
     what is kept of the state without passing a matrix (mean f of an LSTM, of a GRU 1 - z in the article's words, z in
     Keras'), "side" the rest of dc_t / dc_{t-1}, with the last output gate held fixed.
 
     Args:
         layer: a SimpleRNN, LSTM, GRU, `TiedGRU` or `OutputGateGRU` that is built, or a `Cell`.
         x: float [b, T, d], what the layer gets.
-        mask: bool [b, T] or None; masked steps copy the state and are no lag.
+        mask: bool [b, T] or None; masked steps copy the state and do not count as lags.
 
     Returns:
         namedtuple, means over the batch: kind; contribution [T] and state_jacobian [T] (largest singular value of

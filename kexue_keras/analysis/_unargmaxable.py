@@ -18,7 +18,7 @@ METHODS = ("screen", "braid", "frank_wolfe", "minimum_norm", "lp")
 
 
 class Argmaxability(object):
-    """What `find_unargmaxable` found, a line a class.
+    """What `find_unargmaxable` found, a line per class.
 
     Attributes:
         classes: int array [K].
@@ -64,22 +64,22 @@ def find_unargmaxable(
 ) -> "Argmaxability":
     """Which classes of an output layer no input can make the prediction.
 
-    Class k can win if some z has (w_i - w_k) . z + b_i - b_k < 0 for all i != k. The methods are asked in turn for what
+    Class k can win if some z has (w_i - w_k) . z + b_i - b_k < 0 for all i != k. The methods are tried in order on what
     is left: "screen" (z along w_k), "braid" (reflections), "frank_wolfe" (the article's), "minimum_norm" (the same
     minimum, exactly) and "lp" (exact where all others fail). Of equal rows only those with the largest bias can win,
     which needs no method. z is any vector with entries up to `box`; it is greedy decoding that is meant, sampling and
     beams may still emit such a word.
 
     Args:
-        W: float [V, d], a row a class (the kernel of a Dense layer transposed, or the embedding that is used again).
+        W: float [V, d], one row per class (the kernel of a Dense layer transposed, or an embedding used again).
         b: float [V] or None.
         classes: ints, the ones to decide; None: all.
-        methods: names, in turn.
+        methods: names, in the order of use.
         patience: int, the most reflections of "braid". Unargmaxable classes use all of them.
         box: number > 0, the largest entry of z.
         tolerance: number, the distance of a row from the convex hull of others, relative to the rows' size, that
             counts as 0; None: four roundings of the dtype of W, 4.8e-7 for float32 and 1e-9 for float64.
-        say: function that is told how far it is, a line at a time; None: silence.
+        say: function that is called with lines of progress; None: silence.
 
     Returns:
         `Argmaxability`.

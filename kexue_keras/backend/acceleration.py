@@ -20,7 +20,7 @@ def sessions_created():
 
 
 def keras_has_session():
-    """Whether a session exists in which Keras would go on running; `K.clear_session()` takes Keras' own away."""
+    """Whether a session exists in which Keras would keep running; `K.clear_session()` takes Keras' own away."""
     return present_session() is not None
 
 
@@ -61,7 +61,7 @@ def erf_is_slow():
 def exchange_compilation(on):
     """Let sessions made from now on compile with XLA, on TensorFlow 2 also after it has listed the devices.
 
-    On TensorFlow 1.15 the environment alone says so.
+    On TensorFlow 1.15 the environment alone decides.
 
     Returns:
         how it was before, for putting it back.
@@ -99,7 +99,7 @@ def environment_variable(name):
 def nvidia_release():
     """NVIDIA's release of TensorFlow ("21.09-tf1", "1.15.5+nv21.09"), or None for one that is not theirs.
 
-    Theirs has switches of its own: `TF_ENABLE_AUTO_MIXED_PRECISION_GRAPH_REWRITE`, `--tf_xla_auto_jit=fusible`.
+    Theirs has its own switches: `TF_ENABLE_AUTO_MIXED_PRECISION_GRAPH_REWRITE`, `--tf_xla_auto_jit=fusible`.
     """
     name, version = versions.installed_tensorflow()
     named = version if name == "nvidia-tensorflow" or "+nv" in (version or "") else None
@@ -188,7 +188,7 @@ def rewritten_to_half(graph_def, fetches):
 
 
 def half_precision_lists():
-    """The operations in the lists by which this TensorFlow decides what turns half.
+    """The operations in the lists by which this TensorFlow decides what is cast to float16.
 
     Returns:
         dict with the sets 'white' (always), 'black' (never), 'gray' and 'clear' (between others).
@@ -209,5 +209,5 @@ def half_precision_lists():
                     parts = re.split(r"(\w+)List:\n", handle.read())[1:]
                 lists = {names[t]: set(ops.split()) for t, ops in zip(parts[::2], parts[1::2]) if t in names}
     if set(lists) != {"white", "black", "gray", "clear"}:
-        raise RuntimeError("TensorFlow %s does not say which operations it turns half" % tf.__version__)
+        raise RuntimeError("TensorFlow %s does not tell which operations it casts to float16" % tf.__version__)
     return lists

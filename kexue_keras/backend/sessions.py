@@ -1,6 +1,6 @@
 """The graph and session of a model, for whichever thread predicts with it.
 
-TensorFlow 1 keeps the default graph, and Keras its session, for each thread by itself: a model built in one is not
+TensorFlow 1 keeps the default graph, and Keras its session, for each thread separately: a model built in one is not
 found in another, such as a worker of a web server or of an executor. And ops may be added to a graph by one thread at a
 time, while Keras makes the function that predicts when it is first called.
 """
@@ -32,7 +32,7 @@ def present_session():
 
 @contextlib.contextmanager
 def scratch_graph():
-    """Context in which all is built in a graph, with a session, that is thrown away at the end."""
+    """Context in which all is built in a graph, with a session, that is discarded at the end."""
     graph = tf1.Graph()
     try:
         with graph.as_default(), tf1.Session(graph=graph) as session:
@@ -47,8 +47,8 @@ def scratch_graph():
 def initialize(pairs):
     """Give new variables their first values, in one run of the session.
 
-    `K.batch_set_value` draws random values for them first and adds two ops a variable to the graph; and each new set of
-    ops that is run costs time that grows with all that the graph holds.
+    `K.batch_set_value` draws random values for them first and adds two ops per variable to the graph; and each new set
+    of ops that is run costs time that grows with all that the graph holds.
 
     Args:
         pairs: list of (variable, array of its shape).
@@ -69,7 +69,7 @@ class ModelSession(object):
     """Remembers the graph and the session of a Keras model, so that any thread can predict with it.
 
     A thread that has a session of its own for this graph (`with session.as_default()`, `K.set_session`) keeps that.
-    `K.clear_session()` makes Keras forget the model, but here it goes on working (tf-keras closes the session, on
+    `K.clear_session()` makes Keras forget the model, but here it keeps working (tf-keras closes the session, on
     TensorFlow 2 that is the end of the model).
 
     Args:

@@ -161,7 +161,7 @@ class FunctionLoss(keras.losses.MeanSquaredError.__bases__[0]):
     Keras in use (not public, but the base of every public loss class on all stacks).
 
     Args:
-        function: `function(y_true, y_pred, **parameters)` giving values a sample.
+        function: `function(y_true, y_pred, **parameters)` giving values per sample.
         name: str.
         reduction: how Keras reduces the values, `"sum_over_batch_size"`, `"sum"` or `"none"`.
         own_weights: whether `function` takes the sample weights itself, as `sample_weight`, because multiplying its
@@ -221,8 +221,8 @@ def metric_objects_load():
     """While this context is open, Keras 2.3.1 loads models that were compiled with metric objects.
 
     It saves `{"class_name": ..., "config": ...}`, and on loading looks for a class of the name of the whole dict, so
-    that `load_model` fails for any metric object, its own ones too. On tf.keras there is nothing to mend.
-    `load_model(path, compile=False)` needs no mending either.
+    that `load_model` fails for any metric object, its own ones too. On tf.keras there is nothing to fix.
+    `load_model(path, compile=False)` needs no fix either.
     """
     get = keras.metrics.get
 

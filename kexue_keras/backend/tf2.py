@@ -67,7 +67,7 @@ def use_legacy_optimizers():
 
 
 def give_bert4keras_version_1():
-    """`tf.Session`, `tf.placeholder`, `tf.get_default_graph`, and `tf.where` with a condition a row."""
+    """`tf.Session`, `tf.placeholder`, `tf.get_default_graph`, and `tf.where` with one condition per row."""
     import bert4keras.backend
     import bert4keras.layers
     import bert4keras.models
@@ -75,7 +75,7 @@ def give_bert4keras_version_1():
     import bert4keras.snippets
     import tensorflow as tf
 
-    # This one puts an object in the place of itself, which hands on what the module has.
+    # This one replaces itself by an object that passes on what the module has.
     snippets = getattr(bert4keras.snippets, "module", bert4keras.snippets)
     for module in (bert4keras.backend, bert4keras.layers, bert4keras.models, bert4keras.optimizers, snippets):
         module.tf = tf.compat.v1

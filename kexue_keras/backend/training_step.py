@@ -12,7 +12,7 @@ def refuse_distribution(model, owner):
     """Raise if a model of tf.keras trains under a `tf.distribute` strategy, which leads its training past its methods.
 
     Keras itself trains a copy of the graph for each replica then, and what changes the training function of the model
-    would silently do nothing. Keras 2.3.1 takes no notice of strategies and trains as ever.
+    would silently do nothing. Keras 2.3.1 ignores strategies and trains as usual.
 
     Args:
         model: Keras model, or None to look at the scope that is open alone.
@@ -118,7 +118,7 @@ def minimise_instead(model, objective, metric, owner):
 
     Args:
         model: Keras model trained in graph mode.
-        objective: function(scalar loss of the compiled model) -> (loss to minimise, loss to show beside it).
+        objective: function(scalar loss of the compiled model) -> (loss to minimise, loss to show as well).
         metric: name of the second one; while evaluating it is the compiled loss.
         owner: the technique, for messages.
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from kexue_keras.backend import K, tf1
 from kexue_keras.backend.graph import origin
 
-# Ops that hand on the values they get (or some of them), so that what feeds them decides what they are.
+# Ops that pass on the values they get (or some of them), so that what feeds them decides what they are.
 _TRANSPARENT = (
     "Identity",
     "Reshape",
@@ -49,7 +49,7 @@ def warn_if_probabilities(y_pred, owner):
 
 
 def require(condition, message, data=(), *, then):
-    """Hand on `then` if `condition` holds.
+    """Return `then` if `condition` holds.
 
     Args:
         condition: bool or boolean tensor of any shape (all its elements are meant). If its value is known

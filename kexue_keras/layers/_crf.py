@@ -1,4 +1,4 @@
-"""Linear-chain conditional random field: scores of transitions beside the scores of the tags.
+"""Linear-chain conditional random field: scores of transitions in addition to those of the tags.
 
 Reference: "简明条件随机场CRF介绍（附带纯Keras实现）", kexue.fm/archives/5542, and "你的CRF层的学习率可能不够大",
 kexue.fm/archives/7196; Lafferty, McCallum and Pereira 2001.
@@ -18,15 +18,15 @@ class LinearChainCRF(keras.layers.Layer):
 
     $$s(y)=a_{y_1}+\sum_t h_t(y_t)+\sum_{t>1} G_{y_{t-1},y_t}+b_{y_n}$$
 
-    bert4keras' `ConditionalRandomField` keeps G to itself, so its loss is a method of the layer, and a saved model
+    bert4keras' `ConditionalRandomField` keeps G inside, so its loss is a method of the layer, and a saved model
     loads with `compile=False` only. Here the output has all that the loss needs: row 0 is a (the first tag), row 1 is b
     (the last tag), rows 2 to C + 1 are G (row: the tag before), and then the rows of h follow. a, b and G start as
     zeros.
 
     G needs a larger learning rate than the encoder (`optimizers.LayerwiseLearningRate`, by the layer's name).
 
-    Input: `[B, n, C]`, scores of C tags (logits). Output: `[B, C + 2 + n, C]`, float32 at least. A mask ends here:
-    which places count, the labels say.
+    Input: `[B, n, C]`, scores of C tags (logits). Output: `[B, C + 2 + n, C]`, float32 at least. A mask stops here:
+    the labels say which positions count.
 
     Reference: kexue.fm/archives/5542, 7196.
 

@@ -30,13 +30,13 @@ def deepnorm_constants(
     """The two constants of DeepNorm: alpha scales the residual stream, beta the initial V, O and FFN kernels.
 
     With N layers (2N residual branches), "paper" alpha = (2N)^1/4, beta = (8N)^-1/4. The article's own derivation
-    asks that the change of the loss in one step does not grow with N, which depends on the optimizer: "sgd"
+    requires that the change of the loss in one step does not grow with N, which depends on the optimizer: "sgd"
     alpha = (2N)^1/4, beta = (2N)^-1/4; "adam" (a step that does not depend on the gradient's size) (2N)^1/2,
     (2N)^-1/2; "lamb" (a step relative to the weight's size, also AdaFactor) 1, (2N)^-1/2.
 
-    Pre-norm models have no LayerNormalization that would take a factor out of the stream again, so alpha is 1, and the
+    Pre-norm models have no LayerNormalization that would normalise a factor away, so alpha is 1, and the
     same conditions give beta = (2N)^-1/2 for "sgd" and "lamb", (2N)^-1 for "adam", if a stream of size 1 enters the
-    first layer. With a size s in the place of alpha they give s (2N)^-1/2, (s / 2N)^1/2 and s (2N)^-1. The paper has
+    first layer. With a size s instead of alpha they give s (2N)^-1/2, (s / 2N)^1/2 and s (2N)^-1. The paper has
     no rule for them.
 
     Args:
@@ -73,7 +73,7 @@ def deepnorm_constants(
     checks.choice(norm, NORMS, "norm", name)
     stream = checks.number(stream, "stream", name, above=0)
     if norm == "post" and stream != 1:
-        raise ValueError("%s: stream=%r is for norm='pre'; a post-norm model takes it out again" % (name, stream))
+        raise ValueError("%s: stream=%r is for norm='pre'; post-norm models normalise it away" % (name, stream))
     if norm == "pre" and rule == "paper":
         raise ValueError("%s: rule='paper' is for post-norm models; give rule='adam', 'sgd' or 'lamb'" % name)
     if architecture == "encdec":
@@ -114,7 +114,7 @@ def _pre_norm(rule, branches, stream):
 
 @register
 class DeepNormAdd(Layer):
-    """The residual connection of DeepNorm: alpha x + F, in the place of `Add`, before the LayerNormalization.
+    """The residual connection of DeepNorm: alpha x + F, instead of `Add`, before the LayerNormalization.
 
     Args:
         alpha: number >= 0; 1 is the ordinary residual, exactly.

@@ -61,12 +61,12 @@ class EntropyInvariantAttention(MultiHeadAttention):
 
     l is the number of keys that the row sees, counted from padding, causal, UniLM and other masks; position biases
     and float biases are scaled like the product. A row that sees nothing gives zeros (before the output's bias).
-    Takes the place of bert4keras' `MultiHeadAttention`, same inputs, weights and call arguments.
+    A drop-in for bert4keras' `MultiHeadAttention`: same inputs, weights and call arguments.
 
     Args:
         heads, head_size, out_dim, key_size, use_bias, attention_scale, attention_dropout, return_attention_scores,
             kernel_initializer: as in bert4keras. The scores returned are without the factor, as there.
-        kappa: if given, the scale is kappa log(l) / d, with d=key_size, in place of the one with base.
+        kappa: if given, the scale is kappa log(l) / d, with d=key_size, instead of the one with base.
         base: length at which the scale is the usual one.
         min_length: shorter rows count as this long.
 

@@ -140,11 +140,11 @@ class _Recurrent(keras.layers.RNN):
 
 @register
 class OutputGateGRU(_Recurrent):
-    """A GRU whose reset gate is an output gate: the article's repair of GRU's gradients.
+    """A GRU whose reset gate is an output gate: the article's fix of GRU's gradients.
 
     z, r = sigmoid(W x + U h + b), candidate = tanh(W x + U h + b), c_t = (1 - z) c_{t-1} + z candidate, h_t = r c_t.
     The way from c_{t-1} to c_t past the gates has one gate more than in a GRU, as in an LSTM, so that the main term
-    1 - z weighs more. It is not Keras' `reset_after`, which moves the reset gate behind the matrix.
+    1 - z weighs more. It is not Keras' `reset_after`, which moves the reset gate after the matrix.
 
     Args:
         units: int.

@@ -1,7 +1,7 @@
 """Latent variables of an autoencoder besides the von Mises-Fisher one: Gaussian with its KL divergence, and VQ.
 
 Reference: "变分自编码器（一）：原来是这么一回事", kexue.fm/archives/5253; VQ-VAE, kexue.fm/archives/6760, arXiv
-1711.00937; both stand beside the sphere in "UniVAE", kexue.fm/archives/8475.
+1711.00937; both are compared with the sphere in "UniVAE", kexue.fm/archives/8475.
 """
 
 from typing import Any, List, Optional
@@ -104,7 +104,7 @@ class VectorQuantization(Layer):
 
     def build(self, input_shape: Shape) -> None:
         size = last_dimension(input_shape, "VectorQuantization")
-        # Rows of about unit length: what a code is told apart by must be larger than the noise of the start.
+        # Rows of about unit length: the differences between codes must exceed the initial noise.
         self.codebook = self.add_weight(
             name="codebook",
             shape=(self.num_codes, size),

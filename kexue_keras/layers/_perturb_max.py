@@ -41,11 +41,11 @@ def perturb_max_np(
     """`PerturbMax` in numpy, float64.
 
     Args:
-        mu: array [..., n] of scores; -inf takes a class out.
+        mu: array [..., n] of scores; -inf removes a class.
         noise, num_nodes, nodes, scale, renormalize: as in `PerturbMax`.
 
     Returns:
-        float64 array [..., n]; zeros where all classes are out.
+        float64 array [..., n]; zeros where all classes are removed.
 
     Raises:
         ValueError: as in `PerturbMax`.
@@ -129,7 +129,7 @@ def sample_perturb_max(
     """A sample of the distribution that `PerturbMax` computes: argmax(mu + scale eps).
 
     Args:
-        mu: float tensor [..., n]; -inf takes a class out.
+        mu: float tensor [..., n]; -inf removes a class.
         noise: str, as in `PerturbMax`.
         scale: number > 0.
         seed: int or None.
@@ -168,10 +168,10 @@ class PerturbMax(Layer):
         chunk_size: int, how many quantiles are computed at once; less memory, more ops.
 
     Call arguments:
-        float tensor [..., n] of scores; -inf takes a class out. Half precision is computed in float32.
+        float tensor [..., n] of scores; -inf removes a class. Half precision is computed in float32.
 
     Returns:
-        tensor [..., n] of probabilities; zeros where all classes are out. The mask is passed on.
+        tensor [..., n] of probabilities; zeros where all classes are removed. The mask is passed on.
 
     Raises:
         ValueError: unknown noise or nodes, num_nodes or scale not > 0.

@@ -1,4 +1,4 @@
-"""One vector a text: pooling of the hidden states over the tokens that are no padding.
+"""One vector per text: pooling of the hidden states over the tokens that are no padding.
 
 Reference: "无监督语义相似度哪家强？我们做了个比较全面的评测", kexue.fm/archives/8321 (P1 and P3).
 """
@@ -16,7 +16,7 @@ POOLINGS = ("mean", "cls", "max")
 
 @register
 class SequencePooling(keras.layers.Layer):
-    """One vector a text from the hidden states of its tokens.
+    """One vector per text from the hidden states of its tokens.
 
     mean: sum_t m_t h_t / sum_t m_t; max: the largest h_t among m_t = 1; cls: h_0.
 

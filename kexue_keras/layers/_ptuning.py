@@ -19,7 +19,7 @@ class PTuningEmbedding(Embedding):
 
     E = table, but row trainable_ids[i] is prompt[i]. The author's code trains one table and stops the gradient of the
     other rows; then weight decay, and the moments of an optimizer that has seen other gradients, still move them.
-    Here no optimizer knows of them, and its state is as small as the prompt. Both modes of the layer (embedding, and
+    Here no optimizer sees them, and its state is as small as the prompt. Both modes of the layer (embedding, and
     projection of the tied MLM head) use the same rows.
 
     Args:

@@ -119,10 +119,10 @@ class RandomProjection(Layer):
 
 @register
 class SimHash(RandomProjection):
-    """Codes of +-1: the signs of a random projection. Two codes tell the angle of their vectors.
+    """Codes of +-1: the signs of a random projection. Two codes give the angle between their vectors.
 
     Two bits agree with probability 1 - theta / pi, so theta = pi (1 - s) / 2 with s the mean of the products of the
-    bits. The article takes s itself as the cosine; at theta = pi/3 that gives 1/3 for 1/2.
+    bits. The article takes s itself as the cosine; at theta = pi/3 that gives 1/3 instead of 1/2.
 
     Args:
         bits: int; the error of theta is about pi sqrt(p (1 - p) / bits), p = theta / pi. May exceed the dimension.

@@ -115,7 +115,7 @@ class VonMisesFisherSampling(Layer):
     Args:
         kappa: number >= 0, the concentration; 0 is uniform.
         num_caches: int, how many quantiles of w are stored, as a constant of the graph and not as a weight.
-        training_only: sample in training and hand on mu otherwise. The article samples always.
+        training_only: sample in training and return mu otherwise. The article samples always.
         seed: int or None.
 
     Call arguments:

@@ -36,12 +36,12 @@ def expected_accuracy(
 
     Args:
         y_true: [...] or [..., 1] class numbers; with `sparse=False` one-hot [..., classes].
-        y_pred: [..., classes], logits mu. -inf takes a class out.
+        y_pred: [..., classes], logits mu. -inf removes a class.
         sigma: float > 0, the standard deviation of the noise in units of logits.
         num_nodes: int, 2 to 128, nodes of the sum. Largest error (float64) over 300 random cases with up to nine
             differences of up to 10 sigma: 16 nodes 2e-6, 32 nodes 4e-10, 64 nodes 1e-15. Memory is
             batch x classes x num_nodes floats.
-        margin: float or None; logit differences above it count as `margin`, so that sure samples stop pulling.
+        margin: float or None; logit differences above it count as `margin`, so that confident samples stop pulling.
         sparse: bool, y_true are class numbers.
 
     Returns:
@@ -159,7 +159,7 @@ class ExactAccuracy(FunctionLoss):
         logarithm: bool; True: `negative_log_accuracy` of the batch, one number (there is nothing to reduce);
             `sample_weight` makes its mean a weighted one.
         name: str.
-        reduction: Keras' word for what becomes of the values.
+        reduction: as in `keras.losses.Loss`.
 
     Reference: kexue.fm/archives/9098 (如何训练你的准确率？); EXACT, arXiv 2205.09615.
 

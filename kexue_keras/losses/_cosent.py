@@ -139,7 +139,7 @@ def _require_even(y_pred, then):
 def _one_label_a_pair(y_pred, labels, weights):
     """From labels and weights of rows to those of pairs."""
     labels = _require_even(y_pred, labels)
-    labels = _same_number(y_pred, labels, labels, "labels (one a row)", "rows")
+    labels = _same_number(y_pred, labels, labels, "labels (one per row)", "rows")
     labels = require(
         tf.equal(labels[::2], labels[1::2]),
         "CoSENT: labels='pair_rows' repeats a pair's label in rows 2i and 2i+1, but they differ (were the rows "
@@ -149,7 +149,7 @@ def _one_label_a_pair(y_pred, labels, weights):
     )
     if weights is not None:
         weights = _require_even(y_pred, weights)
-        weights = _same_number(y_pred, weights, weights, "sample weights (one a row)", "rows")
+        weights = _same_number(y_pred, weights, weights, "sample weights (one per row)", "rows")
         weights = (weights[::2] + weights[1::2]) / 2
     return labels, weights
 
@@ -185,7 +185,7 @@ class CoSENT(FunctionLoss):
         scale: float, lambda of the article.
         labels: where the labels stand. "pair_rows": y_pred [2P, dimension], rows 2i and 2i+1 are a pair, and
             y_true [2P] or [2P, 1] repeats the label in both rows (which is checked, so that shuffled pairs are
-            found). "per_pair": one label a pair, y_true [P] or [P, 1] with y_pred either [P, 2, dimension], or
+            found). "per_pair": one label per pair, y_true [P] or [P, 1] with y_pred either [P, 2, dimension], or
             [2P, dimension] as above, or [P, 1], the cosines themselves (`Dot(-1, normalize=True)`).
         method: "auto", "pairwise" or "factorised", see `cosent_loss`.
         name: as in `keras.losses.Loss`; there is no `reduction`, as there is nothing to reduce.

@@ -20,14 +20,14 @@ def crf_negative_log_likelihood(y_true: TensorLike, y_pred: TensorLike) -> Tenso
 
     Args:
         y_true: [B, n, 1] or [B, n], tags 0 .. C - 1 as integers or whole floats; -1 where there is none (padding,
-            [CLS], [SEP]). Such places are left out of the chain, wherever they stand.
+            [CLS], [SEP]). Such positions are left out of the chain, wherever they are.
         y_pred: [B, C + 2 + n, C], output of `LinearChainCRF`: a, b, G, h.
 
     Returns:
         [B], >= 0; 0 for a row without tags.
 
     Raises:
-        ValueError: shapes that do not fit, or tags known beforehand that there are not (fed ones: an assertion op).
+        ValueError: shapes that do not fit, or constant tags out of range (fed ones: an assertion op).
 
     Reference: kexue.fm/archives/5542.
 

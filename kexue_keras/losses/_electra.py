@@ -17,7 +17,7 @@ from kexue_keras.types import Array, Config, Tensor
 
 
 def constant_guess_loss(accuracy: Union[float, Array], mask_rate: float = 0.15) -> Union[float, Array]:
-    """Mean cross-entropy of a discriminator that says the same of every token, the share of replaced ones.
+    """Mean cross-entropy of a discriminator that gives every token the same probability, the share of replaced ones.
 
     H(p) = -p log p - (1 - p) log(1 - p), p = mask_rate (1 - accuracy). With a good generator there is little to find:
     a loss of .27 is nothing to be proud of if half of its tokens are right.
@@ -27,7 +27,7 @@ def constant_guess_loss(accuracy: Union[float, Array], mask_rate: float = 0.15) 
         mask_rate: share of tokens that are hidden.
 
     Returns:
-        nats a token, float or array.
+        nats per token, float or array.
 
     Raises:
         ValueError: numbers outside [0, 1].
@@ -65,13 +65,13 @@ def replaced_token_losses(replaced, logits, tokens):
 
 @register
 class ElectraLoss(Loss):
-    """L_MLM + weight L_disc: the generator's cross-entropy a hidden token, and the discriminator's a token.
+    """L_MLM + weight L_disc: the generator's cross-entropy per masked token, and the discriminator's per token.
 
     A bert4keras `Loss`: it adds itself to the model, which is compiled without another one.
 
     Args:
         disc_weight: number >= 0, 50 in the paper: the discriminator's loss is small, since most tokens are easy.
-        output_axis: which of the inputs are handed on; the discriminator's logits are number 4.
+        output_axis: which of the inputs are passed on; the discriminator's logits are number 4.
 
     Call arguments:
         list: originals [B, m] (0 is padding), the generator's logits [B, m, V], the tokens that the discriminator sees

@@ -22,7 +22,7 @@ def fixed_nodes(num_nodes, dtype):
 
 
 def moved_nodes(num_nodes, difference, rivals):
-    r"""The same for $E_z\prod_i\Phi(z+\Delta_i)$ alone: nodes round the top of the integrand, as wide as it is.
+    r"""The same for $E_z\prod_i\Phi(z+\Delta_i)$ alone: nodes around the peak of the integrand, as wide as it is.
 
     At fixed nodes, which end at 10 for 32 of them, the logarithm of a probability below about e^-50 is far too small:
     the integrand has its top at -Delta / 2.

@@ -35,7 +35,7 @@ def token_losses(y_true, y_pred, mask, from_logits, ignore, loss):
     elif y_true.shape.rank == 3:  # Keras makes the placeholder of the labels of the rank of y_pred
         y_true = require(
             tf.equal(static_length(y_true, 2) or tf.shape(y_true)[2], 1),
-            "%s: y_true holds one id a position, [batch, n] or [batch, n, 1], but its shape is" % loss,
+            "%s: y_true holds one id per position, [batch, n] or [batch, n, 1], but its shape is" % loss,
             [tf.shape(y_true)],
             then=y_true,
         )
@@ -87,7 +87,7 @@ def masked_crossentropy(
     ignore: Optional[int] = 0,
     normalization: str = "batch",
 ) -> Tensor:
-    """Cross-entropy over the positions that are to be predicted, one value a sample.
+    """Cross-entropy over the positions to be predicted, one value per sample.
 
     L = sum_j m_j CE_j / sum_j m_j, over the whole batch or sample by sample; 0 if there is no such position.
 
@@ -138,9 +138,9 @@ class MaskedCrossentropy(FunctionLoss):
 
     L = sum_j m_j CE_j / sum_j m_j; 0 if nothing is to be predicted.
 
-    To Keras it gives one value a token, [batch, n], scaled so that their mean is the mean of `masked_crossentropy`.
-    So it takes `sample_weight` [batch] as well as [batch, n] (sample_weight_mode="temporal"), and goes together with
-    the padding mask that bert4keras models hand on.
+    It returns one value per token to Keras, [batch, n], scaled so that their mean is that of `masked_crossentropy`.
+    So it takes `sample_weight` [batch] as well as [batch, n] (sample_weight_mode="temporal"), and works with the
+    padding mask that bert4keras models pass on.
 
     Args:
         from_logits: bool, y_pred [batch, n, vocabulary] are logits (`with_mlm="linear"`), not probabilities.

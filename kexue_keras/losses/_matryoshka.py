@@ -20,15 +20,15 @@ class Matryoshka(FunctionLoss):
 
     L = sum over m of w_m * loss(y_true, y_pred[..., :m]).
 
-    Trained so, vectors may be cut to any of these lengths: search with the short ones is faster and takes less memory.
+    Vectors trained this way can be cut to any of these lengths: search with the short ones is faster and smaller.
 
     Args:
         loss: a loss of this package on vectors (`CoSENT`, `InfoNCE`, `FlatNCE`, `TripletLoss`,
             `SimilarityDistillation`), an instance.
         dimensions: list of int, the lengths m; at most that of the vectors, in any order.
         weights: list of float, w_m; None: 1 each.
-        normalize: bool, bring what is cut off to length 1 before the loss. Those that compare cosines do it themselves;
-            sentence-transformers does it always.
+        normalize: bool, scale the truncated vectors to length 1 before the loss. Losses on cosines do it
+            themselves; sentence-transformers does it always.
         name: str. The reduction is that of `loss`.
 
     Raises:

@@ -24,22 +24,22 @@ def multi_softmax_crossentropy(
 
     analogy: $\sum_j\log\big(1+\sum_i\sum_{k\ne j}t_{ij}e^{s_{ik}-s_{ij}}\big)$, for hard labels.
     centered: $\sum_j\log\big(1+\sum_i t_{ij}e^{\bar s_i-s_{ij}}\big)$, whose minimum is t = softmax(s), but which for
-    hard labels may be content before the right class is the largest.
+    hard labels may be satisfied before the right class is the largest.
 
     A class that is right in N of the n classifications counts about log N instead of N. The author of the article
     calls the generalisation unsuccessful; for n = 1 and hard labels "analogy" is the ordinary cross-entropy.
 
     Args:
         y_true: [batch, n, m], in [0, 1]; every [m] sums to 1, or is all 0 (padding).
-        y_pred: [batch, n, m], logits. -inf takes a class out.
-        mask: boolean [batch, n]; False takes a classification out.
+        y_pred: [batch, n, m], logits. -inf removes a class.
+        mask: boolean [batch, n]; False removes a classification.
         form: "analogy" or "centered".
 
     Returns:
         [batch], float32 (float64 for float64 logits).
 
     Raises:
-        ValueError: an unknown form, wrong shapes, or labels known beforehand that are no distributions (fed ones: an
+        ValueError: an unknown form, wrong shapes, or constant labels that are not distributions (fed ones: an
             assertion op).
 
     Reference: kexue.fm/archives/9158 (不成功的尝试：将多标签交叉熵推广到“n个m分类”上去); no paper.
@@ -78,7 +78,7 @@ class MultiSoftmaxCrossentropy(FunctionLoss):
     Args:
         form: "analogy" or "centered".
         name: str.
-        reduction: Keras' word for what becomes of the values.
+        reduction: as in `keras.losses.Loss`.
 
     Reference: kexue.fm/archives/9158 (不成功的尝试：将多标签交叉熵推广到“n个m分类”上去); no paper.
 

@@ -143,7 +143,7 @@ def combine_losses(
 
     Raises:
         ValueError: unknown method, missing or superfluous arguments, a loss that is not a scalar, or a constant
-            loss <= 0 where the method needs positive ones (if it is no constant, an assertion op says so).
+            loss <= 0 where the method needs positive ones (if it is not a constant, an assertion op fails).
 
     Reference: kexue.fm/archives/8870; arXiv 1705.07115 for "uncertainty".
 

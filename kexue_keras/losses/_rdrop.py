@@ -1,4 +1,4 @@
-"""R-Drop: two dropout passes over a sample shall give the same answer.
+"""R-Drop: two dropout passes over a sample should give the same answer.
 
 又是Dropout两次！这次它做到了有监督任务的SOTA, kexue.fm/archives/8496. Paper: R-Drop, arXiv 2106.14448.
 """
@@ -105,21 +105,21 @@ def rdrop_crossentropy(
         alpha: float >= 0, weight of the divergence.
         from_logits: bool. If False, y_pred are probabilities (kl only); where they come from a softmax op its
             logits are used, otherwise logarithms clipped at the smallest float. All losses of this package take logits
-            unless told otherwise, unlike Keras: a softmax that is given as logits is seen and warned about.
+            unless told otherwise, unlike Keras: a softmax given as logits is detected and warned about.
         sparse: bool, y_true are class numbers (kl only).
         divergence: "kl" with cross-entropy; "mse" with the mean square error; "multilabel" with
             `multilabel_crossentropy` and `multilabel_kl`.
         convention: "article" or "mean".
         train_only: bool; the divergence only in Keras' training phase. So validation data need no pairs.
         sample_weight: [2B] (or [B]) or None, weighs the cross-entropy alone. The divergence of a row of weight 0
-            counts all the same, and its label is not looked at: semi-supervised training.
+            counts all the same, and its label is ignored: semi-supervised training.
 
     Returns:
-        a value a row, [2B, ...]; each row has its own CE and the divergence of its pair, so the mean is the formula
+        one value per row, [2B, ...]; each row has its own CE and the divergence of its pair, so the mean is the formula
         above. [B, ...] for a model made by `training.rdrop`.
 
     Raises:
-        ValueError: unknown words, an odd batch or wrong shapes known beforehand (otherwise an assertion op).
+        ValueError: unknown options, a batch known to be odd or wrong shapes (otherwise an assertion op).
 
     Reference: kexue.fm/archives/8496 (又是Dropout两次！这次它做到了有监督任务的SOTA); R-Drop, arXiv 2106.14448.
 
@@ -172,10 +172,10 @@ def rdrop_crossentropy(
 class RDropCrossentropy(FunctionLoss):
     """`rdrop_crossentropy` for `model.compile`.
 
-    Two ways to the two passes: `training.rdrop(model)` (repeats the batch inside the model; nothing else changes), or
-    a generator that yields every sample twice in succession, without shuffling afterwards. In the second way the
-    divergence is computed in the training phase only, so validation data stay as they are and give the plain
-    cross-entropy; a training batch must be even.
+    There are two ways to get two passes: `training.rdrop(model)` (repeats the batch inside the model; nothing else
+    changes), or a generator that yields every sample twice in succession, without shuffling afterwards. In the second
+    case the divergence is computed in the training phase only, so validation data stay as they are and give the
+    plain cross-entropy; a training batch must be even.
 
     Args:
         alpha: float >= 0; the article uses 4 with dropout_rate=0.3, the paper (its own convention) 1 to 5.
@@ -185,10 +185,10 @@ class RDropCrossentropy(FunctionLoss):
         convention: "article" or "mean" (alpha twice as strong).
         train_only: bool; False computes the divergence in every phase.
         semi_supervised: bool; True: `sample_weight` of `fit` weighs the cross-entropy alone, so that rows of weight 0
-            are unlabelled texts, which train by their divergence; their labels may be anything. Weights a row, so not
-            for outputs with a mask. False: it weighs both, as Keras does, and rows of weight 0 train nothing.
+            are unlabelled texts, which train by their divergence; their labels may be anything. One weight per row, so
+            not for outputs with a mask. False: it weighs both, as Keras does; rows of weight 0 contribute nothing.
         name: str.
-        reduction: Keras' word for what becomes of the values.
+        reduction: as in `keras.losses.Loss`.
 
     Reference: kexue.fm/archives/8496 (又是Dropout两次！这次它做到了有监督任务的SOTA); R-Drop, arXiv 2106.14448.
 
@@ -271,14 +271,14 @@ def _check(alpha, divergence, convention, from_logits, name):
 
 
 def _row_weights(weights, y_pred, name):
-    """`sample_weight` as Keras gives it, one a row (or one for all), as [rows]."""
+    """`sample_weight` as Keras gives it, one per row (or one for all), as [rows]."""
     weights = widen(weights)
     if weights.shape.rank == 2 and weights.shape.as_list()[1] == 1:
         weights = tf.squeeze(weights, 1)
     if weights.shape.rank not in (0, 1):
         raise ValueError(
-            "%s: semi-supervised training takes one sample weight a row, but their shape is %s; an output with a mask "
-            "(Keras multiplies it into the weights) or with weights a token cannot tell padding from unlabelled rows"
+            "%s: semi-supervised training takes one sample weight per row, but the shape is %s; an output with a mask "
+            "(Keras multiplies it into the weights) or with weights per token cannot tell padding from unlabelled rows"
             % (name, weights.shape)
         )
     return weights + tf.zeros([tf.shape(y_pred)[0]], weights.dtype)

@@ -50,7 +50,7 @@ def teaforn_crossentropy(
     normalization: str = "batch",
     skip_repeated: bool = False,
 ) -> Tensor:
-    """Weighted sum of the cross-entropies of all orders, one value a sample.
+    """Weighted sum of the cross-entropies of all orders, one value per sample.
 
     L = sum_i lambda_i CE^(i), with lambda_i = gamma^(i-1) unless `weights` are given.
 

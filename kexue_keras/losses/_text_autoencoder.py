@@ -15,7 +15,7 @@ from kexue_keras.types import Config, Tensor, TensorLike
 
 
 def next_target_tokens(tokens: TensorLike, segments: TensorLike) -> Tensor:
-    """What each place of [source ; target] is to predict: the next token, if that is of the target; else 0.
+    """What each position of [source ; target] predicts: the next token if it belongs to the target, else 0.
 
     The target's own start token and padding are no prediction: the first is the same in all texts, and so is the
     second once the end was written. (The article's script counts both.)
@@ -43,13 +43,13 @@ class TextAutoencoderLoss(Loss):
     """-log p(target | z) + weight D, both summed over a text, divided by the mean number of predicted tokens.
 
     D is what the latents cost: the KL divergence of Gaussian ones, the loss of a codebook, nothing for von Mises-Fisher
-    ones, whose divergence is a constant. With weight=1 and Gaussian latents it is the negative ELBO a token.
+    ones, whose divergence is a constant. With weight=1 and Gaussian latents it is the negative ELBO per token.
 
     A bert4keras `Loss`: it adds itself to the model, which is compiled without another one.
 
     Args:
         weight: number >= 0.
-        output_axis: which of the inputs are handed on; the logits are number 2.
+        output_axis: which of the inputs are passed on; the logits are number 2.
 
     Call arguments:
         list: token ids [B, n], segment ids [B, n], logits [B, n, V], and any number of costs [B].

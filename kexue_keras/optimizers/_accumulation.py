@@ -1,4 +1,4 @@
-"""Gradient accumulation that equals the big batch, round any optimizer.
+"""Gradient accumulation that equals the large batch, around any optimizer.
 
 Article: 用时间换取效果：Keras梯度累积优化器 (kexue.fm/archives/6794).
 """
@@ -20,21 +20,21 @@ from kexue_keras.types import Config, Gradients, KerasOptimizer, Logs, Op, Tenso
 
 @register
 class GradientAccumulation(Wrapper):
-    r"""One step of any optimizer for every `steps` micro batches, equal to the step of the big batch.
+    r"""One step of any optimizer for every `steps` micro batches, equal to the step of the large batch.
 
     G = (1/k) sum_i g_i ('mean'), sum_i g_i ('sum') or sum_i n_i g_i / sum_i n_i ('weighted'), all g_i at the same
     weights; then one step of the inner optimizer with G. In between the inner optimizer does not run at all:
     weights, its slots and `iterations` (which counts real updates) stay as they are. Sparse gradients of embeddings
     are scatter-added into the buffer. Clipping acts on G. It has to be the outermost wrapper. A window belongs to the
-    weights that it began with: compiled with others, it begins anew, with a warning if micro batches are lost by that.
+    weights that it started with: compiled with others, a new one starts, with a warning if micro batches are lost.
 
     Args:
         optimizer: instance, of this package, of Keras or of bert4keras.
         steps: number of micro batches k >= 1.
         mode: 'mean', 'sum' or 'weighted'.
-        micro_weight: for 'weighted': n_i of the present micro batch, e.g. its number of tokens; scalar tensor, or a
+        micro_weight: for 'weighted': n_i of the current micro batch, e.g. its number of tokens; scalar tensor, or a
             function without arguments that returns one. Not saved: set it again on a loaded model.
-        skip_nonfinite: True throws a window away whose gradient holds NaN or infinity, and counts it in `skipped`.
+        skip_nonfinite: True discards a window whose gradient contains NaN or infinity, and counts it in `skipped`.
         name: default "GradientAccumulation".
 
     Raises:
@@ -84,12 +84,12 @@ class GradientAccumulation(Wrapper):
 
     @property
     def micro_step(self) -> Variable:
-        """int64 variable: micro batches in the present window, in [0, steps)."""
+        """int64 variable: micro batches in the current window, in [0, steps)."""
         return self.add_state("micro_step", dtype="int64")
 
     @property
     def skipped(self) -> Variable:
-        """int64 variable: windows thrown away for NaN or infinity (only with `skip_nonfinite`)."""
+        """int64 variable: windows discarded for NaN or infinity (only with `skip_nonfinite`)."""
         return self.state("skipped")
 
     def create_state(self, params: Variables) -> None:
@@ -184,7 +184,7 @@ class GradientAccumulation(Wrapper):
         return left
 
     def reset(self) -> None:
-        """Throw away what the unfinished window holds."""
+        """Discard what the unfinished window holds."""
         window = [v for (label, _), (v, _) in self._state.items() if label != "skipped"]
         K.batch_set_value([(v, np.zeros(K.int_shape(v))) for v in window])
 
@@ -194,11 +194,11 @@ class GradientAccumulation(Wrapper):
 
 @register
 class FlushAccumulation(keras.callbacks.Callback):
-    """Applies the ragged last window of a `GradientAccumulation`.
+    """Applies the incomplete last window of a `GradientAccumulation`.
 
     Where there is validation data, an epoch's window is applied before it, so that what is measured is what callbacks
     such as `ModelCheckpoint` keep. A window that is left over when another callback stops training at the end of an
-    epoch is thrown away: `EarlyStopping` may have put other weights into the model than those of its gradients.
+    epoch is discarded: `EarlyStopping` may have restored weights that its gradients do not belong to.
 
     Args:
         when: 'epoch' (at the end of each epoch, so that each epoch's data is used in full) or 'train' (once).

@@ -1,7 +1,7 @@
 """AdamW with a step counter that is not a race, decoupled decay with exclusions, and LAMB's layer adaptation.
 
 Papers: Adam (arXiv 1412.6980), AdamW (arXiv 1711.05101), LAMB (arXiv 1904.00962). No article of its own: these are
-bert4keras' optimizers, repaired.
+bert4keras' optimizers, fixed.
 """
 
 import re
@@ -74,7 +74,7 @@ class AdamW(Optimizer):
     m = beta_1 m + (1 - beta_1) g;  v = beta_2 v + (1 - beta_2) g^2;
     r = (m / (1 - beta_1^t)) / (sqrt(v / (1 - beta_2^t)) + epsilon) + weight_decay p;  p -= lr ratio r,
     with ratio = |p| / |r| per variable under layer adaptation and 1 otherwise. The counter t is read once and
-    bumped after everything else, so every run takes the same steps, on all stacks; Keras 2.3.1's own Adam reads
+    incremented after everything else, so every run takes the same steps, on all stacks; Keras 2.3.1's own Adam reads
     it in a race. An embedding's sparse gradient is treated as the dense gradient that it stands for.
 
     Args:
@@ -87,7 +87,7 @@ class AdamW(Optimizer):
         layer_adaptation: LAMB's trust ratio.
         exclude_from_layer_adaptation: regular expressions, as above.
         clipnorm: limit of the gradient norm in the sense of the stack: of all gradients together in Keras 2.3.1,
-            of each by itself in tf.keras.
+            of each separately in tf.keras.
         global_clipnorm: limit of the norm of all gradients together, on all stacks.
         clipvalue: limit of each entry.
         name: default "AdamW".
@@ -189,7 +189,7 @@ class AdamW(Optimizer):
             var=p.handle,
             m=self.state("m", p).handle,
             v=self.state("v", p).handle,
-            # Powers of 0: the kernel's own correction is off, ours stands in the rate.
+            # Powers of 0: the kernel's own correction is off, ours is part of the rate.
             beta1_power=tf.zeros((), dtype),
             beta2_power=tf.zeros((), dtype),
             lr=tf.cast(rate, dtype),

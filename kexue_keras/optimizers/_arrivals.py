@@ -19,7 +19,7 @@ class Arrivals(object):
     Args:
         name: of the variables.
         keep_age: what becomes of a parameter that was frozen for a while: True continues with the slots as they were
-            (moments), False begins anew (a copy of the weights of long ago is of no use).
+            (moments), False starts anew (an old copy of the weights is of no use).
 
     Attributes:
         variable: int64 `[n]` of the parameters trained now, None before the first.

@@ -1,6 +1,6 @@
 """Exponential moving average of the weights, and the callback that evaluates and saves with it.
 
-No article of its own: it is bert4keras' `extend_with_exponential_moving_average`, repaired (there the averages are not
+No article of its own: it is bert4keras' `extend_with_exponential_moving_average`, fixed (there the averages are not
 saved in Keras 2.3.1, and applying them before the first step writes NaN into every weight).
 """
 
@@ -19,16 +19,16 @@ from kexue_keras.types import Config, Gradients, KerasOptimizer, Logs, Op, Varia
 
 @register
 class ExponentialMovingAverage(Wrapper):
-    r"""Keeps an average of the weights beside them; training itself is not changed.
+    r"""Keeps an average of the weights; training itself is unchanged.
 
     average_t = (1 - decay) / (1 - decay^t) sum_s decay^(t-s) p_s, t counting real updates: the average of
-    bert4keras with its bias at the start removed, kept in the form average += (1 - decay) / (1 - decay^t)
+    bert4keras with its initial bias removed, kept in the form average += (1 - decay) / (1 - decay^t)
     (p - average), so that after one update it is the weights, and no zeros are ever mixed in. A weight that is trained
     later than others (unfrozen, or of another model) counts the updates from then on. Averages are float32 for float16
     weights, and saved with the optimizer.
 
-    `apply()` puts the averages into the model, `restore()` puts the weights back, bit by bit; `averaged()` does both
-    round a `with` block, and `SwapAveragedWeights` during `fit`. A training step in between raises.
+    `apply()` puts the averages into the model, `restore()` puts the weights back, bit for bit; `averaged()` does both
+    for a `with` block, and `SwapAveragedWeights` during `fit`. A training step in between raises an error.
 
     Args:
         optimizer: instance, of this package, of Keras or of bert4keras.
@@ -170,9 +170,9 @@ def average_of(optimizer):
 
 @contextlib.contextmanager
 def own_weights_in(model):
-    """`with` block in which a model has the weights that it trains, even if their averages stand in it now.
+    """`with` block in which a model has the weights that it trains, even if it holds their averages now.
 
-    Weights that somebody else has set in place of the averages are taken for its own from then on.
+    Weights that somebody else has set in place of the averages count as the model's own from then on.
     """
     average = average_of(getattr(model, "optimizer", None))
     if average is None or not average.applied:
@@ -193,13 +193,13 @@ def own_weights_in(model):
 class SwapAveragedWeights(keras.callbacks.Callback):
     """During `fit`, validates with the averaged weights and lets the other callbacks see them at an epoch's end.
 
-    Validation runs with the averages. So does all that callbacks do in `on_epoch_end`, wherever they stand in the list:
+    Validation runs with the averages. So do the callbacks in `on_epoch_end`, whatever their position in the list:
     `EarlyStopping(restore_best_weights=True)` and `ModelCheckpoint` keep the weights whose score they look at. Without
     validation data, only callbacks that follow in the list see them. When the next epoch begins the weights come back.
     Works in `evaluate(callbacks=[...])` too.
 
     Weights that another callback sets while the averages are in the model stay: they are what training ends with, or
-    goes on from.
+    continues from.
 
     Args:
         keep: True leaves the averages in the model when training ends; `model.optimizer.restore()` takes them

@@ -17,9 +17,9 @@ An optimizer of its own subclasses `Optimizer`:
         def update(self, gradients, params):        # builds the graph of one step, returns one op
             lr = self.read_learning_rate()
             ops = [p.assign_sub(lr * tf.sign(g)) for g, p in zip(self.densify(gradients, params), params)]
-            return self.count(ops)                  # bumps `iterations` after all of them
+            return self.count(ops)                  # increments `iterations` after all of them
 
-A technique round another optimizer subclasses `Wrapper` and calls `self.inner_update(gradients, params)`, which is one
+A technique around another optimizer subclasses `Wrapper` and calls `self.inner_update(gradients, params)`, which is one
 step of whatever is inside, as an op:
 
     @register
@@ -30,7 +30,7 @@ step of whatever is inside, as an op:
 To act after the step, e.g. average the weights, use `self.after_update(gradients, params, then)`: `then()` builds ops
 that read the new weights, and runs only when a real update took place (inside a hidden accumulation most steps are
 none). To transform the step p_new - p_old, use `self.transform_step(gradients, params, function)`. To compute gradients
-in another way (multi-task), override `get_gradients(loss, params)`; wrappers further out ask for it.
+in another way (multi-task), override `get_gradients(loss, params)`; wrappers further out call it.
 
 Rules. A gradient may be `tf.IndexedSlices`: use `kexue_keras.optimizers._gradients`. Read a counter once, with
 `tf.identity`, before anything is assigned. Assign with methods of the variable under explicit control dependencies.
@@ -58,7 +58,7 @@ from kexue_keras.types import Array, Config, Gradients, KerasOptimizer, Learning
 
 
 class Optimizer(adapter.StackOptimizer):
-    """Base of optimizers of our own: named state, a rate, a counter that is read once and bumped last.
+    """Base of optimizers of our own: named state, a rate, a counter that is read once and incremented last.
 
     Args:
         learning_rate: float, or on tf.keras a `LearningRateSchedule`; None for wrappers, which have none.
@@ -67,9 +67,9 @@ class Optimizer(adapter.StackOptimizer):
 
     # Whether every step is a real update (False where some steps only accumulate).
     always_updates = True
-    # Whether no other wrapper may stand round it.
+    # Whether no other wrapper may be around it.
     outermost = False
-    # Whether the update may begin before the last gradient is there.
+    # Whether the update may start before the last gradient is there.
     takes_gradients_early = False
 
     def __init__(self, learning_rate: Optional[LearningRate] = None, *, name: Optional[str] = None) -> None:
@@ -100,7 +100,7 @@ class Optimizer(adapter.StackOptimizer):
             label: its name.
             param: variable whose shape (and dtype) it takes; None for a scalar.
             dtype: default that of `param`, "float32" for a scalar.
-            value: number for a scalar, default 0; a variable begins as zeros.
+            value: number for a scalar, default 0; a variable starts as zeros.
         """
         key = (label, None if param is None else id(param))
         if self._asked_keys is not None:
@@ -251,7 +251,7 @@ class Optimizer(adapter.StackOptimizer):
 
 
 class Wrapper(Optimizer):
-    """Base of optimizers round another one, ours, Keras' or bert4keras'.
+    """Base of optimizers around another one, ours, Keras' or bert4keras'.
 
     `lr`, `learning_rate` and `iterations` are those of the inner optimizer; `weights` is own state, then the inner's.
 

@@ -91,7 +91,7 @@ def clip_by_global_norm(gradients, limit):
 
 
 def clip_by_own_norm(gradients, limit):
-    """Scale each gradient by itself so that its norm is at most `limit`."""
+    """Scale each gradient separately so that its norm is at most `limit`."""
     return [clip_by_global_norm([g], limit)[0] for g in gradients]
 
 

@@ -1,4 +1,4 @@
-"""What stands inside a wrapper: whether it can, in which order, and what has to be known of optimizers of Keras."""
+"""What may be inside a wrapper, in which order, and what has to be known about Keras' optimizers."""
 
 import warnings
 
@@ -46,17 +46,17 @@ def check_order(wrapper, optimizer):
             )
         if name == "LossScale":
             raise ValueError(
-                "LossScale has to be the outermost wrapper, but stands inside %s, which would then see scaled "
+                "LossScale has to be the outermost wrapper, but is inside %s, which would then see scaled "
                 "gradients; write LossScale(%s(...))" % (owner, owner)
             )
         if getattr(wrapper, "outermost", False) and (accumulates or getattr(inner, "outermost", False)):
             raise ValueError(
-                "accumulation inside accumulation: %s round %s; use one of them with the product of both `steps`"
+                "accumulation inside accumulation: %s around %s; use one of them with the product of both `steps`"
                 % (owner, name)
             )
         if getattr(inner, "outermost", False):
             raise ValueError(
-                "%s has to be the outermost wrapper, but stands inside %s, which would then act on every micro batch; "
+                "%s has to be the outermost wrapper, but is inside %s, which would then act on every micro batch; "
                 "write %s(%s(...), ...)" % (name, owner, name, owner)
             )
 

@@ -89,7 +89,7 @@ def apply(optimizer, gradients, params):
     """Op that runs one step of a foreign optimizer with these gradients.
 
     Its `get_updates` runs with `K.gradients` answering `gradients`, so that its own clipping acts on them.
-    The step counter, which Keras bumps in a race with its readers, is bumped after everything else; pairs
+    The step counter, which Keras increments in a race with its readers, is incremented last; pairs
     (variable, value), which Keras assigns whenever it likes, after all that reads the variable. Called again
     for the same parameters (flush), it gets the variables of the first call instead of new ones.
     """

@@ -1,4 +1,4 @@
-"""A learning rate of its own for each layer or variable, round any optimizer.
+"""Separate learning rates for layers or variables, around any optimizer.
 
 Papers: ULMFiT (arXiv 1801.06146) and ELECTRA (arXiv 2003.10555) for rates that decay from the head down. Rates by name
 are bert4keras' `extend_with_parameter_wise_lr`.
@@ -22,7 +22,7 @@ _EMBEDDING = re.compile(r"Embedding-")
 
 @register
 class LayerwiseLearningRate(Wrapper):
-    r"""Multiplies the step of each variable by a factor of its own.
+    r"""Multiplies the step of each variable by its own factor.
 
     p += factor(p) * (step of the optimizer), with factor(p) = decay^depth(p) * product of the `multipliers` whose
     pattern is found in the name of p. For bert4keras models of n blocks the depth is 0 for everything after the

@@ -1,7 +1,7 @@
-"""Lookahead: every few steps the weights go back part of the way to where they were.
+"""Lookahead: every few steps the weights move part of the way back to where they were.
 
-Paper: arXiv 1907.08610. No article of its own: it is bert4keras' `extend_with_lookahead`, repaired (there the slow
-weights begin at zero, so that the first exchange pulls all weights towards zero).
+Paper: arXiv 1907.08610. No article of its own: it is bert4keras' `extend_with_lookahead`, fixed (there the slow
+weights start at zero, so that the first synchronisation pulls all weights towards zero).
 """
 
 from typing import Optional
@@ -18,14 +18,14 @@ from kexue_keras.types import Config, Gradients, KerasOptimizer, Op, Variables
 class Lookahead(Wrapper):
     r"""Slow weights that follow the fast ones: after every `steps` updates slow += slow_step (p - slow), p = slow.
 
-    The slow weights begin as a copy of the weights before the first update, so set or load the weights before
+    The slow weights start as a copy of the weights before the first update, so set or load the weights before
     training; after loading others into a model that has already been trained, call `reset()`. They are saved with the
-    optimizer. Counts real updates. A weight that is trained later than others (unfrozen, or of another model) begins
-    with a copy of what it is then.
+    optimizer. Counts real updates. A weight that is trained later than others (unfrozen, or of another model) starts
+    from a copy of its value at that moment.
 
     Args:
         optimizer: instance, of this package, of Keras or of bert4keras.
-        steps: updates between two exchanges, >= 1.
+        steps: updates between two synchronisations, >= 1.
         slow_step: how far the slow weights go, in (0, 1]; 1 changes nothing.
         name: default "Lookahead".
 
@@ -87,7 +87,7 @@ class Lookahead(Wrapper):
             return self.after_update(gradients, params, then)
 
     def reset(self) -> None:
-        """Let the slow weights begin again as a copy of the present ones."""
+        """Let the slow weights start again as a copy of the current ones."""
         if self._built:
             K.set_value(self.state("count"), 0)
             self.arrivals.reset()

@@ -27,15 +27,15 @@ from kexue_keras.types import Config, Gradients, KerasOptimizer, LearningRate, O
 
 _NESTEROV = (
     "Nesterov momentum steps along beta m + (1 - beta) g with g the mean gradient of this window alone, which cannot "
-    "be told apart from the past once both share the slot m; use GradientAccumulation(optimizer, steps)"
+    "be separated from the past once both share the slot m; use GradientAccumulation(optimizer, steps)"
 )
 _LION = (
     "Lion steps along sign(beta_1 m + (1 - beta_1) g) but keeps beta_2 m + (1 - beta_2) g; with beta_1 != beta_2 the "
-    "mean gradient g of this window is needed by itself, which one slot cannot hold; use "
+    "mean gradient g of this window is needed on its own, which one slot cannot hold; use "
     "GradientAccumulation(optimizer, steps)"
 )
 _CLIPPING = (
-    "clipping acts on the mean gradient of the window, which is never there by itself when it is accumulated in the "
+    "clipping acts on the mean gradient of the window, which never exists on its own when it is accumulated in the "
     "momentum; use GradientAccumulation(optimizer, steps), or no clipping"
 )
 
@@ -88,7 +88,7 @@ class _MomentumAccumulation(Optimizer):
 
     @property
     def micro_step(self) -> Variable:
-        """int64 variable: micro batches in the present window, in [0, steps)."""
+        """int64 variable: micro batches in the current window, in [0, steps)."""
         return self.add_state("micro_step", dtype="int64")
 
     def create_state(self, params: Variables) -> None:

@@ -1,4 +1,4 @@
-"""Learning rates that follow a schedule of real updates, round any optimizer with a rate.
+"""Learning rates that follow a schedule of real updates, around any optimizer with a rate.
 
 The schedule multiplies the rate: `lr` of the wrapper is the rate that callbacks and users set, the inner optimizer's
 variable is written with rate * factor before each of its steps. Inside `GradientAccumulation` such a step is a
@@ -102,7 +102,7 @@ class Schedule(Wrapper):
         inner = getattr(self.optimizer, "learning_rate", None)
         if not isinstance(inner, tf.Variable):
             raise ValueError(
-                "%s has to write the learning rate of %s, which is %r and no variable; give that optimizer a number"
+                "%s has to write the learning rate of %s, which is %r and not a variable; give that optimizer a number"
                 % (type(self).__name__, type(optimizer).__name__, inner)
             )
         rate = float(K.get_value(inner)) if learning_rate is None else float(learning_rate)

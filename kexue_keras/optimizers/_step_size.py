@@ -21,7 +21,7 @@ def checked_bounds(bounds, owner):
         low, high = bounds
     except (TypeError, ValueError):
         raise checks.invalid(owner, "bounds", "a pair such as (0.1, 10.0)", bounds)
-    begins = "every gain begins at 1"
+    begins = "every gain starts at 1"
     return (
         checks.number(low, "the lower of bounds", owner, above=0, most=1, remedy=begins),
         checks.number(high, "the upper of bounds", owner, least=1, remedy=begins),
@@ -59,12 +59,12 @@ class ExponentiatedStepSize(_Gains, Wrapper):
     r"""A learned gain for every coordinate of the step of any optimizer.
 
     nu_0 = 1;  nu_{t+1} = nu_t exp(gamma g_{t-1} g_t);  theta_{t+1} = theta_t + nu_{t+1} * (step of the optimizer).
-    Round plain SGD this is the article's rule: a coordinate whose gradients keep their sign goes faster, one whose
-    gradients alternate goes slower. The exponent and the gains are bounded, since the plain rule is not scale free and
-    overflows after four steps on a parabola of curvature 10. The gain acts on the step, not on the
+    Around plain SGD this is the article's rule: a coordinate whose gradients keep their sign speeds up, one
+    whose gradients alternate slows down. The exponent and the gains are bounded, since the plain rule is not
+    scale-invariant and overflows after four steps on a parabola of curvature 10. The gain acts on the step, not on the
     gradient, which adaptive optimizers would normalise away. Two more slots: gain and last gradient.
 
-    The derivation fits plain SGD only, and the author has not tested it. Round Adam in pre-training, where
+    The derivation fits plain SGD only, and the author has not tested it. Around Adam in pre-training, where
     successive gradients tend to oppose each other, a reader of the article saw the rate collapse: gains then go to
     the lower bound, which is why there is one.
 
@@ -108,12 +108,12 @@ class ExponentiatedStepSize(_Gains, Wrapper):
         super().__init__(optimizer, name=name)
         if not self.always_updates:
             raise ValueError(
-                "%s round %s, which does not update at every step, would compare gradients of micro batches; use "
+                "%s around %s, which does not update at every step, would compare gradients of micro batches; use "
                 "GradientAccumulation(ExponentiatedStepSize(...), k)" % (type(self).__name__, type(optimizer).__name__)
             )
 
     def gain(self, param: Variable) -> Tensor:
-        """Float tensor: the present gain of every coordinate of `param`."""
+        """Float tensor: the current gain of every coordinate of `param`."""
         return tf.exp(self.state("log_gain", param).read_value())
 
     def create_state(self, params: Variables) -> None:

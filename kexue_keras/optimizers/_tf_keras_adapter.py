@@ -14,7 +14,7 @@ from kexue_keras.types import Config, LearningRate, Op, Tensor, Variable
 
 # tf-keras from 2.11 on keeps the OptimizerV2 interface in `legacy`.
 KerasOptimizer = getattr(keras.optimizers, "legacy", keras.optimizers).Optimizer
-# What `clipnorm` means on this stack: a norm for each gradient by itself.
+# What `clipnorm` means on this stack: a norm for each gradient separately.
 clip_by_norm = grads.clip_by_own_norm
 
 
@@ -86,7 +86,7 @@ def prepare(optimizer, params):
 
 def apply(optimizer, gradients, params):
     """Op that runs one step of a foreign optimizer with these gradients, clipped as it would clip them."""
-    # From TF 2.4 on `apply_gradients` clips by itself; before that only `get_gradients` did.
+    # From TF 2.4 on `apply_gradients` clips itself; before that only `get_gradients` did.
     if not hasattr(optimizer, "_transform_gradients"):
         if getattr(optimizer, "clipnorm", None):
             gradients = clip_by_norm(gradients, optimizer.clipnorm)

@@ -23,10 +23,10 @@ class WindowOwner(object):
         """Note that a training graph is built for `params`.
 
         Returns:
-            bool: whether others were trained before, whose unfinished window is to be thrown away.
+            bool: whether others were trained before, whose unfinished window is to be discarded.
 
         Warns:
-            UserWarning: there is something to throw away.
+            UserWarning: there is something to discard.
         """
         if self._owner is None:
             # Not part of the state: a saved window is that of the model it is saved with.
@@ -40,7 +40,7 @@ class WindowOwner(object):
         K.set_value(self._owner, self._current)
         if pending:
             warnings.warn(
-                "%s gets other weights in the middle of a window; a new one begins, without the %d micro batches of "
+                "%s gets other weights in the middle of a window; a new one starts, without the %d micro batches of "
                 "the old one. Train whole windows before you compile again, or call flush() where there is one"
                 % (self.name, pending),
                 stacklevel=6,
@@ -60,7 +60,7 @@ class WindowOwner(object):
             mine,
             True,
             message="%s: the window is unfinished and holds micro batches of another model; finish it or call flush() "
-            "before training this one, or give each model an optimizer of its own" % self.name,
+            "before training this one, or give each model its own optimizer" % self.name,
         )
         with tf.control_dependencies([check]):
             return self._owner.assign(number, read_value=False)

@@ -1,4 +1,4 @@
-"""WEISSI: a regulariser that does not mind how scale is shared out among the layers.
+"""WEISSI: a regulariser that is invariant to how scale is distributed among the layers.
 
 Article: L2正则没有想象那么好？可能是“权重尺度偏移”惹的祸 (kexue.fm/archives/7681). Paper: arXiv 2008.02965.
 """
@@ -82,7 +82,7 @@ def add_weissi(
     """Add WEISSI over the kernels of a built model to its loss; before `compile`.
 
     'log': sum_l (lambda1 log |W_l| + lambda2 |W_l|_1 / |W_l|); 'prod' has lambda1 prod_l |W_l| for the first
-    term, which couples all layers (not in the article, unverified; with many layers of norm above 1 it is astronomic).
+    term, which couples all layers (not in the article, unverified; with many layers of norm above 1 it explodes).
     The penalty is not part of the saved architecture: after `load_model(..., compile=False)` call it again. Layers
     of your own can take `WEISSI` as `kernel_regularizer` instead, which is saved.
 
@@ -137,6 +137,6 @@ def add_weissi(
             loss += lambda2 * tf.add_n([tf.cast(_shape_part(w, epsilon), dtype) for w in values])
         return loss
 
-    # tf.keras wants penalties without inputs as functions, Keras 2.3.1 knows tensors only.
+    # tf.keras needs penalties without inputs as functions, Keras 2.3.1 only knows tensors.
     model.add_loss(penalty if is_tf_keras else penalty())
     return [w.name for w in kernels]

@@ -1,7 +1,7 @@
-"""How one training step is run, a room a technique.
+"""How one training step is run, one room per technique.
 
 `recompute` trades time for memory, `precision` is mixed precision and XLA, `adversarial` holds attacks and penalties on
-the embeddings, `gradient_cache` contrastive training with a large batch. R-Drop needs no room.
+the embeddings, `gradient_cache` contrastive training with a large batch. R-Drop needs no room of its own.
 """
 
 from kexue_keras.training import adversarial

@@ -1,7 +1,7 @@
 """Dropout that can be repeated: its mask depends on (seed, number of the layer, step) and nothing else.
 
-TensorFlow's random ops count in memory of their own, which cannot be saved; a run that was stopped and resumed would
-draw other masks than the run that was not. The stateless ops take their counter as input.
+TensorFlow's random ops keep their own counters, which cannot be saved; a run that was stopped and resumed would
+draw different masks from one that was not. The stateless ops take their counter as input.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ class Step(object):
         return next(self._places)
 
     def uniform(self, shape, place):
-        """float32 in [0, 1); each place in the graph has a sequence of its own.
+        """float32 in [0, 1); each place in the graph has its own sequence.
 
         Args:
             shape: tuple or int tensor.
@@ -152,7 +152,7 @@ def replayed_dropout(key):
 def repeatable_dropout(seed):
     """While this context is open, Keras' Dropout layers that are called draw their masks from a `Step`.
 
-    The layers remain Keras' own, so the model is saved and loaded as ever; only the graph built here differs.
+    The layers remain Keras' own, so the model is saved and loaded as usual; only the graph built here differs.
 
     Args:
         seed: int.
@@ -192,7 +192,7 @@ def _dropout_drawn_by(take_place, draw):
         place = take_place()
 
         def dropped():
-            # A floor, since a comparison and the cast of what it gives take half as long again as all the rest.
+            # A floor, since a comparison and the cast of its result take half as long as all the rest.
             keep = 1.0 - self.rate
             mask = tf.floor(draw(_noise_shape(inputs, self._get_noise_shape(inputs)), place) + keep) * (1.0 / keep)
             return inputs * tf.cast(mask, inputs.dtype)
@@ -217,7 +217,7 @@ def stateful_random_ops(tensor, *, stop=()):
 
     Args:
         tensor: graph tensor, for instance a model's loss.
-        stop: tensors behind which the search does not go on.
+        stop: tensors behind which the search stops.
 
     Returns:
         sorted list of str.

@@ -1,4 +1,4 @@
-"""R-Drop without pairs in the data: the training model repeats the batch itself.
+"""R-Drop without pairs in the data: the training model repeats the batch internally.
 
 又是Dropout两次！这次它做到了有监督任务的SOTA, kexue.fm/archives/8496. Paper: R-Drop, arXiv 2106.14448.
 """
@@ -25,7 +25,7 @@ class _RowLayer(keras.layers.Layer):
 
 @register
 class RDropRepeat(_RowLayer):
-    """Repeats every row in the training phase: rows 2i and 2i+1 are sample i. Otherwise hands its input on.
+    """Repeats every row in the training phase: rows 2i and 2i+1 are sample i. Otherwise returns its input.
 
     Reference: kexue.fm/archives/8496 (又是Dropout两次！这次它做到了有监督任务的SOTA); R-Drop, arXiv 2106.14448.
 

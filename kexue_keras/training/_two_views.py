@@ -20,13 +20,13 @@ class TwoViewLoss(FunctionLoss):
     takes the sample weights itself (CoSENT, semi-supervised R-Drop) gets each of them twice.
 
     Args:
-        loss: Keras loss, or a function (y_true, y_pred) with values a row: `InfoNCE(0.05, layout="two_view")` is the
+        loss: Keras loss, or a function (y_true, y_pred) with values per row: `InfoNCE(0.05, layout="two_view")` is the
             loss of SimBERT and of the article on SimCSE, with negatives in both views.
         name: that of the loss by default.
         reduction: as in `keras.losses.Loss`.
 
     Raises:
-        ValueError: y_pred is not [batch, 2, dimension], or the loss does not give a value a row.
+        ValueError: y_pred is not [batch, 2, dimension], or the loss does not give one value per row.
 
     Reference: kexue.fm/archives/7427, 8348 (中文任务还是SOTA吗？我们给SimCSE补充了一些实验).
 
@@ -60,7 +60,7 @@ class TwoViewLoss(FunctionLoss):
             return values
         if values.shape.rank != 1:
             raise ValueError(
-                "TwoViewLoss: %s must give one value a row (or one number), but its shape is %s"
+                "TwoViewLoss: %s must give one value per row (or one number), but its shape is %s"
                 % (self.name, values.shape)
             )
         return tf.reduce_mean(tf.reshape(values, [-1, 2]), axis=1)

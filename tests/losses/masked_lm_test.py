@@ -201,7 +201,7 @@ def test_errors():
         masked_crossentropy([[1]], tf.zeros([1, 3]))
     with pytest.raises(ValueError, match="masked_crossentropy: y_true and y_pred without its last axis"):
         masked_crossentropy([[1, 2]], tf.zeros([1, 3, 4]))
-    with pytest.raises(ValueError, match="one id a position"):
+    with pytest.raises(ValueError, match="one id per position"):
         masked_crossentropy(np.zeros((1, 3, 4)), tf.zeros([1, 3, 4]))
     with pytest.raises(ValueError, match="y_true and mask must have the same shape"):
         masked_crossentropy([[1, 2]], tf.zeros([1, 2, 3]), mask=[[1]])

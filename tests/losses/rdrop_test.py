@@ -309,7 +309,7 @@ def test_unlabelled_rows_with_masked_classes_other_divergences_and_half_precisio
         )
         plain = losses.rdrop_crossentropy(tf.constant(np.ones([4, 3])), tf.constant(logits), divergence=kind, alpha=0.0)
         np.testing.assert_allclose(K.eval(wanted), 2 * K.eval(plain), 1e-6)
-    with pytest.raises(ValueError, match="one sample weight a row.*padding"):
+    with pytest.raises(ValueError, match="one sample weight per row.*padding"):
         losses.rdrop_crossentropy(
             tf.zeros([2, 5]), tf.zeros([2, 5, 3]), from_logits=True, sample_weight=tf.ones([2, 5])
         )

@@ -72,11 +72,11 @@ def test_senseless_orders_say_why():
     def accumulated():
         return GradientAccumulation(AdamW(), 2)
 
-    with pytest.raises(ValueError, match="accumulation inside accumulation: GradientAccumulation round GradientAccu"):
+    with pytest.raises(ValueError, match="accumulation inside accumulation: GradientAccumulation around GradientAcc"):
         GradientAccumulation(accumulated(), 2)
     with pytest.raises(ValueError, match="accumulation inside accumulation"):
         GradientAccumulation(PiecewiseLinear(MomentumAccumulationAdamW(steps=2), {1: 1}), 2)
-    with pytest.raises(ValueError, match="has to be the outermost wrapper, but stands inside PiecewiseLinear"):
+    with pytest.raises(ValueError, match="has to be the outermost wrapper, but is inside PiecewiseLinear"):
         PiecewiseLinear(accumulated(), {1: 1})
     theirs = bert4keras_optimizers.extend_with_gradient_accumulation(bert4keras_optimizers.Adam, "AdamGA")
     if is_tf_keras:

@@ -196,7 +196,7 @@ def test_momentum_form_without_learning_is_the_heavy_ball(rng):
 def test_bad_values_and_orders():
     for arguments, message in (
         ({"gamma": -1}, "gamma must be a number >= 0, but is -1; with 0 gains stay 1"),
-        ({"bounds": (2, 3)}, r"the lower of bounds must be a number in \(0, 1\], but is 2; every gain begins at 1"),
+        ({"bounds": (2, 3)}, r"the lower of bounds must be a number in \(0, 1\], but is 2; every gain starts at 1"),
         ({"bounds": 3}, r"bounds must be a pair such as \(0.1, 10.0\), but is 3"),
         ({"alignment": "cos"}, "alignment must be one of 'raw', 'sign', 'cosine', but is 'cos'"),
         ({"max_exponent": 0.0}, "max_exponent must be a number > 0, but is 0.0"),

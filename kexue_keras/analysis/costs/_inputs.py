@@ -10,7 +10,7 @@ def example_inputs(model, *, batch_size, length, seed=0):
 
     Args:
         model: Keras model.
-        batch_size, length: int; unknown dimensions behind the first get `length`.
+        batch_size, length: int; unknown dimensions after the first get `length`.
         seed: int.
 
     Returns:

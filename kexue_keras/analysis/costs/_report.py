@@ -25,7 +25,7 @@ class LayerCost(namedtuple("LayerCost", "name kind parameters applications flops
         applications: int, how many times it is computed in a pass; a shared layer is there once and applied often.
         flops: int, of all applications; a multiplication and an addition are two, elementwise ops are not counted. None
             if the layer runs in a loop, whose rounds are not seen.
-        milliseconds: float, of all applications, each by itself on the inputs that it has here; None: not timed.
+        milliseconds: float, of all applications, each separately on the inputs that it has here; None: not timed.
     """
 
 
@@ -33,7 +33,7 @@ class CostReport(object):
     """What `model_report` found.
 
     Attributes:
-        layers: list of `LayerCost`, one a layer, in computing order.
+        layers: list of `LayerCost`, one per layer, in computing order.
         batch_size, length: int.
         parameters: int; weights that several layers have are counted once.
         flops: int; what runs in a loop is left out.
@@ -95,9 +95,9 @@ def model_report(
 
     Args:
         model: Keras model, bert4keras transformer, or what `models.load` returned.
-        length: int, tokens a row.
+        length: int, tokens per row.
         batch_size: int, rows.
-        repeats: int, passes whose median time is taken; 0: nothing is timed. A layer by itself takes some 0.1 ms to be
+        repeats: int, passes whose median time is taken; 0: nothing is timed. A single layer takes some 0.1 ms to be
             called, so their sum is more than a whole pass.
         inputs: list of arrays for models whose inputs are special; None: random ids and numbers.
 
@@ -171,7 +171,7 @@ def _count(calls, session, feed):
 
 
 def _times(calls, session, feed, repeats):
-    """Milliseconds of each call by itself, its inputs given."""
+    """Milliseconds of each single call, given its inputs."""
     inputs = list({tensor.name: tensor for call in calls for tensor in call.inputs}.values())
     values = dict(zip((tensor.name for tensor in inputs), session.run(inputs, feed)))
     times = []

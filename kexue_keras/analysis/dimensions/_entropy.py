@@ -92,7 +92,7 @@ def embedding_dimension(count: float, *, coefficient: Optional[float] = 8.33) ->
 
 
 def head_size(length: float, *, coefficient: Optional[float] = 8.33) -> float:
-    """The same rule for an attention head: rows of `length` tokens in the place of N words.
+    """The same rule for an attention head: rows of `length` tokens instead of N words.
 
     It suffices roughly for peaked rows of attention and not for arbitrary ones (`fit_attention` measures it).
 

@@ -58,7 +58,7 @@ def pca_and_projection(
 ) -> Dict[str, Dict[str, float]]:
     """A random projection and PCA to as many dimensions: what they do to distances, and to who is nearest.
 
-    PCA only shortens distances, so that its error is also given after the one scale that mends it most.
+    PCA only shortens distances, so its error is also given after the best single rescaling.
 
     Args:
         vectors: float [N, d].

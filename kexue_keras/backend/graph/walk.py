@@ -1,6 +1,6 @@
 """Walks over the operations of a graph: what tensors are computed from, where a value comes from, who reads it."""
 
-# Ops that draw other numbers each time they run: a count of their own is their state.
+# Ops that draw other numbers each time they run: their own counter is their state.
 STATEFUL_RANDOM = {
     "RandomUniform",
     "RandomUniformInt",
@@ -51,12 +51,12 @@ def reached(tensors, *, stop=(), enter=None, controls=True):
 
     Args:
         tensors: list of tensors.
-        stop: tensors behind which the search does not go on.
+        stop: tensors behind which the search stops.
         enter: function of an op, whether to look at it and beyond.
         controls: whether control dependencies are followed too.
 
     Returns:
-        list of operations. In a tf.while_loop, which goes round, an op may stand before one of its inputs.
+        list of operations. In a tf.while_loop, which is a cycle, an op may come before one of its inputs.
 
     >>> from kexue_keras.backend.graph import reached
     >>> x = tf.constant(3.)
@@ -73,7 +73,7 @@ def reached(tensors, *, stop=(), enter=None, controls=True):
 
 
 def origin(tensor, through=("Identity",)):
-    """Where the value of a tensor comes from: itself, or the first input of the ops that hand it on, as far as they go.
+    """Where the value of a tensor comes from: itself, or the first input of the ops that pass it on.
 
     Args:
         tensor: graph tensor; anything without an op is returned as it is.

@@ -106,7 +106,7 @@ class TokenMixer(keras.layers.Layer):
         if allowed is not None:
             if not self.directed:
                 raise ValueError(
-                    "%s mixes all tokens with all; it takes no matrix of who sees whom, so it makes no language model"
+                    "%s mixes all tokens with all; it takes no attention mask, so it cannot be used in a language model"
                     % self.name
                 )
             allowed = bias_visibility(allowed, self.name)

@@ -108,7 +108,7 @@ class MixerBlock(keras.layers.Layer):
         self.activation = keras.activations.get(activation)
         self.dropout_rate = checks.number(dropout_rate, "dropout_rate", self.name, least=0, below=1)
         self.options = dict(options or {})
-        # Made here, so that a wrong name or option is told at once.
+        # Made here, so that a wrong name or option is reported at once.
         self.mixing = self._mixer()
 
     def _mixer(self):

@@ -1,4 +1,4 @@
-"""Convolutions in the place of attention, between a gated linear unit and a projection.
+"""Convolutions instead of attention, between a gated linear unit and a projection.
 
 Article: 也来盘点一些最近的非Transformer工作 (kexue.fm/archives/8431). Papers: Are Pre-trained Convolutions Better than
 Pre-trained Transformers?, arXiv 2105.03322; light and dynamic convolutions, arXiv 1901.10430.

@@ -32,7 +32,7 @@ def cumulative_logsumexp(x):
 class ExternalAttention(TokenMixer):
     r"""$A = X M_k^\top$, softmax over the tokens, then each token's row divided by its sum; $A M_v$.
 
-    Each token is nearly on its own: tokens meet only in the sums of the softmax. In text it needs a mixer beside it.
+    Each token is almost on its own: tokens meet only in the sums of the softmax. For text it needs another mixer.
     Who sees whom may be anything that grows along the sequence: causal, UniLM.
 
     Args:

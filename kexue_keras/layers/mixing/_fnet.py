@@ -1,4 +1,4 @@
-"""FNet: the Fourier transform in the place of attention.
+"""FNet: the Fourier transform instead of attention.
 
 Article: 也来盘点一些最近的非Transformer工作 (kexue.fm/archives/8431). Paper: arXiv 2105.03824. Padding changes the original
 (google-research issue 1270); the masked form is derived here.

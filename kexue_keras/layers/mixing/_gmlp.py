@@ -90,7 +90,7 @@ class SpatialGatingUnit(_Gate):
 
 @register
 class GMLP(_Gate):
-    r"""gMLP: $U\,\mathrm{SGU}(act(x V))$, channel and token mixing in one; it needs no feed-forward layer beside it.
+    r"""gMLP: $U\,\mathrm{SGU}(act(x V))$, channel and token mixing in one; it needs no separate feed-forward layer.
 
     Args:
         ffn_units: features between V and U, even; half of them reach U.

@@ -1,4 +1,4 @@
-"""ResMLP's mixing: one matrix over the tokens, and an affine map in the place of layer normalisation.
+"""ResMLP's mixing: one matrix over the tokens, and an affine map instead of layer normalisation.
 
 Article: 也来盘点一些最近的非Transformer工作 (kexue.fm/archives/8431). Paper: arXiv 2105.03404.
 """

@@ -1,4 +1,4 @@
-"""Several labels a text: softmax's cross-entropy for them, its decoding, its metrics, a known number of labels.
+"""Several labels per text: softmax's cross-entropy for them, its decoding, its metrics, a known number of labels.
 
 Article: 将“Softmax+交叉熵”推广到多标签分类问题 (kexue.fm/archives/7359).
 """

@@ -1,7 +1,7 @@
 """Multi-label classification with a softmax-like cross-entropy (ZLPR): hard, soft and sparse labels.
 
 将“Softmax+交叉熵”推广到多标签分类问题, kexue.fm/archives/7359; 多标签“Softmax+交叉熵”的软标签版本,
-kexue.fm/archives/9064; 生成高质量的多标签KL散度 (the divergence for R-Drop and VAT), kexue.fm/archives/9039.
+kexue.fm/archives/9064; GlobalPointer下的“KL散度”应该是怎样的？ (the divergence for R-Drop and VAT), kexue.fm/archives/9039.
 Paper: ZLPR, arXiv 2208.02955.
 """
 
@@ -44,13 +44,13 @@ def multilabel_crossentropy(
     $$\log\Big(1+\sum_i (1-t_i)e^{\gamma(s_i-s_0+m)}\Big)+\log\Big(1+\sum_i t_i e^{-\gamma(s_i-s_0-m)}\Big)$$
 
     Unlike a sum of binary cross-entropies it compares every wrong class with every right one, so many negatives
-    need no weights. The sums stand inside the logarithms: large first values are normal.
+    need no weights. The logarithms contain sums over all classes: large initial values are normal.
 
     Args:
         y_true: [..., classes], in [0, 1]; values between are soft labels. No gradient flows into it.
             With `from_sparse`, [..., P] class numbers instead, see `sparse_multilabel_crossentropy`.
         y_pred: [..., classes], logits, no sigmoid or softmax. Half floats are computed in float32.
-        mask: boolean, broadcastable to y_pred; False takes a class out. Logits of -inf do the same.
+        mask: boolean, broadcastable to y_pred; False removes a class. Logits of -inf do the same.
         label_smoothing: float in [0, 1); y_true becomes y_true (1 - x) + x / 2 (on classes not masked), and the
             best logits +-log((1 - x/2) / (x/2)) / 2.
         from_sparse: bool, y_true are class numbers.
@@ -58,7 +58,7 @@ def multilabel_crossentropy(
         mask_below: float; logits up to here are masks, as if -inf. Otherwise a mask of -1e12 and a soft label of
             0.01 give a loss of 1e10.
         gamma: float > 0, scale of the logits.
-        margin: float m; right classes are wanted above m, wrong ones below -m.
+        margin: float m; right classes should be above m, wrong ones below -m.
         learned_threshold: bool; y_pred [..., 1 + classes], and the first column is s_0, the threshold of this row,
             which is trained with the rest. Otherwise s_0 is 0.
 
@@ -66,7 +66,7 @@ def multilabel_crossentropy(
         [...], float32 (float64 for float64 logits), >= 0. A row with all classes masked gives 0.
 
     Raises:
-        ValueError: shapes do not fit, or labels known beforehand are out of range (fed ones: an assertion op).
+        ValueError: shapes do not fit, or constant labels are out of range (fed ones: an assertion op).
 
     Reference: kexue.fm/archives/7359 (将“Softmax+交叉熵”推广到多标签分类问题), 9064; ZLPR, arXiv 2208.02955.
 
@@ -132,7 +132,7 @@ def sparse_multilabel_crossentropy(
         [...], float32 (float64 for float64 logits).
 
     Raises:
-        ValueError: shapes do not fit, or labels known beforehand are not in [0, classes) (fed ones: an assertion op).
+        ValueError: shapes do not fit, or constant labels are not in [0, classes) (fed ones: an assertion op).
 
     Reference: kexue.fm/archives/7359 (将“Softmax+交叉熵”推广到多标签分类问题); ZLPR, arXiv 2208.02955.
 
@@ -197,7 +197,7 @@ class MultilabelCrossentropy(FunctionLoss):
         margin: float, wanted distance of the logits from the threshold.
         learned_threshold: bool, the first column of the output is the threshold.
         name: str.
-        reduction: Keras' word for what becomes of the values.
+        reduction: as in `keras.losses.Loss`.
 
     Reference: kexue.fm/archives/7359 (将“Softmax+交叉熵”推广到多标签分类问题), 9064; ZLPR, arXiv 2208.02955.
 
@@ -251,13 +251,13 @@ def multilabel_kl(
     Args:
         logits: [..., classes].
         other: [..., classes], the other logits. Gradients flow into both.
-        mask: boolean, broadcastable; False takes a class out.
+        mask: boolean, broadcastable; False removes a class.
         mask_below: float; a class with a logit up to here on either side takes no part.
 
     Returns:
         [...], float32 (float64 for float64 logits), >= 0.
 
-    Reference: kexue.fm/archives/9039 (生成高质量的多标签KL散度); kexue.fm/archives/7359.
+    Reference: kexue.fm/archives/9039 (GlobalPointer下的“KL散度”应该是怎样的？); kexue.fm/archives/7359.
 
     >>> d = kexue_keras.losses.multilabel_kl([[1., -2., 0.5, 0.25]], [[0.5, -1., 2., 0.]])
     >>> print(K.eval(d).round(4))

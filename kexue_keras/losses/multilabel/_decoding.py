@@ -35,7 +35,7 @@ def decode_multilabel(
         list of class numbers (or names) for [classes]; list of such lists for [batch, classes].
 
     Raises:
-        ValueError: neither one nor two axes, not one name a class, a threshold and k, or not one k a row.
+        ValueError: neither one nor two axes, not one name per class, a threshold and k, or not one k per row.
         TypeError: a symbolic tensor; in a graph, `logits > threshold` is the multi-hot answer.
 
     Reference: kexue.fm/archives/7359 (将“Softmax+交叉熵”推广到多标签分类问题).
@@ -56,13 +56,13 @@ def decode_multilabel(
         logits = logits[..., 1:] - logits[..., :1]
     if labels is not None and len(labels) != logits.shape[-1]:
         raise ValueError(
-            "decode_multilabel: %d names for %d classes; give one name a class" % (len(labels), logits.shape[-1])
+            "decode_multilabel: %d names for %d classes; give one name per class" % (len(labels), logits.shape[-1])
         )
     if logits.ndim == 1:
         return _decoded(logits, threshold, k, labels)
     counts = k if np.ndim(k) else [k] * len(logits)
     if len(counts) != len(logits):
-        raise ValueError("decode_multilabel: %d counts k for %d rows; give one a row" % (len(counts), len(logits)))
+        raise ValueError("decode_multilabel: %d counts k for %d rows; give one per row" % (len(counts), len(logits)))
     return [_decoded(row, threshold, count, labels) for row, count in zip(logits, counts)]
 
 

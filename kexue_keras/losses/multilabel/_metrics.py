@@ -1,4 +1,4 @@
-"""F1 of multi-label predictions, counted over all batches.
+"""F1 of multi-label predictions, from counts over all batches.
 
 将“Softmax+交叉熵”推广到多标签分类问题, kexue.fm/archives/7359 (the answer is the classes with a logit above 0).
 """

@@ -40,7 +40,7 @@ def pairwise_multilabel_crossentropy(
     Args:
         y_true: [..., classes] in [0, 1], with soft labels as weights; with `from_sparse` [..., P] class numbers.
         y_pred: [..., classes], logits.
-        mask: boolean, broadcastable to y_pred; False takes a class out. Logits of -inf do the same.
+        mask: boolean, broadcastable to y_pred; False removes a class. Logits of -inf do the same.
         from_sparse: bool, y_true are class numbers, repeated ones count once.
         mask_zero: bool, only with `from_sparse`: class number 0 is padding and class 0 takes no part.
         mask_below: float; logits up to here are masks, as if -inf.
@@ -51,7 +51,7 @@ def pairwise_multilabel_crossentropy(
         [...], float32 (float64 for float64 logits), >= 0; 0 in a row without right or without wrong classes.
 
     Raises:
-        ValueError: shapes do not fit, gamma not > 0, or labels known beforehand are out of range (fed ones: an
+        ValueError: shapes do not fit, gamma not > 0, or constant labels are out of range (fed ones: an
             assertion op).
 
     Reference: kexue.fm/archives/7359 (将“Softmax+交叉熵”推广到多标签分类问题); Circle loss, arXiv 2002.10857.
@@ -83,7 +83,7 @@ class PairwiseMultilabelCrossentropy(FunctionLoss):
         gamma: float > 0, scale of the logits.
         margin: float, wanted distance of the right from the wrong classes.
         name: str.
-        reduction: Keras' word for what becomes of the values.
+        reduction: as in `keras.losses.Loss`.
 
     Reference: kexue.fm/archives/7359 (将“Softmax+交叉熵”推广到多标签分类问题); Circle loss, arXiv 2002.10857.
 
@@ -122,7 +122,7 @@ class PairwiseMultilabelCrossentropy(FunctionLoss):
 
 @register
 def combination_crossentropy(y_true: TensorLike, y_pred: TensorLike, *, k: int, padding_first: bool = False) -> Tensor:
-    r"""Softmax over all sets of k classes: the article's first thought for a fixed k.
+    r"""Softmax over all sets of k classes: the article's first idea for a fixed k.
 
     $$\log\sum_{|S|=k}e^{\sum_{i\in S}s_i}-\sum_{j\ \text{right}}s_j$$
 
@@ -130,8 +130,8 @@ def combination_crossentropy(y_true: TensorLike, y_pred: TensorLike, *, k: int, 
     rounds; Newton's identities, which the article prints, cancel for k > 3.
 
     Args:
-        y_true: [..., classes], 0 or 1, with k ones a row (up to k with `padding_first`).
-        y_pred: [..., classes], logits, the number of classes known; -inf takes a class out.
+        y_true: [..., classes], 0 or 1, with k ones per row (up to k with `padding_first`).
+        y_pred: [..., classes], logits, the number of classes known; -inf removes a class.
         k: int, 1 to classes.
         padding_first: bool; y_pred is [..., 1 + classes], and its first column is a padding class that fills a set of
             fewer than k right classes up, as often as needed.
@@ -140,7 +140,7 @@ def combination_crossentropy(y_true: TensorLike, y_pred: TensorLike, *, k: int, 
         [...], float32 (float64 for float64 logits), >= 0.
 
     Raises:
-        ValueError: k out of range, an unknown number of classes, or labels known beforehand of another count (fed
+        ValueError: k out of range, an unknown number of classes, or constant labels of another count (fed
             ones: an assertion op).
 
     Reference: kexue.fm/archives/7359 (将“Softmax+交叉熵”推广到多标签分类问题).

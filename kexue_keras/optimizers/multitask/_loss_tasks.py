@@ -42,7 +42,7 @@ def find_tasks(loss, entries, params):
     if len({str(task.config) for task in tasks}) < max(2, len(tasks)):
         raise ValueError(
             "MultiTask needs two or more different tasks, but found %s among the terms of the loss: %s; compile a "
-            "model with several outputs and losses, or add_loss each task's mean loss by itself%s"
+            "model with several outputs and losses, or add_loss each task's mean loss separately%s"
             % (
                 [task.config for task in tasks],
                 ", ".join(describe(t) for t in found.data) or "none that depends on data",

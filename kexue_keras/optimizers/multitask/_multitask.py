@@ -48,14 +48,14 @@ class MultiTask(Wrapper):
             layers that call `add_loss`, or of the scalar tensors themselves (or functions that make them, as given to
             `add_loss`). 'regularization' is all terms without data together, 'l2' half the sum of the squares of the
             weights; a list within the list is one task, the sum of what it names. A tensor that is in the loss is saved
-            as its position. One that is not is a task all the same: its gradient counts, its value is not shown, and it
+            as its position. One that is not is still a task: its gradient counts, its value is not shown, and it
             has to be given again after loading.
         method: see above.
         main: for 'main_auxiliary': which of the tasks is the main one, position in `losses` or name; a list of
             several looks for the shortest mixture of the main gradients instead of g_main.
         variables: which variables are combined: 'shared', those reached by two tasks or more; 'all'; or regular
             expressions for their names. The others get the sum of their gradients.
-        inner_product: 'global', over all these variables, as in the articles; 'variable', for each by itself.
+        inner_product: 'global', over all these variables, as in the articles; 'variable', for each separately.
         seed: of the random order of 'pcgrad'; None takes the order of the tasks.
         decoupled: for 'main_auxiliary' with one main task. False: the inner optimizer gets u. True, as AdamW decouples
             its decay: it gets g_main, its moments see nothing else, and its step -d becomes -d', the d' closest to d
@@ -116,7 +116,7 @@ class MultiTask(Wrapper):
             raise ValueError("decoupled=True needs the auxiliary gradients themselves; leave representation=... out")
         if inner_product == "variable" and (decoupled or representation is not None):
             raise ValueError(
-                "inner_product='variable' gives each variable weights of its own, but there is one set of weights with "
+                "inner_product='variable' gives each variable its own weights, but there is one set of weights with "
                 "decoupled=True or representation=...; leave one of them out"
             )
         super().__init__(optimizer, name=name)
@@ -128,7 +128,7 @@ class MultiTask(Wrapper):
         self.variables_combined = variables if variables in ("shared", "all") else as_patterns(variables, "variables")
         self.inner_product = inner_product
         self.seed = seed
-        # float64 [n] or [variables, n]: the weights of the present batch, for those who want to look.
+        # float64 [n] or [variables, n]: the weights of the current batch, for inspection.
         self.combination = None
         self.decoupled = bool(decoupled)
         self.representation = representation

@@ -42,7 +42,7 @@ def shared_tensors(representation, losses):
 
 
 def layer_names(representation):
-    """What stands for a representation in a configuration: names of layers, as far as tensors know theirs."""
+    """A representation in a saved configuration: names of layers, as far as tensors know theirs."""
     if representation is None or isinstance(representation, str):
         return representation
     if isinstance(representation, (list, tuple)):

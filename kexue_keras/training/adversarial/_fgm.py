@@ -15,17 +15,17 @@ from kexue_keras.types import Model, Tensor
 
 
 class FGM(TrainingLoss):
-    r"""Trains a model on embeddings moved against it: from now on `fit` minimises
+    r"""Trains a model on embeddings perturbed against it: from now on `fit` minimises
 
     $$w_0\,L(E)+w_1\,L(E+\Delta),\qquad \Delta=\epsilon\,\frac{G}{\lVert G\rVert+10^{-8}},\quad
     G=\frac{\partial L}{\partial E}$$
 
     L is the compiled loss of the batch, all of it: several outputs, sample and class weights, masks, regularizers,
     `add_loss`. No gradient flows through Delta. Both passes are in one graph, as a copy of the ops behind the
-    embeddings: no weight is ever changed and put back, nothing goes to the host. A step costs about 1.9 plain ones.
+    embeddings: no weight is ever changed and restored, nothing goes to the host. A step costs about 1.9 plain ones.
 
-    While training, `loss` is what is minimised, and `clean_loss` stands beside it, L(E) as the attack saw it. Evaluate,
-    predict and saving know nothing of the attack: the model is saved as what it is; after loading, attack it again.
+    During training, `loss` is what is minimised and `clean_loss` is L(E) as the attack saw it. Evaluation, prediction
+    and saving are unaffected: the plain model is saved; after loading, call `FGM(model)` again.
 
     Args:
         model: Keras model, compiled before or afterwards; any number of inputs and outputs, any optimizer. With R-Drop
@@ -42,7 +42,7 @@ class FGM(TrainingLoss):
             masks of the step, which is then also the clean pass.
 
     Attributes:
-        enable(), disable(): begin and end; `with FGM(model): ...` ends it too.
+        enable(), disable(): turn it on and off; `with FGM(model): ...` turns it off at the end.
 
     Raises:
         ValueError: no such layer, or none that could be meant; a number below 0; a loss that does not depend on the

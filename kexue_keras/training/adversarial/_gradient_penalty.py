@@ -1,4 +1,4 @@
-"""The gradient penalty: the loss shall hardly change when the embeddings do.
+"""The gradient penalty: the loss should hardly change when the embeddings do.
 
 对抗训练浅谈：意义、方法和思考（附Keras实现）, kexue.fm/archives/7234; 泛化性乱弹：从随机噪声、梯度惩罚到虚拟对抗训练,
 kexue.fm/archives/7466. Paper: arXiv 1711.09404.
@@ -37,9 +37,9 @@ class GradientPenalty(TrainingLoss):
       \nabla g_j=\sqrt{\lambda_j}\,\nabla f_j$$
 
     which Gaussian noise of variance epsilon on x adds to the divergence of the answers, to second order. It is
-    estimated from random signs s, one backward pass a draw. Rows of sample_weight 0 count all the same.
+    estimated from random signs s, one backward pass per draw. Rows of sample_weight 0 count all the same.
 
-    While training, `loss` is the sum, and `clean_loss` is L. Evaluate, predict and saving know nothing of it.
+    During training, `loss` is the sum and `clean_loss` is L. Evaluation, prediction and saving are unaffected.
 
     Args:
         model: Keras model, compiled before or afterwards.
@@ -58,7 +58,7 @@ class GradientPenalty(TrainingLoss):
         dropout: True: the gradient is that of the step, with its dropout (the author's). False: of a pass without.
 
     Attributes:
-        enable(), disable(): begin and end; `with GradientPenalty(model): ...` ends it too.
+        enable(), disable(): turn it on and off; `with GradientPenalty(model): ...` turns it off at the end.
 
     Raises:
         ValueError: no such layer, or none that could be meant; epsilon below 0; an unknown reduction; a loss that

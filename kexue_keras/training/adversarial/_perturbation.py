@@ -154,7 +154,7 @@ class EmbeddingMatrix(object):
                 position = ids if self.rows is None else tf.gather(self._position, ids)
                 new[op.outputs[0].name] = _added(op.outputs[0], tf.gather(shift, position))
             for op in reads:
-                # A read that comes up only now (in a gradient) may want rows that are not perturbed: they get 0.
+                # A read that comes up only now (in a gradient) may need rows that are not perturbed: they get 0.
                 whole = (
                     shift if self.rows is None else tf.scatter_nd(self.rows[:, None], shift, K.int_shape(self.matrix))
                 )
@@ -165,7 +165,7 @@ class EmbeddingMatrix(object):
 
 
 class LayerOutputs(object):
-    """Perturbations of the output of a layer, each sample by itself: the norm is that of a sample.
+    """Perturbations of the output of a layer, each sample separately: the norm is that of a sample.
 
     A direction is a list of tensors [B, ...], one for each of `tensors`.
 

@@ -17,7 +17,7 @@ from kexue_keras.types import Layer, Model, Tensor
 
 
 class TrainingLoss(object):
-    """What a model minimises while a technique is on: `objective(loss)` in the place of its loss, until `disable()`.
+    """What a model minimises while a technique is on: `objective(loss)` instead of its loss, until `disable()`.
 
     Args:
         model: Keras model, compiled before or afterwards.
@@ -41,7 +41,7 @@ class TrainingLoss(object):
         raise NotImplementedError
 
     def enable(self) -> "TrainingLoss":
-        """Begin, or begin again; returns self, so that it can stand in a `with`."""
+        """Turn it on (again); returns self, so that it can be used in a `with`."""
         if self._put_back is None:
             other = getattr(self.model, "kexue_training_loss", None)
             if other is not None:

@@ -1,4 +1,4 @@
-"""Virtual adversarial training: the answer shall not change where a small perturbation would change it most.
+"""Virtual adversarial training: the prediction should not change even where a small perturbation would change it most.
 
 泛化性乱弹：从随机噪声、梯度惩罚到虚拟对抗训练, kexue.fm/archives/7466. Paper: VAT, arXiv 1704.03976.
 """
@@ -24,12 +24,12 @@ DIVERGENCES = ("kl", "multilabel", "mse")
 
 
 class VirtualAdversarial(TrainingLoss):
-    r"""Semi-supervised training: adds the largest divergence of answers near a text, which needs no label,
+    r"""Semi-supervised training: adds the largest divergence of predictions near a text, which needs no label,
 
     $$w\,\frac1B\sum_i D\big(\mathrm{sg}[f(x_i)],\,f(x_i+\epsilon u_i)\big)$$
 
     u is found by power iteration: noise of norm 1; then r times u = gradient of D(f(x), f(x + xi u)), with norm 1
-    again. D is 0 at u = 0 with gradient 0, hence the step xi; the sign of u is left to chance.
+    again. D is 0 at u = 0 with gradient 0, hence the step xi; the sign of u is arbitrary.
 
     Unlabelled texts come in one of two ways.
 
@@ -37,11 +37,11 @@ class VirtualAdversarial(TrainingLoss):
     for the divergence; rows without a label get any label, and sample_weight 0. `loss` is then the sum, and
     `clean_loss` the compiled loss.
 
-    In batches of their own, as in the article: `vat = VirtualAdversarial(model, optimizer=AdamW(1e-5))` leaves `fit`
-    alone. `vat.train_on_batch(x)` makes a step with unlabelled texts, and `fit(callbacks=[vat.after_each_batch(xs)])`
-    makes one after each labelled batch.
+    In separate batches, as in the article: `vat = VirtualAdversarial(model, optimizer=AdamW(1e-5))` leaves `fit`
+    alone. `vat.train_on_batch(x)` takes a step on unlabelled texts, and `fit(callbacks=[vat.after_each_batch(xs)])`
+    takes one after each labelled batch.
 
-    Evaluate, predict and saving know nothing of it.
+    Evaluation, prediction and saving are unaffected.
 
     Args:
         model: Keras model, any number of inputs and outputs.
@@ -52,16 +52,16 @@ class VirtualAdversarial(TrainingLoss):
         iterations: r >= 0; with 0, u is noise.
         target: 'matrix' (the author's; one norm for the whole matrix) or 'output' (one for each sample).
         divergence: 'kl', KL(f(x) || f(x + u)) of the classes; 'multilabel', `losses.multilabel_kl`; 'mse'; a function
-            of two tensors that returns values a row; or a dict from output names to these, for some of the outputs.
+            of two tensors that returns values per row; or a dict from output names to these, for some of the outputs.
         from_logits: whether the outputs are logits ('kl', 'multilabel'). None: where the model ends with a softmax or
             sigmoid, what goes into it are the logits, otherwise its output.
         weight: w >= 0.
         attack_dropout: False: f(x) and u come from passes without dropout (the author's code), and only f(x + u) has
             some. True: all have the masks of the step.
-        optimizer: for batches of their own.
+        optimizer: for separate batches.
 
     Attributes:
-        enable(), disable(): begin and end, for texts in the batches of `fit`.
+        enable(), disable(): turn it on and off, for texts in the batches of `fit`.
 
     Raises:
         ValueError: no such layer, or none that could be meant; a number out of range; an unknown divergence; outputs
@@ -118,7 +118,7 @@ class VirtualAdversarial(TrainingLoss):
     def enable(self) -> "VirtualAdversarial":
         if self.optimizer is not None:
             raise ValueError(
-                "VirtualAdversarial has an optimizer of its own for unlabelled batches, so fit stays as it is; leave "
+                "VirtualAdversarial has its own optimizer for unlabelled batches, so fit stays as it is; leave "
                 "`optimizer` out to have the unlabelled texts in the batches of fit"
             )
         return super().enable()
@@ -179,7 +179,7 @@ class VirtualAdversarial(TrainingLoss):
     def _make_function(self):
         if self.optimizer is None:
             raise ValueError(
-                "unlabelled batches of their own need an optimizer: VirtualAdversarial(model, optimizer=AdamW(1e-5))"
+                "separate unlabelled batches need an optimizer: VirtualAdversarial(model, optimizer=AdamW(1e-5))"
             )
         refuse_distribution(self.model, "VirtualAdversarial")
         phase = [learning_phase()] if isinstance(learning_phase(), tf.Tensor) else []
@@ -191,10 +191,10 @@ class VirtualAdversarial(TrainingLoss):
         return K.function(list(self.model.inputs) + phase, [loss], updates=updates)
 
     def after_each_batch(self, batches: Iterable[Arrays]) -> "AfterEachBatch":
-        """Keras callback for `fit` that makes a step with the next unlabelled batch after each labelled one.
+        """Keras callback for `fit` that takes a step on the next unlabelled batch after each labelled one.
 
         Args:
-            batches: iterable of what `train_on_batch` takes; begins again when it ends, if it is a list.
+            batches: iterable of what `train_on_batch` takes; a list starts again when it is exhausted.
         """
         return AfterEachBatch(self, batches)
 
@@ -253,7 +253,7 @@ def signal_of(output, divergence, from_logits, owner):
     op = origin(output).op
     if from_logits is None and op.type in ("Merge", "IdentityN"):
         raise ValueError(
-            "%s: it cannot be seen whether %s are logits or probabilities; give from_logits=True or "
+            "%s: cannot tell whether %s are logits or probabilities; give from_logits=True or "
             "False" % (owner, output.name)
         )
     if op.type == squashing and not from_logits:

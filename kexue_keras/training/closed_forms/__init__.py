@@ -1,4 +1,4 @@
-"""What a transformer consists of with gradients in closed form: fewer ops, fewer tensors, the same result."""
+"""The parts of a transformer with gradients in closed form: fewer ops, fewer tensors, the same result."""
 
 from kexue_keras.training.closed_forms._fused_gradients import attend
 from kexue_keras.training.closed_forms._fused_gradients import cumulative

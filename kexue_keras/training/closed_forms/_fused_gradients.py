@@ -1,8 +1,8 @@
-"""GELU, layer normalisation and attention with gradients in closed form, which want few tensors.
+"""GELU, layer normalisation and attention with gradients in closed form, which need few tensors.
 
 节省显存的重计算技巧也有了Keras版了, kexue.fm/archives/7367.
 
-Differentiated op by op, a GELU asks for six tensors of the size of its input, layer normalisation for five. In closed
+Differentiated op by op, a GELU needs six tensors of the size of its input, layer normalisation five. In closed
 form it is two and two. The values are those of bert4keras' functions; gradients agree to rounding.
 """
 

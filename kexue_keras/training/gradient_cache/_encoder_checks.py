@@ -57,7 +57,7 @@ def check_encoder(encoder):
             )
     if encoder.get_losses_for(encoder.inputs):
         raise ValueError(
-            name + " adds losses of its own (add_loss), which do not come from the embeddings and would be lost; use "
+            name + " adds internal losses (add_loss), which do not come from the embeddings and would be lost; use "
             "a model without them, and a loss on embeddings"
         )
     if encoder.updates:

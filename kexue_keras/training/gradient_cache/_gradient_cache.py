@@ -2,7 +2,7 @@
 
 A contrastive loss compares every sentence of a batch with every other, so the gradients of small batches do not add up
 to that of the large one. Here the embeddings H of all chunks are computed first and nothing else of them is kept; the
-loss of all of them gives dL/dH; then each chunk is computed once more, and dL/dH is pulled through it. The article
+loss of all of them gives dL/dH; then each chunk is computed once more, and dL/dH sent back through it. The article
 gives up dropout for this, and SimCSE with it: both computations need the same masks. Stateless dropout has them.
 
 对比学习可以使用梯度累积吗？, kexue.fm/archives/8471. Paper: GradCache, arXiv 2101.06983.
@@ -38,7 +38,7 @@ class GradientCache(_Wrapper):
     Args:
         layer: Keras model with symbolic inputs, one output [batch, dimension], and no randomness but Keras' Dropout.
         chunk_size: int, most rows of the encoder in memory at a time (each view counts).
-        views: int, how many times each row is embedded, with dropout of its own (2 for SimCSE). Outside the training
+        views: int, how many times each row is embedded, each with its own dropout (2 for SimCSE). Outside the training
             phase it is embedded once and the embedding is repeated.
         name: default "gradient_cache".
 
@@ -120,7 +120,7 @@ class GradientCache(_Wrapper):
             embeddings = tf.reshape(embeddings, [-1, views, K.int_shape(self.encoder.outputs[0])[1]])
             embeddings = tf.tile(embeddings, [1, self.views // views, 1])
             embeddings.set_shape([None, self.views, None])
-        # Keras 2.3.1 feeds the phase only to models that say they ask for it, and cannot see into a loop.
+        # Keras 2.3.1 feeds the phase only to models that declare that they use it, and cannot see into a loop.
         embeddings._uses_learning_phase = True
         return embeddings
 
@@ -159,15 +159,15 @@ def gradient_cache(
     |---|---|---|
     | SimCSE: two views of a sentence | a model, `views=2` | [batch, 2, dimension] |
     | pairs, and hard negatives | a list: `[model, model]`, or `[a, b]` for two towers | [batch, towers, dimension] |
-    | rows that stand by themselves (labels, or pairs in rows 2i and 2i+1) | a model | [batch, dimension] |
+    | single rows (labels, or pairs in rows 2i and 2i+1) | a model | [batch, dimension] |
 
     After training use the encoder: its weights are the trained ones.
 
     Args:
-        encoder: Keras model with one output [batch, dimension], or a list of them (one of them may stand there
-            repeatedly); what it may not contain says `GradientCache`.
+        encoder: Keras model with one output [batch, dimension], or a list of them (the same one may
+            appear repeatedly); `GradientCache` lists what it may not contain.
         chunk_size: int, most rows in memory at a time. As many as fit.
-        views: int, how many times each row is embedded, with dropout of its own.
+        views: int, how many times each row is embedded, each with its own dropout.
         name: str, of the new model; that of the encoder + "_cached" by default.
 
     Returns:

@@ -1,9 +1,9 @@
 """A function of the rows of a batch, computed in micro batches, forward and backward, with the memory of one.
 
 Forward: a loop that keeps the results and nothing else, and the last micro batch, which keeps all. Backward: the last
-micro batch, then a second loop that computes each other one once more, with all that its gradient needs, pulls the
-gradient of the result through it, and adds up the gradients of the weights. This is what gradient caching does between
-its two passes; the rest of the graph sees an ordinary differentiable op.
+micro batch, then a second loop that computes each other one once more, with all that its gradient needs, sends the
+gradient of the result back through it, and adds up the gradients of the weights. This is what gradient caching does
+between its two passes; the rest of the graph sees an ordinary differentiable op.
 
 对比学习可以使用梯度累积吗？, kexue.fm/archives/8471. Paper: GradCache, arXiv 2101.06983.
 """
@@ -19,7 +19,7 @@ class MicroBatches(object):
 
     Args:
         tensors: list of tensors that have the same first axis, and None where there is none.
-        size: int, most rows a micro batch.
+        size: int, most rows per micro batch.
 
     Attributes:
         rows, count: int tensors, number of rows and of micro batches.
@@ -52,7 +52,7 @@ def in_micro_batches(function, tensors, *, size, dtype, weights, trainable):
         function: function(list of tensors, number of the micro batch as an int tensor) -> tensor [its rows, d].
             It is built three times, and must give the same each time: what is random has to come from the number.
         tensors: list of tensors [rows, ...], and of None.
-        size: int, most rows a micro batch.
+        size: int, most rows per micro batch.
         dtype: what `function` returns.
         weights: list of resource variables that `function` reads.
         trainable: function without arguments -> those of the weights for which gradients are wanted when they are.
@@ -82,7 +82,7 @@ def in_micro_batches(function, tensors, *, size, dtype, weights, trainable):
 
 
 class _MicroBatch(object):
-    """One micro batch as it stands in the graph: its number, its rows of all tensors, and what became of them."""
+    """One micro batch as it is in the graph: its number, its rows of all tensors, and what became of them."""
 
     def __init__(self, function, batches, number):
         self.number, self.tensors = number, batches[number]
@@ -166,8 +166,8 @@ def _add(total, gradient):
 
 
 def _differentiable_once(gradients):
-    """The same gradients, which say so when a gradient of them is asked for: a loop without one would answer "none",
-    and a penalty on gradients would silently be without effect."""
+    """The same gradients, which raise an error when differentiated again: a loop without second derivatives would
+    answer "none", and a penalty on gradients would silently have no effect."""
 
     @tf.custom_gradient
     def first(*values):

@@ -1,4 +1,4 @@
-"""Constants that half precision cannot hold: where they are in the graph, and how to mend them.
+"""Constants that half precision cannot hold: where they are in the graph, and how to fix them.
 
 Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059): NaN from the first step on means infinity 1e12
 instead of 1e4, epsilon 1e-12 instead of 1e-5, or "other constants", which is what this finds.
@@ -19,7 +19,7 @@ from kexue_keras.types import Model
 LARGEST = float(np.finfo("float16").max)
 # Half precision rounds a number in its ordinary range by 0.05% at most; 1e-5 by 0.1%, 1e-7 by 19%.
 COARSE = 0.05
-# They hand a constant on as it is.
+# They pass a constant on unchanged.
 CARRIERS = {"Identity", "Reshape", "Fill", "ExpandDims", "Squeeze", "Tile", "BroadcastTo", "Pack", "ConcatV2", "Enter"}
 CARRIERS |= {"Switch", "Merge", "Cast", "StopGradient", "Snapshot"}
 # An infinity that these see does no harm.
@@ -38,13 +38,13 @@ class Finding(namedtuple("Finding", "layer node value problem used_by half mend"
         problem: 'overflow' (becomes infinity), 'underflow' (becomes 0), 'coarse' (changes by more than 5%), 'infinite'
             (is an infinity, and is added to or multiplied with something).
         used_by: operations that get it.
-        half: whether this TensorFlow turns it or its user half; None if that was not asked.
+        half: whether this TensorFlow casts it or its user to float16; None if that was not asked.
         mend: what to do.
     """
 
     def __str__(self):
-        turned = {True: "TURNS HALF", False: "stays float32 in this TensorFlow", None: "not asked"}[self.half]
-        return "%s: %s (%s, used by %s): %s; %s. Mend: %s" % (
+        turned = {True: "CAST TO FLOAT16", False: "stays float32 in this TensorFlow", None: "not asked"}[self.half]
+        return "%s: %s (%s, used by %s): %s; %s. Fix: %s" % (
             self.layer,
             _shown(self.value, self.problem),
             self.node,
@@ -96,16 +96,16 @@ def fp16_lint(model: Union[Model, tf.Graph], *, rewrite: bool = True) -> List[Fi
 
     Looks at every float constant on the way from the inputs to outputs and loss: epsilons that become 0 (bert4keras'
     LayerNormalization has 1e-12), masks that become infinite (-1e12), infinities that are added or multiplied. Whether
-    TensorFlow's rewriting turns them half is found out by running it (`precision_report`), with the backward pass if
-    the model is compiled. What stays float32 does no harm with this TensorFlow; another build, NVIDIA's, may have
-    other lists, and casting by hand has none.
+    TensorFlow's rewriting casts them to float16 is found out by running it (`precision_report`), with the backward
+    pass if the model is compiled. What stays float32 does no harm with this TensorFlow; other builds (NVIDIA's) may
+    have other lists, and casting by hand has none.
 
     Args:
         model: Keras model, or a `tf.Graph` (all its constants; nothing is rewritten then).
         rewrite: False leaves the rewriting out, which takes seconds for large models; `half` is None then.
 
     Returns:
-        list of `Finding(layer, node, value, problem, used_by, half, mend)`, those that turn half first; print them.
+        list of `Finding(layer, node, value, problem, used_by, half, mend)`, those cast to float16 first; print them.
 
     Raises:
         TypeError: neither a Keras model nor a graph.

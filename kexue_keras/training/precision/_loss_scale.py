@@ -40,27 +40,27 @@ class LossScale(Wrapper):
     r"""Takes the gradients of scale * loss, divides them by the scale, and skips steps that are not finite.
 
     g = (1 / c) d(c L)/d(theta) is the gradient of L, but inside the backward pass all that would be below the range of
-    half precision (6e-8) is c times larger. The loss shown, the metrics, clipping and weight decay see nothing of c.
-    A step whose gradient holds NaN or infinity changes nothing at all: no weight, no slot, no counter of the inner
+    half precision (6e-8) is c times larger. The loss shown, the metrics, clipping and weight decay do not see c.
+    A step whose gradient contains NaN or infinity changes nothing at all: no weight, no slot, no counter of the inner
     optimizer, no micro batch of an accumulation; `skipped` counts it.
 
-    With scale 'dynamic' c begins at 32768, is halved after each skipped step (not below 1) and doubled after
+    With scale 'dynamic' c starts at 32768, is halved after each skipped step (not below 1) and doubled after
     `growth_steps` good ones in a row. The author found a fixed factor better: the largest that gives no NaN.
 
     It has to be the outermost wrapper: LossScale(GradientAccumulation(...)). Then a micro batch that is not finite
-    makes its window one longer; the other way round one such batch would spoil a window, and the buffers
+    makes its window one longer; the other way round, one such batch would spoil a window, and the buffers
     would hold gradients of different scales.
 
     Args:
         optimizer: instance, of this package, of Keras or of bert4keras.
         scale: number > 0, or 'dynamic'.
         growth_steps: for 'dynamic', see above.
-        patience: so many skipped steps in a row are an error (with 'dynamic': at scale 1).
+        patience: this many skipped steps in a row are an error (with 'dynamic': at scale 1).
         name: default "LossScale".
 
     Raises:
         TypeError: `optimizer` is a class or no optimizer of this Keras.
-        ValueError: a scale that is no number above 0; LossScale in LossScale or round `MultiTask`, whose tasks
+        ValueError: a scale that is no number above 0; LossScale in LossScale or around `MultiTask`, whose tasks
             compute their gradients themselves; LossScale inside another wrapper.
 
     Reference:
@@ -94,7 +94,7 @@ class LossScale(Wrapper):
         self.patience = checks.whole_number(patience, "patience", type(self).__name__, least=1)
         check_instance(optimizer, type(self).__name__)
         _check_inside(optimizer)
-        # Not the constructor of Wrapper: it lets nothing stand round an accumulation, and this is what may.
+        # Not the constructor of Wrapper: it allows nothing around an accumulation, except this.
         Optimizer.__init__(self, name=name)
         self.optimizer = repaired(optimizer)
         if is_tf_keras:
@@ -172,8 +172,8 @@ class LossScale(Wrapper):
                 tf1.assert_equal(
                     hopeless,
                     False,
-                    message="LossScale: the gradients were NaN or infinite in %d steps in a row, none of which was "
-                    "made; look for NaN in the data and constants that half precision cannot hold "
+                    message="LossScale: the gradients were NaN or infinite in %d steps in a row, and all were "
+                    "skipped; look for NaN in the data and constants that half precision cannot hold "
                     "(kexue_keras.training.precision.fp16_lint(model)), take a smaller loss scale (now %s) or "
                     "'dynamic', or a lower learning rate" % (self.patience, self.scale),
                 )
@@ -189,14 +189,14 @@ class LossScale(Wrapper):
         return accumulation.flush() if accumulation is not None else 0
 
     def reset(self) -> None:
-        """Throw away the unfinished window of the accumulation inside, if there is one."""
+        """Discard the unfinished window of the accumulation inside, if there is one."""
         accumulation = self._accumulation()
         if accumulation is not None:
             accumulation.reset()
 
     @property
     def micro_step(self) -> Variable:
-        """Micro batches in the present window of the accumulation inside."""
+        """Micro batches in the current window of the accumulation inside."""
         accumulation = self._accumulation()
         if accumulation is None:
             raise AttributeError("there is no accumulation inside this LossScale")
@@ -213,10 +213,10 @@ def _check_inside(optimizer):
     for inner in chain(optimizer):
         name = type(inner).__name__
         if name in ("LossScale", "LossScaleOptimizer"):
-            raise ValueError("LossScale round %s; one loss scale is enough, take the optimizer inside it" % name)
+            raise ValueError("LossScale around %s; one loss scale is enough, use the optimizer inside it" % name)
         if name == "MultiTask":
             raise ValueError(
-                "LossScale round MultiTask: it takes the loss apart and computes the gradient of each task itself, so "
+                "LossScale around MultiTask: it takes the loss apart and computes the gradient of each task itself, so "
                 "the scale would not reach them; scale each task's loss with scale_loss, or leave LossScale out"
             )
         if getattr(inner, "grad_accum_steps", None) is not None:

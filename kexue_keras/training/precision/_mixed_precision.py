@@ -25,7 +25,7 @@ WIDE_MASK = -1e12
 
 
 class Acceleration(object):
-    """Something that is turned on until `disable()` is called or the `with` block round it ends.
+    """Something that is turned on until `disable()` is called or the `with` block around it ends.
 
     Attributes:
         loss_scale: number, 'dynamic', or None if the loss needs none.
@@ -38,11 +38,11 @@ class Acceleration(object):
         self.loss_scale = loss_scale
 
     def scale(self, optimizer: KerasOptimizer) -> KerasOptimizer:
-        """The optimizer with the loss scale round it: what the model is to be compiled with."""
+        """The optimizer wrapped in the loss scale: compile the model with it."""
         return optimizer if self.loss_scale is None else LossScale(optimizer, self.loss_scale)
 
     def disable(self) -> None:
-        """Put everything back; doing it twice does no harm. Sessions that exist already keep what they have."""
+        """Restore everything; calling it twice does no harm. Existing sessions keep what they have."""
         undo, self._undo = self._undo, None
         if undo is not None:
             undo()
@@ -66,31 +66,31 @@ def check_mixed_precision():
         RuntimeError: a session exists already.
     """
     if backend.nvidia_release():
-        # Their switch is read by the library, nobody says when; the first session is the last moment that is safe.
-        late, mend = backend.sessions_created() > 0, "in a fresh process"
+        # The library reads their switch at an undocumented time; the first session is the last moment that is safe.
+        late, remedy = backend.sessions_created() > 0, "in a fresh process"
     else:
-        late, mend = backend.keras_has_session(), "or call K.clear_session() and build the model anew"
+        late, remedy = backend.keras_has_session(), "or call K.clear_session() and build the model anew"
     if late:
         raise RuntimeError(
-            "too late for mixed precision: a TensorFlow session exists already, and it would go on in float32. Call "
+            "too late for mixed precision: a TensorFlow session exists already, and it would continue in float32. Call "
             "enable_mixed_precision right after the imports, before a model is loaded, trained or asked to predict, %s"
-            % mend
+            % remedy
         )
 
 
 def enable_mixed_precision(loss_scale: Union[None, float, str] = 1000.0) -> Acceleration:
     """Let TensorFlow compute in half precision what it considers safe, from the next session on.
 
-    On TensorFlow 1.15 as published this is its graph rewriting for mixed precision; in NVIDIA's images their switch,
+    On stock TensorFlow 1.15 this is its graph rewriting for mixed precision; in NVIDIA's images their switch,
     `TF_ENABLE_AUTO_MIXED_PRECISION_GRAPH_REWRITE`. Either needs a GPU of compute capability 7.0 or more; without one
-    nothing turns half and you are warned. Weights and updates stay float32.
+    nothing is cast to float16 and you are warned. Weights and updates stay float32.
 
     Args:
         loss_scale: what `.scale(optimizer)` multiplies the loss by while gradients are computed: number > 0, 'dynamic',
             or None for no scaling. The article's is 1000.
 
     Returns:
-        `Acceleration`; compile with `.scale(optimizer)`. `.disable()`, or the end of a `with` block, puts all back.
+        `Acceleration`; compile with `.scale(optimizer)`. `.disable()`, or the end of a `with` block, restores all.
 
     Raises:
         RuntimeError: a session exists already; a Keras `Policy` is set.
@@ -112,7 +112,7 @@ def enable_mixed_precision(loss_scale: Union[None, float, str] = 1000.0) -> Acce
 
 
 def mask_value(x: Any = None) -> float:
-    """A finite number that takes an entry out of a softmax or maximum, in a dtype as it may turn out.
+    """A finite number that removes an entry from a softmax or maximum, in whatever dtype it ends up.
 
     -1e4 for float16, and for float32 while mixed precision is on, since the graph may be rewritten; else -1e12. Unlike
     -1e12 it does not become an infinity in half precision, whose product with 0 is NaN. bert4keras up to 0.11.4 has

@@ -1,4 +1,4 @@
-"""Which operations of a training step turn half under mixed precision, found out without a GPU.
+"""Which operations of a training step are cast to float16 under mixed precision, determined without a GPU.
 
 Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059). A session without a GPU rewrites nothing; how it is
 found out nevertheless is in `_simulated_rewrite.py`.
@@ -108,7 +108,7 @@ class PrecisionReport(object):
 
     Attributes:
         half: dict operation -> number of nodes that compute in half precision.
-        kept: dict operation -> number of nodes that go on computing in float32.
+        kept: dict operation -> number of nodes that keep computing in float32.
         casts: number of nodes that cast float32 to half precision.
         casts_back: number of nodes that cast half precision to float32.
         layers: list of `LayerRow(layer, half_products, products, half_nodes, float_nodes)`; products are
@@ -148,7 +148,7 @@ class PrecisionReport(object):
 
     def __str__(self):
         lines = [
-            "%s: %d nodes; %d turn half, %d casts to half, %d back; %.0f%% of the matrix products are half"
+            "%s: %d nodes; %d in float16, %d casts to float16, %d back; %.0f%% of the matrix products are in float16"
             % (
                 "training step" if self.trains else "prediction",
                 self.nodes,
@@ -174,7 +174,7 @@ def _counts(counter, most=None):
 
 
 def precision_report(model: Model, *, as_built: Optional[bool] = None) -> PrecisionReport:
-    """Which operations of a model turn half under `enable_mixed_precision`, on a GPU with tensor cores.
+    """Which operations of a model are cast to float16 by `enable_mixed_precision`, on a GPU with tensor cores.
 
     In a TensorFlow that is built for GPUs its own rewriting runs on a virtual GPU of compute capability 8.0; no GPU
     needs to be there. In one built for the CPU its rule is followed with its own lists. This says what is computed in

@@ -1,12 +1,12 @@
-"""What TensorFlow's rewriting for mixed precision turns half on a GPU, where TensorFlow is built without one.
+"""What TensorFlow's mixed-precision rewriting casts to float16 on a GPU, in a build of TensorFlow without GPUs.
 
-Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059). The rewriting turns only
-such operations half as have a kernel for it, and a build for the CPU has next to no GPU kernels: run there, it turns
-the matrix products half and leaves the additions and activations between them, which do turn half on a GPU. So its
-rule is followed here, with the lists of the TensorFlow in use and every kernel taken to be there.
+Article: 在bert4keras中使用混合精度和XLA加速训练 (kexue.fm/archives/9059). The rewriting casts only
+operations that have a float16 kernel, and a CPU build has next to no GPU kernels: run there, it casts the matrix
+products and skips the additions and activations between them, which do become half on a GPU. So its rule is
+reproduced here, with the lists of the TensorFlow in use, assuming that every kernel exists.
 
-The rule: operations of the white list turn half, those of the black list do not, nor what follows on them through
-the gray and the clear list; what stands between white ones turns half; so do clear ones beside it.
+The rule: operations on the white list become half, those on the black list do not, nor what follows them through
+the gray and the clear list; what is between white ones becomes half; so do clear ones next to it.
 """
 
 from collections import namedtuple
@@ -23,7 +23,7 @@ Rewrite = namedtuple("Rewrite", "half casts casts_back cast_nodes")
 
 
 def turned_half(graph_def, fetches, *, as_built=None):
-    """Which nodes turn half: by TensorFlow's own rewriting if it is built for GPUs, else by its rule.
+    """Which nodes are cast to float16: by TensorFlow's own rewriting if it is built for GPUs, else by its rule.
 
     Args:
         graph_def: `GraphDef`.
@@ -61,7 +61,7 @@ def allowed(node, key, definition):
 
 
 def simulated_rewrite(graph_def, fetches, *, has_kernel=allowed):
-    """Which nodes turn half by the rule.
+    """Which nodes are cast to float16 by the rule.
 
     Args:
         graph_def, fetches: as for `turned_half`.

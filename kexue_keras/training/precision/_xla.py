@@ -15,7 +15,7 @@ from kexue_keras.training.precision._mixed_precision import Acceleration
 
 VARIABLE = "TF_XLA_FLAGS"
 ON_CPU = "--tf_xla_cpu_global_jit"
-# Counts what of a small graph is compiled. A process of its own, since the flags are read once in a process.
+# Counts what of a small graph is compiled. A separate process, since the flags are read once per process.
 PROBE = """
 import tensorflow as tf
 tf1 = tf.compat.v1
@@ -48,16 +48,16 @@ def xla_flags(mode="auto", *, on_cpu=None):
     checks.choice(mode, XLA_FLAGS, "mode", "enable_xla")
     if on_cpu is None:
         on_cpu = not backend.has_gpu()
-    # Of a flag that is given twice the last one counts.
+    # If a flag is given twice, the last one counts.
     given = backend.environment_variable(VARIABLE).split()
     wanted = XLA_FLAGS[mode].split() + [ON_CPU] * bool(on_cpu)
     return " ".join([flag for flag in given if flag not in wanted] + wanted)
 
 
 def xla_compiles(mode="auto"):
-    """Whether this TensorFlow compiles anything with a mode; takes a few seconds, in a process of its own.
+    """Whether this TensorFlow compiles anything with a mode; takes a few seconds, in a separate process.
 
-    'lite' is NVIDIA's and TensorFlow 2's: TensorFlow 1.15 as published takes the flag without a word and ignores it.
+    'lite' is NVIDIA's and TensorFlow 2's: stock TensorFlow 1.15 silently ignores the flag.
 
     Args:
         mode: as for `enable_xla`.
@@ -88,14 +88,14 @@ def enable_xla(mode: str = "auto") -> Acceleration:
     | 'full' | + `--tf_xla_enable_lazy_compilation=false` | compiles each new shape at once; more memory |
     | 'lite' | `--tf_xla_auto_jit=fusible` | fuses only; least memory and compile time; NVIDIA's images, TF 2 |
 
-    Each new shape of a batch is compiled again, for seconds up to minutes: few lengths and a fixed batch size pay.
-    `find_fastest` finds out whether it pays at all.
+    Each new shape of a batch is compiled again, for seconds up to minutes: use few lengths and a fixed batch size.
+    `find_fastest` measures whether it pays off at all.
 
     Args:
         mode: see above.
 
     Returns:
-        `Acceleration`. `.disable()` puts the variable back, for processes started from now on; in this
+        `Acceleration`. `.disable()` restores the variable, for processes started from now on; in this
         one TensorFlow has read it for good once a session exists.
 
     Raises:

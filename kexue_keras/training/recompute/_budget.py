@@ -30,7 +30,7 @@ _ALIASES = {
 # What they give is in memory anyhow, or is a few bytes.
 _FREE = {"Const", "Placeholder", "PlaceholderWithDefault", "ReadVariableOp", "VarHandleOp", "NoOp", "Shape", "ShapeN"}
 
-# They write into the memory of an input that nobody else wants.
+# They write into the memory of an input that nobody else needs.
 _IN_PLACE = {
     "Add",
     "AddV2",
@@ -81,13 +81,13 @@ def predict_peak(fetches, shapes):
 def recompute_for_budget(memory: float, *, batch_size: int, max_length: int, say: Say = print) -> "RecomputeBudget":
     """A policy for `models.extend_with_recompute`: recompute as little as possible, so that a step fits in `memory`.
 
-    When the model is built, small models of two to four blocks with each plan in turn (the fastest first, from no
-    recompute to whole blocks) are built beside it; `predict_peak` of these gives that of all blocks, and the first plan
-    that fits is taken. Nothing runs for it.
+    When the model is built, small models of two to four blocks with one plan after another (the fastest first, from no
+    recompute to whole blocks) are built alongside; `predict_peak` of these gives that of all blocks, and the first plan
+    that fits is used. Nothing is run for it.
 
     Args:
         memory: bytes for what a training step allocates: activations, gradients, temporary results. Weights and the
-            state of the optimizer (12 bytes a parameter for Adam) come on top, and so do your own head and loss.
+            state of the optimizer (12 bytes per parameter for Adam) come on top, and so do your own head and loss.
         batch_size, max_length: int, those of the largest batch.
         say: function that prints a line.
 
@@ -222,7 +222,7 @@ class _Player(object):
     def __init__(self, fetches):
         self.fetches = [(t.op, t.value_index) for t in fetches]
         self.ops = _needed([t.op for t in fetches])
-        # Buffers: a tensor's key -> the key of the tensor that holds its memory; that one's size; who still wants it.
+        # Buffers: a tensor's key -> the key of the tensor that holds its memory; that one's size; who still needs it.
         self.holder, self.size, self.wanted = {}, {}, {}
         self.now = self.peak = 0
 
@@ -331,7 +331,7 @@ def _needed(fetched):
 def _bytes(tensor):
     count = tensor.shape.num_elements()
     if count is None:
-        # The arithmetic of shapes goes on in vectors whose length is not inferred; they are tiny.
+        # The arithmetic of shapes continues in vectors whose length is not inferred; they are tiny.
         if tensor.dtype.is_integer:
             return 0
         raise ValueError(

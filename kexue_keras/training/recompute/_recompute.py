@@ -21,10 +21,10 @@ _COSTS = {"Erf": 5.0, "Softmax": 1.1}
 
 
 def recompute(target: _Target) -> _Target:
-    """Keep only the inputs and outputs of a layer for the backward pass; what is in between is computed again there.
+    """Keep only the inputs and outputs of a layer for the backward pass; what is in between is recomputed there.
 
     Gradients stay the same: for one input given several times (`[x, x, x]`), with masks, None and integer inputs,
-    several outputs, tensors from outside, variables used twice, conditions, and with decorated layers inside. Dropout
+    several outputs, tensors from outside, variables used twice, conditionals, and with decorated layers inside. Dropout
     repeats its mask. What has a state (variables, other random layers, moving averages) is not run a second time;
     what it gave is kept. Gradients of gradients work.
 
@@ -151,7 +151,7 @@ def cost_per_byte(op):
 
 
 def _is_cumulative(op):
-    """Whether `op` ends 0.5 * (1 + erf(x)), which `fused_gradients.gelu` wants instead of erf(x)."""
+    """Whether `op` ends 0.5 * (1 + erf(x)), which `fused_gradients.gelu` needs instead of erf(x)."""
     if op.type != "Mul" or op.inputs[0].op.type != "Const":
         return False
     added = op.inputs[1].op
@@ -164,13 +164,13 @@ def _second_users(op):
 
 @register
 class RecomputeBoundary(keras.layers.Layer):
-    """Hands its input on; in the backward pass, all that lies between two boundaries is computed again.
+    """Returns its input; in the backward pass, everything between two boundaries is recomputed.
 
     It has no weights. `models.extend_with_recompute` puts one after each segment; in a model of your own, set them
     where the tensors are small. What comes before the first one is recomputed too, what comes after the last one not.
 
     Args:
-        keep_cost: float or None; results that cost at least so many nanoseconds a byte (`cost_per_byte`) stay in
+        keep_cost: float or None; results that cost at least this many nanoseconds per byte (`cost_per_byte`) stay in
             memory. None keeps none.
         level: int; a boundary of a higher level recomputes the boundaries of lower levels between it and the last
             one of its own level.

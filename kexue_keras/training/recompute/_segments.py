@@ -2,9 +2,9 @@
 
 节省显存的重计算技巧也有了Keras版了, kexue.fm/archives/7367. Paper: Training Deep Nets with Sublinear Memory Cost, arXiv 1604.06174.
 
-TensorFlow keeps a tensor of the forward pass for as long as an op of the backward pass wants it. `checkpoint` hands
-tensors on through an identity with a gradient of its own. That gradient copies the ops which made them, in the graph,
-op by op, and differentiates the copies; so nothing wants the originals any more, and TensorFlow frees them. Why
+TensorFlow keeps a tensor of the forward pass for as long as an op of the backward pass needs it. `checkpoint` passes
+tensors on through an identity with its own gradient. That gradient copies the ops which made them, in the graph,
+op by op, and differentiates the copies; so nothing needs the originals any more, and TensorFlow frees them. Why
 copies of ops, and not a second call of the Python function: a tensor that comes in several times is one tensor, masks
 and closures are seen as what they are, and what happens once (updates, losses, counters of layers) still happens once.
 """
@@ -39,7 +39,7 @@ class Segment(object):
     """What is repeated for one checkpoint: ops of the graph, where they begin, and in which order.
 
     Attributes:
-        outputs: floating tensors that were handed on.
+        outputs: floating tensors that were passed on.
         ops: list of operations that are repeated, inputs first.
         boundaries: tensors from outside that these ops read; they stay in memory.
         kept: tensors from inside that stay in memory as well, so that what made them does not run again.
@@ -77,7 +77,7 @@ def segments(graph):
 
 @tf.autograph.experimental.do_not_convert
 def checkpoint(tensors, *, inside=None, keep=None, level=0):
-    """Hand tensors on so that in the backward pass the ops that made them run again.
+    """Pass tensors on so that in the backward pass the ops that made them run again.
 
     Ops with a state are never repeated: what they gave (the value of a variable, a looked-up embedding, the mask of a
     random op) is kept and used again. The same holds for loops.
@@ -162,7 +162,7 @@ def _find(outputs, inside, keep, level, base):
 def _last_products(last, inside):
     """The products of matrices that the results are sums of: in a transformer, what is added to the residual stream.
 
-    If these are kept, the stream can be computed again without what lies beside it.
+    If these are kept, the stream can be recomputed without the side branches.
     """
 
     def before(op):
@@ -195,7 +195,7 @@ def _repeatable(outputs, inside, keep, base, conditional):
 def _is_small(op):
     """Shapes, positions, token ids, keys of random numbers: not worth a second time.
 
-    Were they repeated, the shape of a result would ask for the result itself, at the wrong time.
+    Were they repeated, the shape of a result would need the result itself, at the wrong time.
     """
     return all(t.dtype.is_integer for t in op.outputs)
 
@@ -273,7 +273,7 @@ class _Repetition(object):
         self.copied = set()
 
     def value(self, tensor):
-        """What a copied op reads in the place of `tensor`."""
+        """What a copied op reads instead of `tensor`."""
         key = _key(tensor)
         if key in self.leaves:
             return self.leaves[key]
@@ -289,7 +289,7 @@ class _Repetition(object):
         return actual
 
     def copy(self, stage):
-        """Copy the ops of a stage, and before that of those stages whose results it wants and nobody kept."""
+        """Copy the ops of a stage, and before that of those stages whose results it needs and nobody kept."""
         if stage in self.copied:
             return
         self.copied.add(stage)

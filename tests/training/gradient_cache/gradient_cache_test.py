@@ -228,7 +228,7 @@ def test_the_loss_of_the_article_on_views_and_sample_weights(rng):
     assert again.loss.parameters["temperature"] == 0.1 and again.name == "flat_nce"
     with pytest.raises(ValueError, match=r"must be \[batch, 2, dimension\], but its shape is \(4, 2\)"):
         again.call(K.zeros([4, 1]), K.zeros([4, 2]))
-    with pytest.raises(ValueError, match="one value a row"):
+    with pytest.raises(ValueError, match="one value per row"):
         TwoViewLoss(lambda t, p: p).call(K.zeros([4, 1, 1]), K.zeros([4, 2, 5]))
     with pytest.raises(TypeError, match="must be a Keras loss or a function"):
         TwoViewLoss(None)
@@ -335,7 +335,7 @@ def test_bad_encoders_are_refused(rng):
     ]
     own_loss = model(h)
     own_loss.add_loss(K.sum(h), **({} if is_tf_keras else {"inputs": [x]}))
-    cases.append((own_loss, ValueError, "adds losses of its own"))
+    cases.append((own_loss, ValueError, "adds internal losses"))
     for encoder, error, message in cases:
         with pytest.raises(error, match=message):
             gradient_cache(encoder, chunk_size=2)

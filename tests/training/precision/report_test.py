@@ -64,7 +64,7 @@ def test_all_matrix_products_of_bert_turn_half_and_nothing_delicate():
     assert rows["Transformer-1-FeedForward"].products == 6 and rows["answer"].products == 3
     assert rows["Embedding-Norm"].half_nodes == 0
     text = str(report)
-    assert "training step" in text and "100% of the matrix products are half" in text
+    assert "training step" in text and "100% of the matrix products are in float16" in text
     assert "Transformer-0-MultiHeadSelfAttention" in text and "18 of 18" in text
 
 
