@@ -26,6 +26,8 @@ CARRIERS |= {"Switch", "Merge", "Cast", "StopGradient", "Snapshot"}
 CHOOSING = {"Select", "SelectV2", "Where", "Maximum", "Minimum", "Equal", "NotEqual", "Less", "LessEqual"}
 CHOOSING |= {"Greater", "GreaterEqual", "IsFinite", "IsInf", "IsNan", "Shape", "ZerosLike", "OnesLike", "MatrixSetDiag"}
 CHOOSING |= {"MatrixSetDiagV2", "MatrixSetDiagV3", "ResourceScatterUpdate", "Assert"}
+# A number compared with one that is too large for half precision is below it, whether that has become infinite or not.
+COMPARISONS = {"Less", "LessEqual", "Greater", "GreaterEqual", "NotEqual", "Equal"}
 
 
 class Finding(namedtuple("Finding", "layer node value problem used_by half mend")):
@@ -140,7 +142,7 @@ def fp16_lint(model: Union[Model, tf.Graph], *, rewrite: bool = True) -> List[Fi
             continue
         carriers, consumers = _follow(node.name, users)
         ops = tuple(sorted({consumer.op for consumer in consumers}))
-        if problem == "infinite" and set(ops) <= CHOOSING:
+        if set(ops) <= {"infinite": CHOOSING, "overflow": COMPARISONS}.get(problem, set()):
             continue
         half = None
         if half_names is not None:

@@ -99,6 +99,16 @@ def test_losses_of_ours_keep_what_half_cannot_hold_in_float32():
         assert [str(f) for f in found if f.half] == [], loss
 
 
+def test_a_comparison_with_a_large_constant_does_no_harm():
+    with tf.Graph().as_default() as graph:
+        x = tf1.placeholder("float32", (None,), name="x")
+        tf.where(tf.less_equal(x, -1e7), x, tf.zeros_like(x))
+    assert fp16_lint(graph) == []
+    with graph.as_default():
+        tf.maximum(x, -1e7)
+    assert [found.problem for found in fp16_lint(graph)] == ["overflow"]
+
+
 def test_the_optimizers_epsilon_is_not_the_models():
     model = keras.models.Sequential([keras.layers.Dense(1, input_shape=(4,))])
     model.compile(AdamW(1e-3, epsilon=1e-12), "mse")
