@@ -28,7 +28,7 @@ def inference_graph(inputs, output, names):
     frozen = tf1.graph_util.convert_variables_to_constants(
         session, session.graph.as_graph_def(), [output.op.name], variable_names_blacklist=None
     )
-    simple = _broadcasting_selects(_plain_divisions(_without_training(frozen)))
+    simple = _plain_gelus(_broadcasting_selects(_plain_divisions(_without_training(frozen))))
     simple = tf1.graph_util.extract_sub_graph(simple, [output.op.name])
     with tf.Graph().as_default() as graph:
         given = {}
@@ -162,6 +162,37 @@ def _broadcasting_selects(graph_def):
         else:
             node.op = "SelectV2"
             node.input[:] = [mask, x, y]
+    return graph_def
+
+
+def _plain_gelus(graph_def):
+    """Every GELU of `training.closed_forms` as bert4keras writes it, (x / 2) (1 + erf(x / sqrt(2))).
+
+    Others know the error function, and onnxruntime makes one op of this form.
+    """
+
+    def add(name, op, inputs, dtype):
+        node = graph_def.node.add(name=name, op=op, input=inputs)
+        node.attr["T"].type = dtype
+        return name
+
+    def constant(name, value, dtype):
+        node = graph_def.node.add(name=name, op="Const")
+        node.attr["dtype"].type = dtype
+        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, tf.as_dtype(dtype)))
+        return name
+
+    for node in list(graph_def.node):
+        if "_gradient_op_type" not in node.attr or node.attr["_gradient_op_type"].s != b"KexueGelu":
+            continue
+        name, x, dtype = node.name, node.input[1], node.attr["T"].list.type[1]
+        half = add(name + "/half", "Mul", [x, constant(name + "/a_half", 0.5, dtype)], dtype)
+        scaled = add(name + "/scaled", "RealDiv", [x, constant(name + "/root", np.sqrt(2.0), dtype)], dtype)
+        erf = add(name + "/erf", "Erf", [scaled], dtype)
+        twice = add(name + "/twice", "AddV2", [erf, constant(name + "/one", 1.0, dtype)], dtype)
+        node.Clear()
+        node.name, node.op, node.input[:] = name, "Mul", [half, twice]
+        node.attr["T"].type = dtype
     return graph_def
 
 

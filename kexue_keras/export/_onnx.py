@@ -38,7 +38,7 @@ def to_onnx(graph_def):
                 opset=OPSET,
                 input_names=[name + ":0" for name in INPUTS],
                 output_names=[OUTPUT + ":0"],
-                custom_op_handlers={"SelectV2": (_where, []), "Square": (_power, [])},
+                custom_op_handlers={"Select": (_where, []), "SelectV2": (_where, []), "Square": (_power, [])},
                 tensors_to_rename=names,
             )
         except Exception as error:  # of many classes, with what it does not know

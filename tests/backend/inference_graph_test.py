@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from bert4keras.models import build_transformer_model
+from bert4keras.models import BERT, build_transformer_model
 
 from kexue_keras.backend import keras, tf1
 from kexue_keras.backend.inference_graph import OUTPUT, inference_graph
+from kexue_keras.models import extend_with_fused
 from kexue_keras.similarity import sentence_vector
 
 NAMES = ("token_ids", "segment_ids")
@@ -21,11 +22,11 @@ def arrays():
 
 
 @pytest.mark.all_stacks
-@pytest.mark.parametrize("kind", ["bert", "roformer"])
+@pytest.mark.parametrize("kind", ["bert", "roformer", "fused"])
 def test_it_predicts_what_the_model_predicts(kind):
     transformer = build_transformer_model(
         None,
-        model=kind,
+        model=extend_with_fused(BERT) if kind == "fused" else kind,
         return_keras_model=False,
         vocab_size=20,
         hidden_size=16,
@@ -43,6 +44,7 @@ def test_it_predicts_what_the_model_predicts(kind):
     assert np.isfinite(expected).all()
     graph_def = inference_graph(model.inputs, model.output, NAMES)
     assert not GONE & {node.op for node in graph_def.node}
+    assert sum(node.op == "Erf" for node in graph_def.node) == 2 and not any(n.op == "Sigmoid" for n in graph_def.node)
     with tf.Graph().as_default(), tf1.Session() as session:
         tf1.import_graph_def(graph_def, name="")
         found = session.run(OUTPUT + ":0", dict(zip(("token_ids:0", "segment_ids:0"), arrays())))
