@@ -2,7 +2,7 @@
 
 A folder is what Google, HIT, Zhuiyi, Huawei and others publish: a TensorFlow checkpoint, a configuration in JSON
 and vocab.txt; or what Hugging Face's library writes: config.json and model.safetensors or pytorch_model.bin. Names and
-shapes of all variables are compared before a single weight is set, so that nothing is ever loaded by half.
+shapes of all variables are compared before a single weight is set, so that nothing is ever half loaded.
 """
 
 import os
@@ -246,7 +246,7 @@ def _layer_numbers(variables):
 
 
 def is_t5(path):
-    """Whether a folder is T5's; anything that is wrong with it is told later, by who reads it."""
+    """Whether a folder is T5's; anything wrong with it is reported later, by whoever reads it."""
     if path_text(path) in BUNDLED:
         return False
     try:

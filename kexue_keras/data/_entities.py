@@ -213,7 +213,7 @@ def _span(entity: Any, text: str, name: str, where: Dict[str, Any]) -> Tuple[int
     told = entity.get("text", text[start:end])
     if told != text[start:end]:
         raise UserError(
-            "the text of %s is %s, but from %d to %d stands %s; are these characters, and the end exclusive?"
+            "the text of %s is %s, but from %d to %d there is %s; are these characters, and the end exclusive?"
             % (name, shorten(repr(told)), start, end, shorten(repr(text[start:end]))),
             **where,
         )

@@ -1,7 +1,7 @@
 """Rows of TSV, CSV and JSON-lines files (also .gz, also standard input), each with its line number.
 
 A TSV line is split at its tabs and nothing else: published Chinese sets contain unpaired quotes, which a reader
-with quoting would take for the beginning of a field that goes on for thousands of lines.
+with quoting would take for the beginning of a field that runs on for thousands of lines.
 """
 
 import csv
@@ -195,7 +195,7 @@ class Lines(object):
             return item
         self.number += 1
         try:
-            # A character is at most 4 bytes, so a file without line breaks never lies in memory as a whole.
+            # A character is at most 4 bytes, so a file without line breaks is never in memory as a whole.
             raw = self._handle.readline(min(4 * self.max_line + 16, sys.maxsize))
         except (OSError, EOFError, zlib.error) as error:
             did = "unpacked" if self._packed else "read"
@@ -269,11 +269,11 @@ def _jsonl(lines):
             raise UserError(_TOO_DEEP, path=lines.name, line=number)
         except ValueError as error:
             if number == 1 and text.strip() in ("[", "{"):
-                error = "one JSON object a line is expected, not one array or object over several lines"
+                error = "one JSON object per line is expected, not one array or object over several lines"
             raise UserError("no valid JSON: %s" % error, path=lines.name, line=number)
         if not isinstance(row, dict):
             raise UserError(
-                "one JSON object a line is expected, found %s" % shorten(text), path=lines.name, line=number
+                "one JSON object per line is expected, found %s" % shorten(text), path=lines.name, line=number
             )
         if _is_deep(row, text):
             raise UserError(_TOO_DEEP, path=lines.name, line=number)

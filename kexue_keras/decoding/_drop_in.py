@@ -178,7 +178,7 @@ class CachedDecoder(AutoRegressiveDecoder):
             distance = np.abs(np.exp(ours[t]) - np.asarray(theirs).reshape(-1, ours.shape[-1])[0]).max()
             if not distance < 1e-3:
                 raise ValueError(
-                    "after %d generated tokens predict() of %s says other probabilities than the model "
+                    "after %d generated tokens predict() of %s gives other probabilities than the model "
                     "(difference %.2g). CachedDecoder runs the model itself and does not call predict(): give "
                     "segment=... if predict() gives generated tokens other segment ids, use AutoRegressiveDecoder if "
                     "it changes the probabilities" % (t, type(self).__name__, distance)
@@ -187,4 +187,4 @@ class CachedDecoder(AutoRegressiveDecoder):
 
 def _no_states(states):
     if states is not None:
-        raise ValueError("states=%r; CachedDecoder keeps what is remembered itself, leave states out" % (states,))
+        raise ValueError("states=%r; CachedDecoder keeps its own cache, leave states out" % (states,))

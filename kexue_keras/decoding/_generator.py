@@ -40,11 +40,11 @@ class Generator(object):
     at once. Any thread may generate.
 
     Args:
-        model: Keras model or bert4keras transformer: BERT, RoFormer and kin with application='unilm' or 'lm', GPT, T5
-            (the whole, or its decoder by itself, which then gets the encoder's output). A model made from it for
+        model: Keras model or bert4keras transformer: BERT, RoFormer and the like with application='unilm' or 'lm', GPT,
+            T5 (the whole, or its decoder by itself, which then gets the encoder's output). A model made from it for
             training (`keras.models.Model(model.inputs, CrossEntropy(2)(...))`) will do.
         end_id: the token that ends a sequence, or None.
-        start_id: the token that generated text begins with (T5: 0). None: generating goes on after the source's last
+        start_id: the token that generated text begins with (T5: 0). None: generation continues after the source's last
             token.
         segment: segment id of generated tokens; None is 1 for UniLM and UniVAE, 0 for a causal model.
         pad_id: what stands after the end.

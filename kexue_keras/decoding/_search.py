@@ -115,7 +115,7 @@ def decode_rows(steps, stopping, choose, pad):
 
 
 def decode_beams(steps, stopping, pad, *, temperature, length_penalty, keep):
-    """Beam search: of all continuations of all beams the likeliest go on.
+    """Beam search: of all continuations of all beams the most likely survive.
 
     Args:
         steps: `Steps`; its `beams` is the width.
@@ -125,7 +125,7 @@ def decode_beams(steps, stopping, pad, *, temperature, length_penalty, keep):
         length_penalty: scalar tensor; finished sequences are compared by score / length**length_penalty.
         keep: True: finished beams are put aside, and the search ends when none that runs can do better than the worst
             of as many finished ones as there are beams (Hugging Face, early_stopping=False). False: a finished beam
-            is the result if it is the best of all, else it is given up and the search goes on with one beam less
+            is the result if it is the best of all, else it is dropped and the search continues with one beam less
             (bert4keras).
 
     Returns:

@@ -1,4 +1,4 @@
-"""From probabilities to labels: one a text, or several."""
+"""From probabilities to labels: one per text, or several."""
 
 import numpy as np
 

@@ -100,12 +100,12 @@ class MaskedLanguageModel(object):
         valid_every: int = 1000,
         say: Optional[Say] = None,
     ) -> List[float]:
-        """Train for `steps` steps, going on from the point in `folder` if there is one.
+        """Train for `steps` steps, resuming from the checkpoint in `folder` if there is one.
 
         Args:
-            texts: list of str, one a row; cut to `max_length`.
+            texts: list of str, one per row; cut to `max_length`.
             steps: int, steps of the whole run (the learning rate falls to 0 over them).
-            batch_size: rows a step.
+            batch_size: rows per step.
             learning_rate: highest rate of AdamW.
             head_lr_multiplier: how much faster the head learns.
             warmup: share of the steps over which the rate rises.

@@ -135,7 +135,7 @@ class SimBERT(object):
         Args:
             groups: list of lists of texts that mean the same, at least 2 each.
             steps, folder, save_every, say: see `Trainer`; with `say` there is a progress bar, too.
-            batch_size: groups a step; two rows each.
+            batch_size: groups per step; two rows each.
             learning_rate: highest rate of AdamW; it falls to 0.
             weight_decay: decoupled.
             warmup: share of the updates over which the rate rises.

@@ -100,7 +100,7 @@ def next_token_accuracy(
         reading: "lm": all tokens of a text are asked for; "unilm": those of its second half, after the first in segment
             0.
         max_length: longest text in tokens.
-        batch_size: rows a batch.
+        batch_size: rows per batch.
 
     Returns:
         dict: accuracy, loss, tokens, chance, as of `masked_accuracy`.

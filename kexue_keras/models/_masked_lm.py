@@ -121,7 +121,7 @@ def masked_accuracy(
         texts: list of str, or of (str, str).
         max_length: longest text in tokens.
         mask_rate: share of the tokens that are hidden.
-        batch_size: rows a batch.
+        batch_size: rows per batch.
         seed: int, what is hidden.
 
     Returns:

@@ -45,7 +45,7 @@ def extend_with_recompute(
 
     | policy | what is computed again |
     |---|---|
-    | `"selective"` | what is large and cheap (attention, activations, normalisation); what is small and dear is kept |
+    | `"selective"` | large and cheap (attention, activations, normalisation); small and expensive values are kept |
     | `"blocks"` | everything between the ends of blocks: the least memory |
     | `"layers"` | each attention, feed-forward and normalisation layer by itself, the article's way |
     | `"attention"`, `"ffn"` | only these layers |
@@ -115,7 +115,7 @@ _NOTHING = {
 
 
 class _Recomputing(object):
-    """What is laid over a model class; it hooks into `apply`, through which bert4keras calls every layer."""
+    """What is mixed into a model class; it hooks into `apply`, through which bert4keras calls every layer."""
 
     recompute_budget = None
 

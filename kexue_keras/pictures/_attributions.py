@@ -96,7 +96,7 @@ class IntegratedGradients(object):
     """Integrated gradients of a classifier's log-odds for the token embeddings of texts.
 
     With x the embeddings and b the baseline, `a_i = sum_d (x_id - b_id) int_0^1 dF/dx_id (b + t (x - b)) dt`, so that
-    `sum_i a_i = F(x) - F(b)`. F is the log-odds of the label: `s_y - log sum_{j != y} exp(s_j)` with one label a text,
+    `sum_i a_i = F(x) - F(b)`. F is the label's log-odds: `s_y - log sum_{j != y} exp(s_j)` with one label per text,
     with several the logit itself (twice it for the multi-label cross-entropy). The integral is a Gauss-Legendre sum.
 
     Args:

@@ -37,7 +37,7 @@ class Calibrated(object):
 
     @property
     def prior(self) -> Optional[List[Array]]:
-        """Mean log-probabilities of the labels over the texts of `calibrate`, one array a pattern; None without."""
+        """Mean log-probabilities of the labels over the texts of `calibrate`, one array per pattern; None without."""
         if self._prior is None and self._calibration_texts is not None:
             # Threads that come first all at once measure it one after the other, that is, once.
             with self.session.building():
@@ -56,5 +56,5 @@ class Calibrated(object):
         if self._prior is not None and self._calibration_texts is None:
             raise ValueError(
                 "this classifier was saved with a calibration, whose texts are not with it, so that it cannot be "
-                "measured again after training; call calibrate(texts) first, or calibrate(None) to go on without"
+                "measured again after training; call calibrate(texts) first, or calibrate(None) to continue without"
             )

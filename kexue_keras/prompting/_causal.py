@@ -71,7 +71,7 @@ def check_answer_at_end(pattern):
     behind = pattern.template[pattern.template.index("{mask}") :].replace("{mask}", "").strip()
     if behind:
         raise ValueError(
-            "pattern %r: this model reads left to right, so nothing may stand after the answer, but %r does; move "
+            "pattern %r: this model reads left to right, so nothing may follow the answer, but %r does; move "
             "{mask} to the end, '{text}...{mask}'" % (pattern.template, behind)
         )
 
@@ -87,7 +87,7 @@ def causal_scores(model, pattern, verbalizer, texts, *, batch_size):
         pattern: `CausalPattern`.
         verbalizer: `TokenizedVerbalizer`; its words of `pattern.answer_length` tokens are scored.
         texts: list of str, or of (str, str).
-        batch_size: rows a batch.
+        batch_size: rows per batch.
 
     Returns:
         float64 `[N, words]`.

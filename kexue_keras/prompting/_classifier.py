@@ -1,4 +1,4 @@
-"""Classification by filling the slots of a pattern, or by going on at its end: zero-shot, PET, P-tuning.
+"""Classification by filling the slots of a pattern, or by continuing it: zero-shot, PET, P-tuning.
 
 Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kexue.fm/archives/7764; "P-tuning：自动构建模版，释放语言模型潜能",
 kexue.fm/archives/8295.
@@ -44,7 +44,7 @@ class PromptClassifier(Calibrated):
 
     p(label | text) = softmax of the scores of the labels' words at the slots of the pattern; with several patterns
     their weighted mean. A masked language model is asked for all tokens of a word at once. One that reads left to right
-    goes on at the end of the pattern, so its slots stand there, and a word's score is its log-likelihood,
+    continues the pattern at its end, so its slots are there, and a word's score is its log-likelihood,
     sum_j log p(w_j | pattern, w_1 ... w_{j-1}); with `normalize_length` the mean over its tokens.
 
     Args:
@@ -55,7 +55,7 @@ class PromptClassifier(Calibrated):
         verbalizer: `Verbalizer`, or the dict for one.
         max_length: longest row in tokens; only the text is cut.
         trained: "all" weights, or "soft_tokens": only the embeddings of the patterns' tokens [unused...] (P-tuning).
-        batch_size: rows a batch in prediction.
+        batch_size: rows per batch in prediction.
         allow_untrained_head: whether a head that was in no checkpoint is taken, and not measured.
         calibrate: texts without labels, a few hundred of the kind to be classified; see `calibrate`.
 
@@ -64,12 +64,12 @@ class PromptClassifier(Calibrated):
         weights: weights of the patterns, sum 1.
         reading: "encoder" (masked language model), "lm" or "unilm".
         head_scores: dict of `check_head`, or None before there was text.
-        prior: list of float64 `[labels]`, one a pattern, or None without calibration.
+        prior: list of float64 `[labels]`, one per pattern, or None without calibration.
 
     Raises:
         WeightsError: the model has no head for masked language modelling, or one that was in no checkpoint.
         ValueError: patterns and words that do not go together, a pattern that truncation would cut, no soft token; for
-            a model that reads left to right a pattern that goes on after its masks.
+            for a model that reads left to right, a pattern with text after its masks.
 
     Warns:
         EqualWordsWarning: a label word has the row of another word in the output layer, so that the model can never say
@@ -189,7 +189,7 @@ class PromptClassifier(Calibrated):
         return [self._words.probabilities(scores, prior) for scores, prior in zip(each, priors)]
 
     def _scores_by_pattern(self, texts):
-        """List of dict number of slots -> `_scores`, one a pattern."""
+        """List of dict number of slots -> `_scores`, one per pattern."""
         return [
             {length: self._scores(pattern, texts) for length, pattern in versions.items()}
             for versions in self._compiled
@@ -248,7 +248,7 @@ class PromptClassifier(Calibrated):
             labelled: list of (text, label).
             unlabelled: list of texts, for random masking alone; None or empty leaves them out.
             epochs: int, over both together.
-            batch_size: rows a batch.
+            batch_size: rows per batch.
             learning_rate: rate of Adam; 1e-5 is the article's for all weights, 6e-4 that of P-tuning.
             optimizer: Keras optimizer to use instead.
             repeats: how often each labelled text stands in an epoch.
@@ -258,12 +258,12 @@ class PromptClassifier(Calibrated):
             techniques: `trainer.Techniques`; R-Drop does not go with a loss of tokens, and recompute is chosen when
                 the model is loaded.
             seed: int, order and masks.
-            folder: where a point is saved at the end of each epoch; training goes on from one that is there. Or None.
+            folder: for a checkpoint at the end of each epoch, from which training resumes if there is one; or None.
             save_every: int, steps between two further points.
             say: function that takes a line; with it there is a progress bar, too.
 
         Returns:
-            list of dict, one an epoch: epoch, loss, and valid if there is such.
+            list of dict, one per epoch: epoch, loss, and valid if there is such.
 
         Raises:
             ValueError: an unknown label, or unlabelled texts for a UniLM, which sees all of a text at once; a

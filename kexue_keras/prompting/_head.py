@@ -1,7 +1,7 @@
 """Whether the head for masked language modelling was ever trained.
 
 Some published checkpoints have none, some have a random one (RoBERTa-wwm-ext-large): a prompt then answers at random
-and nothing says so.
+and give no sign of it.
 
 Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kexue.fm/archives/7764.
 """

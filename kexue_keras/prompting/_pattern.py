@@ -12,7 +12,7 @@ from kexue_keras.types import Tokenizer
 _FIELD = re.compile(r"(\{[^{}]*\})")
 _SINGLE, _PAIR = ("text",), ("text_a", "text_b")
 
-# token_ids, segment_ids: lists of int; slots: places of the masks; fixed: bool a token, True for what is not the text
+# token_ids, segment_ids: lists of int; slots: places of the masks; fixed: bool per token, True for what is not the text
 Prompt = namedtuple("Prompt", "token_ids segment_ids slots fixed")
 
 
@@ -55,7 +55,7 @@ class Pattern(object):
         texts = [name for name in names if name != "mask"]
         self.slots = names.count("mask")
         if unknown or "{" in "".join(self._literals()) or "}" in "".join(self._literals()):
-            wrong = "{%s} is unknown" % unknown[0] if unknown else "a brace stands alone"
+            wrong = "{%s} is unknown" % unknown[0] if unknown else "there is a single brace"
             raise ValueError("pattern %r: %s; there are {mask}, {text}, {text_a} and {text_b}" % (template, wrong))
         if not self.slots:
             raise ValueError("pattern %r has no {mask}, so the model is asked nothing" % template)

@@ -103,7 +103,7 @@ class TrainingRows(object):
 
 
 def history_of(progress, epoch_steps):
-    """What `fit` returns of a training: a dict an epoch with its mean loss, and its accuracy where one was measured."""
+    """What `fit` returns: a dict per epoch with its mean loss, and its accuracy where one was measured."""
     history = []
     for epoch, row in enumerate(progress.history):
         losses = progress.losses[epoch * epoch_steps : (epoch + 1) * epoch_steps]

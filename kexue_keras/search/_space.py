@@ -68,7 +68,7 @@ class Space(object):
         names = [option.name for option in self.options]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise UserError("--vary %s stands twice" % as_option(twice[0])[2:])
+            raise UserError("--vary %s appears twice" % as_option(twice[0])[2:])
 
     def suggest(self, trial: Any) -> Dict[str, Any]:
         """Dict of option -> value that a trial of Optuna takes."""

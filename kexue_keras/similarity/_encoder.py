@@ -41,7 +41,7 @@ Hit = namedtuple("Hit", "place text score")
 
 
 class SentenceEncoder(object):
-    """A pretrained encoder that gives one vector a text.
+    """A pretrained encoder that gives one vector per text.
 
     Args:
         pretrained: name or folder as for `models.load`, or a `PretrainedModel`.
@@ -139,7 +139,7 @@ class SentenceEncoder(object):
         max_length: Optional[int] = None,
         normalize: Optional[bool] = None,
     ) -> Array:
-        """One vector a text.
+        """One vector per text.
 
         Texts of about the same length share a batch; the vectors come in the order of the texts.
 

@@ -1,7 +1,7 @@
-"""How techniques are laid round loss, optimizer and model, in their order: `wrapped`, to be read from top to bottom.
+"""How techniques are applied to loss, optimizer and model, in their order: `wrapped`, to be read from top to bottom.
 
 To add a technique: a setting in `Techniques`, a line here, and for the command an option of the same name in
-`finetune/_technique_options.py`. What a model has to be built with stands where it is loaded (`finetune/_encoder.py`).
+`options/techniques.py`. What a model has to be built with stands where it is loaded (`finetune/_encoder.py`).
 """
 
 import contextlib
@@ -164,7 +164,7 @@ def rdrop_loss(loss, techniques):
     several = isinstance(loss, MultilabelCrossentropy)
     if not several and not isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
         raise UserError(
-            "%s goes with one label a text or with the multi-label cross-entropy (--multilabel-loss zlpr)"
+            "%s goes with one label per text or with the multi-label cross-entropy (--multilabel-loss zlpr)"
             % techniques.spelling("rdrop")
         )
     divergence = "multilabel" if several else "kl"
@@ -217,7 +217,7 @@ def say_skipped(optimizer, steps, say):
 
 
 def say_unrepeatable(model, say):
-    """Tell which random numbers no saved point can hold."""
+    """Report which random numbers no checkpoint can hold."""
     found = unrepeatable_ops(model)
     if found:
-        say("note: a run that goes on after a stop will differ a little; not repeatable: %s" % ", ".join(found[:3]))
+        say("note: a resumed run will differ slightly; not repeatable: %s" % ", ".join(found[:3]))

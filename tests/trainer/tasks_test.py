@@ -133,7 +133,7 @@ def test_mixed_precision_reaches_the_task_and_is_off_afterwards(task, train):
     "task, techniques, message",
     [
         ("simbert", {"rdrop": 4.0}, "rdrop does not go with SimBERT: it repeats the rows of a batch"),
-        ("simbert", {"gradient_penalty": 1.0, "penalty_reduction": "per_sample"}, "one number a batch"),
+        ("simbert", {"gradient_penalty": 1.0, "penalty_reduction": "per_sample"}, "one number per batch"),
         ("masked_lm", {"rdrop": 4.0}, "rdrop does not go with a masked language model: its loss is one of tokens"),
         ("unilm", {"rdrop": 4.0}, "rdrop does not go with seq2seq"),
         ("sentence_bert", {"rdrop": 4.0}, "rdrop does not go with Sentence-BERT"),

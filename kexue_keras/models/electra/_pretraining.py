@@ -19,7 +19,7 @@ from kexue_keras.types import Array, Tokenizer, Transformer
 
 
 class ElectraPretraining(object):
-    """A generator fills hidden places, a discriminator tells which tokens are not the original ones.
+    """A generator fills masked positions, a discriminator tells which tokens are not the original ones.
 
     Loss: that of the masked language model over the hidden tokens, plus disc_weight times the binary cross-entropy over
     all tokens that are no padding. The draws of the generator let no gradient through.

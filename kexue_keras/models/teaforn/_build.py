@@ -33,7 +33,7 @@ def build_teaforn_model(
     Order 1 is the language model itself: train this model, decode with the one that was given, whose weights it shares.
 
     Args:
-        model: Keras model or bert4keras transformer: BERT, RoFormer and kin with application='unilm' or 'lm' and
+        model: Keras model or bert4keras transformer: BERT, RoFormer and relatives with application='unilm' or 'lm' and
             with_mlm, GPT, T5 with with_lm='linear'.
         order: int, N; 1 gives teacher forcing. Each order costs a pass through the layers (of a T5: of its decoder).
         shared: bool, whether all orders have the same M. False copies its layers for each higher order, with their
