@@ -25,7 +25,7 @@ DEEPEST = 100
 # What pandas calls the column of its index; in a file that it writes itself the name is empty.
 INDEX_NAME = re.compile(r"(Unnamed: \d+)?")
 
-# Names by which a header is recognised and columns are chosen, the likeliest first.
+# Names by which a header is recognised and columns are chosen, the most likely first.
 TEXT_NAMES = (
     "text_a text sentence sentence1 content review query query1 question question1 title abst premise comment"
     " 文本 内容 句子 评论 正文 标题 句子1 文本1"

@@ -47,7 +47,7 @@ class Generator(object):
         start_id: the token that generated text begins with (T5: 0). None: generation continues after the source's last
             token.
         segment: segment id of generated tokens; None is 1 for UniLM and UniVAE, 0 for a causal model.
-        pad_id: what stands after the end.
+        pad_id: what follows the end.
         positionwise: tuple of layer classes of your own that treat every position by itself.
 
     Raises:
@@ -95,7 +95,7 @@ class Generator(object):
     def greedy(
         self, inputs: Sequence[ArrayLike], *, max_length: int, min_length: int = 0, batch_size: Optional[int] = None
     ) -> Generated:
-        """The likeliest token at each step.
+        """The most likely token at each step.
 
         Args:
             inputs: list, one entry for each of the model's inputs before generating: `[token ids]` or `[token ids,
@@ -136,8 +136,8 @@ class Generator(object):
         Args:
             inputs, max_length, min_length, batch_size: as in `greedy`.
             n: sequences for each input.
-            top_k: only the k likeliest tokens; None: all.
-            top_p: only the likeliest tokens up to this probability; None: all.
+            top_k: only the k most likely tokens; None: all.
+            top_p: only the most likely tokens up to this probability; None: all.
             entropy: nats, >= 0; a temperature is chosen for each token such that its distribution has this entropy
                 (log 10: as uncertain as ten equal choices). None: as it comes.
             cap_only: distributions of less entropy stay as they are; only flat ones are sharpened.
@@ -177,7 +177,7 @@ class Generator(object):
         min_length: int = 0,
         batch_size: Optional[int] = None,
     ) -> Generated:
-        """The sequences that a beam search finds likeliest.
+        """The sequences that a beam search finds most likely.
 
         Args:
             inputs, max_length, min_length, batch_size: as in `greedy`.
@@ -210,7 +210,7 @@ class Generator(object):
     def log_probabilities(
         self, inputs: Sequence[ArrayLike], targets: ArrayLike, *, batch_size: Optional[int] = None
     ) -> Array:
-        """log softmax of the next token after each prefix of given targets, computed as in generating.
+        """log softmax of the next token after each prefix of given targets, computed as in generation.
 
         Args:
             inputs: as in `greedy`.

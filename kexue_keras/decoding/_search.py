@@ -41,7 +41,7 @@ class Stopping(object):
 
 
 def write(ids, t, tokens):
-    """`ids` `[..., T]` with `tokens` `[...]` at place t."""
+    """`ids` `[..., T]` with `tokens` `[...]` at position t."""
     now = tf.broadcast_to(tf.one_hot(t, tf.shape(ids)[-1], on_value=True, off_value=False), tf.shape(ids))
     return tf1.where(now, tf.broadcast_to(tokens[..., None], tf.shape(ids)), ids)
 
@@ -71,7 +71,7 @@ def decode_rows(steps, stopping, choose, pad):
         steps: `Steps`.
         stopping: `Stopping`.
         choose: function(logits float32 `[B * k, V]`, t) -> int32 `[B * k]`.
-        pad: int, what stands after the end.
+        pad: int, what follows the end.
 
     Returns:
         (ids int32 `[B, k, T]`, scores float32 `[B, k]`: sums of the model's log-probabilities, lengths int32 `[B, k]`).

@@ -48,7 +48,7 @@ def export_model(
 ) -> Exported:
     """Write a folder that predicts without Keras: `kexue_keras_exported.load`, `kexue-keras predict` and `serve`.
 
-    The graph has no dropout and nothing of training. It is run once beside the model that it comes from.
+    The graph has no dropout and nothing of training. It is run once next to the model that it comes from.
 
     Args:
         source: run of `finetune` for labels or similarity, bundled name, or folder of an encoder.

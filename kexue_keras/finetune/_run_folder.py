@@ -51,7 +51,7 @@ class RunFolder(object):
         path: where the run is made; `home` in the end.
         contents: names of the files and folders that a run makes; no others are ever removed.
         keys: by these keys of its config.json a run is known: no other folder has them.
-        dashes: what stands before the names of options in messages.
+        dashes: the prefix of option names in messages.
 
     Raises:
         UserError: an empty name.
@@ -97,7 +97,7 @@ class RunFolder(object):
 
     @property
     def replaces(self):
-        """Whether this run is to take the place of one that is there."""
+        """Whether this run should replace one that is there."""
         return self.path != self.home
 
     @property
@@ -125,7 +125,7 @@ class RunFolder(object):
         return run_config(options_schema())
 
     def settle(self):
-        """Bring to its end what a kill interrupted while a finished run took its place; for those who read it."""
+        """Bring to its end what a kill interrupted while a finished run replaced it; for those who read it."""
         if self._staged.is_unsettled and not self._lock.is_held:
             with self._lock:
                 self._staged.settle()
@@ -269,7 +269,7 @@ class RunFolder(object):
             raise UserError("another process has made a run here meanwhile; choose another --out", path=self.home)
 
     def finish(self):
-        """The run is complete: write its model card, and put it into the place of the one that it replaces."""
+        """The run is complete: write its model card, and move it to the place of the one that it replaces."""
         write_run_card(self.path)
         if self.path != self.home:
             self._staged.finish()

@@ -1,6 +1,6 @@
-"""Training SimBERT and RoFormer-Sim: one UniLM that says a text in other words, and whose [CLS] is the text's vector.
+"""Training SimBERT and RoFormer-Sim: one UniLM that paraphrases a text, and whose [CLS] is the text's vector.
 
-A row is `[CLS] a [SEP] b [SEP]`, b a synonym of a; row (b, a) stands beside row (a, b). The loss is that of generating
+A row is `[CLS] a [SEP] b [SEP]`, b a synonym of a; row (b, a) is next to row (a, b). The loss is that of generating
 the second text, plus a contrast of the [CLS] vectors within the batch, which see the first text only.
 
 Reference: "鱼与熊掌兼得：融合检索和生成的SimBERT模型", kexue.fm/archives/7427; "SimBERTv2来了！融合检索和生成的RoFormer-Sim模型",
@@ -130,7 +130,7 @@ class SimBERT(object):
         save_every: Optional[int] = 200,
         say: Optional[Say] = None,
     ) -> List[float]:
-        """Train; with a teacher its cosines take the place of the contrast (second stage, and back from fine-tuning).
+        """Train; with a teacher its cosines replace the contrast (second stage, and back from fine-tuning).
 
         Args:
             groups: list of lists of texts that mean the same, at least 2 each.

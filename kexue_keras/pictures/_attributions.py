@@ -154,7 +154,7 @@ class IntegratedGradients(object):
 
         Args:
             text: str, or a pair of them for a classifier of pairs.
-            label: name of a label; None: the likeliest.
+            label: name of a label; None: the most likely.
 
         Returns:
             `Attributions`.

@@ -176,7 +176,7 @@ class PromptClassifier(Calibrated):
         return sum(weight * one for weight, one in zip(self.weights, each))
 
     def predict(self, texts: Texts) -> List[str]:
-        """The likeliest label of each text, a list."""
+        """The most likely label of each text, a list."""
         return [self.labels[i] for i in self.predict_proba(texts).argmax(axis=1)]
 
     def probabilities_by_pattern(self, texts: Texts) -> List[Array]:
@@ -251,7 +251,7 @@ class PromptClassifier(Calibrated):
             batch_size: rows per batch.
             learning_rate: rate of Adam; 1e-5 is the article's for all weights, 6e-4 that of P-tuning.
             optimizer: Keras optimizer to use instead.
-            repeats: how often each labelled text stands in an epoch.
+            repeats: how often each labelled text occurs per epoch.
             mask_rate: share of the tokens that are hidden at random, or asked for left to right; 0 for none.
             mask_pattern: whether tokens of the pattern may be hidden (the author's code does so).
             valid: list of (text, label); the weights of the epoch with the best accuracy on it are kept.
@@ -322,7 +322,7 @@ class PromptClassifier(Calibrated):
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write model, patterns, verbalizer and prior; `PromptClassifier.load` reads them.
 
-        Trained soft tokens stand in the saved embedding, so that `path/model` is an ordinary model folder.
+        Trained soft tokens are in the saved embedding, so that `path/model` is an ordinary model folder.
 
         Args:
             path: str, a folder that does not exist or is empty; it appears when it is complete.

@@ -1,4 +1,4 @@
-"""A prompt classifier as a folder: an ordinary model folder, and prompt.json beside it."""
+"""A prompt classifier as a folder: an ordinary model folder, and prompt.json next to it."""
 
 import os
 

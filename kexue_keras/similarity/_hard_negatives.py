@@ -123,7 +123,7 @@ def mine_hard_negatives(
 
 
 def _scored(scorer, pairs, near):
-    """(scores of the pairs, candidates with their scores instead of cosines, the likeliest first)."""
+    """(scores of the pairs, candidates with their scores instead of cosines, the most likely first)."""
     asked = [(question, text) for question, found in near.items() for text, _ in found]
     scores = np.asarray(scorer(list(pairs) + asked), "float64")
     if scores.shape != (len(pairs) + len(asked),):

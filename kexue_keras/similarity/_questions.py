@@ -1,6 +1,6 @@
-"""`SimilarQuestions`: say a text in other words many times, then keep what is nearest to it.
+"""`SimilarQuestions`: paraphrase a text many times, then keep what is nearest to it.
 
-The likeliest samples are near copies, and the lower ranks drift away, some to the opposite: both ends can be cut off.
+The most likely samples are near copies, and the lower ranks drift away, some to the opposite: both ends can be cut off.
 
 Reference: "鱼与熊掌兼得：融合检索和生成的SimBERT模型", kexue.fm/archives/7427; "SimBERTv2来了！融合检索和生成的RoFormer-Sim模型",
 kexue.fm/archives/8454.
@@ -141,7 +141,7 @@ class SimilarQuestions(object):
         return ranked[0] if single else ranked
 
     def _source(self, text, mask_positions):
-        """Token ids of a text with [MASK] in the given places."""
+        """Token ids of a text with [MASK] at the given positions."""
         ids = list(map(int, self.tokenizer.encode(text, maxlen=self.max_length)[0]))
         for position in mask_positions:
             if not 0 < position < len(ids) - 1:
@@ -174,7 +174,7 @@ def edit_distance(first, second):
 
 
 def _words(text):
-    """What of a text is said: letters and digits."""
+    """The content of a text: letters and digits."""
     return "".join(c for c in text.lower() if c.isalnum())
 
 

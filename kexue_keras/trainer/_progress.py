@@ -6,7 +6,7 @@ from kexue_keras.trainer._checkpoint import no_point
 
 
 class Progress(object):
-    """Where a run stands; all of it is saved.
+    """How far a run has come; all of it is saved.
 
     Args:
         steps: int, of the whole run.

@@ -301,7 +301,7 @@ class Trainer(object):
             yield
 
     def _save(self):
-        """Save the point at which the run stands, unless nothing could be resumed from these weights."""
+        """Save the state of the run, unless nothing could be resumed from these weights."""
         if self.folder is None:
             return
         # A callback may have left averages in the model.

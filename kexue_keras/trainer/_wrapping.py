@@ -1,7 +1,7 @@
 """How techniques are applied to loss, optimizer and model, in their order: `wrapped`, to be read from top to bottom.
 
 To add a technique: a setting in `Techniques`, a line here, and for the command an option of the same name in
-`options/techniques.py`. What a model has to be built with stands where it is loaded (`finetune/_encoder.py`).
+`options/techniques.py`. What a model has to be built with is set where it is loaded (`finetune/_encoder.py`).
 """
 
 import contextlib
@@ -51,7 +51,7 @@ def wrapped(
     random_step: Optional[Step] = None,
     say: Optional[Say] = None,
 ) -> Iterator[Wrapped]:
-    """Compile a model for training, with the techniques round it; at the end of the context they are taken off again.
+    """Compile a model for training, with the techniques applied; they are removed at the end of the context.
 
     Args:
         model: Keras model.

@@ -134,7 +134,7 @@ class Sigmoid(object):
         return (probabilities > THRESHOLD).astype("int64")
 
     def describe(self, probabilities, names):
-        """List of (labels, probabilities) for the user; both are lists, the likeliest first."""
+        """List of (labels, probabilities) for the user; both are lists, the most likely first."""
         return describe_several(probabilities, names)
 
 
