@@ -172,7 +172,7 @@ def check_no_header_taken_for_data(table, examples):
 
 
 def stratified_split(examples: Examples, share: float, seed: int) -> Tuple[Examples, Examples]:
-    """Split in two with equal shares of the labels; equal texts never part.
+    """Split in two with equal shares of the labels; equal texts stay together.
 
     Args:
         examples: `Examples` with labels.

@@ -168,7 +168,7 @@ def split_pairs(
             again with equal shares of each, if that is possible.
 
     Returns:
-        pair of `Examples`. Pairs linked by shared texts are one group, and no group parts, unless the largest one
+        pair of `Examples`. Pairs linked by shared texts are one group, and no group is split, unless the largest one
         holds more than half of all; then only equal pairs stay together.
 
     Raises:

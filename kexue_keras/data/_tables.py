@@ -76,7 +76,7 @@ def read_table(
         path: file name (str, bytes or a path object), or '-' for standard input.
         format: 'tsv', 'csv' or 'jsonl'; None goes by the suffix, and by the first line if that says nothing.
         header: 'yes', 'no', or 'auto': there is one if a cell of line 1 is a usual column name or in `known`, or if its
-            first cell is pandas' for an index that stands below.
+            first cell is what pandas writes above an index.
         max_line: longest line in characters.
         known: further column names, for instance those the user gave.
 

@@ -22,7 +22,7 @@ class CachedDecoder(AutoRegressiveDecoder):
 
         autotitle = AutoTitle(start_id=None, end_id=tokenizer._token_end_id, maxlen=32, model=model)
 
-    `beam_search` gives the ids that bert4keras' gives; `random_sample` draws with the same probabilities and other
+    `beam_search` gives the same ids as bert4keras'; `random_sample` draws with the same probabilities and other
     random numbers. `beam_search_batch` and `random_sample_batch` take many inputs at once, which is where the speed is.
 
     Args:
@@ -73,7 +73,7 @@ class CachedDecoder(AutoRegressiveDecoder):
         Args:
             inputs: list of the inputs, each for one text.
             topk: width of the beam; 1 is greedy.
-            states: must be None: what is remembered is kept here.
+            states: must be None: the cache is kept here.
             temperature: the logits are divided by it.
             min_ends: so many end tokens end the sequence.
         """

@@ -35,9 +35,9 @@ class Generated(namedtuple("Generated", "ids scores lengths")):
 class Generator(object):
     """Generates with a UniLM, a causal language model or a T5, for many inputs at once.
 
-    The source is read once; then each step computes one token of every sequence from the remembered keys and values.
-    All steps are one `tf.while_loop`. The weights are the model's own: what is trained further generates otherwise
-    at once. Any thread may generate.
+    The source is read once; then each step computes one token of every sequence from the cached keys and values.
+    All steps are one `tf.while_loop`. The weights are the model's own: further training takes
+    effect at once. Any thread may generate.
 
     Args:
         model: Keras model or bert4keras transformer: BERT, RoFormer and the like with application='unilm' or 'lm', GPT,
@@ -184,7 +184,7 @@ class Generator(object):
             beams: width of the beam.
             n: best sequences for each input, at most `beams`.
             length_penalty: finished sequences compare by score / length**length_penalty.
-            finished: 'keep': finished sequences wait until nothing that runs can beat the worst of `beams` of them
+            finished: 'keep': finished sequences wait until no running one can beat the worst of `beams` of them
                 (what Hugging Face does). 'drop': a finished sequence is the result if it leads at that moment, and is
                 given up if not (what bert4keras does); n must be 1.
             temperature: the logits are divided by it.

@@ -55,7 +55,7 @@ def export_model(
         out: folder that does not exist or is empty.
         format: 'onnx' (onnxruntime), 'onnx-int8' (the same with int8 matrices: half of the size, about
             twice as fast on a CPU; docs/export.md has what the rounding costs), 'savedmodel' (TensorFlow).
-        pooling: of an encoder that does not say it itself; None: 'mean'.
+        pooling: of an encoder that does not specify it; None: 'mean'.
         max_length: longest text of an encoder in tokens; None: its own, else 64.
         overwrite: bool, replace a folder that was exported before.
 

@@ -110,7 +110,7 @@ class MaskedLanguageModel(object):
             head_lr_multiplier: how much faster the head learns.
             warmup: share of the steps over which the rate rises.
             seed: int, order of the texts and what is masked.
-            folder: where the point is saved every `save_every` steps, or None.
+            folder: where a checkpoint is saved every `save_every` steps, or None.
             save_every, valid_every: steps.
             valid: texts for `evaluate`, every `valid_every` steps; the weights with the best accuracy are kept.
             say: function that takes a line; with it there is a progress bar, too.
@@ -119,7 +119,7 @@ class MaskedLanguageModel(object):
             list of float, the loss of each step done here.
 
         Raises:
-            UserError: no text, a loss that is not finite, or a point of another run in `folder`.
+            UserError: no text, a loss that is not finite, or a checkpoint of another run in `folder`.
         """
         if not len(texts):
             raise UserError("there is no text to train on")

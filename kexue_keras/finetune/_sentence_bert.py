@@ -135,7 +135,7 @@ def train_sentence_bert(
     save_every: Optional[int] = 200,
     say: Optional[Say] = None,
 ) -> Tuple[List[float], Model]:
-    """Train a `SentenceEncoder` on labelled pairs; the head is thrown away.
+    """Train a `SentenceEncoder` on labelled pairs; the head is discarded.
 
     Args:
         encoder: `SentenceEncoder`; its model is trained in place.

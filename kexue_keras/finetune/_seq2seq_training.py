@@ -103,7 +103,7 @@ def finetune_seq2seq(
     say: Say = print,
     **build: Any,
 ) -> Dict[str, Any]:
-    """Fine-tune a model that makes one text of another, keep the epoch with the best ROUGE-L on `valid`, save it.
+    """Fine-tune a sequence-to-sequence model, keep the epoch with the best ROUGE-L on `valid`, save it.
 
     Args:
         model: see `load_seq2seq`: an mT5 or BERT folder, a bundled name, or 'small-t5'.
@@ -118,7 +118,7 @@ def finetune_seq2seq(
         techniques: `trainer.Techniques`; R-Drop does not go with a loss of tokens.
         seed: int.
         resume: continue the run in `out` from its last checkpoint; overwrite: replace it.
-        save_every: also save a point every so many steps.
+        save_every: also save a checkpoint every so many steps.
         quiet: no progress bar.
         say: function that prints a line.
         **build: see `load_seq2seq`.

@@ -32,10 +32,10 @@ class SimBERT(object):
 
     Args:
         model: folder of a BERT, RoFormer, SimBERT or RoFormer-Sim as for `models.load`. Pooler and head that the
-            checkpoint lacks start from random weights, which is said.
+            checkpoint lacks start from random weights, and a warning says so.
         max_length: longest single text in tokens; a row has up to twice as many.
-        words: function of a text to its words, whose noise hides whole words (`data.word_cutter()` is jieba); `list`
-            hides characters.
+        words: function of a text to its words; the noise then masks whole words (`data.word_cutter()` is jieba); `list`
+            masks characters.
         techniques: `trainer.Techniques` for building and training; R-Drop and the penalty per sample do not go with a
             contrast within the batch.
         **arguments: of `models.load`, for instance dropout_rate=0.2 as in the article.

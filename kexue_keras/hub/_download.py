@@ -37,7 +37,7 @@ def is_hub_name(text):
 
 
 def fetch(name: str, *, revision: Optional[str] = None) -> str:
-    """The folder of a model of the hub, fetched if need be; in a process the hub is asked once a name.
+    """The folder of a model of the hub, fetched if need be; a process asks the hub once per name.
 
     Args:
         name: 'organisation/model'.

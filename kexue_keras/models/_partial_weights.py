@@ -57,7 +57,7 @@ def extended_bases(BaseModel, function):
 
 
 class PartialWeights(object):
-    """Mixin of model classes; it stands before the bert4keras class among the bases.
+    """Mixin of model classes; it comes before the bert4keras class among the bases.
 
     Works with `build_transformer_model(config, checkpoint, model=...)` and with `kexue_keras.models.load`.
 

@@ -101,8 +101,8 @@ class IntegratedGradients(object):
 
     Args:
         classifier: `Classifier`.
-        steps: points of the sum, int >= 1; one batch of so many rows is computed a text.
-        baseline: what stands in the place of each token but the special ones: 'mask' or 'pad', the embedding of that
+        steps: points of the sum, int >= 1; each text is one batch of so many rows.
+        baseline: what replaces each token but the special ones: 'mask' or 'pad', the embedding of that
             token; 'zero', no embedding at all, as in the article, of which the sum is less exact (docs/pictures.md,
             "Measured"). None: 'mask', or 'pad' where the tokenizer has no mask.
 

@@ -69,7 +69,7 @@ class PromptClassifier(Calibrated):
     Raises:
         WeightsError: the model has no head for masked language modelling, or one that was in no checkpoint.
         ValueError: patterns and words that do not go together, a pattern that truncation would cut, no soft token; for
-            for a model that reads left to right, a pattern with text after its masks.
+            a model that reads left to right, a pattern with text after its masks.
 
     Warns:
         EqualWordsWarning: a label word has the row of another word in the output layer, so that the model can never say
@@ -142,7 +142,7 @@ class PromptClassifier(Calibrated):
             dict: accuracy, chance, loss, tokens, trained (None if the texts are too few to tell).
 
         Warns:
-            UntrainedHeadWarning: loudly.
+            UntrainedHeadWarning: the head is no better than chance.
         """
         texts = checked_texts(texts)
         some = texts[:: max(1, len(texts) // CHECKED_TEXTS)][:CHECKED_TEXTS]
@@ -242,7 +242,7 @@ class PromptClassifier(Calibrated):
         """Train on labelled texts in the pattern, with random masking, and on unlabelled texts as they are.
 
         L = sum of the cross-entropies over slots and hidden tokens / their number. A model that reads left to right
-        learns the answer token by token, after its right beginning, and the text's tokens without hiding any.
+        learns the answer token by token, given its correct beginning, and the text's tokens without hiding any.
 
         Args:
             labelled: list of (text, label).
@@ -259,7 +259,7 @@ class PromptClassifier(Calibrated):
                 the model is loaded.
             seed: int, order and masks.
             folder: for a checkpoint at the end of each epoch, from which training resumes if there is one; or None.
-            save_every: int, steps between two further points.
+            save_every: int, steps between further checkpoints.
             say: function that takes a line; with it there is a progress bar, too.
 
         Returns:
@@ -268,8 +268,8 @@ class PromptClassifier(Calibrated):
         Raises:
             ValueError: an unknown label, or unlabelled texts for a UniLM, which sees all of a text at once; a
                 calibration that was loaded without its texts, so that it cannot be measured again.
-            UserError: a loss that is not finite, techniques that do not go with it, or a point of another run in
-                `folder`.
+            UserError: a loss that is not finite, techniques that do not go with it, or a checkpoint of another run
+                in `folder`.
         """
         techniques = techniques or Techniques()
         techniques.refuse("prompts", **NOT_FOR_TOKENS)

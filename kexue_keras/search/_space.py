@@ -75,7 +75,7 @@ class Space(object):
         return {option.name: option.suggest(trial) for option in self.options}
 
     def describe(self) -> List[str]:
-        """A line an option; two searches with the same lines are the same search."""
+        """One line per option; two searches with the same lines are the same search."""
         return [repr(option) for option in self.options]
 
     def __repr__(self):

@@ -54,7 +54,7 @@ def search_options(
     Args:
         model, data: as for `finetune`.
         out: folder of the search: study.db, trials.tsv, config.json, and the run of the best trial.
-        trials: trials in all, those of a search that is gone on with among them.
+        trials: trials in all, including those of a resumed search.
         vary: what is searched, see `Space`.
         say: function that prints a line.
         **options: further options of `finetune`: those that are the same in all trials; resume continues the search

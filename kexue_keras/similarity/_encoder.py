@@ -48,7 +48,7 @@ class SentenceEncoder(object):
         pooling: 'mean' (P3), 'cls' (P1), 'pooler' (P2), 'linear-pooler' (SimBERT and RoFormer-Sim), 'first-last' (P4),
             'max'; see `sentence_vector`. The bundled models were trained with 'mean'.
         max_length: longest text in tokens, special ones included; what is longer is cut.
-        normalize: bool, whether `encode` scales vectors to length 1 where it is not told.
+        normalize: bool, whether `encode` scales vectors to length 1 unless told otherwise.
         **arguments: further arguments of `models.load`.
 
     Attributes:
@@ -209,7 +209,7 @@ class SentenceEncoder(object):
         return np.sum(vectors[: len(a)] * vectors[len(a) :], axis=1)
 
     def index(self, corpus: Sequence[str], *, method: str = "exact", **options: Any) -> VectorIndex:
-        """`VectorIndex` of texts, for many searches in one corpus; method 'hnsw' pays from about 100,000 texts."""
+        """`VectorIndex` of texts, for many searches in one corpus; method 'hnsw' pays off from about 100,000 texts."""
         corpus = checked_texts(corpus, name="corpus", pairs=False)
         index = VectorIndex(self.encode(corpus, **dict(options, normalize=True)), method=method)
         index.texts = corpus

@@ -96,7 +96,7 @@ class SimilarQuestions(object):
             k: how many are kept at most; there are fewer if the samples repeat each other.
             top_p, top_k, entropy, temperature: see `Generator.sample`; the article samples with top_p 0.95.
             min_score: texts whose cosine with `text` is smaller are left out.
-            min_edits: texts are left out that fewer characters tell from `text` (inserted, left out or replaced;
+            min_edits: texts that differ from `text` in fewer characters are left out (inserted, deleted or replaced;
                 punctuation, white space and capitals do not count).
             mask_positions: numbers of tokens of `text` that the generator sees as [MASK], 0 being [CLS]: there it is
                 free to say something else; for a list of texts a list of such numbers for each.

@@ -148,7 +148,7 @@ def tracker(name: Optional[str]) -> Optional[Callable[..., Any]]:
         name: 'wandb', 'mlflow' or None.
 
     Raises:
-        UserError: the library is not installed; so it is said before anything else is done.
+        UserError: the library is not installed, which is reported before anything else is done.
 
     >>> tracker(None) is None
     True

@@ -38,7 +38,7 @@ POINT, BEST = "checkpoint.npz", "best.npz"
 
 
 class Diverged(UserError):
-    """The loss, a score or the weights are no numbers any more."""
+    """The loss, a score or the weights are no longer finite."""
 
 
 class Trainer(object):
@@ -58,9 +58,9 @@ class Trainer(object):
             decides between equal scores.
         patience: int, epochs without a better score after which training ends; None: it runs to the last one.
         callbacks: list of Keras callbacks.
-        folder: where the point and the best weights are kept; None keeps the latter in memory.
-        facts: JSON-able dict that a point must have in common with the run.
-        save_every: int, steps between two points, besides the ends of epochs; None: there alone.
+        folder: where the checkpoint and the best weights are kept; None keeps the latter in memory.
+        facts: JSON-able dict that a checkpoint must have in common with the run.
+        save_every: int, steps between two checkpoints, besides the ends of epochs; None: only there.
         random_step: `training.randomness.Step` by which the model draws its random numbers, or None.
         is_locked: bool, whether the caller holds the folder's lock.
         remedy: what to try if training diverges, for messages.

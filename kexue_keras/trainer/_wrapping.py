@@ -121,7 +121,7 @@ def wrapped(
 def accelerated(techniques: Techniques, say: Optional[Say] = None) -> Iterator[None]:
     """Mixed precision and XLA on, if `techniques` say so; to be opened before a model is built, closed after training.
 
-    `finetune` and `finetune_seq2seq` open it themselves. Round the other tasks, whose models live on, it is yours:
+    `finetune` and `finetune_seq2seq` open it themselves. For the other tasks, whose models live on, use it yourself:
     `with accelerated(techniques): simbert = SimBERT(folder, techniques=techniques); simbert.train(...)`.
 
     Args:

@@ -88,7 +88,7 @@ def load_t5(
             names) or with Hugging Face's config.json and weights; in it spiece.model or another SentencePiece model,
             or vocab.txt.
         config: where sizes come from: None (the JSON or gin file in the folder; without one the variables' shapes tell
-            all but the activation), 'hf', 'gin', the path of such a file, or a dict in the words of bert4keras. What it
+            all but the activation), 'hf', 'gin', the path of such a file, or a dict in bert4keras' terms. What it
             says is compared with the shapes.
         keep_tokens: token ids to keep, as from `trim_sentencepiece`: rows of the embedding and of the output matrix.
             The tokenizer of the folder is cut in the same way. Saved models record it, and are loaded without it.
