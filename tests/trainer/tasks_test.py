@@ -139,7 +139,7 @@ def test_mixed_precision_reaches_the_task_and_is_off_afterwards(task, train):
         ("sentence_bert", {"rdrop": 4.0}, "rdrop does not go with Sentence-BERT"),
         ("sentence_bert", {"recompute": "blocks"}, "recompute does not go with Sentence-BERT: its model is built"),
         ("prompts", {"recompute": "blocks"}, "recompute does not go with prompts: its model is built"),
-        ("prompts", {"penalty_reduction": "per_sample"}, "there are no losses a sample"),
+        ("prompts", {"penalty_reduction": "per_sample"}, "there are no per-sample losses"),
         ("ner", {"rdrop": 4.0}, "rdrop does not go with --task ner: its labels are of tokens"),
         ("simbert", {"recompute": "everything"}, "recompute: .*policy must be one of .*, but is 'everything'"),
     ],

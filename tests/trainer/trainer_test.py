@@ -379,7 +379,7 @@ def test_one_process_has_the_folder_of_a_point(tmp_path):
     def train(folder, steps=2):
         return Trainer(Model(), lambda step: ([[0]], None), steps=steps, folder=folder).run()
 
-    with pytest.raises(UserError, match="name of the folder for the point is empty"):
+    with pytest.raises(UserError, match="name of the folder for the checkpoint is empty"):
         train("")
     for steps in (0, -1, 1.5, True):
         with pytest.raises(UserError, match="steps is .*; a whole number from 1 is needed"):
