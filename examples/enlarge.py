@@ -1,5 +1,5 @@
 #! -*- coding: utf-8 -*-
-"""无损放大的Transformer模型 (kexue.fm/archives/8444): a trained encoder made twice as wide, checked, and trained on.
+"""无损放大的Transformer模型 (kexue.fm/archives/8444): a trained encoder made twice as wide, checked, and trained further.
 
 The same as a command: kexue-keras convert me5-zh-char-mlm large --enlarge 2
 """
@@ -31,7 +31,7 @@ small, large = os.path.join(folder, "small"), os.path.join(folder, "large")
 if __name__ == "__main__":
     encoder = models.load(model_path, with_mlm="linear", num_hidden_layers=num_hidden_layers)
     models.save(encoder, small)
-    print(models.enlarge(small, large, k=2))  # <- noise that changes no output, so that the copies part in training
+    print(models.enlarge(small, large, k=2))  # <- noise that changes no output, so that the copies diverge in training
     print(models.check_lossless(small, large))  # <-
     for path in (small, large):
         mlm = MaskedLanguageModel(path, max_length=max_length)

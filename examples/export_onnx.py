@@ -1,5 +1,5 @@
 #! -*- coding: utf-8 -*-
-"""Sentence vectors without TensorFlow: an encoder as ONNX with int8 matrices, beside TensorFlow's vectors.
+"""Sentence vectors without TensorFlow: an encoder as ONNX with int8 matrices, compared with TensorFlow's vectors.
 
 Article: 无监督语义相似度哪家强？我们做了个比较全面的评测 (kexue.fm/archives/8321), mean pooling.
 Needs: pip install "kexue-keras[export]"
@@ -11,7 +11,7 @@ import numpy as np
 
 from kexue_keras.data import read_reviews
 from kexue_keras.export import export_model  # <- writes the folder
-from kexue_keras.exported.model import ExportedModel  # <- reads it; alone in a process: kexue_keras_exported.load
+from kexue_keras.exported.model import ExportedModel  # <- reads it; without TensorFlow: kexue_keras_exported.load
 from kexue_keras.similarity import SentenceEncoder
 
 model_name = "me5-zh-sp"
@@ -35,5 +35,5 @@ def timed(model):
 
 vectors, speed = timed(encoder)
 rounded, fast = timed(ExportedModel("exported"))  # <-
-print("texts a second: TensorFlow %.0f, int8 %.0f" % (speed, fast))
-print("cosine of the two vectors of a text, smallest: %.4f" % np.sum(vectors * rounded, axis=1).min())
+print("texts per second: TensorFlow %.0f, int8 %.0f" % (speed, fast))
+print("smallest cosine of the two vectors of a text: %.4f" % np.sum(vectors * rounded, axis=1).min())

@@ -43,7 +43,7 @@ def evaluate(data):
 
 if __name__ == "__main__":
     print("without any training, test accuracy: %.4f" % evaluate(test_data))
-    classifier.calibrate(more_texts)  # <- takes off what the pattern prefers whatever a text says
+    classifier.calibrate(more_texts)  # <- removes the pattern's bias towards some labels
     print("the same, calibrated: %.4f" % evaluate(test_data))
     classifier.calibrate(None)  # in training it would be measured again for each epoch
     classifier.fit(

@@ -1,5 +1,5 @@
 #! -*- coding: utf-8 -*-
-"""An encoder whitened on your own texts, saved as a sentence-transformers folder with a model card, and read again.
+"""An encoder whitened on your own texts, saved as a sentence-transformers folder with a model card, and loaded again.
 
 Article: 你可能不需要BERT-flow：一个线性变换媲美BERT-flow (kexue.fm/archives/8069)
 `SentenceTransformer("hub")` of the library of that name gives the same vectors (docs/models/hub.md).
@@ -25,6 +25,6 @@ encoder.fit_whitening(texts, components=min(64, len(texts) // 2))
 encoder.save("hub", format="sentence-transformers", overwrite=True)  # <- the whitening is a Dense layer there
 print("written:", ", ".join(sorted(name for name in os.listdir("hub") if not name.startswith("."))))
 
-again = SentenceEncoder.load("hub")  # <- such folders of others, too
+again = SentenceEncoder.load("hub")  # <- folders from others work too
 difference = np.abs(again.encode(texts) - encoder.encode(texts)).max()
-print("%d numbers a text; differ by %.1g at most" % (again.model.output_shape[-1], difference))
+print("%d numbers per text; differ by %.1g at most" % (again.model.output_shape[-1], difference))

@@ -1,8 +1,8 @@
 #! -*- coding: utf-8 -*-
-"""积分梯度：一种新颖的神经网络可视化方法 (kexue.fm/archives/7533): which words of a review a classifier decides by.
+"""积分梯度：一种新颖的神经网络可视化方法 (kexue.fm/archives/7533): which words of a review a classifier's decision is based on.
 
-The encoder stays as it is and gets a logistic regression (seconds); then come the words, as a page and a picture, and
-where the heads of the top layer look.
+The encoder is frozen and gets a logistic regression (seconds); then come the words, as a page and a picture, and what
+the heads of the top layer attend to.
 """
 
 import os

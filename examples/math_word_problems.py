@@ -68,8 +68,8 @@ seq2seq = load_seq2seq(
     max_target_length=max_target_length,
     num_hidden_layers=num_hidden_layers,
 )
-writing = ProblemWriting("①②③④⑤⑥⑦⑧⑨", pi="圆")  # <- numbers are copied by signs, 3.14 is one token
-solver = MathSolver(seq2seq, writing)  # <- equation, value, answer; decodes with remembered keys
+writing = ProblemWriting("①②③④⑤⑥⑦⑧⑨", pi="圆")  # <- numbers are copied by markers, 3.14 is one token
+solver = MathSolver(seq2seq, writing)  # <- equation, value, answer; decodes with cached keys
 
 
 class data_generator(DataGenerator):

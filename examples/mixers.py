@@ -1,7 +1,7 @@
 #! -*- coding: utf-8 -*-
 """Google新作Synthesizer：我们还不够了解自注意力 (kexue.fm/archives/7430), 也来盘点一些最近的非Transformer工作 (8431).
 
-Sentiment of reviews by small models from scratch, in which something else than attention mixes the tokens.
+Sentiment of reviews by small models from scratch, in which something other than attention mixes the tokens.
 """
 
 import numpy as np

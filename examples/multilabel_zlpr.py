@@ -1,8 +1,8 @@
 #! -*- coding: utf-8 -*-
-"""将“Softmax+交叉熵”推广到多标签分类问题 (kexue.fm/archives/7359): several labels a text, decided by logit > 0.
+"""将“Softmax+交叉熵”推广到多标签分类问题 (kexue.fm/archives/7359): several labels per text, predicted where logit > 0.
 
-The labels here are what a review is about, told by keywords that are taken out of its text. DuEE's 65 event types, or
-any CSV with the columns label (joined by |) and content, go in by `csv_path`.
+The labels here are the topics of a review, given by keywords that are removed from its text. `csv_path` takes DuEE's
+65 event types, or any CSV with the columns label (joined by |) and content.
 """
 
 import csv

@@ -1,7 +1,7 @@
 #! -*- coding: utf-8 -*-
 """多任务学习漫谈（二）：行梯度之事 (kexue.fm/archives/8896), （三）：分主次之序 (kexue.fm/archives/8907), on reviews.
 
-The first task: positive or negative. The second: which of some words was taken out of the text. `method` says how
+The first task: positive or negative. The second: which of some words was removed from the text. `method` says how
 the gradients of the two losses are combined; None takes the sum of the losses.
 """
 

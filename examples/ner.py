@@ -2,7 +2,7 @@
 """GlobalPointer：用统一的方式处理嵌套和非嵌套NER (kexue.fm/archives/8373) and Efficient GlobalPointer (kexue.fm/archives/8877).
 
 With Resume NER (https://github.com/jiesutd/LatticeLSTM, folder ResumeNER) in `data_path`; without it, it makes up
-sentences in which entities lie within each other. A character is a token here. The command cuts texts into word pieces
+sentences with nested entities. A character is a token here. The command cuts texts into word pieces
 and finds the characters again: `kexue-keras finetune --task ner`.
 """
 
@@ -94,7 +94,7 @@ pairs = keras.layers.Reshape((len(labels), -1))(scores)  # <- a class for each f
 model = keras.models.Model(encoder.model.inputs, pairs)
 model.compile(
     loss=MultilabelCrossentropy(from_sparse=True, mask_zero=True),  # <- the numbers of the right pairs
-    optimizer=LayerwiseLearningRate(AdamW(learning_rate), multipliers={"logits": 10}),  # <- a head begins with noise
+    optimizer=LayerwiseLearningRate(AdamW(learning_rate), multipliers={"logits": 10}),  # <- the head is new
 )
 
 

@@ -1,8 +1,8 @@
 #! -*- coding: utf-8 -*-
 """Masked language modelling on texts of your own: the head that PET and P-tuning need (kexue.fm/archives/7764).
 
-A minute on book reviews; for real use give `path`, a file with a text a line, and some hours. The result is a folder
-that models.load(folder, with_mlm="linear") reads.
+A minute on book reviews; for real use give `path`, a file with one text per line, and some hours. The result is a
+folder that models.load(folder, with_mlm="linear") reads.
 """
 
 import numpy as np
@@ -63,7 +63,7 @@ class data_generator(DataGenerator):
 train_generator = data_generator(train_data, batch_size)
 test_generator = data_generator(test_data, 64)
 
-model = models.predict_at(encoder.bert)  # <- logits at the places alone, which saves most of the head's time
+model = models.predict_at(encoder.bert)  # <- logits at the masked positions only, which saves most of the head's time
 optimizer = LayerwiseLearningRate(AdamW(learning_rate), multipliers={"MLM": 5.0})  # <- the head is new
 model.compile(loss=MaskedCrossentropy(), optimizer=optimizer)
 
@@ -82,10 +82,10 @@ class Evaluator(keras.callbacks.Callback):
     """Measures after each epoch, and saves."""
 
     def on_epoch_end(self, epoch, logs=None):
-        print("hidden tokens predicted: %.4f" % evaluate(test_generator))
+        print("accuracy on masked tokens: %.4f" % evaluate(test_generator))
         models.save(encoder, saved, overwrite=True)
 
 
 if __name__ == "__main__":
-    print("hidden tokens predicted before training: %.4f" % evaluate(test_generator))
+    print("accuracy on masked tokens before training: %.4f" % evaluate(test_generator))
     model.fit(train_generator.forfit(), steps_per_epoch=len(train_generator), epochs=epochs, callbacks=[Evaluator()])

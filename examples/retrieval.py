@@ -1,8 +1,8 @@
 #! -*- coding: utf-8 -*-
-"""CoSENT（一）：比Sentence-BERT更有效的句向量方案 (kexue.fm/archives/8847) compares texts two by two; this finds one among many.
+"""CoSENT（一）：比Sentence-BERT更有效的句向量方案 (kexue.fm/archives/8847) compares pairs of texts; this finds one among many.
 
-First halves of reviews look for their second halves. Near texts that are not theirs are mined, and a linear map on the
-vectors, which are computed once, learns from the triplets: seconds. Then recall, MRR and NDCG before and after.
+First halves of reviews retrieve their second halves. Hard negatives are mined, and a linear map on the vectors, which
+are computed once, learns from the triplets: seconds. Then recall, MRR and NDCG before and after.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ pairs, test_pairs = (
 )
 encoder = SentenceEncoder(model_path, max_length=max_length, num_hidden_layers=num_hidden_layers)
 
-mined = mine_hard_negatives(encoder, pairs, margin=0.0, relative_margin=None)  # <- no nearer than the right one
+mined = mine_hard_negatives(encoder, pairs, margin=0.0, relative_margin=None)  # <- below the right one
 triplets = [(one.question, one.positive, one.negatives[0]) for one in mined if one.negatives]
 print("%d of %d pairs have a negative, e.g. %s" % (len(triplets), len(pairs), triplets[:1]))
 

@@ -1,7 +1,7 @@
 #! -*- coding: utf-8 -*-
 """也来谈谈RNN的梯度消失/爆炸问题 (kexue.fm/archives/7888): which lags a recurrent net learns from, before and after training.
 
-The task is to tell the first symbol of a row after many blanks.
+The task is to remember the first symbol of a row over many blanks.
 """
 
 import numpy as np

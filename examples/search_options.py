@@ -1,5 +1,5 @@
 #! -*- coding: utf-8 -*-
-"""Which rate, and which techniques: a search with Optuna over the validation part, then one test of what it found.
+"""Which learning rate and techniques: a search with Optuna on the validation part, then one test of the result.
 
 Articles: 对抗训练浅谈 (kexue.fm/archives/7234), 用时间换取效果：Keras梯度累积优化器 (kexue.fm/archives/6794), ...
 Needs: pip install "kexue-keras[search]". The same on the command line: kexue-keras search (docs/finetune/search.md).
@@ -24,7 +24,7 @@ for name, part in zip(("train", "valid", "test"), split_reviews(**rows)):
         handle.writelines("%s\t%s\n" % (" ".join(text.split()), label) for text, label in part)
 
 common = dict(epochs=epochs, batch_size=batch_size, max_length=max_length, num_hidden_layers=num_hidden_layers)
-found = search_options(  # <- study.db, trials.tsv and config.json; resume=True goes on
+found = search_options(  # <- study.db, trials.tsv and config.json; resume=True continues
     model_name,
     "train.tsv",
     "search",
@@ -35,7 +35,7 @@ found = search_options(  # <- study.db, trials.tsv and config.json; resume=True 
 )
 with open("search/config.json", encoding="utf-8") as handle:
     options = json.load(handle)["options"]
-# The score of the best of many is too high; the test part has not been seen by any of them.
+# The best of many scores is biased upwards; none of the trials has seen the test part.
 metrics = finetune(**dict(options, test="test.tsv", out="run", quiet=True))
 print("validation %.4f, best of %d trials" % (found["best"]["score"], len(found["trials"])))
 print(

@@ -1,5 +1,5 @@
 #! -*- coding: utf-8 -*-
-"""The closed-form gradients of 节省显存的重计算技巧也有了Keras版了 (kexue.fm/archives/7367) by themselves: a faster step.
+"""The closed-form gradients of 节省显存的重计算技巧也有了Keras版了 (kexue.fm/archives/7367) on their own: a faster step.
 
 Change `fused` and compare the peak and the seconds that are printed before training. The gradients are the same.
 """

@@ -1,7 +1,7 @@
 #! -*- coding: utf-8 -*-
 """指数梯度下降 + 元学习 = 自适应学习率 (kexue.fm/archives/8968): a step size that grows while gradients agree.
 
-The rate given is only where it starts; each weight goes up to ten times faster or slower. `gamma = 0`: plain SGD.
+The given learning rate is only the start; each weight goes up to ten times faster or slower. `gamma = 0`: plain SGD.
 """
 
 import numpy as np

@@ -1,15 +1,15 @@
 #! -*- coding: utf-8 -*-
 """SimBERTv2来了！融合检索和生成的RoFormer-Sim模型 (kexue.fm/archives/8454).
 
-Say a question in other words with the bundled RoFormer-Sim, or one of your own. Half a minute on two cores.
+Paraphrase a question with the bundled RoFormer-Sim, or your own. Half a minute on two cores.
 """
 
 from kexue_keras.similarity import SimilarQuestions
 
 max_length = 32
-samples = 100  # a question
-min_score = 0.85  # smaller cosines are something else
-min_edits = 2  # fewer characters are the same again
+samples = 100  # per question
+min_score = 0.85  # below this the texts are off topic
+min_edits = 2  # below this the texts are near copies
 
 model_path = "roformer-sim-zh-small"  # bundled with the package
 # model_path = "/root/kg/bert/chinese_roformer-sim-char_L-12_H-768_A-12"

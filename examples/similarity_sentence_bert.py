@@ -1,8 +1,8 @@
 #! -*- coding: utf-8 -*-
 """用开源的人工标注数据来增强RoFormer-Sim (kexue.fm/archives/8541): Sentence-BERT's head on [u, v, |u - v|].
 
-The pairs are halves of reviews, of the same one (1) or of two (0). The head starts from noise and has 20 times the
-encoder's rate here, else it spoils the vectors in a run as short as this one.
+The pairs are halves of reviews, of the same one (1) or of two (0). The head starts from noise and gets 20 times the
+encoder's learning rate here, or it damages the vectors in a run as short as this one.
 """
 
 import random
@@ -53,7 +53,7 @@ if __name__ == "__main__":
     print("test Spearman before training: %.4f" % evaluate())
     train_sentence_bert(  # <- the classifier is thrown away afterwards
         encoder,
-        [PairSet(*train_data)],  # <- more sets, also with three classes, may stand here
+        [PairSet(*train_data)],  # <- more sets, also with three classes, can be added here
         groups=(2,),
         steps=steps,
         batch_size=batch_size,

@@ -1,9 +1,9 @@
 #! -*- coding: utf-8 -*-
 """鱼与熊掌兼得：融合检索和生成的SimBERT模型 (kexue.fm/archives/7427), SimBERTv2来了！融合检索和生成的RoFormer-Sim模型 (8454).
 
-One model learns to say a question in other words, and vectors that find its synonyms. A minute on made-up questions;
-`path` takes groups of synonyms of your own, one group a line, parted by tabs. With the published weights only the last
-lines are needed: SimilarQuestions(folder).generate(text).
+One model learns to paraphrase a question, and vectors that retrieve its synonyms. A minute on made-up questions;
+`path` takes your own groups of synonyms, one group per line, separated by tabs. With the published weights only the
+last lines are needed: SimilarQuestions(folder).generate(text).
 """
 
 from kexue_keras.backend import set_seed
@@ -54,11 +54,11 @@ def evaluate():
 
 
 if __name__ == "__main__":
-    print("found before training: %.4f" % evaluate())
+    print("retrieved before training: %.4f" % evaluate())
     losses = simbert.train(
         train_data, steps=steps, batch_size=batch_size, learning_rate=learning_rate, noise=0.5, say=print
     )
-    print("loss %s, found: %.4f" % (losses[-1], evaluate()))
+    print("loss %s, retrieved: %.4f" % (losses[-1], evaluate()))
     questions = SimilarQuestions(simbert.pretrained, max_length=max_length)  # or of a folder
     for found in questions.generate(test_data[0][0], n=20, k=5):
         print("%.4f  %s" % (found.score, found.text))

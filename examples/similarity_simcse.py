@@ -2,7 +2,7 @@
 """中文任务还是SOTA吗？我们给SimCSE补充了一些实验 (kexue.fm/archives/8348): vectors from texts without any labels.
 
 对比学习可以使用梯度累积吗？ (kexue.fm/archives/8471): a batch of 256 texts in the memory of 32, gradients exact.
-The measure: the second half of a review is looked for among 500, given the first.
+The measure: retrieving the second half of a review among 500, given the first.
 """
 
 import numpy as np
@@ -75,9 +75,9 @@ class Evaluator(keras.callbacks.Callback):
     """Measures after each epoch."""
 
     def on_epoch_end(self, epoch, logs=None):
-        print("found: %.4f" % evaluate())
+        print("retrieved: %.4f" % evaluate())
 
 
 if __name__ == "__main__":
-    print("found before training: %.4f" % evaluate())
+    print("retrieved before training: %.4f" % evaluate())
     model.fit(train_generator.forfit(), steps_per_epoch=len(train_generator), epochs=epochs, callbacks=[Evaluator()])

@@ -1,5 +1,5 @@
 #! -*- coding: utf-8 -*-
-"""TeaForN：让Teacher Forcing更有“远见”一些 (kexue.fm/archives/7818): orders that read what the model itself made.
+"""TeaForN：让Teacher Forcing更有“远见”一些 (kexue.fm/archives/7818): orders that read the model's own output.
 
 The task is that of math_word_problems.py: with the files of Ape210K in `data_path`, else with made-up problems.
 """
@@ -30,7 +30,7 @@ batch_size = 16
 epochs = 3
 learning_rate = 5e-4
 order = 3  # N
-gamma = 0.5  # weights 1, 1/2, 1/4; they are summed, so another N or gamma may want another learning rate
+gamma = 0.5  # weights 1, 1/2, 1/4; they are summed, so another N or gamma may need another learning rate
 rows = dict(train=600, valid=0, test=100)
 num_hidden_layers = 2  # the lowest 2 of 12, for time
 

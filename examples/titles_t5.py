@@ -1,7 +1,7 @@
 #! -*- coding: utf-8 -*-
 """那个屠榜的T5模型，现在可以在中文上玩玩了 (kexue.fm/archives/7867): titles with mT5, its vocabulary cut to Chinese.
 
-No mT5 comes with the package: without `model_path` a tiny T5 that knows nothing shows that the script runs. Data: the
+No mT5 comes with the package: without `model_path` a tiny untrained T5 shows that the script runs. Data: the
 beginning of a review, up to its first comma, from the rest of it.
 """
 
@@ -66,7 +66,7 @@ class data_generator(DataGenerator):
 train_generator = data_generator(train_data, batch_size)
 
 model.compile(loss=MaskedCrossentropy(), optimizer=AdamW(learning_rate))
-generator = Generator(model, start_id=0, end_id=tokenizer._token_end_id)  # <- the encoder runs once, keys are kept
+generator = Generator(model, start_id=0, end_id=tokenizer._token_end_id)  # <- the encoder runs once, keys are cached
 
 
 def write(sources):
@@ -83,7 +83,7 @@ class Evaluator(keras.callbacks.Callback):
         sources, targets = zip(*test_data)
         written = write(sources)
         overlap = [len(set(a) & set(b)) / len(set(b)) for a, b in zip(written, targets)]
-        print("characters of the target that were written: %.4f" % np.mean(overlap))
+        print("share of the target's characters generated: %.4f" % np.mean(overlap))
         for line in list(zip(written, targets))[:3]:
             print("  written: %s   target: %s" % line)
 

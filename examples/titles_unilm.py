@@ -1,8 +1,8 @@
 #! -*- coding: utf-8 -*-
 """从语言模型到Seq2Seq：Transformer如戏，全靠Mask (kexue.fm/archives/6933): a BERT writes, with cached decoding.
 
-The task that costs no data: write the beginning of a review, up to its first comma, from the rest of it. An MLM head
-that was trained helps a lot; `me5-zh-char-mlm` has one.
+A task that needs no labels: write the beginning of a review, up to its first comma, from the rest of it. An MLM head
+that has been trained helps a lot; `me5-zh-char-mlm` has one.
 """
 
 import time
@@ -64,7 +64,7 @@ class data_generator(DataGenerator):
 train_generator = data_generator(train_data, batch_size)
 
 model.compile(loss=MaskedCrossentropy(), optimizer=AdamW(learning_rate))  # <- only where next_ids is not 0
-generator = Generator(model, end_id=tokenizer._token_end_id)  # <- keys and values of the prefix are kept
+generator = Generator(model, end_id=tokenizer._token_end_id)  # <- keys and values of the prefix are cached
 
 
 def write(sources):
@@ -83,7 +83,7 @@ class Evaluator(keras.callbacks.Callback):
         written = write(sources)
         seconds = time.time() - start
         overlap = [len(set(a) & set(b)) / len(set(b)) for a, b in zip(written, targets)]
-        print("characters of the target that were written: %.4f; %.0f s" % (np.mean(overlap), seconds))
+        print("share of the target's characters generated: %.4f; %.0f s" % (np.mean(overlap), seconds))
         for line in list(zip(written, targets, sources))[:3]:
             print("  written: %s   target: %s   source: %s" % line)
 

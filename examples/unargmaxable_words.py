@@ -1,7 +1,7 @@
 #! -*- coding: utf-8 -*-
 """你的语言模型有没有“无法预测的词”？ (kexue.fm/archives/9046): which words a masked language model can never predict.
 
-The first rows of the table are looked at, with everything that could beat them; `steps = None` takes all.
+It checks the first rows of the table against everything that could beat them; `steps = None` checks all.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ model_path = "me5-zh-char-mlm"  # bundled with the package
 # model_path = "/root/kg/bert/chinese_L-12_H-768_A-12"  # a folder with bert_config.json, bert_model.ckpt.*, vocab.txt
 # model_path = "/root/kg/bert/chinese_roformer-char_L-12_H-768_A-12"
 
-loaded = models.load(model_path, with_mlm="linear", num_hidden_layers=1)  # the head is what is looked at
+loaded = models.load(model_path, with_mlm="linear", num_hidden_layers=1)  # only the head is inspected
 W, b = output_layer(loaded)  # <-
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def save(
     """Write a loaded (and trained) model as a folder that `load` or `load_t5` reads again, bit for bit.
 
     The tokenizer is written with all that it was made with. What no file can hold (a `pre_tokenize` function, a class
-    of your own) is noted down instead: such a folder is not loaded without `tokenizer=`, so that no text silently
+    of your own) is recorded instead: such a folder is not loaded without `tokenizer=`, so that no text silently
     gets other tokens.
 
     Args:

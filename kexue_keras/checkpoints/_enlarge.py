@@ -65,12 +65,12 @@ def enlarge(
     Args:
         source: folder as for `load`, or the name of a bundled model: a BERT (RoBERTa), RoFormer, T5 or mT5.
         target: str, a folder that does not exist or is empty.
-        k: int, at least 2. Ratios such as 1.5 are refused: some components would be there more often than others, and
-            the mean and the variance in each LayerNorm would be others.
+        k: int, at least 2. Ratios such as 1.5 are refused: some components would be repeated more than others,
+            and the mean and the variance in each LayerNorm would change.
         mode: 'size': heads k times as large. 'heads': k times as many heads of the same size.
         rope: for RoFormer with mode='size'. 'repeated': each frequency k times, which is exact; the angles are stored
-            with the weights, for max_position_embeddings places. 'standard': those of a RoFormer of that size, which is
-            not, and recovers in training (the article's way).
+            with the weights, for max_position_embeddings positions. 'standard': those of a RoFormer of that size, which
+            is not, and recovers in training (the article's way).
         noise_std: number >= 0. The copies of a unit have equal gradients and would stay copies; so noise is added to
             all kernels, with this share of their standard deviation, that is 0 in sum over the copies of an input: it
             changes no output. 0 leaves it out.

@@ -101,7 +101,7 @@ class Enlargement(object):
         Args:
             std: its standard deviation as a share of the kernel's.
         """
-        # Google's NSP head lies as [classes, size].
+        # Google's NSP head is stored as [classes, size].
         inputs = {"cls/seq_relationship/output_weights": 1}.get(name, 0)
         has_copies = value.ndim == 2 and not _VECTORS.search(name) and not name.endswith("relative_attention_bias")
         if not has_copies or not std:

@@ -2,7 +2,7 @@
 
 A folder is what Google, HIT, Zhuiyi, Huawei and others publish: a TensorFlow checkpoint, a configuration in JSON
 and vocab.txt; or what Hugging Face's library writes: config.json and model.safetensors or pytorch_model.bin. Names and
-shapes of all variables are compared before a single weight is set, so that nothing is ever loaded by half.
+shapes of all variables are compared before a single weight is set, so that nothing is ever half loaded.
 """
 
 import os
@@ -105,7 +105,7 @@ def load(
             vocabularies such as WoBERT's want their own with `pre_tokenize`).
         missing: what happens to variables that the model has and the checkpoint lacks: 'error', or 'initialise' (they
             keep their random start; a warning names them), for a new head over an old encoder.
-        extra: what happens if the checkpoint has variables in the encoder for which such a model has no place: 'error',
+        extra: what happens if the checkpoint has variables in the encoder that such a model does not have: 'error',
             or 'ignore'. Heads that are not asked for are no matter.
         **build: all other arguments of `build_transformer_model`: application, with_mlm, with_pool, keep_tokens,
             dropout_rate, hierarchical_position, ...
@@ -115,9 +115,9 @@ def load(
 
     Raises:
         WeightsError: no such name or folder, a missing or damaged file, a vocabulary whose size differs from the
-            embedding's, a variable that is absent, has another shape or has no place; the message names the file, what
-            was expected and what was found; a folder that a model with another technique saved. Nothing is loaded by
-            half.
+            embedding's, a variable that is absent, of another shape or superfluous; the message names the file, what
+            was expected and what was found; a folder that a model with another technique saved. Nothing is half
+            loaded.
         ValueError: words that are none of those above; an ELECTRA with an MLM head, or as language model.
 
     Reference: bert4keras, https://github.com/bojone/bert4keras.
@@ -249,7 +249,7 @@ def _layer_numbers(variables):
 
 
 def is_t5(path):
-    """Whether a folder is T5's; anything that is wrong with it is told later, by who reads it."""
+    """Whether a folder is T5's; anything wrong with it is reported later, by whoever reads it."""
     if path_text(path) in BUNDLED:
         return False
     try:

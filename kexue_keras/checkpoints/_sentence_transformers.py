@@ -1,4 +1,4 @@
-"""Where the transformer of a sentence-transformers folder lies, and what comes after it: read, nothing is built."""
+"""Where the transformer of a sentence-transformers folder is, and what comes after it: read, nothing is built."""
 
 import os
 from collections import namedtuple

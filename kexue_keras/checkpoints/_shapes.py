@@ -1,7 +1,7 @@
 """What shape each variable of a model has by its configuration, and whether those of a checkpoint fit.
 
 One table for all kinds and both formats: names come from `hf_names`, shapes from the end of a name. `convert` and
-`save` ask it before anything is written, so that no folder is written that nobody can load.
+`save` ask it before anything is written, so that no folder is written that cannot be loaded.
 """
 
 import re
@@ -98,7 +98,7 @@ def check_shapes(kind, config, variables, source, *, complete=True, outcome="not
         outcome: what messages say of what became of it.
 
     Returns:
-        list of words of the configuration that no shape tells, 'num_attention_heads' for most kinds.
+        list of keys of the configuration that no shape reveals, 'num_attention_heads' for most kinds.
 
     Raises:
         WeightsError: shapes that differ, variables that are absent.

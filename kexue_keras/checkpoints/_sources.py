@@ -1,4 +1,4 @@
-"""Where a model lies: a bundled name, a folder, or a name of the hub, whose folder is fetched."""
+"""Where a model comes from: a bundled name, a folder, or a name on the hub, whose folder is downloaded."""
 
 from kexue_keras.checkpoints._bundled import BUNDLED
 from kexue_keras.files.paths import path_text

@@ -56,7 +56,7 @@ def read_vocabulary(path):
         token = _token(line, path, number)
         if token in tokens:
             raise WeightsError(
-                "%s:%d: the token %s stands on line %d already, so that all ids after it would be wrong; take the "
+                "%s:%d: the token %s is already on line %d, so that all ids after it would be wrong; take the "
                 "vocabulary that belongs to the model, or give tokenizer=..."
                 % (path, number, _shown(token), tokens[token] + 1)
             )

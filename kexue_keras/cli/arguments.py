@@ -65,8 +65,8 @@ def search(parser, arguments):
         "--vary",
         action="append",
         metavar="NAME=VALUES",
-        help="an option and what is tried of it: 0,0.5 or 1e-5..5e-4 or 1e-5..5e-4:log; may stand several times "
-        "(default: learning-rate, warmup, layerwise-lr-decay, ema, and of classification fgm)",
+        help="an option and the values to try: 0,0.5 or 1e-5..5e-4 or 1e-5..5e-4:log; may be given several times "
+        "(default: learning-rate, warmup, layerwise-lr-decay, ema, and for classification fgm)",
     )
     add_finetune_arguments(parser)
     parser.epilog = (
@@ -114,8 +114,8 @@ def export(parser, arguments):
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="new folder")
     parser.add_argument("--overwrite", action="store_true", help="replace DIR")
-    parser.add_argument("--pooling", choices=list(POOLINGS), help="of a MODEL that does not say it itself (mean)")
-    parser.add_argument("--max-length", type=tokens, metavar="N", help="of a MODEL: tokens a text (64)")
+    parser.add_argument("--pooling", choices=list(POOLINGS), help="for a MODEL that does not specify it (mean)")
+    parser.add_argument("--max-length", type=tokens, metavar="N", help="for a MODEL: tokens per text (64)")
     return parser.parse_args(arguments)
 
 
@@ -123,15 +123,21 @@ def serve(parser, arguments):
     """Options of `kexue-keras serve`; `light` as in `predict`."""
     parser.add_argument("--run", required=True, metavar="RUN", help="run of finetune, or exported folder")
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="(%(default)s)")
-    parser.add_argument("--port", type=port, default=8000, metavar="N", help="0 takes a free one (%(default)s)")
-    parser.add_argument("--wait", type=not_negative_float, default=5.0, metavar="MS", help="for others (%(default)s)")
-    parser.add_argument("--max-batch", type=positive, default=64, metavar="N", help="texts together (%(default)s)")
-    parser.add_argument("--batch-size", type=positive, metavar="N", help="of them, about equally long ones (the run's)")
-    parser.add_argument("--max-texts", type=positive, default=256, metavar="N", help="of a request (%(default)s)")
-    parser.add_argument("--max-characters", type=positive, default=10000, metavar="N", help="of a text (%(default)s)")
-    parser.add_argument("--max-bytes", type=positive, default=2**20, metavar="N", help="of a request (%(default)s)")
+    parser.add_argument("--port", type=port, default=8000, metavar="N", help="0 chooses a free port (%(default)s)")
+    parser.add_argument(
+        "--wait", type=not_negative_float, default=5.0, metavar="MS", help="for more texts (%(default)s)"
+    )
+    parser.add_argument(
+        "--max-batch", type=positive, default=64, metavar="N", help="texts computed together (%(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=positive, metavar="N", help="of these, texts of similar length per pass (the run's)"
+    )
+    parser.add_argument("--max-texts", type=positive, default=256, metavar="N", help="per request (%(default)s)")
+    parser.add_argument("--max-characters", type=positive, default=10000, metavar="N", help="per text (%(default)s)")
+    parser.add_argument("--max-bytes", type=positive, default=2**20, metavar="N", help="per request (%(default)s)")
     parser.add_argument("--max-waiting", type=positive, default=4096, metavar="N", help="texts in all (%(default)s)")
-    parser.add_argument("--threads", type=positive, metavar="N", help="of an exported model (one a core)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="of an exported model (one per core)")
     options = parser.parse_args(arguments)
     options.light = is_exported(options.run)
     return options
@@ -147,10 +153,10 @@ def convert(parser, arguments):
     parser.add_argument("target", metavar="OUT", help="new folder")
     parser.add_argument("--format", choices=MODEL_FORMATS, help="default: the one that IN does not have")
     parser.add_argument("--keep-tokens", metavar="FILE", help="JSON list of the token ids to keep")
-    parser.add_argument("--corpus", metavar="FILE", help="texts, one a line: keep the SentencePiece pieces they need")
+    parser.add_argument("--corpus", metavar="FILE", help="texts, one per line: keep the SentencePiece pieces they need")
     parser.add_argument("--min-count", type=positive, default=1, metavar="N", help="of those, what occurs N times (1)")
     parser.add_argument("--max-pieces", type=positive, metavar="N", help="of those, N pieces in all")
-    parser.add_argument("--ignore-extra", action="store_true", help="leave out variables that have no place in OUT")
+    parser.add_argument("--ignore-extra", action="store_true", help="leave out variables that the format of OUT lacks")
     parser.add_argument("--enlarge", metavar="K", help="make it K times as wide, without loss (a whole number)")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
     options = parser.parse_args(arguments)
@@ -159,7 +165,9 @@ def convert(parser, arguments):
     if not options.corpus and (options.max_pieces or options.min_count != 1):
         raise UserError("--min-count and --max-pieces choose among the pieces of a --corpus; give one")
     if options.enlarge and (options.keep_tokens or options.corpus or options.ignore_extra):
-        raise UserError("--enlarge takes the whole model; choose tokens and leave variables out in a conversion before")
+        raise UserError(
+            "--enlarge takes the whole model; choose tokens and leave out variables in an earlier conversion"
+        )
     return options
 
 
@@ -176,7 +184,7 @@ def inspect_model(parser, arguments):
     parser.add_argument("--costs", action="store_true", help="parameters, FLOPs and time of its layers")
     parser.add_argument("--words", type=int, default=50, metavar="N", help="--unargmaxable: print N (%(default)s)")
     parser.add_argument("--steps", type=int, default=50, metavar="T", help="--gradients: steps of noise (%(default)s)")
-    parser.add_argument("--length", type=int, default=128, metavar="N", help="--costs: tokens a row (%(default)s)")
+    parser.add_argument("--length", type=int, default=128, metavar="N", help="--costs: tokens per row (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=1, metavar="B", help="--costs: rows (%(default)s)")
     parser.add_argument("--repeats", type=int, default=5, metavar="R", help="--costs: timed passes (%(default)s)")
     parser.add_argument("--png", metavar="FILE", help="also a picture (matplotlib)")
@@ -193,10 +201,12 @@ def explain(parser, arguments):
     Raises:
         UserError: options that do not go together, or another suffix than .png and .html.
     """
-    parser.add_argument("text", nargs="+", metavar="TEXT", help="what is explained; of pairs both, one after the other")
+    parser.add_argument(
+        "text", nargs="+", metavar="TEXT", help="texts to explain; for pairs both texts, one after the other"
+    )
     parser.add_argument("--run", metavar="RUN", help="folder of a fine-tuning run")
     parser.add_argument("--out", required=True, metavar="FILE", help=".html, or .png for a single text")
-    parser.add_argument("--label", metavar="L", help="the label that is explained (default: the likeliest)")
+    parser.add_argument("--label", metavar="L", help="the label to explain (default: the most likely)")
     parser.add_argument("--steps", type=positive, default=32, metavar="N", help="of the integration (%(default)s)")
     parser.add_argument("--baseline", choices=BASELINES, help="in place of each word (mask, or pad)")
     parser.add_argument("--attention", action="store_true", help="instead: where the heads look")
@@ -226,10 +236,10 @@ def plot(parser, arguments):
     parser.add_argument("--data", required=True, metavar="FILE", help="texts; their labels, if any, are the colours")
     parser.add_argument("--out", required=True, metavar="FILE", help=".png")
     parser.add_argument("--model", default="me5-zh-sp", metavar="M", help="as in similar (%(default)s)")
-    parser.add_argument("--pooling", choices=list(POOLINGS), help="of a model that does not say it itself (mean)")
-    parser.add_argument("--max-length", type=tokens, metavar="N", help="tokens a text (64)")
+    parser.add_argument("--pooling", choices=list(POOLINGS), help="for a model that does not specify it (mean)")
+    parser.add_argument("--max-length", type=tokens, metavar="N", help="tokens per text (64)")
     parser.add_argument("--method", choices=PLANES, default="pca", help="umap takes umap-learn (%(default)s)")
-    parser.add_argument("--write-texts", action="store_true", help="write the texts beside their points")
+    parser.add_argument("--write-texts", action="store_true", help="write the texts next to their points")
     parser.add_argument("--seed", type=seed, default=1, metavar="S", help="(%(default)s)")
     add_table_arguments(parser)
     options = parser.parse_args(arguments)
@@ -240,12 +250,12 @@ def plot(parser, arguments):
 
 def mine(parser, arguments):
     """Options of `kexue-keras mine`."""
-    parser.add_argument("--data", required=True, metavar="FILE", help="pairs: a question, and what belongs to it")
+    parser.add_argument("--data", required=True, metavar="FILE", help="pairs: a question and its positive")
     parser.add_argument("--out", required=True, metavar="FILE", help="TSV of question, positive, negative")
-    parser.add_argument("--corpus", metavar="FILE", help="texts to mine from, one a line; default: all positives")
+    parser.add_argument("--corpus", metavar="FILE", help="texts to mine from, one per line; default: all positives")
     parser.add_argument("--model", default="me5-zh-sp", metavar="M", help="as in similar (%(default)s)")
-    parser.add_argument("--pooling", choices=list(POOLINGS), help="of a model that does not say it itself (mean)")
-    parser.add_argument("--max-length", type=tokens, metavar="N", help="tokens a text (64)")
+    parser.add_argument("--pooling", choices=list(POOLINGS), help="for a model that does not specify it (mean)")
+    parser.add_argument("--max-length", type=tokens, metavar="N", help="tokens per text (64)")
     parser.add_argument("--negatives", type=positive, default=1, metavar="N", help="a pair (%(default)s)")
     parser.add_argument("--candidates", type=positive, default=50, metavar="N", help="nearest texts (%(default)s)")
     parser.add_argument("--skip", type=not_negative, default=0, metavar="N", help="of those, the nearest (%(default)s)")
@@ -281,29 +291,27 @@ def similar(parser, arguments):
         UserError: an empty text, or options that do not go together.
     """
     parser.add_argument("text", nargs="+", metavar="TEXT", help="texts to look for")
-    parser.add_argument("--corpus", metavar="FILE|-", help="texts to search, one a line, or a table")
+    parser.add_argument("--corpus", metavar="FILE|-", help="texts to search, one per line, or a table")
     parser.add_argument("--text-column", metavar="C", help="of a table: name, or number from 1")
     parser.add_argument("--format", choices=TABLE_FORMATS, help="default: by the suffix, else by the first line")
     parser.add_argument("--header", choices=("auto", "yes", "no"), default="auto", help="is line 1 a header?")
     parser.add_argument("--max-line", type=positive, metavar="N", default=MAX_LINE, help="characters (%(default)s)")
-    parser.add_argument(
-        "--generate", action="store_true", help="say TEXT in other words with a SimBERT or RoFormer-Sim"
-    )
+    parser.add_argument("--generate", action="store_true", help="paraphrase TEXT with a SimBERT or RoFormer-Sim")
     parser.add_argument(
         "--model",
         metavar="M",
         help="bundled name, model folder, or run of finetune --task similarity (me5-zh-sp; --generate: "
         "roformer-sim-zh-small)",
     )
-    parser.add_argument("--pooling", choices=list(POOLINGS), help="of a model that does not say it itself (mean)")
-    parser.add_argument("--max-length", type=tokens, metavar="N", help="tokens a text (64)")
-    parser.add_argument("-k", type=positive, default=10, metavar="K", help="hits a text (%(default)s)")
-    parser.add_argument("-n", type=samples, default=100, metavar="N", help="--generate: samples a text (%(default)s)")
+    parser.add_argument("--pooling", choices=list(POOLINGS), help="for a model that does not specify it (mean)")
+    parser.add_argument("--max-length", type=tokens, metavar="N", help="tokens per text (64)")
+    parser.add_argument("-k", type=positive, default=10, metavar="K", help="hits per text (%(default)s)")
+    parser.add_argument("-n", type=samples, default=100, metavar="N", help="--generate: samples per text (%(default)s)")
     parser.add_argument(
         "--mask", type=positive, nargs="+", metavar="P", help="--generate: tokens seen as [MASK], from 1"
     )
     parser.add_argument(
-        "--entropy", type=not_negative_float, metavar="NATS", help="--generate: of the choice of each token, e.g. 0.5"
+        "--entropy", type=not_negative_float, metavar="NATS", help="--generate: of each token's distribution, e.g. 0.5"
     )
     parser.add_argument(
         "--min-score", type=number, default=-1.0, metavar="C", help="--generate: smallest cosine with TEXT"
@@ -313,7 +321,7 @@ def similar(parser, arguments):
         type=not_negative,
         default=0,
         metavar="N",
-        help="--generate: characters that differ from TEXT at least",
+        help="--generate: least number of characters that differ from TEXT",
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="S", help="--generate: (%(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -322,7 +330,7 @@ def similar(parser, arguments):
     if not all(text.strip() for text in options.text):
         raise UserError("the text is empty")
     if options.generate == (options.corpus is not None):
-        raise UserError("give one of --corpus FILE (search there) and --generate (say it in other words)")
+        raise UserError("give one of --corpus FILE (search there) and --generate (paraphrase it)")
     for name in ("mask", "entropy"):
         if not options.generate and getattr(options, name) not in (None, []):
             raise UserError("--%s goes with --generate" % name)

@@ -25,7 +25,7 @@ def convert_folder(options):
             enlarge and overwrite.
 
     Raises:
-        UserError: anything that the user can mend; nothing was written then.
+        UserError: anything that the user can fix; nothing has been written then.
     """
     try:
         inputs = [path for path in (options.source, options.keep_tokens, options.corpus) if path]

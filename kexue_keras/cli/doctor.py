@@ -1,4 +1,4 @@
-"""`kexue-keras doctor`: versions, stack, devices, what works here and what does not, with the mend.
+"""`kexue-keras doctor`: versions, stack, devices, what works here, what does not, and how to fix it.
 
 Nothing of the package is imported at the top: it has to speak where `import kexue_keras` fails.
 """
@@ -36,7 +36,7 @@ OPTIONAL = {
 def run(parser, arguments, *, versions, tf_keras=None):
     """Print what is here (see `report`), or what is wrong in scripts."""
     parser.add_argument(
-        "scripts", nargs="*", metavar="SCRIPT.py", help="instead: name what is known to be wrong in bert4keras scripts"
+        "scripts", nargs="*", metavar="SCRIPT.py", help="instead: list known faults in bert4keras scripts"
     )
     scripts = parser.parse_args(arguments).scripts
     if scripts:
@@ -64,7 +64,7 @@ def report_scripts(prog, paths):
         print()
     lines, scripts = len({(path, f.line) for path, f in found}), len({path for path, _ in found})
     if found:
-        print("%d lines to mend in %d of %d scripts (docs/migration.md)" % (lines, scripts, len(paths)))
+        print("%d lines to fix in %d of %d scripts (docs/migration.md)" % (lines, scripts, len(paths)))
     else:
         print("nothing known to be wrong in %d scripts" % len(paths))
     return 1 if found else 0
@@ -99,10 +99,10 @@ def report(versions, tf_keras=None):
     for f in findings:
         print("%-6s %s: %s" % (f.status, f.name, f.detail))
         if f.mend and f.status != "ok":
-            print("       mend: %s" % f.mend)
+            print("       fix: %s" % f.mend)
     wrong = sum(f.status == "wrong" for f in findings)
     print()
-    print("kexue_keras can be used here" if not wrong else "kexue_keras cannot be used here: %d to mend" % wrong)
+    print("kexue_keras can be used here" if not wrong else "kexue_keras cannot be used here: %d to fix" % wrong)
     return 1 if wrong else 0
 
 
@@ -135,7 +135,7 @@ def check_import(versions):
         with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import kexue_keras
-    except Exception as error:  # whatever a broken installation throws; that is what is to be told
+    except Exception as error:  # whatever a broken installation throws is what should be reported
         lines = str(error).strip().splitlines() or [type(error).__name__]
         mend = "reinstall TensorFlow in a fresh environment (`make venv` makes one)"
         return [Finding("wrong", "import kexue_keras", "%s: %s" % (type(error).__name__, lines[0]), mend)]

@@ -24,26 +24,26 @@ Command = namedtuple("Command", "module summary")
 
 # The summaries stand here because a command's file may need the whole package.
 COMMANDS = {
-    "doctor": Command("doctor", "show versions, devices, what works here and what does not, with the mend"),
+    "doctor": Command("doctor", "show versions, devices, what works here, what does not, and how to fix it"),
     "list": Command("list_techniques", "list the techniques: article, names, documentation"),
     "finetune": Command(
         "finetune",
         "fine-tune a model: labels for texts or pairs, sentence vectors from scored pairs, equations for questions",
     ),
-    "search": Command("search", "search the options of finetune that validate best: rates and techniques"),
+    "search": Command("search", "search for the best options of finetune: learning rate and techniques"),
     "predict": Command("predict", "label texts with the model of a run"),
     "export": Command("export", "write a run or a model as ONNX or SavedModel, for predicting without Keras"),
-    "serve": Command("serve", "answer over HTTP with a run or an exported folder"),
+    "serve": Command("serve", "serve a run or an exported folder over HTTP"),
     "convert": Command(
         "convert", "convert a model folder: TensorFlow checkpoint <-> Hugging Face; trim its vocabulary"
     ),
     "inspect": Command(
         "inspect_model", "look at a model: words it can never predict, its dimensions, costs, recurrent gradients"
     ),
-    "explain": Command("explain", "draw which tokens a run decided by, or where a model's heads look"),
-    "plot": Command("plot", "draw the sentence vectors of a file in the plane"),
-    "mine": Command("mine", "for pairs of texts that belong together, near texts that do not: hard negatives"),
-    "similar": Command("similar", "nearest texts of a file, or similar texts by generating"),
+    "explain": Command("explain", "show which tokens a run's decision is based on, or what a model's heads attend to"),
+    "plot": Command("plot", "plot the sentence vectors of a file in two dimensions"),
+    "mine": Command("mine", "mine hard negatives for positive pairs of texts"),
+    "similar": Command("similar", "nearest texts of a file, or generated paraphrases"),
 }
 
 
@@ -74,7 +74,7 @@ def main(argv=None, tf_keras=None):
             cannot work needs it.
 
     Returns:
-        exit code: 0 done, 1 the package cannot be used here (doctor), 2 something is wrong that the user can mend,
+        exit code: 0 done, 1 the package cannot be used here (doctor), 2 an error that the user can fix,
         130 interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -87,10 +87,10 @@ def main(argv=None, tf_keras=None):
                 sys.stdout.flush()
                 return code
         except KeyboardInterrupt:
-            output.complain("\n%s: interrupted; finetune --resume goes on from the last saved point" % PROG)
+            output.complain("\n%s: interrupted; finetune --resume continues from the last checkpoint" % PROG)
             return 130
         except BrokenPipeError:
-            return 0  # `kexue-keras predict ... | head`: nobody reads on
+            return 0  # `kexue-keras predict ... | head`: nobody reads the rest
         except OSError as error:
             reason = _load("files", "system_errors").describe(error)
             output.complain("%s: %s" % (" ".join([PROG] + [name for name in argv[:1] if name in COMMANDS]), reason))

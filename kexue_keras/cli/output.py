@@ -20,12 +20,12 @@ class _Closed(io.TextIOBase):
 
 
 class _Guarded(object):
-    """A stream whose errors have a name, or, if it `survives`, are told once and never again.
+    """A stream whose errors have a name, or, if it `survives`, are reported once and never again.
 
     Args:
         stream: the stream.
         place: what it is called.
-        survives: bool, whether work goes on without it.
+        survives: bool, whether work continues without it.
         tell: function of a line.
     """
 
@@ -54,7 +54,7 @@ class _Guarded(object):
             if not self._survives:
                 error.filename = error.filename or self._place
                 raise
-            self._tell("%s: %s; the work goes on without it" % (self._place, error.strerror or error))
+            self._tell("%s: %s; continuing without it" % (self._place, error.strerror or error))
 
 
 def _let_go(stream):
@@ -84,7 +84,7 @@ def guarded(*, survives, name):
     """Put guards before standard output and error.
 
     Args:
-        survives: bool, whether the work goes on when standard output cannot be written.
+        survives: bool, whether the work continues when standard output cannot be written.
         name: of the command, for the note about that.
     """
     # The first file that is opened would get the number of a closed stream, and what a library prints.

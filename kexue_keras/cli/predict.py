@@ -194,7 +194,7 @@ def _predict_entities(options, config, load, note):
     found = in_parts(texts, predict, part=PART * recognizer.batch_size, quiet=options.quiet)
     if sum(truncated) and not options.quiet:
         note(
-            "%d of %d texts are longer than %d tokens and were truncated; what stands behind was not looked at"
+            "%d of %d texts are longer than %d tokens and were truncated; the rest was ignored"
             % (sum(truncated), len(texts), recognizer.max_length)
         )
     with _output(options.out) as handle:

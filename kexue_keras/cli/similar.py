@@ -1,4 +1,4 @@
-"""`kexue-keras similar`: the texts of a file that are nearest to a text, or texts that say it in other words."""
+"""`kexue-keras similar`: the texts of a file that are nearest to a text, or paraphrases of it."""
 
 import sys
 

@@ -62,7 +62,7 @@ class BucketedBatches(object):
 
     Args:
         encoded: list of (token ids, segment ids).
-        batch_size: rows a batch; the last one of an epoch may have fewer.
+        batch_size: rows per batch; the last one of an epoch may have fewer.
         max_length: no batch is longer than this.
         seed: int, with the epoch number what the order depends on.
         bucketing: False pads everything to `max_length` and only shuffles.

@@ -140,7 +140,7 @@ def refuse_index(table, columns, *, given=()):
         if column is not None and column not in given and is_index(table, column):
             shown = repr(column) if isinstance(column, str) else "column %d" % (column + 1)
             raise UserError(
-                "%s looks like the index that pandas writes beside the data, not like a text; write the file with "
+                "%s looks like the index that pandas writes next to the data, not like a text; write the file with "
                 "to_csv(..., index=False), or name the columns: --text-column and, as needed, --text-b-column and "
                 "--label-column" % shown,
                 path=table.path,

@@ -31,8 +31,8 @@ def read_entities(
     """Read texts with their entities.
 
     CoNLL: a line has a character (or word) and, as its last column, its tag, with blanks or tabs between; an empty line
-    stands between texts. The tags are BIO or BIOES (BMES, BILOU). JSON lines: an object has the text and a list of
-    `{"start": 0, "end": 2, "label": "LOC"}`, the end exclusive, in characters; entities may lie within each other.
+    separates texts. The tags are BIO or BIOES (BMES, BILOU). JSON lines: an object has the text and a list of
+    `{"start": 0, "end": 2, "label": "LOC"}`, the end exclusive, in characters; entities may be nested.
     Published CoNLL files have a few broken tags. Up to 1 in 100 entities are read as CoNLL's scorer reads them.
 
     Args:
@@ -46,7 +46,7 @@ def read_entities(
         `Examples`; a label is a tuple of (start, end, label), sorted, without repetitions.
 
     Raises:
-        UserError: with file and line: no such file, a line without tag, many tags that cannot stand there, a span
+        UserError: with file and line: no such file, a line without tag, many illegal tags, a span
             outside of its text or whose "text" is another.
 
     >>> import tempfile
@@ -213,7 +213,7 @@ def _span(entity: Any, text: str, name: str, where: Dict[str, Any]) -> Tuple[int
     told = entity.get("text", text[start:end])
     if told != text[start:end]:
         raise UserError(
-            "the text of %s is %s, but from %d to %d stands %s; are these characters, and the end exclusive?"
+            "the text of %s is %s, but from %d to %d there is %s; are these characters, and the end exclusive?"
             % (name, shorten(repr(told)), start, end, shorten(repr(text[start:end]))),
             **where,
         )

@@ -49,7 +49,7 @@ def read_examples(table: Table, columns: Columns, *, separator: Optional[str] = 
     Args:
         table: `Table`.
         columns: `Columns`; names or numbers must be there in every row.
-        separator: str between several labels of a text; None for one label a text (a JSON list always is several).
+        separator: str between several labels of a text; None for one label per text (a JSON list always is several).
 
     Returns:
         `Examples`.
@@ -172,7 +172,7 @@ def check_no_header_taken_for_data(table, examples):
 
 
 def stratified_split(examples: Examples, share: float, seed: int) -> Tuple[Examples, Examples]:
-    """Split in two with equal shares of the labels; equal texts never part.
+    """Split in two with equal shares of the labels; equal texts stay together.
 
     Args:
         examples: `Examples` with labels.

@@ -123,6 +123,6 @@ def _label_column(table):
 
     columns = range(len(table.rows[0]))
     found = [i for i in columns if all(is_label(row[i]) for row in table.rows[:SAMPLE])]
-    # A line that is wrong makes a column of labels none; it is to be told, not the column to be missed.
+    # A line that is wrong makes a column of labels none; the error should name it, not a missing column.
     found = found or [i for i in columns if is_label(table.rows[0][i])]
     return found[0] + 1 if len(found) == 1 else None

@@ -18,7 +18,7 @@ from kexue_keras.options.choices import MAX_LINE
 from kexue_keras.plain_types import Array, ArrayLike, Column, Encoded, Path
 
 SCORE_NAMES = "score similarity label labels y 分数 相似度 标签".split()
-NEEDED = "a pair file has two texts and a number a line"
+NEEDED = "a pair file has two texts and a number per line"
 
 
 def read_scored_pairs(
@@ -128,7 +128,7 @@ def choose_pair_columns(table, *, text=None, text_b=None, score=None, need_score
         refuse_index(table, Columns(text=free[0]))
     if given[2] is None and need_score:
         numbers = [i for i in free if all(_is_number(row[i]) for row in table.rows[:SAMPLE])]
-        # A line that is wrong makes a column of numbers none; then the last column is taken, and the line told.
+        # A line that is wrong makes a column of numbers none; then the last column is taken, and the line reported.
         numbers = numbers or [i for i in free if i == width - 1]
         if len(numbers) != 1:
             raise UserError(
@@ -168,7 +168,7 @@ def split_pairs(
             again with equal shares of each, if that is possible.
 
     Returns:
-        pair of `Examples`. Pairs linked by shared texts are one group, and no group parts, unless the largest one
+        pair of `Examples`. Pairs linked by shared texts are one group, and no group is split, unless the largest one
         holds more than half of all; then only equal pairs stay together.
 
     Raises:
@@ -257,7 +257,7 @@ class PairBatches(object):
 
     Args:
         encoded: list of 2P (token ids, segment ids).
-        batch_size: pairs a batch.
+        batch_size: pairs per batch.
         max_length, seed, bucketing, rounding: as for `BucketedBatches`.
 
     >>> batches = PairBatches([([1] * n, [0] * n) for n in (3, 30, 4, 5)], batch_size=1, max_length=32)

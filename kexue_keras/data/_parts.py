@@ -15,8 +15,8 @@ def in_parts(texts, function, *, part, quiet=False):
 
     Args:
         texts: list of str, or of tuples of str.
-        function: of a list of texts; gives one result a text.
-        part: texts a part.
+        function: of a list of texts; gives one result per text.
+        part: texts per part.
         quiet: no bar.
 
     Returns:

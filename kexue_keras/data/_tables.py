@@ -1,7 +1,7 @@
 """Rows of TSV, CSV and JSON-lines files (also .gz, also standard input), each with its line number.
 
 A TSV line is split at its tabs and nothing else: published Chinese sets contain unpaired quotes, which a reader
-with quoting would take for the beginning of a field that goes on for thousands of lines.
+with quoting would take for the beginning of a field that runs on for thousands of lines.
 """
 
 import csv
@@ -25,7 +25,7 @@ DEEPEST = 100
 # What pandas calls the column of its index; in a file that it writes itself the name is empty.
 INDEX_NAME = re.compile(r"(Unnamed: \d+)?")
 
-# Names by which a header is recognised and columns are chosen, the likeliest first.
+# Names by which a header is recognised and columns are chosen, the most likely first.
 TEXT_NAMES = (
     "text_a text sentence sentence1 content review query query1 question question1 title abst premise comment"
     " 文本 内容 句子 评论 正文 标题 句子1 文本1"
@@ -76,7 +76,7 @@ def read_table(
         path: file name (str, bytes or a path object), or '-' for standard input.
         format: 'tsv', 'csv' or 'jsonl'; None goes by the suffix, and by the first line if that says nothing.
         header: 'yes', 'no', or 'auto': there is one if a cell of line 1 is a usual column name or in `known`, or if its
-            first cell is pandas' for an index that stands below.
+            first cell is what pandas writes above an index.
         max_line: longest line in characters.
         known: further column names, for instance those the user gave.
 
@@ -195,7 +195,7 @@ class Lines(object):
             return item
         self.number += 1
         try:
-            # A character is at most 4 bytes, so a file without line breaks never lies in memory as a whole.
+            # A character is at most 4 bytes, so a file without line breaks is never in memory as a whole.
             raw = self._handle.readline(min(4 * self.max_line + 16, sys.maxsize))
         except (OSError, EOFError, zlib.error) as error:
             did = "unpacked" if self._packed else "read"
@@ -269,11 +269,11 @@ def _jsonl(lines):
             raise UserError(_TOO_DEEP, path=lines.name, line=number)
         except ValueError as error:
             if number == 1 and text.strip() in ("[", "{"):
-                error = "one JSON object a line is expected, not one array or object over several lines"
+                error = "one JSON object per line is expected, not one array or object over several lines"
             raise UserError("no valid JSON: %s" % error, path=lines.name, line=number)
         if not isinstance(row, dict):
             raise UserError(
-                "one JSON object a line is expected, found %s" % shorten(text), path=lines.name, line=number
+                "one JSON object per line is expected, found %s" % shorten(text), path=lines.name, line=number
             )
         if _is_deep(row, text):
             raise UserError(_TOO_DEEP, path=lines.name, line=number)

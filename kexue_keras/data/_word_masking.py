@@ -38,7 +38,7 @@ def whole_word_masking(
     """Hide whole words: of the tokens of a chosen word 80% become [MASK], 10% another token, 10% stay.
 
     Args:
-        words: list of lists of token ids, one list a word.
+        words: list of lists of token ids, one list per word.
         random: `np.random.RandomState`.
         mask_id: int, the id of [MASK].
         vocab_size: int; the other tokens are drawn from `lowest` to vocab_size - 1.

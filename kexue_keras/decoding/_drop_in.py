@@ -22,7 +22,7 @@ class CachedDecoder(AutoRegressiveDecoder):
 
         autotitle = AutoTitle(start_id=None, end_id=tokenizer._token_end_id, maxlen=32, model=model)
 
-    `beam_search` gives the ids that bert4keras' gives; `random_sample` draws with the same probabilities and other
+    `beam_search` gives the same ids as bert4keras'; `random_sample` draws with the same probabilities and other
     random numbers. `beam_search_batch` and `random_sample_batch` take many inputs at once, which is where the speed is.
 
     Args:
@@ -73,7 +73,7 @@ class CachedDecoder(AutoRegressiveDecoder):
         Args:
             inputs: list of the inputs, each for one text.
             topk: width of the beam; 1 is greedy.
-            states: must be None: what is remembered is kept here.
+            states: must be None: the cache is kept here.
             temperature: the logits are divided by it.
             min_ends: so many end tokens end the sequence.
         """
@@ -178,7 +178,7 @@ class CachedDecoder(AutoRegressiveDecoder):
             distance = np.abs(np.exp(ours[t]) - np.asarray(theirs).reshape(-1, ours.shape[-1])[0]).max()
             if not distance < 1e-3:
                 raise ValueError(
-                    "after %d generated tokens predict() of %s says other probabilities than the model "
+                    "after %d generated tokens predict() of %s gives other probabilities than the model "
                     "(difference %.2g). CachedDecoder runs the model itself and does not call predict(): give "
                     "segment=... if predict() gives generated tokens other segment ids, use AutoRegressiveDecoder if "
                     "it changes the probabilities" % (t, type(self).__name__, distance)
@@ -187,4 +187,4 @@ class CachedDecoder(AutoRegressiveDecoder):
 
 def _no_states(states):
     if states is not None:
-        raise ValueError("states=%r; CachedDecoder keeps what is remembered itself, leave states out" % (states,))
+        raise ValueError("states=%r; CachedDecoder keeps its own cache, leave states out" % (states,))

@@ -1,4 +1,4 @@
-"""Random decoding at a fixed entropy, in the place of top-k and top-p.
+"""Random decoding at a fixed entropy, in place of top-k and top-p.
 
 Article: 概率分布的熵归一化（Entropy Normalization） (kexue.fm/archives/8829).
 """

@@ -35,19 +35,19 @@ class Generated(namedtuple("Generated", "ids scores lengths")):
 class Generator(object):
     """Generates with a UniLM, a causal language model or a T5, for many inputs at once.
 
-    The source is read once; then each step computes one token of every sequence from the remembered keys and values.
-    All steps are one `tf.while_loop`. The weights are the model's own: what is trained further generates otherwise
-    at once. Any thread may generate.
+    The source is read once; then each step computes one token of every sequence from the cached keys and values.
+    All steps are one `tf.while_loop`. The weights are the model's own: further training takes
+    effect at once. Any thread may generate.
 
     Args:
-        model: Keras model or bert4keras transformer: BERT, RoFormer and kin with application='unilm' or 'lm', GPT, T5
-            (the whole, or its decoder by itself, which then gets the encoder's output). A model made from it for
+        model: Keras model or bert4keras transformer: BERT, RoFormer and the like with application='unilm' or 'lm', GPT,
+            T5 (the whole, or its decoder by itself, which then gets the encoder's output). A model made from it for
             training (`keras.models.Model(model.inputs, CrossEntropy(2)(...))`) will do.
         end_id: the token that ends a sequence, or None.
-        start_id: the token that generated text begins with (T5: 0). None: generating goes on after the source's last
+        start_id: the token that generated text begins with (T5: 0). None: generation continues after the source's last
             token.
         segment: segment id of generated tokens; None is 1 for UniLM and UniVAE, 0 for a causal model.
-        pad_id: what stands after the end.
+        pad_id: what follows the end.
         positionwise: tuple of layer classes of your own that treat every position by itself.
 
     Raises:
@@ -95,7 +95,7 @@ class Generator(object):
     def greedy(
         self, inputs: Sequence[ArrayLike], *, max_length: int, min_length: int = 0, batch_size: Optional[int] = None
     ) -> Generated:
-        """The likeliest token at each step.
+        """The most likely token at each step.
 
         Args:
             inputs: list, one entry for each of the model's inputs before generating: `[token ids]` or `[token ids,
@@ -136,8 +136,8 @@ class Generator(object):
         Args:
             inputs, max_length, min_length, batch_size: as in `greedy`.
             n: sequences for each input.
-            top_k: only the k likeliest tokens; None: all.
-            top_p: only the likeliest tokens up to this probability; None: all.
+            top_k: only the k most likely tokens; None: all.
+            top_p: only the most likely tokens up to this probability; None: all.
             entropy: nats, >= 0; a temperature is chosen for each token such that its distribution has this entropy
                 (log 10: as uncertain as ten equal choices). None: as it comes.
             cap_only: distributions of less entropy stay as they are; only flat ones are sharpened.
@@ -177,14 +177,14 @@ class Generator(object):
         min_length: int = 0,
         batch_size: Optional[int] = None,
     ) -> Generated:
-        """The sequences that a beam search finds likeliest.
+        """The sequences that a beam search finds most likely.
 
         Args:
             inputs, max_length, min_length, batch_size: as in `greedy`.
             beams: width of the beam.
             n: best sequences for each input, at most `beams`.
             length_penalty: finished sequences compare by score / length**length_penalty.
-            finished: 'keep': finished sequences wait until nothing that runs can beat the worst of `beams` of them
+            finished: 'keep': finished sequences wait until no running one can beat the worst of `beams` of them
                 (what Hugging Face does). 'drop': a finished sequence is the result if it leads at that moment, and is
                 given up if not (what bert4keras does); n must be 1.
             temperature: the logits are divided by it.
@@ -210,7 +210,7 @@ class Generator(object):
     def log_probabilities(
         self, inputs: Sequence[ArrayLike], targets: ArrayLike, *, batch_size: Optional[int] = None
     ) -> Array:
-        """log softmax of the next token after each prefix of given targets, computed as in generating.
+        """log softmax of the next token after each prefix of given targets, computed as in generation.
 
         Args:
             inputs: as in `greedy`.

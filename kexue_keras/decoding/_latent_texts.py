@@ -59,7 +59,7 @@ class LatentTexts(object):
         return np.concatenate(parts)
 
     def decode(self, codes: ArrayLike) -> List[str]:
-        """The likeliest text (greedy, or by beam search) of each code.
+        """The most likely text (greedy, or by beam search) of each code.
 
         Args:
             codes: [B, num_latent_layers z_dim]; for 'vmf' each layer's part is scaled to length 1.

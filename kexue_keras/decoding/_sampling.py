@@ -1,4 +1,4 @@
-"""What is drawn from: temperature, the k likeliest tokens, the nucleus, distributions of a given entropy.
+"""What is drawn from: temperature, the k most likely tokens, the nucleus, distributions of a given entropy.
 
 Paper on the nucleus: The Curious Case of Neural Text Degeneration, arXiv 1904.09751. Article on the entropy:
 概率分布的熵归一化 (kexue.fm/archives/8829).
@@ -49,7 +49,7 @@ def to_entropy(logits: TensorLike, entropy: Union[float, Tensor], *, cap_only: b
     Args:
         logits: float32 `[n, m]`, -inf where a token is cut off.
         entropy: nats, float >= 0 or float32 scalar tensor. What cannot be reached is taken to the nearest end: even
-            over the tokens that are left, or over those that tie for the first place.
+            over the tokens that are left, or over those that tie for the maximum.
         cap_only: rows of less entropy stay as they are; only flat ones are sharpened.
 
     Returns:
@@ -87,7 +87,7 @@ def strategy(
 
 
 def draw(logits, tokens, *, seed):
-    """One token a row, with the probabilities softmax(logits): the largest of logits plus Gumbel noise.
+    """One token per row, with the probabilities softmax(logits): the largest of logits plus Gumbel noise.
 
     Args:
         logits: float32 `[n, m]`.

@@ -41,7 +41,7 @@ class Stopping(object):
 
 
 def write(ids, t, tokens):
-    """`ids` `[..., T]` with `tokens` `[...]` at place t."""
+    """`ids` `[..., T]` with `tokens` `[...]` at position t."""
     now = tf.broadcast_to(tf.one_hot(t, tf.shape(ids)[-1], on_value=True, off_value=False), tf.shape(ids))
     return tf1.where(now, tf.broadcast_to(tokens[..., None], tf.shape(ids)), ids)
 
@@ -71,7 +71,7 @@ def decode_rows(steps, stopping, choose, pad):
         steps: `Steps`.
         stopping: `Stopping`.
         choose: function(logits float32 `[B * k, V]`, t) -> int32 `[B * k]`.
-        pad: int, what stands after the end.
+        pad: int, what follows the end.
 
     Returns:
         (ids int32 `[B, k, T]`, scores float32 `[B, k]`: sums of the model's log-probabilities, lengths int32 `[B, k]`).
@@ -115,7 +115,7 @@ def decode_rows(steps, stopping, choose, pad):
 
 
 def decode_beams(steps, stopping, pad, *, temperature, length_penalty, keep):
-    """Beam search: of all continuations of all beams the likeliest go on.
+    """Beam search: of all continuations of all beams the most likely survive.
 
     Args:
         steps: `Steps`; its `beams` is the width.
@@ -125,7 +125,7 @@ def decode_beams(steps, stopping, pad, *, temperature, length_penalty, keep):
         length_penalty: scalar tensor; finished sequences are compared by score / length**length_penalty.
         keep: True: finished beams are put aside, and the search ends when none that runs can do better than the worst
             of as many finished ones as there are beams (Hugging Face, early_stopping=False). False: a finished beam
-            is the result if it is the best of all, else it is given up and the search goes on with one beam less
+            is the result if it is the best of all, else it is dropped and the search continues with one beam less
             (bert4keras).
 
     Returns:

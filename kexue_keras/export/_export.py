@@ -48,14 +48,14 @@ def export_model(
 ) -> Exported:
     """Write a folder that predicts without Keras: `kexue_keras_exported.load`, `kexue-keras predict` and `serve`.
 
-    The graph has no dropout and nothing of training. It is run once beside the model that it comes from.
+    The graph has no dropout and nothing of training. It is run once next to the model that it comes from.
 
     Args:
         source: run of `finetune` for labels or similarity, bundled name, or folder of an encoder.
         out: folder that does not exist or is empty.
         format: 'onnx' (onnxruntime), 'onnx-int8' (the same with int8 matrices: half of the size, about
             twice as fast on a CPU; docs/export.md has what the rounding costs), 'savedmodel' (TensorFlow).
-        pooling: of an encoder that does not say it itself; None: 'mean'.
+        pooling: of an encoder that does not specify it; None: 'mean'.
         max_length: longest text of an encoder in tokens; None: its own, else 64.
         overwrite: bool, replace a folder that was exported before.
 

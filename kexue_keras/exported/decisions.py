@@ -1,4 +1,4 @@
-"""From probabilities to labels: one a text, or several."""
+"""From probabilities to labels: one per text, or several."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ THRESHOLD = 0.5
 
 
 def describe_one(probabilities, names):
-    """List of (label, probability), the likeliest of each row.
+    """List of (label, probability), the most likely of each row.
 
     >>> describe_one(np.array([[.25, .75]]), ['no', 'yes'])
     [('yes', 0.75)]
@@ -16,7 +16,7 @@ def describe_one(probabilities, names):
 
 
 def describe_several(probabilities, names):
-    """List of (labels, probabilities); both are lists, the likeliest first.
+    """List of (labels, probabilities); both are lists, the most likely first.
 
     >>> describe_several(np.array([[.625, .25, .75]]), ['a', 'b', 'c'])
     [(['c', 'a'], [0.75, 0.625])]

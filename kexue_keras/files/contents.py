@@ -7,7 +7,7 @@ Then, each by renaming:
 2. the old files go to `PREVIOUS`; `COMPLETE` becomes `ARRIVING`;
 3. the new files take their place; `ARRIVING`, empty, is removed; 4. `PREVIOUS` is deleted.
 
-The names alone tell how far it came, and `settle` goes on from there after a kill.
+The names alone tell how far it came, and `settle` continues from there after a kill.
 """
 
 import contextlib
@@ -88,7 +88,7 @@ class StagedContents(object):
             with contextlib.suppress(FileNotFoundError):
                 os.rename(source, target)
         except OSError as error:
-            # A folder that lies in a lower layer of a container's file system.
+            # A folder in a lower layer of a container's file system.
             if error.errno != errno.EXDEV or not os.path.isdir(source):
                 raise
             shutil.rmtree(target, ignore_errors=True)

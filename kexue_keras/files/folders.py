@@ -160,7 +160,7 @@ def _put_back(work, target):
     old = os.path.join(work, "old")
     if os.path.isdir(old):
         if os.path.lexists(target):
-            # Renamed first: of an `old` that is half deleted nobody must take it that it is whole.
+            # Renamed first: nobody may mistake a half-deleted `old` for a complete one.
             os.rename(old, os.path.join(work, "trash"))
         else:
             os.rename(old, target)

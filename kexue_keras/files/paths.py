@@ -47,7 +47,7 @@ def as_text(thing):
 
 
 def matching(folder, *patterns):
-    """Paths of what lies in a folder under names like these, in the order of the patterns, then of the names.
+    """Paths of what a folder contains under names like these, in the order of the patterns, then of the names.
 
     Unlike `glob.glob(os.path.join(folder, pattern))` it takes the name of the folder as it is, so that a folder may be
     called `bert[base]`. Hidden files are left out, as there.

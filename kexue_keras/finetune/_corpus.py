@@ -80,11 +80,11 @@ def _check_columns(table, columns):
 
 
 def warn_of_overlap(parts, say):
-    """Tell how much of validation and test also stands in the training data; `parts`: dict part -> `Examples`."""
+    """Report how much of validation and test also occurs in the training data; `parts`: dict part -> `Examples`."""
     known = set(parts["train"].texts)
     what = "pairs" if parts["train"].is_pairs else "texts"
     for part in ("valid", "test"):
         if parts[part] is not None:
             same = sum(text in known for text in parts[part].texts)
             if same:
-                say("note: %d of %d %s %s also stand in the training data" % (same, len(parts[part]), part, what))
+                say("note: %d of %d %s %s also occur in the training data" % (same, len(parts[part]), part, what))

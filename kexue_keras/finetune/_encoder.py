@@ -104,7 +104,7 @@ def model_class(name_or_path):
     if name_or_path in BUNDLED:
         return CLASSES[BUNDLED[name_or_path].kind]
     try:
-        # What has no place in the model is told where it is loaded.
+        # Superfluous variables are reported where the model is loaded.
         return CLASSES[read_folder(name_or_path, extra="ignore")[0]]
     except (WeightsError, ValueError) as error:
         raise UserError(error)

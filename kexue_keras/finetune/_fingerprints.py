@@ -7,7 +7,7 @@ from kexue_keras.checkpoints._bundled import BUNDLED
 from kexue_keras.errors import UserError
 from kexue_keras.files.paths import matching
 
-# What decides how texts become numbers and how the model is built; its weights are in every saved point.
+# What decides how texts become numbers and how the model is built; its weights are in every checkpoint.
 MODEL_FILES = ("*.json", "vocab*.txt", "*.model", "*.gin")
 
 
@@ -54,7 +54,7 @@ def model_files(model):
 
 
 def check_fingerprints(known, files, model=None):
-    """Refuse to go on with other files than the run began with.
+    """Refuse to resume with files other than those the run started with.
 
     Args:
         known: what `fingerprints` gave then.

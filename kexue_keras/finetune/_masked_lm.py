@@ -100,17 +100,17 @@ class MaskedLanguageModel(object):
         valid_every: int = 1000,
         say: Optional[Say] = None,
     ) -> List[float]:
-        """Train for `steps` steps, going on from the point in `folder` if there is one.
+        """Train for `steps` steps, resuming from the checkpoint in `folder` if there is one.
 
         Args:
-            texts: list of str, one a row; cut to `max_length`.
+            texts: list of str, one per row; cut to `max_length`.
             steps: int, steps of the whole run (the learning rate falls to 0 over them).
-            batch_size: rows a step.
+            batch_size: rows per step.
             learning_rate: highest rate of AdamW.
             head_lr_multiplier: how much faster the head learns.
             warmup: share of the steps over which the rate rises.
             seed: int, order of the texts and what is masked.
-            folder: where the point is saved every `save_every` steps, or None.
+            folder: where a checkpoint is saved every `save_every` steps, or None.
             save_every, valid_every: steps.
             valid: texts for `evaluate`, every `valid_every` steps; the weights with the best accuracy are kept.
             say: function that takes a line; with it there is a progress bar, too.
@@ -119,7 +119,7 @@ class MaskedLanguageModel(object):
             list of float, the loss of each step done here.
 
         Raises:
-            UserError: no text, a loss that is not finite, or a point of another run in `folder`.
+            UserError: no text, a loss that is not finite, or a checkpoint of another run in `folder`.
         """
         if not len(texts):
             raise UserError("there is no text to train on")

@@ -75,7 +75,7 @@ def precision_recall_f1(right, predicted, true):
 
 
 def can_draw(say):
-    """Whether matplotlib is installed; if not, the user is told."""
+    """Whether matplotlib is installed; if not, a note says so."""
     if not has_matplotlib():
         say("no pictures are drawn, which takes matplotlib: pip install matplotlib")
     return has_matplotlib()

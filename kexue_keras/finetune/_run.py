@@ -52,13 +52,13 @@ class Run(object):
     def train(
         self, model, make_batch, *, head, epoch_steps, num_hidden_layers, random_step, evaluate, facts, multipliers=None
     ):
-        """Train a model to the end, from the saved point on if that is asked for.
+        """Train a model to the end, from the checkpoint on if that is asked for.
 
         Args:
             model: Keras model.
             make_batch, evaluate: see `Trainer`.
             head: head of the task, with its loss and metrics.
-            epoch_steps: batches an epoch.
+            epoch_steps: batches per epoch.
             num_hidden_layers: blocks of the encoder.
             random_step: see `wrapped`.
             facts: dict for config.json.
@@ -88,7 +88,7 @@ class Run(object):
         ) as ready:
             folder.begin(lambda: config_of(options, facts))
             if options.resume and not os.path.exists(folder.file(POINT)):
-                self.say("nothing to go on from in %s; starting from the beginning" % folder.home)
+                self.say("nothing to resume from in %s; starting from the beginning" % folder.home)
             trainer = Trainer(
                 ready.model,
                 ready.make_batch,

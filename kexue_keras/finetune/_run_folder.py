@@ -51,7 +51,7 @@ class RunFolder(object):
         path: where the run is made; `home` in the end.
         contents: names of the files and folders that a run makes; no others are ever removed.
         keys: by these keys of its config.json a run is known: no other folder has them.
-        dashes: what stands before the names of options in messages.
+        dashes: the prefix of option names in messages.
 
     Raises:
         UserError: an empty name.
@@ -97,7 +97,7 @@ class RunFolder(object):
 
     @property
     def replaces(self):
-        """Whether this run is to take the place of one that is there."""
+        """Whether this run should replace one that is there."""
         return self.path != self.home
 
     @property
@@ -125,28 +125,28 @@ class RunFolder(object):
         return run_config(options_schema())
 
     def settle(self):
-        """Bring to its end what a kill interrupted while a finished run took its place; for those who read it."""
+        """Bring to its end what a kill interrupted while a finished run replaced it; for those who read it."""
         if self._staged.is_unsettled and not self._lock.is_held:
             with self._lock:
                 self._staged.settle()
 
     def resumed_config(self):
-        """Path of the config.json of the run that resuming goes on with."""
+        """Path of the config.json of the run that resuming continues."""
         return os.path.join(self._staged.next if self._holds_run(self._staged.next) else self.home, CONFIG)
 
     @contextlib.contextmanager
     def claimed(self, *, resume=False, overwrite=False, inputs=(), check_same=None):
-        """Hold the folder for a run; refuse one in which something stands that nobody asked to replace.
+        """Hold the folder for a run; refuse one with contents that nobody asked to replace.
 
         Whatever fails inside leaves an earlier run as it was.
 
         Args:
             resume, overwrite: bool, what was asked for.
             inputs: paths that the run reads.
-            check_same: function of the config.json of the run to go on with; it refuses what differs.
+            check_same: function of the config.json of the run to resume; it refuses differences.
 
         Yields:
-            bool, whether the run to go on with is finished already.
+            bool, whether the run to resume is finished already.
 
         Raises:
             UserError: with what to do.
@@ -202,7 +202,7 @@ class RunFolder(object):
                 self._tidy()
                 return True
         elif not overwrite:
-            what = "there is a run already; {0}resume goes on with it, {0}overwrite replaces it".format(self.dashes)
+            what = "there is a run already; {0}resume continues it, {0}overwrite replaces it".format(self.dashes)
             raise UserError(what, path=self.path)
         else:
             self._check_inputs(inputs)
@@ -230,7 +230,7 @@ class RunFolder(object):
                     raise UserError(what % (self.dashes, self.dashes), path=one)
 
     def begin(self, config):
-        """Make the folder ready and write config.json, or go on with the run that is there.
+        """Make the folder ready and write config.json, or resume the run that is there.
 
         Args:
             config: function without arguments that gives the contents of config.json.
@@ -269,7 +269,7 @@ class RunFolder(object):
             raise UserError("another process has made a run here meanwhile; choose another --out", path=self.home)
 
     def finish(self):
-        """The run is complete: write its model card, and put it into the place of the one that it replaces."""
+        """The run is complete: write its model card, and move it to the place of the one that it replaces."""
         write_run_card(self.path)
         if self.path != self.home:
             self._staged.finish()
@@ -297,20 +297,20 @@ class RunFolder(object):
 
 
 def check_stack(stack):
-    """Refuse to go on with a run on another stack than it was made on.
+    """Refuse to resume a run on another stack than it was started on.
 
     Raises:
         UserError: with what to do.
     """
     if stack in STACKS and stack != surroundings()["stack"]:
         raise UserError(
-            "--resume: the run was made on the stack %s and this is %s, where its numbers would be others; %s"
+            "--resume: the run was made on the stack %s and this is %s, where its numbers would differ; %s"
             % (stack, surroundings()["stack"], STACKS[stack])
         )
 
 
 def check_same(config, options, path):
-    """Refuse to go on with other options, files or stack than the run began with.
+    """Refuse to resume with options, files or a stack other than those the run started with.
 
     Args:
         config: contents of its config.json.
@@ -324,7 +324,7 @@ def check_same(config, options, path):
     for name in sorted(set(new) - set(PASSING)):
         if old.get(name) != new[name]:
             raise UserError(
-                "--resume: %s was %s and is %s now; a resumed run keeps its options (--overwrite starts anew)"
+                "--resume: %s was %s and is %s now; a resumed run keeps its options (--overwrite starts over)"
                 % (name, shown(old.get(name)), shown(new[name])),
                 path=path,
             )

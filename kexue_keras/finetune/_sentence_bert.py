@@ -72,7 +72,7 @@ class PairSampler(object):
         sets: list of `PairSet`.
         groups: classes of each group.
         max_length: longest text in tokens.
-        batch_size: pairs a batch.
+        batch_size: pairs per batch.
         seed: int, with the step what a batch depends on.
         rounding: int, lengths are rounded up to a multiple of it.
 
@@ -135,20 +135,20 @@ def train_sentence_bert(
     save_every: Optional[int] = 200,
     say: Optional[Say] = None,
 ) -> Tuple[List[float], Model]:
-    """Train a `SentenceEncoder` on labelled pairs; the head is thrown away.
+    """Train a `SentenceEncoder` on labelled pairs; the head is discarded.
 
     Args:
         encoder: `SentenceEncoder`; its model is trained in place.
         sets: list of `PairSet`.
         groups: classes of each group, (2, 3) for binary and inference sets as in the article.
         steps, folder, save_every, say: see `Trainer`; with `say` there is a progress bar, too.
-        batch_size: pairs a step (the article: 96).
+        batch_size: pairs per step (the article: 96).
         learning_rate: highest rate of AdamW; it falls to 0.
         head_lr_multiplier: factor of the rate for the head, which starts from noise; the article's 1 wants many more
             steps.
         weight_decay: decoupled.
         warmup: share of the updates over which the rate rises.
-        optimizer: Keras optimizer instance in place of AdamW with that schedule; `head_lr_multiplier` is laid over it
+        optimizer: Keras optimizer instance in place of AdamW with that schedule; `head_lr_multiplier` applies to it
             too.
         techniques: `trainer.Techniques`; R-Drop does not go with pairs of rows, and recompute is chosen when the
             encoder is loaded.

@@ -35,7 +35,7 @@ LEARNING_RATES = {"t5": 2e-4, "unilm": 2e-5}
 
 
 class Seq2Seq(object):
-    """A T5 or a UniLM with what training and generating need.
+    """A T5 or a UniLM with what training and generation need.
 
     Args:
         pretrained: what `checkpoints.load_t5` (with_lm='linear') or `models.load` (application='unilm',
@@ -150,7 +150,7 @@ def load_seq2seq(
     techniques: Optional[Techniques] = None,
     **build: Any,
 ) -> Seq2Seq:
-    """Load or make a model for making one text of another.
+    """Load or create a sequence-to-sequence model.
 
     Args:
         model: a T5 or mT5 folder as `checkpoints.load_t5` takes it; a BERT or RoFormer folder or a bundled name as

@@ -103,7 +103,7 @@ def finetune_seq2seq(
     say: Say = print,
     **build: Any,
 ) -> Dict[str, Any]:
-    """Fine-tune a model that makes one text of another, keep the epoch with the best ROUGE-L on `valid`, save it.
+    """Fine-tune a sequence-to-sequence model, keep the epoch with the best ROUGE-L on `valid`, save it.
 
     Args:
         model: see `load_seq2seq`: an mT5 or BERT folder, a bundled name, or 'small-t5'.
@@ -117,8 +117,8 @@ def finetune_seq2seq(
         dropout_rate: see `load_seq2seq`.
         techniques: `trainer.Techniques`.
         seed: int.
-        resume: go on with the run in `out` from its last point; overwrite: replace it.
-        save_every: also save a point every so many steps.
+        resume: continue the run in `out` from its last checkpoint; overwrite: replace it.
+        save_every: also save a checkpoint every so many steps.
         quiet: no progress bar.
         say: function that prints a line.
         **build: see `load_seq2seq`.
@@ -225,7 +225,7 @@ def _train(model, parts, out, config, build, options, say):
 
 
 def _batches(seq2seq, pairs, options, techniques):
-    """(make_batch for `Trainer`, batches an epoch) of pairs, sorted by the source, which is where the work is."""
+    """(make_batch for `Trainer`, batches per epoch) of pairs, sorted by the source, which is where the work is."""
     encoded = seq2seq.encode_pairs(pairs)
     batches = BucketedBatches(
         [(source, None) for source, _ in encoded],
@@ -295,7 +295,7 @@ def _config_of(settings, files, model):
 
 
 def _check_same(config, settings, files, model, path):
-    """Refuse to go on with other settings, files or stack than the run began with."""
+    """Refuse to resume with settings, files or a stack other than those the run started with."""
     known = {name: value for name, value in config.items() if name not in ("fingerprints", "stack", "versions")}
     for name in sorted(set(known) | set(settings)):
         if known.get(name) != settings.get(name):

@@ -1,6 +1,6 @@
-"""Training SimBERT and RoFormer-Sim: one UniLM that says a text in other words, and whose [CLS] is the text's vector.
+"""Training SimBERT and RoFormer-Sim: one UniLM that paraphrases a text, and whose [CLS] is the text's vector.
 
-A row is `[CLS] a [SEP] b [SEP]`, b a synonym of a; row (b, a) stands beside row (a, b). The loss is that of generating
+A row is `[CLS] a [SEP] b [SEP]`, b a synonym of a; row (b, a) is next to row (a, b). The loss is that of generating
 the second text, plus a contrast of the [CLS] vectors within the batch, which see the first text only.
 
 Reference: "鱼与熊掌兼得：融合检索和生成的SimBERT模型", kexue.fm/archives/7427; "SimBERTv2来了！融合检索和生成的RoFormer-Sim模型",
@@ -32,10 +32,10 @@ class SimBERT(object):
 
     Args:
         model: folder of a BERT, RoFormer, SimBERT or RoFormer-Sim as for `models.load`. Pooler and head that the
-            checkpoint lacks start from random weights, which is said.
+            checkpoint lacks start from random weights, and a warning says so.
         max_length: longest single text in tokens; a row has up to twice as many.
-        words: function of a text to its words, whose noise hides whole words (`data.word_cutter()` is jieba); `list`
-            hides characters.
+        words: function of a text to its words; the noise then masks whole words (`data.word_cutter()` is jieba); `list`
+            masks characters.
         techniques: `trainer.Techniques` for building and training; R-Drop and the penalty per sample do not go with a
             contrast within the batch.
         **arguments: of `models.load`, for instance dropout_rate=0.2 as in the article.
@@ -130,12 +130,12 @@ class SimBERT(object):
         save_every: Optional[int] = 200,
         say: Optional[Say] = None,
     ) -> List[float]:
-        """Train; with a teacher its cosines take the place of the contrast (second stage, and back from fine-tuning).
+        """Train; with a teacher its cosines replace the contrast (second stage, and back from fine-tuning).
 
         Args:
             groups: list of lists of texts that mean the same, at least 2 each.
             steps, folder, save_every, say: see `Trainer`; with `say` there is a progress bar, too.
-            batch_size: groups a step; two rows each.
+            batch_size: groups per step; two rows each.
             learning_rate: highest rate of AdamW; it falls to 0.
             weight_decay: decoupled.
             warmup: share of the updates over which the rate rises.

@@ -142,7 +142,7 @@ def check_similarity(run):
             raise UserError("--batch-size is 1; CoSENT compares the pairs of a batch, so it needs at least 2")
         if options.gradient_penalty and options.penalty_reduction == "per_sample":
             raise UserError(
-                "--penalty-reduction per_sample: CoSENT is one number a batch, there are no losses a sample"
+                "--penalty-reduction per_sample: CoSENT is one number per batch, there are no per-sample losses"
             )
         if options.accumulate > 1:
             run.say(
@@ -253,5 +253,5 @@ def load_similarity(run):
     """
     path = os.path.join(run, "encoder")
     if not os.path.isdir(path):
-        raise UserError("the run is not finished (no encoder); go on with finetune --resume", path=run)
+        raise UserError("the run is not finished (no encoder); continue it with finetune --resume", path=run)
     return SentenceEncoder.load(path)

@@ -37,7 +37,7 @@ def is_hub_name(text):
 
 
 def fetch(name: str, *, revision: Optional[str] = None) -> str:
-    """The folder of a model of the hub, fetched if need be; in a process the hub is asked once a name.
+    """The folder of a model of the hub, fetched if need be; a process asks the hub once per name.
 
     Args:
         name: 'organisation/model'.
@@ -90,7 +90,7 @@ def _fetch(name, revision):
         raise WeightsError("%s cannot be fetched (%s), and is not in the cache; %s" % (name, _short(reason), _REMEDY))
     if not _has(folder, WEIGHTS + OLD_WEIGHTS):
         raise WeightsError(
-            "%s cannot be fetched (%s), and the cache has it by half; %s" % (name, _short(reason), _REMEDY)
+            "%s cannot be fetched (%s), and the cache has only part of it; %s" % (name, _short(reason), _REMEDY)
         )
     return folder
 

@@ -138,7 +138,7 @@ def _model_index(title, task, metrics):
 
 
 def shown_model(model):
-    """A name as it is; of a path its last part, for where it lies is nobody's business."""
+    """A name as it is; of a path its last part, since its location is private."""
     if model is None:
         return None
     model = str(model)

@@ -114,7 +114,7 @@ def run_card(config, metrics):
 
 
 def _files(config, options):
-    """Part -> what it is called: names of files, for where they lie is nobody's business."""
+    """Part -> what it is called: names of files, since their location is private."""
     if not options:
         paths = {part: (config.get(part) or {}).get("path") for part in ("train", "valid", "test")}
     else:

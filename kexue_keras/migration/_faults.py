@@ -12,7 +12,7 @@ Fault = namedtuple("Fault", "fault instead page")
 UNKNOWN = "a model with it does not load in another process: its class exists only after the same call"
 
 ACCUMULATION = Fault(
-    "accumulates one micro batch late and without order: updates depend on the run, 24% from those of the big batch",
+    "updates one micro-batch late and with a race: results vary between runs, 24% off those of the large batch",
     "optimizers.GradientAccumulation(AdamW(1e-5), 4)",
     "optimizers/gradient-accumulation.md",
 )
@@ -62,13 +62,13 @@ LION = Fault(
     "optimizers/adamw.md",
 )
 ADAM = Fault(
-    "reads its step counter while another operation counts it up: with Keras 2.3.1 the bias correction differs from "
-    "weight to weight and from run to run (the first step is 0.74 of the rate)",
+    "reads its step counter while another operation increments it: with Keras 2.3.1 the bias correction differs from "
+    "weight to weight and from run to run (the first step is 0.74 of the learning rate)",
     "optimizers.AdamW(2e-5)",
     "optimizers/adamw.md",
 )
 SPARSE_MULTILABEL = Fault(
-    "pushes a positive class down past a logit of 16 (gradient +1), and counts a class twice that is named twice",
+    "pushes a positive class down past a logit of 16 (gradient +1), and counts duplicates of a class",
     "losses.sparse_multilabel_crossentropy",
     "losses/multilabel-crossentropy.md",
 )
@@ -83,12 +83,12 @@ RESIZE = Fault(
     "models/growth.md",
 )
 INFINITY = Fault(
-    "is gone since bert4keras 0.11.5",
+    "was removed in bert4keras 0.11.5",
     "training.precision.enable_mixed_precision(), which finds what half precision cannot hold",
     "training/precision.md",
 )
 RECOMPUTE = Fault(
-    "recomputes with another dropout, drops the mask, counts an input twice that is given twice, and does nothing with "
+    "recomputes with a different dropout, drops the mask, counts repeated inputs twice, and does nothing with "
     "tf.keras",
     "models.extend_with_recompute(BERT)",
     "training/recompute.md",
@@ -110,12 +110,12 @@ EVAL = Fault(
 )
 DISTRIBUTED = Fault(
     "a wrapper of an optimizer would count the steps of every device; those of this package refuse it",
-    "one process a device, by Horovod",
+    "one process per device, with Horovod",
     "migration.md",
 )
 T5_PARTS = Fault(
     "predicts with encoder and decoder of a T5 one after the other: the encoder's padding mask is lost on the way",
-    "decoding.Generator, which hands it on and keeps keys and values",
+    "decoding.Generator, which passes it on and caches keys and values",
     "decoding.md",
 )
 LOAD = Fault(

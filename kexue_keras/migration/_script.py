@@ -14,7 +14,7 @@ Finding = namedtuple("Finding", "line name fault instead page")
 
 
 def check_script(path: str) -> List[Finding]:
-    """Read a bert4keras script and name what is known to be wrong in it, line by line.
+    """Read a bert4keras script and list its known faults, line by line.
 
     Found are the faults that were measured in bert4keras 0.11.5 and Keras 2.3.1, where the script uses them by name. It
     is read as text: nothing of it is imported or executed, and what it loads is not looked at.

@@ -1,4 +1,4 @@
-"""Next tokens of a bert4keras language model, at chosen places only, and how well it predicts them.
+"""Next tokens of a bert4keras language model, at chosen positions only, and how well it predicts them.
 
 Reference: "P-tuning：自动构建模版，释放语言模型潜能", kexue.fm/archives/8295; UniLM, arXiv 1905.03197.
 """
@@ -23,7 +23,7 @@ def reading_of(transformer):
         transformer: bert4keras transformer object.
 
     Returns:
-        "lm" (what stands before it: GPT, GPT2, application='lm'), "unilm" (all of segment 0, of segment 1 what stands
+        "lm" (what precedes it: GPT, GPT2, application='lm'), "unilm" (all of segment 0, of segment 1 what stands
         before it), or "encoder" (everything).
 
     Raises:
@@ -46,14 +46,14 @@ def reading_of(transformer):
 
 
 def predict_next_at(transformer: Transformer) -> Model:
-    """A Keras model that gives the logits of the token after each of given places.
+    """A Keras model that gives the logits of the token after each of the given positions.
 
     Args:
         transformer: bert4keras transformer object that reads left to right: GPT, GPT2, GPT2_ML, or any built with
             application='lm' or 'unilm' and with_mlm='linear'.
 
     Returns:
-        model: inputs token ids `[B, n]`, segment ids `[B, n]` (not for GPT2 and GPT2_ML, which have none), places
+        model: inputs token ids `[B, n]`, segment ids `[B, n]` (not for GPT2 and GPT2_ML, which have none), positions
         `[B, m]` int32 -> logits `[B, m, vocabulary]`, before any softmax. It shares all weights with the transformer.
 
     Raises:
@@ -91,7 +91,7 @@ def next_token_accuracy(
     max_length: int = 128,
     batch_size: int = 32,
 ) -> Dict[str, Any]:
-    """How well the tokens of `texts` are predicted from what stands before them.
+    """How well the tokens of `texts` are predicted from what precedes them.
 
     Args:
         model: what `predict_next_at` returned.
@@ -100,7 +100,7 @@ def next_token_accuracy(
         reading: "lm": all tokens of a text are asked for; "unilm": those of its second half, after the first in segment
             0.
         max_length: longest text in tokens.
-        batch_size: rows a batch.
+        batch_size: rows per batch.
 
     Returns:
         dict: accuracy, loss, tokens, chance, as of `masked_accuracy`.
@@ -128,15 +128,15 @@ def next_token_accuracy(
 
 
 def askable(tokens, segments, special, reading):
-    """Which tokens may be asked for from the place before them; the same shape as `tokens`, bool."""
+    """Which tokens may be asked for from the position before them; the same shape as `tokens`, bool."""
     chosen = ~np.isin(tokens, special) & (tokens != 0)
     chosen[:, 0] = False
-    # What stands in segment 0 of a UniLM is seen by the place before it.
+    # What is in segment 0 of a UniLM is seen by the position before it.
     return chosen & (segments > 0) if reading == "unilm" else chosen
 
 
 def next_labels(tokens, chosen):
-    """Labels at the places that predict: at each the chosen token after it, else 0."""
+    """Labels at the positions that predict: at each the chosen token after it, else 0."""
     labels = np.zeros_like(tokens)
     labels[:, :-1] = np.where(chosen, tokens, 0)[:, 1:]
     return labels

@@ -15,7 +15,7 @@ def freeze_below(bert, lowest, *, heads=("MLM-",)):
         heads: beginnings of the names of other layers that are trained.
 
     Raises:
-        WeightsError: all layers share their weights, so they cannot be parted.
+        WeightsError: all layers share their weights, so they cannot be separated.
 
     >>> encoder = kexue_keras.models.load('me5-zh-char', num_hidden_layers=2)
     >>> freeze_below(encoder.bert, 1)

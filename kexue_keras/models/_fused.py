@@ -42,7 +42,7 @@ def extend_with_fused(base: Type[Transformer]) -> Type[Transformer]:
 
 
 class _Fused(object):
-    """What is laid over a model class; it hooks into `apply`, through which bert4keras makes every layer."""
+    """What is mixed into a model class; it hooks into `apply`, through which bert4keras makes every layer."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

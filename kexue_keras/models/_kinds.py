@@ -21,7 +21,7 @@ def kind_of(variables, config, source):
 
     Args:
         variables: names of the checkpoint's variables.
-        config: dict, the configuration beside it.
+        config: dict, the configuration next to it.
         source: path, for messages.
 
     Returns:

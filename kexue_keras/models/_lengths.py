@@ -1,4 +1,4 @@
-"""How long a row may be: the argument that says so against the positions that the model has vectors for."""
+"""How long a row may be: the argument that sets it, against the positions that the model has vectors for."""
 
 import numbers
 

@@ -1,4 +1,4 @@
-"""The masked language model head of a bert4keras transformer, at chosen places only, and how well it predicts.
+"""The masked language model head of a bert4keras transformer, at chosen positions only, and how well it predicts.
 
 With 15% of the tokens to predict, the dense layer, the norm and the large product with the embedding run over these
 alone, which saves most of the head's time and memory.
@@ -19,14 +19,14 @@ HEAD = ("MLM-Dense", "MLM-Norm", "MLM-Bias")
 
 
 def predict_at(transformer: Transformer) -> Model:
-    """A Keras model that gives the head's logits at given places.
+    """A Keras model that gives the head's logits at given positions.
 
     Args:
         transformer: bert4keras transformer object, built with `with_mlm="linear"`.
 
     Returns:
-        model: inputs token ids `[B, n]`, segment ids `[B, n]`, places `[B, m]` int32 -> logits `[B, m, vocabulary]`. It
-        shares all weights with the transformer.
+        model: inputs token ids `[B, n]`, segment ids `[B, n]`, positions `[B, m]` int32 -> logits `[B, m, vocabulary]`.
+        It shares all weights with the transformer.
 
     Raises:
         WeightsError: the transformer has no head for masked language modelling.
@@ -55,13 +55,13 @@ def predict_at(transformer: Transformer) -> Model:
 
 
 def gather_at(sequence):
-    """The vectors of a sequence at places that are an input.
+    """The vectors of a sequence at positions that are an input.
 
     Args:
         sequence: tensor `[B, n, size]`.
 
     Returns:
-        (tensor `[B, m, size]`, the input of places `[B, m]` int32).
+        (tensor `[B, m, size]`, the input of positions `[B, m]` int32).
     """
     places = keras.layers.Input((None,), dtype="int32", name="Places")
     # What comes out is no sequence of tokens any more, so the padding mask ends here.
@@ -83,7 +83,7 @@ def mask_batch(tokenizer, tokens, segments, random, *, mask_rate=0.15, protected
         mask_rate, protected: see `random_masking`; None protects what is no text ([CLS], [SEP], ...).
 
     Returns:
-        ([tokens with some hidden, segments, places `[B, m]`], labels `[B, m, 1]` with 0 for padding).
+        ([tokens with some hidden, segments, positions `[B, m]`], labels `[B, m, 1]` with 0 for padding).
     """
     inputs, labels = random_masking(
         tokens,
@@ -121,12 +121,12 @@ def masked_accuracy(
         texts: list of str, or of (str, str).
         max_length: longest text in tokens.
         mask_rate: share of the tokens that are hidden.
-        batch_size: rows a batch.
+        batch_size: rows per batch.
         seed: int, what is hidden.
 
     Returns:
-        dict: accuracy, loss (nats a token), tokens (how many were hidden; 0: the other three are None), chance (share
-        of the commonest among them, what answering always the same would get).
+        dict: accuracy, loss (nats per token), tokens (how many were hidden; 0: the other three are None), chance (share
+        of the most frequent among them, what answering always the same would get).
 
     >>> from kexue_keras.models import load, predict_at
     >>> encoder = load('me5-zh-char', num_hidden_layers=1, with_mlm='linear', missing='initialise')

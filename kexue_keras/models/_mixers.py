@@ -29,7 +29,7 @@ def extend_with_mixer(
     allow_pretrained: bool = False,
     **options: Any,
 ) -> Type[Transformer]:
-    """Subclass of a bert4keras model class with a token mixer in the place of each self-attention.
+    """Subclass of a bert4keras model class with a token mixer in place of each self-attention.
 
     Norms and residuals stay where the model has them: LN(x + mix(x)), LN(x + FFN(x)), and matrices start as small as
     the model's others (`kernel_initializer` in the options changes it). RoFormer's rotary positions have

@@ -1,6 +1,6 @@
 """Pretrained checkpoints in models that compute something else than they were trained for: refuse, or keep what fits.
 
-A checkpoint that such a model saved itself carries a mark, and loads as ever. A foreign one (an ordinary BERT, say) is
+A checkpoint that such a model saved itself carries a mark, and loads as usual. A foreign one (an ordinary BERT, say) is
 refused, since its weights would silently mean something else; `allow_pretrained=True` takes what the two have in
 common and says what that is.
 """
@@ -57,7 +57,7 @@ def extended_bases(BaseModel, function):
 
 
 class PartialWeights(object):
-    """Mixin of model classes; it stands before the bert4keras class among the bases.
+    """Mixin of model classes; it comes before the bert4keras class among the bases.
 
     Works with `build_transformer_model(config, checkpoint, model=...)` and with `kexue_keras.models.load`.
 
@@ -146,7 +146,7 @@ class PartialWeights(object):
             )
         self.kept_variables = [n for n in wanted if n in names]
         self.fresh_variables = [n for n in wanted if n not in names]
-        # Of an own checkpoint nothing may be missing: the loaders say so in their own way.
+        # Of an own checkpoint nothing may be missing: the loaders report it in their own way.
         self._absent = set() if own else set(self.fresh_variables)
         self._examined = checkpoint
         if not own:

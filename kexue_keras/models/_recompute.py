@@ -38,14 +38,14 @@ def extend_with_recompute(
     segment: int = 1,
     keep_cost: Optional[Union[float, Tuple[float, ...]]] = None,
 ) -> Type[Transformer]:
-    """A bert4keras model class that computes a part of its results again in the backward pass, to save memory.
+    """A bert4keras model class that recomputes part of its activations in the backward pass, to save memory.
 
     Layers, names and weights are those of `base`, so checkpoints load, and its values and gradients too; only
     `RecomputeBoundary` layers without weights are added (by the first two policies). Dropout repeats its masks.
 
-    | policy | what is computed again |
+    | policy | what is recomputed |
     |---|---|
-    | `"selective"` | what is large and cheap (attention, activations, normalisation); what is small and dear is kept |
+    | `"selective"` | large and cheap (attention, activations, normalisation); small and expensive values are kept |
     | `"blocks"` | everything between the ends of blocks: the least memory |
     | `"layers"` | each attention, feed-forward and normalisation layer by itself, the article's way |
     | `"attention"`, `"ffn"` | only these layers |
@@ -54,7 +54,7 @@ def extend_with_recompute(
         base: subclass of `bert4keras.models.Transformer`: BERT, RoFormer, T5, a class of yours.
         policy: str, see the table; or what `training.recompute.recompute_for_budget` returns.
         segment: int >= 1, blocks between two boundaries (first two policies).
-        keep_cost: for `"selective"`, the least cost a byte (`cost_per_byte` in training.recompute) of what is kept:
+        keep_cost: for `"selective"`, the least cost per byte (`cost_per_byte` in training.recompute) of what is kept:
             a float, or a tuple of floats that the segments take in turn.
 
     Returns:
@@ -115,7 +115,7 @@ _NOTHING = {
 
 
 class _Recomputing(object):
-    """What is laid over a model class; it hooks into `apply`, through which bert4keras calls every layer."""
+    """What is mixed into a model class; it hooks into `apply`, through which bert4keras calls every layer."""
 
     recompute_budget = None
 

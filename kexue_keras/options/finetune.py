@@ -78,14 +78,14 @@ def add_finetune_arguments(parser):
     main.add_argument("--test", metavar="T", help="test file")
     main.add_argument("--out", metavar="RUN", help="folder for the results")
     main.add_argument("--config", metavar="FILE", help="config.json of another run: repeats it")
-    main.add_argument("--resume", action="store_true", help="go on from the last saved point of RUN")
+    main.add_argument("--resume", action="store_true", help="continue from the last checkpoint of RUN")
     main.add_argument("--overwrite", action="store_true", help="replace an earlier run in RUN")
     main.add_argument("--quiet", action="store_true", help="no progress bar, no notes")
     add_table_arguments(parser)
     training = parser.add_argument_group("training")
     training.add_argument("--epochs", type=positive, default=3, metavar="N", help="(%(default)s)")
     training.add_argument("--batch-size", type=positive, default=32, metavar="N", help="(%(default)s)")
-    training.add_argument("--max-length", type=tokens, default=128, metavar="N", help="tokens a text (%(default)s)")
+    training.add_argument("--max-length", type=tokens, default=128, metavar="N", help="tokens per text (%(default)s)")
     training.add_argument(
         "--learning-rate", type=positive_float, default=1e-4, metavar="LR", help="(%(default)s); base models: 2e-5"
     )
@@ -97,7 +97,7 @@ def add_finetune_arguments(parser):
         "--multilabel-loss",
         choices=("zlpr", "sigmoid"),
         default="zlpr",
-        help="with several labels a text: one multi-label cross-entropy, or a sigmoid each (%(default)s)",
+        help="with several labels per text: one multi-label cross-entropy, or a sigmoid each (%(default)s)",
     )
     training.add_argument("--pooling", choices=list(POOLINGS), default="mean", help="(%(default)s)")
     training.add_argument(
@@ -118,7 +118,7 @@ def add_finetune_arguments(parser):
         "--metric",
         choices=sorted({name for names in METRICS.values() for name in names}),
         metavar="M",
-        help="of the validation, chooses the best epoch: %s (default: the first; with several labels a text micro-f1)"
+        help="of the validation, chooses the best epoch: %s (default: the first; with several labels per text micro-f1)"
         % "; ".join("%s %s" % (task, ", ".join(names)) for task, names in METRICS.items()),
     )
     training.add_argument(
@@ -128,7 +128,7 @@ def add_finetune_arguments(parser):
         "--folds",
         type=folds,
         metavar="K",
-        help="K runs in RUN/fold-1, ..., each tested on its part of TRAIN: predictions for all of it, out of fold",
+        help="K runs in RUN/fold-1, ..., each tested on its part of TRAIN: out-of-fold predictions for all of it",
     )
     training.add_argument("--seed", type=seed, default=1, metavar="S", help="(%(default)s)")
     training.add_argument(
@@ -138,7 +138,7 @@ def add_finetune_arguments(parser):
         "--save-every",
         type=positive,
         metavar="STEPS",
-        help="save a point for --resume every so many steps, besides each epoch's end",
+        help="save a checkpoint for --resume every STEPS steps, in addition to the end of each epoch",
     )
     training.add_argument(
         "--no-bucketing",
@@ -146,7 +146,7 @@ def add_finetune_arguments(parser):
         action="store_false",
         help="pad all batches to --max-length (for comparison; slower)",
     )
-    similarity = parser.add_argument_group("--task similarity (two texts and a number a line)")
+    similarity = parser.add_argument_group("--task similarity (two texts and a number per line)")
     similarity.add_argument(
         "--similarity-loss",
         choices=tuple(HEAD_LR_MULTIPLIERS),
@@ -188,7 +188,7 @@ def add_finetune_arguments(parser):
     )
     problems = parser.add_argument_group("--task math-word-problems (files of Ape210K)")
     problems.add_argument(
-        "--max-equation-length", type=tokens, default=64, metavar="N", help="tokens an equation (%(default)s)"
+        "--max-equation-length", type=tokens, default=64, metavar="N", help="tokens per equation (%(default)s)"
     )
     problems.add_argument(
         "--beams", type=beams, default=1, metavar="N", help="width of the beam search, 1 is greedy (%(default)s)"

@@ -103,7 +103,7 @@ def add_training_techniques(group):
         type=number,
         metavar="W",
         default=0.0,
-        help="weight of the loss without the perturbation beside the one with it (%(default)s, as the author)",
+        help="weight of the clean loss, added to the perturbed one (%(default)s, as the author)",
     )
     group.add_argument(
         "--gradient-penalty",
@@ -142,7 +142,7 @@ def add_model_techniques(group):
         const="selective",
         choices=RECOMPUTE_POLICIES,
         metavar="POLICY",
-        help="compute inner results again in the backward pass instead of keeping them: %s (default without a "
+        help="recompute activations in the backward pass instead of storing them: %s (default without a "
         "word: selective, a fifth of the memory or less for about a fifth more time)" % ", ".join(RECOMPUTE_POLICIES),
     )
     group.add_argument(

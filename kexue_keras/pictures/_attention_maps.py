@@ -30,7 +30,7 @@ class AttentionMaps(object):
     Attributes:
         tokens: list of str, `n` of them.
         names: list of str, the names of the attention layers, the lowest first.
-        weights: list of float32 `[h, n, n]`, one a layer; row i is where token i looks, and sums to 1 with softmax.
+        weights: list of float32 `[h, n, n]`, one per layer; row i is where token i looks, and sums to 1 with softmax.
     """
 
     def __init__(self, tokens: List[str], names: List[str], weights: List[Array]) -> None:

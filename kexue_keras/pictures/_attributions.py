@@ -96,13 +96,13 @@ class IntegratedGradients(object):
     """Integrated gradients of a classifier's log-odds for the token embeddings of texts.
 
     With x the embeddings and b the baseline, `a_i = sum_d (x_id - b_id) int_0^1 dF/dx_id (b + t (x - b)) dt`, so that
-    `sum_i a_i = F(x) - F(b)`. F is the log-odds of the label: `s_y - log sum_{j != y} exp(s_j)` with one label a text,
+    `sum_i a_i = F(x) - F(b)`. F is the label's log-odds: `s_y - log sum_{j != y} exp(s_j)` with one label per text,
     with several the logit itself (twice it for the multi-label cross-entropy). The integral is a Gauss-Legendre sum.
 
     Args:
         classifier: `Classifier`.
-        steps: points of the sum, int >= 1; one batch of so many rows is computed a text.
-        baseline: what stands in the place of each token but the special ones: 'mask' or 'pad', the embedding of that
+        steps: points of the sum, int >= 1; each text is one batch of so many rows.
+        baseline: what replaces each token but the special ones: 'mask' or 'pad', the embedding of that
             token; 'zero', no embedding at all, as in the article, of which the sum is less exact (docs/pictures.md,
             "Measured"). None: 'mask', or 'pad' where the tokenizer has no mask.
 
@@ -154,7 +154,7 @@ class IntegratedGradients(object):
 
         Args:
             text: str, or a pair of them for a classifier of pairs.
-            label: name of a label; None: the likeliest.
+            label: name of a label; None: the most likely.
 
         Returns:
             `Attributions`.

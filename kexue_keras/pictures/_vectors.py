@@ -15,7 +15,7 @@ MOST_LABELS = 20  # that have a colour of their own
 
 
 def plane(vectors: ArrayLike, *, method: str = "pca", seed: int = 1) -> Array:
-    """Coordinates of vectors in the plane.
+    """Two-dimensional coordinates of vectors.
 
     Args:
         vectors: float `[N, d]`, N >= 2.
@@ -67,7 +67,7 @@ def draw_vectors(
         vectors: float `[N, d]`, as of `SentenceEncoder.encode`.
         path: .png.
         labels: list of N str; of more than 20 the most frequent have a colour.
-        texts: list of N str, written beside their points (a few dozen can be read).
+        texts: list of N str, written next to their points (a few dozen can be read).
         method, seed: see `plane`.
 
     Returns:

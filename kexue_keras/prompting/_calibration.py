@@ -1,4 +1,4 @@
-"""Calibration: what the patterns prefer whatever a text says is measured on texts without labels and taken off.
+"""Calibration: the patterns' bias towards labels is measured on texts without labels and removed.
 
 Reference: Zhao et al., "Calibrate Before Use: Improving Few-Shot Performance of Language Models", arXiv 2102.09690, who
 take a single text without content for it.
@@ -14,7 +14,7 @@ class Calibrated(object):
     """What `PromptClassifier` knows of calibration: its texts, and the prior of the weights as they are."""
 
     def calibrate(self, texts: Optional[Texts]) -> None:
-        """Take off what the patterns prefer whatever a text says, as measured on texts without labels.
+        """Remove the patterns' bias towards labels, as measured on texts without labels.
 
         p(label | text) = softmax(s_label(text) - mean over `texts` of log p(label | t)), for each pattern by itself.
         Of `texts` all labels then come to be about as likely, so they should be of all labels alike. The prior is
@@ -37,7 +37,7 @@ class Calibrated(object):
 
     @property
     def prior(self) -> Optional[List[Array]]:
-        """Mean log-probabilities of the labels over the texts of `calibrate`, one array a pattern; None without."""
+        """Mean log-probabilities of the labels over the texts of `calibrate`, one array per pattern; None without."""
         if self._prior is None and self._calibration_texts is not None:
             # Threads that come first all at once measure it one after the other, that is, once.
             with self.session.building():
@@ -56,5 +56,5 @@ class Calibrated(object):
         if self._prior is not None and self._calibration_texts is None:
             raise ValueError(
                 "this classifier was saved with a calibration, whose texts are not with it, so that it cannot be "
-                "measured again after training; call calibrate(texts) first, or calibrate(None) to go on without"
+                "measured again after training; call calibrate(texts) first, or calibrate(None) to continue without"
             )

@@ -1,4 +1,4 @@
-"""Patterns for models that read left to right: the answer stands at the end, each token predicted by those before it.
+"""Patterns for models that read left to right: the answer is at the end, each token predicted by those before it.
 
 Reference: "P-tuning：自动构建模版，释放语言模型潜能", kexue.fm/archives/8295; Liu et al., arXiv 2103.10385.
 """
@@ -13,10 +13,10 @@ from kexue_keras.prompting._rows import TrainingRows
 
 
 class CausalPattern(TokenizedPattern):
-    """A pattern in the tokens of a vocabulary, whose masks are no tokens but the place of the answer.
+    """A pattern in the tokens of a vocabulary, whose masks are no tokens but the position of the answer.
 
     A row is the pattern without its masks and without the [SEP] that would follow, then the answer without its last
-    token, in segment 1 (in a UniLM each of its tokens then sees what stands before it, and the pattern all of itself).
+    token, in segment 1 (in a UniLM each of its tokens then sees what precedes it, and the pattern all of itself).
 
     Args:
         pattern: `Pattern` that ends with its masks.
@@ -26,7 +26,7 @@ class CausalPattern(TokenizedPattern):
         longest: tokens of the longest answer, for which room is kept, so that a text is cut alike for all.
 
     Raises:
-        ValueError: something stands after the masks or between them; the pattern leaves no room for the text.
+        ValueError: something follows the masks or is between them; the pattern leaves no room for the text.
     """
 
     def __init__(self, pattern, tokenizer, max_length, *, slots, longest):
@@ -43,13 +43,13 @@ class CausalPattern(TokenizedPattern):
         return []
 
     def encode(self, text):
-        """A text in the pattern, with zeros where the answer is to stand.
+        """A text in the pattern, with zeros where the answer should be.
 
         Args:
             text: str, or (str, str) for a pattern with two.
 
         Returns:
-            `Prompt`; its slots are the places whose next tokens are the answer.
+            `Prompt`; its slots are the positions whose next tokens are the answer.
         """
         prompt = super(CausalPattern, self).encode(text)
         more, last = self.answer_length - 1, len(prompt.token_ids) - 1
@@ -65,14 +65,14 @@ def check_answer_at_end(pattern):
     """Refuse a pattern whose masks are not all at its end.
 
     Raises:
-        ValueError: something stands after them or between them.
+        ValueError: something follows them or is between them.
 
     >>> check_answer_at_end(kexue_keras.prompting.Pattern('{text}满意吗？{mask}'))
     """
     behind = pattern.template[pattern.template.index("{mask}") :].replace("{mask}", "").strip()
     if behind:
         raise ValueError(
-            "pattern %r: this model reads left to right, so nothing may stand after the answer, but %r does; move "
+            "pattern %r: this model reads left to right, so nothing may follow the answer, but %r does; move "
             "{mask} to the end, '{text}...{mask}'" % (pattern.template, behind)
         )
 
@@ -88,7 +88,7 @@ def causal_scores(model, pattern, verbalizer, texts, *, batch_size):
         pattern: `CausalPattern`.
         verbalizer: `TokenizedVerbalizer`; its words of `pattern.answer_length` tokens are scored.
         texts: list of str, or of (str, str).
-        batch_size: rows a batch.
+        batch_size: rows per batch.
 
     Returns:
         float64 `[N, words]`.
@@ -117,8 +117,8 @@ def causal_scores(model, pattern, verbalizer, texts, *, batch_size):
 class CausalRows(TrainingRows):
     """Rows on which a causal prompt model is trained: the answer in labelled ones, and tokens of the text in all.
 
-    `mask_rate` of the text's tokens are asked for, as an auxiliary task, from what stands before them; nothing is
-    hidden. In a UniLM the text stands in segment 0, where every place sees it, so only what follows a [SEP] can be.
+    `mask_rate` of the text's tokens are asked for, as an auxiliary task, from what precedes them; nothing is
+    hidden. In a UniLM the text is in segment 0, where every position sees it, so only what follows a [SEP] can be.
 
     Args:
         reading: "lm" or "unilm", see `reading_of`.

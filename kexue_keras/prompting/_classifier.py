@@ -1,4 +1,4 @@
-"""Classification by filling the slots of a pattern, or by going on at its end: zero-shot, PET, P-tuning.
+"""Classification by filling the slots of a pattern, or by continuing it: zero-shot, PET, P-tuning.
 
 Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kexue.fm/archives/7764; "P-tuning：自动构建模版，释放语言模型潜能",
 kexue.fm/archives/8295.
@@ -44,7 +44,7 @@ class PromptClassifier(Calibrated):
 
     p(label | text) = softmax of the scores of the labels' words at the slots of the pattern; with several patterns
     their weighted mean. A masked language model is asked for all tokens of a word at once. One that reads left to right
-    goes on at the end of the pattern, so its slots stand there, and a word's score is its log-likelihood,
+    continues the pattern at its end, so its slots are there, and a word's score is its log-likelihood,
     sum_j log p(w_j | pattern, w_1 ... w_{j-1}); with `normalize_length` the mean over its tokens.
 
     Args:
@@ -55,7 +55,7 @@ class PromptClassifier(Calibrated):
         verbalizer: `Verbalizer`, or the dict for one.
         max_length: longest row in tokens; only the text is cut.
         trained: "all" weights, or "soft_tokens": only the embeddings of the patterns' tokens [unused...] (P-tuning).
-        batch_size: rows a batch in prediction.
+        batch_size: rows per batch in prediction.
         allow_untrained_head: whether a head that was in no checkpoint is taken, and not measured.
         calibrate: texts without labels, a few hundred of the kind to be classified; see `calibrate`.
 
@@ -64,12 +64,12 @@ class PromptClassifier(Calibrated):
         weights: weights of the patterns, sum 1.
         reading: "encoder" (masked language model), "lm" or "unilm".
         head_scores: dict of `check_head`, or None before there was text.
-        prior: list of float64 `[labels]`, one a pattern, or None without calibration.
+        prior: list of float64 `[labels]`, one per pattern, or None without calibration.
 
     Raises:
         WeightsError: the model has no head for masked language modelling, or one that was in no checkpoint.
         ValueError: patterns and words that do not go together, a pattern that truncation would cut, no soft token; for
-            a model that reads left to right a pattern that goes on after its masks.
+            a model that reads left to right, a pattern with text after its masks.
 
     Warns:
         EqualWordsWarning: a label word has the row of another word in the output layer, so that the model can never say
@@ -142,7 +142,7 @@ class PromptClassifier(Calibrated):
             dict: accuracy, chance, loss, tokens, trained (None if the texts are too few to tell).
 
         Warns:
-            UntrainedHeadWarning: loudly.
+            UntrainedHeadWarning: the head is no better than chance.
         """
         texts = checked_texts(texts)
         some = texts[:: max(1, len(texts) // CHECKED_TEXTS)][:CHECKED_TEXTS]
@@ -176,7 +176,7 @@ class PromptClassifier(Calibrated):
         return sum(weight * one for weight, one in zip(self.weights, each))
 
     def predict(self, texts: Texts) -> List[str]:
-        """The likeliest label of each text, a list."""
+        """The most likely label of each text, a list."""
         return [self.labels[i] for i in self.predict_proba(texts).argmax(axis=1)]
 
     def probabilities_by_pattern(self, texts: Texts) -> List[Array]:
@@ -189,7 +189,7 @@ class PromptClassifier(Calibrated):
         return [self._words.probabilities(scores, prior) for scores, prior in zip(each, priors)]
 
     def _scores_by_pattern(self, texts):
-        """List of dict number of slots -> `_scores`, one a pattern."""
+        """List of dict number of slots -> `_scores`, one per pattern."""
         return [
             {length: self._scores(pattern, texts) for length, pattern in versions.items()}
             for versions in self._compiled
@@ -242,34 +242,34 @@ class PromptClassifier(Calibrated):
         """Train on labelled texts in the pattern, with random masking, and on unlabelled texts as they are.
 
         L = sum of the cross-entropies over slots and hidden tokens / their number. A model that reads left to right
-        learns the answer token by token, after its right beginning, and the text's tokens without hiding any.
+        learns the answer token by token, given its correct beginning, and the text's tokens without hiding any.
 
         Args:
             labelled: list of (text, label).
             unlabelled: list of texts, for random masking alone; None or empty leaves them out.
             epochs: int, over both together.
-            batch_size: rows a batch.
+            batch_size: rows per batch.
             learning_rate: rate of Adam; 1e-5 is the article's for all weights, 6e-4 that of P-tuning.
             optimizer: Keras optimizer to use instead.
-            repeats: how often each labelled text stands in an epoch.
+            repeats: how often each labelled text occurs per epoch.
             mask_rate: share of the tokens that are hidden at random, or asked for left to right; 0 for none.
             mask_pattern: whether tokens of the pattern may be hidden (the author's code does so).
             valid: list of (text, label); the weights of the epoch with the best accuracy on it are kept.
             techniques: `trainer.Techniques`; R-Drop compares the answers and the hidden tokens of two dropouts of
                 a row; recompute is chosen when the model is loaded.
             seed: int, order and masks.
-            folder: where a point is saved at the end of each epoch; training goes on from one that is there. Or None.
-            save_every: int, steps between two further points.
+            folder: for a checkpoint at the end of each epoch, from which training resumes if there is one; or None.
+            save_every: int, steps between further checkpoints.
             say: function that takes a line; with it there is a progress bar, too.
 
         Returns:
-            list of dict, one an epoch: epoch, loss, and valid if there is such.
+            list of dict, one per epoch: epoch, loss, and valid if there is such.
 
         Raises:
             ValueError: an unknown label, or unlabelled texts for a UniLM, which sees all of a text at once; a
                 calibration that was loaded without its texts, so that it cannot be measured again.
-            UserError: a loss that is not finite, techniques that do not go with it, or a point of another run in
-                `folder`.
+            UserError: a loss that is not finite, techniques that do not go with it, or a checkpoint of another run
+                in `folder`.
         """
         techniques = techniques or Techniques()
         techniques.refuse("prompts", **NOT_FOR_TOKENS)
@@ -322,7 +322,7 @@ class PromptClassifier(Calibrated):
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write model, patterns, verbalizer and prior; `PromptClassifier.load` reads them.
 
-        Trained soft tokens stand in the saved embedding, so that `path/model` is an ordinary model folder.
+        Trained soft tokens are in the saved embedding, so that `path/model` is an ordinary model folder.
 
         Args:
             path: str, a folder that does not exist or is empty; it appears when it is complete.

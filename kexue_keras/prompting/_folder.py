@@ -1,4 +1,4 @@
-"""A prompt classifier as a folder: an ordinary model folder, and prompt.json beside it."""
+"""A prompt classifier as a folder: an ordinary model folder, and prompt.json next to it."""
 
 import os
 
@@ -13,7 +13,7 @@ from kexue_keras.prompting._verbalizer import JOINS
 from kexue_keras.schemas import prompt_settings, read_settings
 
 SETTINGS, MODEL = "prompt.json", "model"
-# Their variables do not tell them from each other to `load`, which wants to be told.
+# Their variables do not tell `load` which one it is, so it has to be given.
 GPT_KINDS = ("gpt", "gpt2", "gpt2_ml")
 
 

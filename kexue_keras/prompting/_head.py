@@ -1,7 +1,7 @@
 """Whether the head for masked language modelling was ever trained.
 
 Some published checkpoints have none, some have a random one (RoBERTa-wwm-ext-large): a prompt then answers at random
-and nothing says so.
+and give no sign of it.
 
 Reference: "必须要GPT3吗？不，BERT的MLM模型也能小样本学习", kexue.fm/archives/7764.
 """
@@ -19,7 +19,7 @@ ENOUGH = 50
 
 
 class UntrainedHeadWarning(UserWarning):
-    """The head predicts hidden tokens no better than always answering the commonest one."""
+    """The head predicts hidden tokens no better than always answering the most frequent one."""
 
 
 def require_head(pretrained):
@@ -77,7 +77,7 @@ def check_head(model, tokenizer, texts, *, name, max_length, reading="encoder"):
     if scores["trained"] is False:
         warnings.warn(
             "the head for %s of %s is NOT BETTER THAN CHANCE on these texts: it finds %.1f%% of %d %s tokens, the "
-            "commonest of them alone is %.1f%%. It was probably never trained%s; what it answers to a prompt means "
+            "most frequent of them alone is %.1f%%. It was probably never trained%s; what it answers to a prompt means "
             "nothing." % (task, name, 100 * scores["accuracy"], scores["tokens"], asked, 100 * scores["chance"], like),
             UntrainedHeadWarning,
             stacklevel=4,

@@ -37,7 +37,7 @@ def warn_of_equal_words(words, pretrained):
 
 
 def equal_words(words, W, b, tokenizer):
-    """What is to be said of label words that are never the model's first choice, and of such as two labels share.
+    """What to warn about: label words that are never the model's first choice, and those that two labels share.
 
     Of words with equal rows only that with the largest bias can be the first choice, and between two of them every text
     makes the same difference. Words that lie inside the hull of others are not looked for: among the label words that

@@ -12,7 +12,7 @@ from kexue_keras.types import Tokenizer
 _FIELD = re.compile(r"(\{[^{}]*\})")
 _SINGLE, _PAIR = ("text",), ("text_a", "text_b")
 
-# token_ids, segment_ids: lists of int; slots: places of the masks; fixed: bool a token, True for what is not the text
+# token_ids, segment_ids: lists of int; slots: positions of the masks; fixed: bool per token, True outside the text
 Prompt = namedtuple("Prompt", "token_ids segment_ids slots fixed")
 
 
@@ -21,7 +21,7 @@ class Pattern(object):
 
     `{mask}`, or `[MASK]`: two in a row ask for a word of two tokens. Pairs have `{text_a}` and `{text_b}`. Tokens in
     brackets are taken as they are: `[unused1]` and so on are the soft tokens of P-tuning, after a `[SEP]` the segment
-    ids are 1. The places of the slots follow from the tokens, whatever the vocabulary makes of the words. Only texts
+    ids are 1. The positions of the slots follow from the tokens, whatever the vocabulary makes of the words. Only texts
     are cut when a row is too long.
 
     Args:
@@ -55,7 +55,7 @@ class Pattern(object):
         texts = [name for name in names if name != "mask"]
         self.slots = names.count("mask")
         if unknown or "{" in "".join(self._literals()) or "}" in "".join(self._literals()):
-            wrong = "{%s} is unknown" % unknown[0] if unknown else "a brace stands alone"
+            wrong = "{%s} is unknown" % unknown[0] if unknown else "there is a single brace"
             raise ValueError("pattern %r: %s; there are {mask}, {text}, {text_a} and {text_b}" % (template, wrong))
         if not self.slots:
             raise ValueError("pattern %r has no {mask}, so the model is asked nothing" % template)

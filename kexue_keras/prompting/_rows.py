@@ -25,7 +25,7 @@ class TrainingRows(object):
         labelled: list of (text, index of its label).
         unlabelled: list of texts.
         batch_size, max_length, seed: see `BucketedBatches`.
-        repeats: how often each labelled text stands in an epoch.
+        repeats: how often each labelled text occurs per epoch.
         mask_rate: share of the tokens that are hidden at random.
         mask_pattern: whether those of the pattern may be hidden, too.
         rounding: see `BucketedBatches`.
@@ -103,7 +103,7 @@ class TrainingRows(object):
 
 
 def history_of(progress, epoch_steps):
-    """What `fit` returns of a training: a dict an epoch with its mean loss, and its accuracy where one was measured."""
+    """What `fit` returns: a dict per epoch with its mean loss, and its accuracy where one was measured."""
     history = []
     for epoch, row in enumerate(progress.history):
         losses = progress.losses[epoch * epoch_steps : (epoch + 1) * epoch_steps]

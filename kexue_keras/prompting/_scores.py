@@ -45,7 +45,7 @@ def cloze_scores(session, model, pattern, words, texts, *, batch_size):
         pattern: `TokenizedPattern`.
         words: `TokenizedVerbalizer`.
         texts: list of str, or of (str, str).
-        batch_size: rows a batch.
+        batch_size: rows per batch.
 
     Returns:
         float64 `[N, words]`.

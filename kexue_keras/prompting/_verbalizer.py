@@ -180,7 +180,7 @@ class TokenizedVerbalizer(object):
         return (scores - logsumexp(scores, axis=1, keepdims=True)).mean(axis=0)
 
     def probabilities(self, scores, prior=0.0):
-        """Probabilities float64 `[N, labels]` from the same as `label_scores`, a prior taken off."""
+        """Probabilities float64 `[N, labels]` from the same as `label_scores`, less a prior."""
         shifted = self.label_scores(scores) - prior
         shifted = np.exp(shifted - shifted.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)

@@ -26,7 +26,7 @@ _SIZES = {
     "vocab_size": whole(1, VOCABULARY),
     "intermediate_size": whole(1, 16 * WIDTH),
 }
-# What goes on to `build_transformer_model`, and nothing else does: a file may not say which checkpoint is read or which
+# What is passed on to `build_transformer_model`; nothing else is: a file may not say which checkpoint is read or which
 # class is built.
 BUILT = dict(
     _SIZES,

@@ -53,7 +53,7 @@ def _object(pairs):
     found = {}
     for key, value in pairs:
         if key in found and found[key] != value:
-            raise ValueError("the key %.40r stands twice with different values" % key)
+            raise ValueError("the key %.40r appears twice with different values" % key)
         found[key] = value
     return found
 

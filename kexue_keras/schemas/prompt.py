@@ -34,7 +34,7 @@ def _check(said):
         labels.append(label)
     prior = said.get("prior")
     if prior is not None and [len(one) for one in prior] != [len(labels)] * len(said["patterns"]):
-        return "prior has to have a number a pattern (%d) and label (%d)" % (len(said["patterns"]), len(labels))
+        return "prior has to have a number per pattern (%d) and label (%d)" % (len(said["patterns"]), len(labels))
     return None
 
 
@@ -43,7 +43,7 @@ def prompt_settings(joins, kinds):
 
     Args:
         joins: the ways to join the scores of several words.
-        kinds: the kinds of models that have to be told to `load`.
+        kinds: the kinds of models that have to be passed to `load`.
     """
     label_and_words = list_of(either(_LABEL, list_of(text(1, 100), 1)), 2, 2)
     verbalizer = keys(

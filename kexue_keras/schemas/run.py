@@ -55,7 +55,7 @@ def run_config(options):
         "versions": dict_of(TEXT),
         "header": FLAG,
     }
-    # The others are told to people only.
+    # The others are information for people only.
     read = [name for name in facts if name not in ("header", "texts", "versions")]
     return Settings(keys(facts, read), remedy=REMEDY, check=wrong_facts)
 

@@ -1,4 +1,4 @@
-"""The settings files of a sentence-transformers folder: which modules there are, and what each of them is told."""
+"""The settings files of a sentence-transformers folder: which modules there are, and the settings of each."""
 
 from kexue_keras.schemas.reading import Settings
 from kexue_keras.schemas.words import (

@@ -20,7 +20,7 @@ from kexue_keras.schemas.words import (
     whole,
 )
 
-# What goes on to `build_transformer_model`, and nothing else does.
+# What is passed on to `build_transformer_model`; nothing else is.
 BUILT = {
     "vocab_size": whole(1, VOCABULARY),
     "hidden_size": whole(1, WIDTH),

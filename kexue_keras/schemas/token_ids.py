@@ -17,7 +17,7 @@ def read_token_ids(path, *, error=WeightsError):
         list of int.
 
     Raises:
-        error: no such file, no JSON, no list, or an entry that is no token id or stands twice.
+        error: no such file, no JSON, no list, or an entry that is no token id or appears twice.
     """
     ids = read_json(path, error=error)
     if not isinstance(ids, list) or not ids:
@@ -34,14 +34,14 @@ def wrong_ids(ids, rows):
     Beside the schema: for 250,000 ids jsonschema takes ten seconds.
 
     >>> wrong_ids([0, 3, 3], 9)
-    'the token id 3 stands twice in the list'
+    'the token id 3 appears twice in the list'
     """
     seen = set()
     for place, i in enumerate(ids):
         if isinstance(i, bool) or not isinstance(i, (int, float)) or i != int(i) or not 0 <= i < rows:
             return is_wrong("entry %d of the list" % (place + 1), i, whole(0, rows - 1))
         if i in seen:
-            return "the token id %s stands twice in the list" % shown(i)
+            return "the token id %s appears twice in the list" % shown(i)
         seen.add(i)
     return None
 

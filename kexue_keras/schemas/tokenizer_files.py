@@ -29,7 +29,7 @@ def read_lower_case(folder, *, error=WeightsError):
     """Whether texts are made lower case, as tokenizer_config.json says; true if it or its word is absent.
 
     Args:
-        folder: where the vocabulary lies.
+        folder: where the vocabulary is.
         error: `WeightsError` or `UserError`.
     """
     path = os.path.join(folder, "tokenizer_config.json")
@@ -64,7 +64,7 @@ def _lacks_words(said):
     return None
 
 
-# Our own: what a run needs to make its tokenizer again. The file of the vocabulary lies beside it.
+# Our own: what a run needs to make its tokenizer again. The vocabulary file is next to it.
 SAVED_TOKENIZER = Settings(
     keys(
         {

@@ -76,7 +76,7 @@ def keys(properties, required=(), others=True):
     Args:
         properties: dict key -> schema.
         required: keys that must be there.
-        others: whether there may be other keys; nobody reads them.
+        others: whether there may be other keys, which are ignored.
     """
     return {
         "type": "object",

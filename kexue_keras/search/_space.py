@@ -68,14 +68,14 @@ class Space(object):
         names = [option.name for option in self.options]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise UserError("--vary %s stands twice" % as_option(twice[0])[2:])
+            raise UserError("--vary %s appears twice" % as_option(twice[0])[2:])
 
     def suggest(self, trial: Any) -> Dict[str, Any]:
         """Dict of option -> value that a trial of Optuna takes."""
         return {option.name: option.suggest(trial) for option in self.options}
 
     def describe(self) -> List[str]:
-        """A line an option; two searches with the same lines are the same search."""
+        """One line per option; two searches with the same lines are the same search."""
         return [repr(option) for option in self.options]
 
     def __repr__(self):

@@ -1,7 +1,7 @@
 """`search_options`: many short runs of `finetune`, chosen and pruned by Optuna; kept in a SQLite file.
 
-Trials see the training part and the validation alone. A search that was stopped goes on: trials that were under way are
-made again from their saved points.
+Trials see the training part and the validation alone. A search that was stopped resumes: trials that were under way are
+continued from their checkpoints.
 """
 
 import os
@@ -54,10 +54,10 @@ def search_options(
     Args:
         model, data: as for `finetune`.
         out: folder of the search: study.db, trials.tsv, config.json, and the run of the best trial.
-        trials: trials in all, those of a search that is gone on with among them.
+        trials: trials in all, including those of a resumed search.
         vary: what is searched, see `Space`.
         say: function that prints a line.
-        **options: further options of `finetune`: those that are the same in all trials; resume goes on with the search
+        **options: further options of `finetune`: those that are the same in all trials; resume continues the search
             in `out`.
 
     Returns:
@@ -90,7 +90,7 @@ def search_options(
         raise UserError("no trial came to an end; the last ones say why", path=os.path.join(home, TRIALS))
     say("best of %d trials: trial %d, score %.4f" % (len(found["trials"]), best["trial"], best["score"]))
     say("  " + ", ".join("%s %s" % item for item in sorted(best["options"].items())))
-    say("its run is %s; kexue-keras finetune --config %s --out RUN trains it anew" % (best["run"], _at(home, CONFIG)))
+    say("its run is %s; kexue-keras finetune --config %s --out RUN trains it again" % (best["run"], _at(home, CONFIG)))
     return found
 
 
@@ -128,14 +128,14 @@ def _check_home(home, settings, options):
     if not os.path.exists(path):
         raise UserError("the folder is not empty and holds no search; choose another --out", path=home)
     if not options.resume:
-        raise UserError("there is a search already; --resume goes on with it", path=home)
+        raise UserError("there is a search already; --resume continues it", path=home)
     known = read_json(path, error=UserError)
     # It may be run on another machine or more quietly.
     passing = ("quiet", "save_every", "track")
     there, here = (dict(one, options=_without(one.get("options") or {}, passing)) for one in (known, settings))
     for name in ("space", "options", "data"):
         if there.get(name) != here[name]:
-            raise UserError("--resume: the search was begun with other %s; choose another --out" % name, path=path)
+            raise UserError("--resume: the search was started with other %s; choose another --out" % name, path=path)
 
 
 def _without(options, names):
@@ -147,7 +147,7 @@ def _study(optuna, home, options):
     done = 0
     if os.path.exists(_at(home, DATABASE)):
         done = len(optuna.load_study(study_name="search", storage=storage).trials)
-    # The sampler's random numbers are not kept; a search that goes on draws others than at its beginning.
+    # The sampler's random numbers are not kept; a resumed search draws others than it would have.
     sampler = optuna.samplers.TPESampler(seed=(options.seed + done) % 2**32, n_startup_trials=max(FIRST, 5))
     pruner = optuna.pruners.MedianPruner(n_startup_trials=FIRST, n_warmup_steps=0)
     return optuna.create_study(

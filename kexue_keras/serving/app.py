@@ -12,7 +12,7 @@ from kexue_keras.serving.batcher import Batcher, Closed, Overloaded
 
 # texts: of a request; characters: of a text; bytes: of a request; waiting: texts of all requests
 Limits = namedtuple("Limits", "texts characters bytes waiting")
-# Seconds that a client is told to wait when too many texts wait.
+# Seconds that a client is asked to wait when too many texts are waiting.
 RETRY_AFTER = "1"
 
 

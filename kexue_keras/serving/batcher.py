@@ -20,7 +20,7 @@ class Batcher(object):
     While a batch is computed the next one gathers, so that under load nobody waits for the clock.
 
     Args:
-        function: of a list of texts; gives one result a text.
+        function: of a list of texts; gives one result per text.
         batch_size: most texts a call.
         wait: seconds that the first text of a batch waits for others.
         most_waiting: texts that may wait.
@@ -40,7 +40,7 @@ class Batcher(object):
         self._thread.start()
 
     def submit(self, texts):
-        """List of `Future`, one a text.
+        """List of `Future`, one per text.
 
         Raises:
             Overloaded: too many texts wait; none of these was taken.

@@ -41,14 +41,14 @@ Hit = namedtuple("Hit", "place text score")
 
 
 class SentenceEncoder(object):
-    """A pretrained encoder that gives one vector a text.
+    """A pretrained encoder that gives one vector per text.
 
     Args:
         pretrained: name or folder as for `models.load`, or a `PretrainedModel`.
         pooling: 'mean' (P3), 'cls' (P1), 'pooler' (P2), 'linear-pooler' (SimBERT and RoFormer-Sim), 'first-last' (P4),
             'max'; see `sentence_vector`. The bundled models were trained with 'mean'.
         max_length: longest text in tokens, special ones included; what is longer is cut.
-        normalize: bool, whether `encode` scales vectors to length 1 where it is not told.
+        normalize: bool, whether `encode` scales vectors to length 1 unless told otherwise.
         **arguments: further arguments of `models.load`.
 
     Attributes:
@@ -139,7 +139,7 @@ class SentenceEncoder(object):
         max_length: Optional[int] = None,
         normalize: Optional[bool] = None,
     ) -> Array:
-        """One vector a text.
+        """One vector per text.
 
         Texts of about the same length share a batch; the vectors come in the order of the texts.
 
@@ -211,7 +211,7 @@ class SentenceEncoder(object):
         return np.sum(vectors[: len(a)] * vectors[len(a) :], axis=1)
 
     def index(self, corpus: Sequence[str], *, method: str = "exact", **options: Any) -> VectorIndex:
-        """`VectorIndex` of texts, for many searches in one corpus; method 'hnsw' pays from about 100,000 texts."""
+        """`VectorIndex` of texts, for many searches in one corpus; method 'hnsw' pays off from about 100,000 texts."""
         corpus = checked_texts(corpus, name="corpus", pairs=False)
         index = VectorIndex(self.encode(corpus, **dict(options, normalize=True)), method=method)
         index.texts = corpus

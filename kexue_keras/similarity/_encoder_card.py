@@ -32,7 +32,10 @@ def write_encoder_card(folder, encoder):
         "longest text in tokens": encoder.max_length,
         "vectors have length 1": "yes" if encoder.normalize else "no",
     }
-    about = "Sentence vectors of Chinese texts: %d numbers a text, whose cosine says how similar two texts are." % size
+    about = (
+        "Sentence vectors of Chinese texts: %d numbers per text; the cosine of two says how similar the texts are."
+        % size
+    )
     licence = licence_of(pretrained.name)
     text = model_card(
         "sentence vectors from %s" % os.path.basename(name),

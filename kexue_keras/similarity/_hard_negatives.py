@@ -38,7 +38,7 @@ def mine_hard_negatives(
     batch_size: int = 64,
     seed: int = 0,
 ) -> List[Mined]:
-    """For each pair of texts that belong together, near texts that do not.
+    """Hard negatives: for each pair of texts that belong together, similar texts that do not.
 
     A candidate n of the question q with the positive p is taken if s(q, n) <= s(q, p) - margin,
     s(q, n) <= s(q, p) - relative_margin * |s(q, p)| and s(q, n) <= highest. The question itself and everything that
@@ -123,7 +123,7 @@ def mine_hard_negatives(
 
 
 def _scored(scorer, pairs, near):
-    """(scores of the pairs, candidates with their scores instead of cosines, the likeliest first)."""
+    """(scores of the pairs, candidates with their scores instead of cosines, the most likely first)."""
     asked = [(question, text) for question, found in near.items() for text, _ in found]
     scores = np.asarray(scorer(list(pairs) + asked), "float64")
     if scores.shape != (len(pairs) + len(asked),):

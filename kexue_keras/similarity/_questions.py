@@ -1,6 +1,6 @@
-"""`SimilarQuestions`: say a text in other words many times, then keep what is nearest to it.
+"""`SimilarQuestions`: paraphrase a text many times, then keep what is nearest to it.
 
-The likeliest samples are near copies, and the lower ranks drift away, some to the opposite: both ends can be cut off.
+The most likely samples are near copies, and the lower ranks drift away, some to the opposite: both ends can be cut off.
 
 Reference: "鱼与熊掌兼得：融合检索和生成的SimBERT模型", kexue.fm/archives/7427; "SimBERTv2来了！融合检索和生成的RoFormer-Sim模型",
 kexue.fm/archives/8454.
@@ -96,7 +96,7 @@ class SimilarQuestions(object):
             k: how many are kept at most; there are fewer if the samples repeat each other.
             top_p, top_k, entropy, temperature: see `Generator.sample`; the article samples with top_p 0.95.
             min_score: texts whose cosine with `text` is smaller are left out.
-            min_edits: texts are left out that fewer characters tell from `text` (inserted, left out or replaced;
+            min_edits: texts that differ from `text` in fewer characters are left out (inserted, deleted or replaced;
                 punctuation, white space and capitals do not count).
             mask_positions: numbers of tokens of `text` that the generator sees as [MASK], 0 being [CLS]: there it is
                 free to say something else; for a list of texts a list of such numbers for each.
@@ -141,7 +141,7 @@ class SimilarQuestions(object):
         return ranked[0] if single else ranked
 
     def _source(self, text, mask_positions):
-        """Token ids of a text with [MASK] in the given places."""
+        """Token ids of a text with [MASK] at the given positions."""
         ids = list(map(int, self.tokenizer.encode(text, maxlen=self.max_length)[0]))
         for position in mask_positions:
             if not 0 < position < len(ids) - 1:
@@ -174,7 +174,7 @@ def edit_distance(first, second):
 
 
 def _words(text):
-    """What of a text is said: letters and digits."""
+    """The content of a text: letters and digits."""
     return "".join(c for c in text.lower() if c.isalnum())
 
 

@@ -52,7 +52,7 @@ class Reranker(object):
         return self.classifier.probabilities(pairs)[:, self.column]
 
     def rank(self, question: str, texts: Sequence[str], k: Optional[int] = None) -> List[Hit]:
-        """The texts that belong to the question, the likeliest first.
+        """The texts that belong to the question, the most likely first.
 
         Args:
             question: str.

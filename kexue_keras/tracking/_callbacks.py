@@ -1,4 +1,4 @@
-"""Keras callbacks that hand the scores of each epoch to Weights & Biases or MLflow, and go on with a resumed run there.
+"""Keras callbacks that log the scores of each epoch with Weights & Biases or MLflow, and continue a resumed run there.
 
 Both libraries take where they log to from their own environment (WANDB_MODE, WANDB_PROJECT, MLFLOW_TRACKING_URI, ...).
 """
@@ -19,7 +19,7 @@ class _Logger(keras.callbacks.Callback):
     """What both have in common.
 
     Args:
-        place: file in which the run's name over there is kept, so that a resumed run goes on with it; or None.
+        place: file in which the run's name over there is kept, so that a resumed run continues it; or None.
         name: of the run, shown over there; of a path the last part.
         options: dict, logged as the run's settings.
 
@@ -76,7 +76,7 @@ class WandbLogger(_Logger):
     """Keras callback: the scores of each epoch to Weights & Biases.
 
     Args:
-        place: file in which the run's id is kept, so that a resumed run goes on with it; or None.
+        place: file in which the run's id is kept, so that a resumed run continues it; or None.
         name: of the run, shown there; of a path the last part.
         options: dict, logged as the run's config.
 
@@ -108,7 +108,7 @@ class MLflowLogger(_Logger):
     """Keras callback: the scores of each epoch to MLflow.
 
     Args:
-        place: file in which the run's id is kept, so that a resumed run goes on with it; or None.
+        place: file in which the run's id is kept, so that a resumed run continues it; or None.
         name: of the run, shown there; of a path the last part.
         options: dict, logged as the run's parameters.
 
@@ -148,7 +148,7 @@ def tracker(name: Optional[str]) -> Optional[Callable[..., Any]]:
         name: 'wandb', 'mlflow' or None.
 
     Raises:
-        UserError: the library is not installed; so it is said before anything else is done.
+        UserError: the library is not installed, which is reported before anything else is done.
 
     >>> tracker(None) is None
     True

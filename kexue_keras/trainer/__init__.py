@@ -1,4 +1,4 @@
-"""One trainer for all tasks: techniques laid round model, loss and optimizer, and steps that a kill does not change."""
+"""One trainer for all tasks: techniques applied to model, loss and optimizer, and steps that a kill does not change."""
 
 from kexue_keras.trainer._techniques import Techniques
 from kexue_keras.trainer._train_model import train_model

@@ -36,7 +36,7 @@ def load_arrays(path):
             arrays = {name: packed[name] for name in packed.files}
         return arrays, json.loads(arrays.pop("__meta__").tobytes().decode())
     except Exception as error:  # zipfile, zlib, numpy and json each have their own
-        raise UserError("is no saved point (%s); start anew with --overwrite" % error, path=path)
+        raise UserError("is not a checkpoint (%s); start over with --overwrite" % error, path=path)
 
 
 def numbered(prefix, weights):
@@ -120,4 +120,4 @@ def set_random_state(meta, keys):
 
 def no_point(path, why):
     """`UserError` for a file that does not hold what it should."""
-    return UserError("is no saved point of this run: %s; start anew with --overwrite" % why, path=path)
+    return UserError("is not a checkpoint of this run: %s; start over with --overwrite" % why, path=path)

@@ -1,4 +1,4 @@
-"""Where a run stands, and whether what a saved point says about that can be."""
+"""How far a run has come, and whether what a checkpoint says about it is possible."""
 
 import math
 
@@ -6,7 +6,7 @@ from kexue_keras.trainer._checkpoint import no_point
 
 
 class Progress(object):
-    """Where a run stands; all of it is saved.
+    """How far a run has come; all of it is saved.
 
     Args:
         steps: int, of the whole run.
@@ -15,7 +15,7 @@ class Progress(object):
     Attributes:
         step: steps done.
         sums: dict metric -> sum over the rows of this epoch; 'rows' -> their number.
-        history: list of dicts, one an epoch.
+        history: list of dicts, one per epoch.
         losses: list of floats, the loss of each step.
         best: {'epoch', 'score', 'loss'} or None.
         seconds: training time so far.
@@ -88,7 +88,7 @@ class Progress(object):
         if not isinstance(saved, dict) or set(saved) != set(self.saved):
             raise no_point(path, "the progress of a run has the entries %s" % ", ".join(sorted(self.saved)))
         if not is_count(saved["step"]) or saved["step"] > self.steps:
-            raise no_point(path, "it stands after step %.60r of %d" % (saved["step"], self.steps))
+            raise no_point(path, "it is after step %.60r of %d" % (saved["step"], self.steps))
         there = Progress(self.steps, self.epoch_steps)
         vars(there).update(saved)
         try:

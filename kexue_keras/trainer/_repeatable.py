@@ -37,6 +37,6 @@ def repeatable(model, seed):
 
 
 def unrepeatable_ops(model):
-    """Names of the ops of a compiled model whose random numbers no saved point can hold."""
+    """Names of the ops of a compiled model whose random numbers no checkpoint can hold."""
     found = [name for output in model.outputs for name in stateful_random_ops(output)]
     return sorted(set(found))

@@ -1,4 +1,4 @@
-"""The settings of the techniques that can be laid round any task: which are on, and with what numbers."""
+"""The settings of the techniques that can be applied to any task: which are on, and with what numbers."""
 
 from typing import Any, Callable, Dict, Optional, Union
 
@@ -13,16 +13,16 @@ from kexue_keras.training.precision._mixed_precision import check_mixed_precisio
 XLA_ROUNDING = 32
 # Techniques that tasks with such losses do not go with, and why.
 NOT_FOR_TOKENS = {
-    "penalty_reduction": "its loss is a mean over tokens, there are no losses a sample",
+    "penalty_reduction": "its loss is a mean over tokens, there are no per-sample losses",
 }
 NOT_FOR_A_CONTRAST = {
     "rdrop": "it repeats the rows of a batch, which are its contrasts",
-    "penalty_reduction": "its loss is one number a batch, there are no losses a sample",
+    "penalty_reduction": "its loss is one number per batch, there are no per-sample losses",
 }
 
 
 class Techniques(object):
-    """Settings of the techniques; by default all are off. `wrapped` shows in which order they are laid on.
+    """Settings of the techniques; by default all are off. `wrapped` shows in which order they are applied.
 
     Args:
         accumulate: int, batches that make one update.
@@ -152,7 +152,7 @@ class Techniques(object):
             )
 
     def facts(self) -> Dict[str, Any]:
-        """Dict of the settings that are not the default ones, by which a saved point knows its run."""
+        """Dict of the settings that are not the default ones, by which a checkpoint recognises its run."""
         defaults = dict(type(self).__init__.__kwdefaults__)
         del defaults["spelling"]
         return {name: getattr(self, name) for name in defaults if getattr(self, name, None) != defaults[name]}
@@ -168,7 +168,7 @@ class Techniques(object):
         (6, 4)
         """
         if self.accumulates_in("momentum"):
-            # A window goes on over the end of an epoch.
+            # A window continues across the end of an epoch.
             return max(1, steps // self.accumulate)
         whole, rest = divmod(steps, epoch_steps or steps)
         return whole * -(-(epoch_steps or steps) // self.accumulate) + -(-rest // self.accumulate)

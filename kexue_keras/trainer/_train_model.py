@@ -1,4 +1,4 @@
-"""Training of a model that stays in memory: the techniques laid round it, then the `Trainer`."""
+"""Training of a model that stays in memory: the techniques applied to it, then the `Trainer`."""
 
 from typing import Any, Callable, Dict, Optional, Tuple
 
@@ -25,7 +25,7 @@ def train_model(
     say: Optional[Say] = None,
     **how: Any,
 ) -> Trainer:
-    """Train a model that stays in memory, going on from the point in a folder if there is one.
+    """Train a model that stays in memory, resuming from the checkpoint in a folder if there is one.
 
     Args:
         model, make_batch, loss, techniques, steps, epoch_steps, multipliers, num_hidden_layers, seed, say: see

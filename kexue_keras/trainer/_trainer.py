@@ -1,6 +1,6 @@
-"""The trainer of all tasks: steps whose batches depend on their numbers alone, so that a run goes on where it stopped.
+"""The trainer of all tasks: steps whose batches depend on their numbers alone, so that a run resumes where it stopped.
 
-Keras' own `fit` cannot begin in the middle of an epoch, which is what going on after a kill means; so the loop is
+Keras' own `fit` cannot begin in the middle of an epoch, which is what resuming after a kill needs; so the loop is
 ours, and the callbacks are Keras'.
 """
 
@@ -38,11 +38,11 @@ POINT, BEST = "checkpoint.npz", "best.npz"
 
 
 class Diverged(UserError):
-    """The loss, a score or the weights are no numbers any more."""
+    """The loss, a score or the weights are no longer finite."""
 
 
 class Trainer(object):
-    """Trains a compiled Keras model; `run` goes on from the point in `folder`, to the same weights bit by bit.
+    """Trains a compiled Keras model; `run` resumes from the checkpoint in `folder`, to bit-identical weights.
 
     At the end of an epoch a short window of accumulated gradients is applied, `evaluate` is asked (with averaged
     weights, if the optimizer has such), and the weights of the epoch with the best score are kept; training ends with
@@ -53,14 +53,14 @@ class Trainer(object):
         make_batch: function of the step's number, from 0, to (inputs, targets) or (inputs, targets, sample weights);
             the same batch each time.
         steps: int, steps of the whole run.
-        epoch_steps: int, steps an epoch; None: all are one epoch.
+        epoch_steps: int, steps per epoch; None: all are one epoch.
         evaluate: function without arguments; dict of validation metrics with the key 'score' and others, where 'loss'
             decides between equal scores.
-        patience: int, epochs without a better score after which training ends; None: it goes on to the last one.
+        patience: int, epochs without a better score after which training ends; None: it runs to the last one.
         callbacks: list of Keras callbacks.
-        folder: where the point and the best weights are kept; None keeps the latter in memory.
-        facts: JSON-able dict that a point must have in common with the run.
-        save_every: int, steps between two points, besides the ends of epochs; None: there alone.
+        folder: where the checkpoint and the best weights are kept; None keeps the latter in memory.
+        facts: JSON-able dict that a checkpoint must have in common with the run.
+        save_every: int, steps between two checkpoints, besides the ends of epochs; None: only there.
         random_step: `training.randomness.Step` by which the model draws its random numbers, or None.
         is_locked: bool, whether the caller holds the folder's lock.
         remedy: what to try if training diverges, for messages.
@@ -105,7 +105,9 @@ class Trainer(object):
         say: Optional[Say] = None,
     ) -> None:
         if folder is not None and not os.fspath(folder):
-            raise UserError("the name of the folder for the point is empty (a variable that is not set?); give a name")
+            raise UserError(
+                "the name of the folder for the checkpoint is empty (a variable that is not set?); give a name"
+            )
         for name, value in (("steps", steps), ("epoch_steps", steps if epoch_steps is None else epoch_steps)):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
                 raise UserError("%s is %r; a whole number from 1 is needed" % (name, value))
@@ -137,7 +139,7 @@ class Trainer(object):
         return self.losses
 
     def forget(self) -> None:
-        """Remove the saved points; the run is finished."""
+        """Remove the checkpoints; the run is finished."""
         for path in (self._path(POINT), self._path(BEST)):
             if os.path.exists(path):
                 os.remove(path)
@@ -299,7 +301,7 @@ class Trainer(object):
             yield
 
     def _save(self):
-        """Save the point at which the run stands, unless there is nothing to go on from with these weights."""
+        """Save the state of the run, unless nothing could be resumed from these weights."""
         if self.folder is None:
             return
         # A callback may have left averages in the model.
@@ -310,7 +312,7 @@ class Trainer(object):
             save_point(self._path(POINT), self.model, meta, losses=losses)
 
     def restore(self) -> bool:
-        """Go back to the saved point; False if there is none.
+        """Go back to the checkpoint; False if there is none.
 
         Raises:
             UserError: the point, or the best weights that belong to it, cannot be of this run; nothing is set then.
@@ -340,7 +342,7 @@ class Trainer(object):
         restore_point(path, self.model, arrays, meta)
         self.progress = there
         self.say(
-            "going on after epoch %d, batch %d (step %d of %d)" % (there.epoch, there.batch, there.step, there.steps)
+            "resuming after epoch %d, batch %d (step %d of %d)" % (there.epoch, there.batch, there.step, there.steps)
         )
         return True
 

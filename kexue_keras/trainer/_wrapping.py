@@ -1,7 +1,7 @@
-"""How techniques are laid round loss, optimizer and model, in their order: `wrapped`, to be read from top to bottom.
+"""How techniques are applied to loss, optimizer and model, in their order: `wrapped`, to be read from top to bottom.
 
 To add a technique: a setting in `Techniques`, a line here, and for the command an option of the same name in
-`finetune/_technique_options.py`. What a model has to be built with stands where it is loaded (`finetune/_encoder.py`).
+`options/techniques.py`. What a model has to be built with is set where it is loaded (`finetune/_encoder.py`).
 """
 
 import contextlib
@@ -51,7 +51,7 @@ def wrapped(
     random_step: Optional[Step] = None,
     say: Optional[Say] = None,
 ) -> Iterator[Wrapped]:
-    """Compile a model for training, with the techniques round it; at the end of the context they are taken off again.
+    """Compile a model for training, with the techniques applied; they are removed at the end of the context.
 
     Args:
         model: Keras model.
@@ -121,7 +121,7 @@ def wrapped(
 def accelerated(techniques: Techniques, say: Optional[Say] = None) -> Iterator[None]:
     """Mixed precision and XLA on, if `techniques` say so; to be opened before a model is built, closed after training.
 
-    `finetune` and `finetune_seq2seq` open it themselves. Round the other tasks, whose models live on, it is yours:
+    `finetune` and `finetune_seq2seq` open it themselves. For the other tasks, whose models live on, use it yourself:
     `with accelerated(techniques): simbert = SimBERT(folder, techniques=techniques); simbert.train(...)`.
 
     Args:
@@ -168,7 +168,7 @@ def rdrop_loss(loss, techniques):
     several = isinstance(loss, MultilabelCrossentropy)
     if not several and not isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
         raise UserError(
-            "%s goes with one label a text, with the multi-label cross-entropy (--multilabel-loss zlpr) and with tokens"
+            "%s goes with one label per text, with the multi-label cross-entropy (--multilabel-loss zlpr) and with tokens"
             % techniques.spelling("rdrop")
         )
     divergence = "multilabel" if several else "kl"
@@ -221,7 +221,7 @@ def say_skipped(optimizer, steps, say):
 
 
 def say_unrepeatable(model, say):
-    """Tell which random numbers no saved point can hold."""
+    """Report which random numbers no checkpoint can hold."""
     found = unrepeatable_ops(model)
     if found:
-        say("note: a run that goes on after a stop will differ a little; not repeatable: %s" % ", ".join(found[:3]))
+        say("note: a resumed run will differ slightly; not repeatable: %s" % ", ".join(found[:3]))

@@ -97,14 +97,14 @@ def find_fastest(
     """Train some steps in each of several modes, in a process of its own, and remember which is fastest.
 
     A mode is dropped when a loss or a weight is NaN or infinite, when memory runs out, when its process dies or hangs,
-    or when it is not to be had here (mixed precision without a GPU or on Keras 2.3.1, 'xla-lite' in TensorFlow 1.15 as
+    or when it is not available here (mixed precision without a GPU or on Keras 2.3.1, 'xla-lite' in TensorFlow 1.15 as
     published). Compilation is not counted in the time of a step but shown, as `first step`; with XLA the first
     steps of every length are that slow. Call it before anything else uses the GPU: TensorFlow takes all of its memory.
 
     Args:
         build: function without arguments at the top of a file (other processes import it) that returns
             (compiled Keras model, inputs, targets) or (compiled Keras model, iterable of (inputs, targets)).
-            Where a mode has mixed precision, the loss scale is put round the model's optimizer.
+            Where a mode has mixed precision, the loss scale wraps the model's optimizer.
         modes: names of modes, see `enable_mode`; of equally fast ones the last is taken.
         loss_scale: for the modes with mixed precision.
         steps: steps that are timed.

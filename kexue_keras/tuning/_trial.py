@@ -168,7 +168,7 @@ def _trial(send, build, name, loss_scale, steps, warmup):
         result = train_in_mode(build, name, loss_scale, steps, warmup)
     except (MemoryError, tf.errors.ResourceExhaustedError):
         result = ("out of memory",) + (None,) * 4
-    except Exception as error:  # anything the model throws is a reason to drop the mode, and is told
+    except Exception as error:  # anything the model throws is a reason to drop the mode, and is reported
         traceback.print_exc()
         lines = str(error).strip().splitlines() or [""]
         result = ("%s: %s" % (type(error).__name__, lines[0][:300]),) + (None,) * 4

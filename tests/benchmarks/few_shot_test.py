@@ -71,7 +71,7 @@ def test_a_gpt_reads_left_to_right(tmp_path):
     )
     assert 0 <= few.run("P-tuning")["accuracy"] <= 1
     few.patterns = [PATTERN]
-    with pytest.raises(UserError, match="nothing may stand after the answer"):
+    with pytest.raises(UserError, match="nothing may follow the answer"):
         few.run("PET")
 
 

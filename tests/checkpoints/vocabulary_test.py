@@ -41,10 +41,10 @@ def test_a_sound_vocabulary_is_read_as_bert4keras_does(tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda t: t[:9] + t[8:], r"vocab.txt:10: the token .* stands on line 9 already"),
+        (lambda t: t[:9] + t[8:], r"vocab.txt:10: the token .* is already on line 9"),
         (lambda t: t[:9] + [""] + t[9:], r"vocab.txt:10: the line is empty"),
         (lambda t: t[:9] + ["  \t"] + t[9:], r"vocab.txt:10: the line is empty"),
-        (lambda t: t[:20] + t[21:] + [t[7]], r"vocab.txt:%d: the token .* stands on line 8 already" % len(TOKENS)),
+        (lambda t: t[:20] + t[21:] + [t[7]], r"vocab.txt:%d: the token .* is already on line 8" % len(TOKENS)),
         (lambda t: [token for token in t if token != "[SEP]"], r"vocab.txt lacks \[SEP\]"),
         (lambda t: t[5:], r"vocab.txt lacks \[PAD\], \[UNK\], \[CLS\], \[SEP\]"),
         (lambda t: ["x"] + t, r"\[PAD\] on line 2"),

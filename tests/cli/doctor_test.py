@@ -45,7 +45,7 @@ def test_broken_environment_is_explained_without_importing_the_package(capsys, m
     assert doctor.report(broken(**installed), tf_keras) == 1
     out = capsys.readouterr().out
     assert words in out
-    assert "mend: " in out and "cannot be used here" in out
+    assert "fix: " in out and "cannot be used here" in out
 
 
 def test_one_working_stack_is_enough_when_none_is_asked_for():
@@ -94,7 +94,7 @@ def test_scripts_are_read_instead(tmp_path, capsys):
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("%s:2: extend_with_lookahead its slow weights start at zero" % wrong)
     assert said[1] == "    instead: optimizers.Lookahead(AdamW(1e-5)) (docs/optimizers/lookahead.md)"
-    assert said[-1] == "1 lines to mend in 1 of 2 scripts (docs/migration.md)"
+    assert said[-1] == "1 lines to fix in 1 of 2 scripts (docs/migration.md)"
     assert cli.main(["doctor", str(fine)]) == 0
     assert capsys.readouterr().out == "nothing known to be wrong in 1 scripts\n"
     assert cli.main(["doctor", str(tmp_path / "none.py")]) == 2

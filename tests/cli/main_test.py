@@ -174,7 +174,7 @@ def test_kill_and_resume_end_with_the_same_metrics(run, place, fresh_python, cap
     assert not os.path.exists(str(place / "killed" / "metrics.json"))
     assert os.path.exists(str(place / "killed" / "checkpoint.npz"))
     assert cli.main(["finetune", "--resume", "--out", str(place / "killed")]) == 0
-    assert "going on after epoch 1, batch 1 (step 12 of 22)" in capsys.readouterr().out
+    assert "resuming after epoch 1, batch 1 (step 12 of 22)" in capsys.readouterr().out
     assert metrics_of(place / "killed") == metrics_of(run)
     for name in ("predictions.tsv", "confusion.tsv"):
         with open(str(place / "killed" / name)) as a, open(str(run / name)) as b:
@@ -192,7 +192,7 @@ def test_config_repeats_the_run_and_options_beside_it_count(run, place, capsys):
 def test_a_run_is_not_overwritten(run, place, capsys):
     before = metrics_of(run)
     line = failure(capsys, "finetune", *paths(place, "run"), *SMALL)
-    assert "there is a run already; --resume goes on with it, --overwrite replaces it" in line
+    assert "there is a run already; --resume continues it, --overwrite replaces it" in line
     line = failure(capsys, "finetune", *paths(place, "run"), *SMALL, "--resume", "--epochs", "3")
     assert "--resume: epochs was 2 and is 3 now" in line
     shutil.copytree(str(run), str(place / "changed"))

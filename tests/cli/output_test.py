@@ -83,4 +83,4 @@ def test_work_goes_on_without_its_reports(tmp_path, redirect, words):
         assert handle.read() == "".join("%d\n" % i for i in range(20000))
     if words is not None:
         told = [line for line in said.splitlines() if line != "bar"]
-        assert told == ["kexue-keras: note: standard output: %s; the work goes on without it" % words]
+        assert told == ["kexue-keras: note: standard output: %s; continuing without it" % words]

@@ -75,7 +75,7 @@ def test_jsonl(tmp_path):
         ([{"start": 0, "end": 2, "label": " "}], "the label of .* is ' '"),
         ([{"start": 0, "end": 2, "label": 3}], "the label of .* is 3"),
         ([{"start": 2, "end": 3, "label": "x"}], "from 2 to 3 is blank"),
-        ([{"start": 0, "end": 1, "label": "x", "text": "北京"}], "from 0 to 1 stands '北'; are these characters"),
+        ([{"start": 0, "end": 1, "label": "x", "text": "北京"}], "from 0 to 1 there is '北'; are these characters"),
     ],
 )
 def test_jsonl_that_is_refused(tmp_path, entities, message):

@@ -54,7 +54,7 @@ def test_a_stopped_run_ends_as_the_uninterrupted_one(folder, tmp_path):
     said = []
     resumed = untrained(folder, frozen=1)
     resumed.train(TEXTS, folder=point, say=said.append, **options)
-    assert "going on after epoch 0, batch 2 (step 2 of 6)" in said
+    assert "resuming after epoch 0, batch 2 (step 2 of 6)" in said
     # Not the weights themselves: where a gradient is 0 but for rounding, Adam goes either way.
     assert resumed.evaluate(TEXTS) == pytest.approx(scores, abs=2e-4)
     with pytest.raises(UserError, match="a point of another run"):

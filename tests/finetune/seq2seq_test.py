@@ -81,7 +81,7 @@ def test_it_learns_stops_goes_on_and_is_loaded_in_a_fresh_process(tmp_path, run_
     K.clear_session()
     said = []
     resumed = finetune_seq2seq(bert, PAIRS, broken, resume=True, say=said.append, **options)
-    assert "going on after epoch 2, batch 0 (step 4 of 40)" in said[0]
+    assert "resuming after epoch 2, batch 0 (step 4 of 40)" in said[0]
     # The same dropout masks and the same batches as without the stop.
     assert [set(row) for row in resumed["history"]] == [set(row) for row in whole["history"]]
     for ours, theirs in zip(resumed["history"], whole["history"]):

@@ -361,4 +361,4 @@ def test_pairs_that_were_trained_on_are_counted_as_pairs(tmp_path):
         parts[part], _ = read_scored_pairs(str(tmp_path / part))
     said = []
     warn_of_overlap(dict(parts, test=None), said.append)
-    assert said == ["note: 1 of 2 valid pairs also stand in the training data"]
+    assert said == ["note: 1 of 2 valid pairs also occur in the training data"]

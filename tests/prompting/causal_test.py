@@ -106,7 +106,7 @@ def test_rows_end_with_the_answer():
         ("{text}{mask}喜{mask}", "喜"),
         ("{mask}{text}{mask}", "{text}"),
     ]:
-        with pytest.raises(ValueError, match="nothing may stand after the answer, but '%s' does; move" % behind):
+        with pytest.raises(ValueError, match="nothing may follow the answer, but '%s' does; move" % behind):
             check_answer_at_end(Pattern(template))
     check_answer_at_end(Pattern("{text_a}{text_b} {mask}{mask} "))
 

@@ -67,7 +67,7 @@ def test_soft_tokens_stay_whole():
         ("{mask}{text}{text}", "{text} and {text}"),
         ("{mask}{text_a}", "has {text_a}; it needs"),
         ("{mask}{text}{word}", "{word} is unknown"),
-        ("{mask{text}", "a brace stands alone"),
+        ("{mask{text}", "there is a single brace"),
         (3, "a pattern is a string"),
     ],
 )

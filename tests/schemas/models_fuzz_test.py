@@ -139,7 +139,7 @@ def test_lists_of_token_ids(tmp_path):
     for what, ids in refusals(path, [0, 1, 5], lambda: read_token_ids(str(path)), seed=6):
         assert ids and all(type(i) is int and i >= 0 for i in ids), what
     path.write_text("[0, 1, 1]")
-    with pytest.raises(WeightsError, match="the token id 1 stands twice"):
+    with pytest.raises(WeightsError, match="the token id 1 appears twice"):
         read_token_ids(str(path))
 
 

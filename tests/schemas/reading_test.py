@@ -99,7 +99,7 @@ def test_bytes_that_are_no_json_have_a_reason_on_one_line(data):
         (b'{"a": -Infinity}', "-Infinity is no number"),
         (b'{"a": 1e999}', "1e999 is too large"),
         (b'{"a": ' + b"1" * 10**6 + b"}", "a number has 1000000 digits"),
-        (b'{"a": 1, "a": 2}', "the key 'a' stands twice with different values"),
+        (b'{"a": 1, "a": 2}', "the key 'a' appears twice with different values"),
         (b'{"a": "\\ud83d"}', "one half of a surrogate pair"),
         (b'{"\xc4\xe3": 1}', "not UTF-8 .byte 2 is 0xc4"),
         (b"[" * 10**5, "more than %d levels" % DEPTH),

@@ -250,7 +250,7 @@ def test_files_of_class_weights(tmp_path):
         except UserError as error:
             assert is_clear(str(error), "weights.tsv"), (data, str(error))
     path.write_text(good + "好评\t2\n", encoding="utf-8")
-    with pytest.raises(UserError, match="weights.tsv:3: the label '好评' stands twice"):
+    with pytest.raises(UserError, match="weights.tsv:3: the label '好评' appears twice"):
         read_weights(str(path), ["好评", "差评"])
 
 

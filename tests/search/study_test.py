@@ -86,7 +86,7 @@ def test_a_space_says_what_it_is_and_reads_that_again():
     lines = space.describe()
     assert lines[1:] == ["epochs=1..3", "dropout_rate=null,0.1", 'pooling="mean","cls"']
     assert Space(lines).describe() == lines
-    with pytest.raises(UserError, match="--vary fgm stands twice"):
+    with pytest.raises(UserError, match="--vary fgm appears twice"):
         Space(["fgm=0,1", "fgm=0,2"])
     for task in ("classification", "similarity", "math-word-problems"):
         assert Space(task=task).options[0].name == "learning_rate"

@@ -67,7 +67,7 @@ def test_broken_point_is_explained(tmp_path):
     checkpoint.save_arrays(path, {"a": np.arange(1000)}, {})
     with open(path, "r+b") as handle:
         handle.truncate(500)
-    with pytest.raises(UserError, match="no saved point"):
+    with pytest.raises(UserError, match="not a checkpoint"):
         checkpoint.load_arrays(path)
 
 

@@ -142,11 +142,11 @@ def test_rdrop_of_tokens(task, train):
     "task, techniques, message",
     [
         ("simbert", {"rdrop": 4.0}, "rdrop does not go with SimBERT: it repeats the rows of a batch"),
-        ("simbert", {"gradient_penalty": 1.0, "penalty_reduction": "per_sample"}, "one number a batch"),
+        ("simbert", {"gradient_penalty": 1.0, "penalty_reduction": "per_sample"}, "one number per batch"),
         ("sentence_bert", {"rdrop": 4.0}, "rdrop does not go with Sentence-BERT"),
         ("sentence_bert", {"recompute": "blocks"}, "recompute does not go with Sentence-BERT: its model is built"),
         ("prompts", {"recompute": "blocks"}, "recompute does not go with prompts: its model is built"),
-        ("prompts", {"penalty_reduction": "per_sample"}, "there are no losses a sample"),
+        ("prompts", {"penalty_reduction": "per_sample"}, "there are no per-sample losses"),
         ("ner", {"rdrop": 4.0}, "rdrop does not go with --task ner: its labels are of tokens"),
         ("simbert", {"recompute": "everything"}, "recompute: .*policy must be one of .*, but is 'everything'"),
     ],

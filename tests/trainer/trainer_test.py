@@ -221,11 +221,11 @@ def changed(meta, *path_and_value):
 
 
 WRONG = [
-    (("step", 10**9), "it stands after step 1000000000 of 9"),
-    (("step", -1), "it stands after step -1"),
-    (("step", True), "it stands after step True"),
-    (("step", "4"), "it stands after step '4'"),
-    (("step", 4.0), "it stands after step 4.0"),
+    (("step", 10**9), "it is after step 1000000000 of 9"),
+    (("step", -1), "it is after step -1"),
+    (("step", True), "it is after step True"),
+    (("step", "4"), "it is after step '4'"),
+    (("step", 4.0), "it is after step 4.0"),
     (("step", 5), "not 5 losses"),
     (("step", ...), "has the entries best"),
     (("more", 1), "has the entries best"),
@@ -243,16 +243,16 @@ WRONG = [
 def test_changed_counters_are_refused_and_nothing_is_set(point):
     before = point[1].get_weights()
     for change, message in WRONG:
-        with pytest.raises(UserError, match=r"checkpoint\.npz: is no saved point of this run: .*" + message):
+        with pytest.raises(UserError, match=r"checkpoint\.npz: is not a checkpoint of this run: .*" + message):
             restored(point, meta=changed(point[3], "progress", *change))
     for change in (("learning_rate", float("nan")), ("learning_rate", "1"), ("progress", ...), ("progress", None)):
-        with pytest.raises(UserError, match="is no saved point of this run"):
+        with pytest.raises(UserError, match="is not a checkpoint of this run"):
             restored(point, meta=changed(point[3], *change))
     for meta in (None, [1], 3):
-        with pytest.raises(UserError, match="is no saved point of this run: it has no facts"):
+        with pytest.raises(UserError, match="is not a checkpoint of this run: it has no facts"):
             restored(point, meta=[] if meta is None else meta)
     for change in (("facts", ...), ("facts", "steps", ...), ("facts", "steps", 10), ("facts", "seed", 1)):
-        with pytest.raises(UserError, match="is no saved point of this run|holds a point of another run"):
+        with pytest.raises(UserError, match="is not a checkpoint of this run|holds a point of another run"):
             restored(point, meta=changed(point[3], *change))
     for arrays in (
         {k: v for k, v in point[2].items() if k != "model/0001"},
@@ -261,7 +261,7 @@ def test_changed_counters_are_refused_and_nothing_is_set(point):
         dict(point[2], **{"model/0000": np.array([["a"], ["b"]])}),
         dict(point[2], **{"model/0000": np.full((2, 1), np.nan, "float32")}),
     ):
-        with pytest.raises(UserError, match="is no saved point of this run: (it has|array|its weights)"):
+        with pytest.raises(UserError, match="is not a checkpoint of this run: (it has|array|its weights)"):
             restored(point, arrays=arrays)
     for losses in (np.zeros(3), np.array([0.0, 0.0, 0.0, np.nan]), np.zeros((4, 2)), np.array(["a"] * 4)):
         with pytest.raises(UserError, match="not 4 losses"):
@@ -275,7 +275,7 @@ def test_changed_counters_are_refused_and_nothing_is_set(point):
         {k: v for k, v in point[2].items() if k != "random"},
         dict(point[2], random=np.zeros(3)),
     ):
-        with pytest.raises(UserError, match="is no saved point of this run"):
+        with pytest.raises(UserError, match="is not a checkpoint of this run"):
             restored(point, arrays=arrays)
 
 
@@ -326,7 +326,7 @@ def test_best_weights_that_cannot_be_read_again_are_an_error(point, when):
 
     for damage, message in (
         (lambda: os.remove(path), "the file with the weights of epoch 1, the best, is missing"),
-        (lambda: open(path, "wb").write(content[: len(content) // 2]), "is no saved point"),
+        (lambda: open(path, "wb").write(content[: len(content) // 2]), "is not a checkpoint"),
         (write({"model/0000": arrays["model/0000"]}, meta), "it has 1 arrays of weights, the model 2"),
         (write(dict(arrays, **{"model/0000": np.full((2, 1), np.inf, "float32")}), meta), "are NaN or infinite"),
         (write(arrays, dict(meta, epoch=0)), "not of epoch 1"),
@@ -379,7 +379,7 @@ def test_one_process_has_the_folder_of_a_point(tmp_path):
     def train(folder, steps=2):
         return Trainer(Model(), lambda step: ([[0]], None), steps=steps, folder=folder).run()
 
-    with pytest.raises(UserError, match="name of the folder for the point is empty"):
+    with pytest.raises(UserError, match="name of the folder for the checkpoint is empty"):
         train("")
     for steps in (0, -1, 1.5, True):
         with pytest.raises(UserError, match="steps is .*; a whole number from 1 is needed"):

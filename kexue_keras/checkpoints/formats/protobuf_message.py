@@ -17,7 +17,7 @@ def parse_message(message_class, content):
     message = message_class()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of bytes that are left over, which the caller tells in other words
+            warnings.simplefilter("ignore")  # of bytes that are left over, which the caller reports in its own words
             read = message.ParseFromString(bytes(content))
     except Exception:  # protobuf has several classes for it
         return None

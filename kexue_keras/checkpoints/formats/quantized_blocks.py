@@ -1,6 +1,6 @@
 """Weights in blocks of 32 with one scale each, in 3, 4 or 8 bits, as the bundled files have them.
 
-4 bits, 18 bytes a block: a float16 scale d, then 16 bytes of which the low nibbles are weights 0..15 and the high
+4 bits, 18 bytes per block: a float16 scale d, then 16 bytes of which the low nibbles are weights 0..15 and the high
 nibbles weights 16..31; a weight is (nibble - 8) d. 3 bits lie in the same bytes, of which they use the middle 8 values:
 what a compressed file is smaller by is the same as with a form of their own. 8 bits, 34 bytes: d, then 32 signed bytes;
 a weight is d times the byte.

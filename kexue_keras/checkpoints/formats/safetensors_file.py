@@ -1,6 +1,6 @@
 """Weights in the safetensors format, checked and written by the library of that name.
 
-The library checks lengths, offsets and shapes before anything is read, so a header that lies costs nothing. Here its
+The library checks lengths, offsets and shapes before anything is read, so a false header costs nothing. Here its
 errors get a file name and a reason, and bfloat16, which numpy does not have, is read too.
 
 Reference: https://github.com/huggingface/safetensors.
@@ -60,7 +60,7 @@ def read_safetensors(path):
         `Variables`; arrays are read one by one, when they are asked for.
 
     Raises:
-        WeightsError: the file is cut short, its header lies (overlapping or huge offsets, shapes that do not fit), or
+        WeightsError: the file is truncated, its header is false (overlapping or huge offsets, wrong shapes), or
             a number format is unknown here.
 
     Reference: https://huggingface.co/docs/safetensors.

@@ -4,7 +4,7 @@ A pickle is a program for a small machine. It can name any function to be called
 given, and in a few hundred bytes build things that take hours to hash or to print (tuples of tuples of tuples, each
 twice in the next) or numbers of a million digits. So this machine knows only the instructions that `torch.save` writes
 for a dict of tensors; the few names that tensors need stand for objects that nobody can change; keys are texts and
-small numbers; what is wrong is told by its type, never by its contents; and there is a limit to the instructions.
+small numbers; errors name the type of what is wrong, never its contents; and there is a limit to the instructions.
 """
 
 import collections

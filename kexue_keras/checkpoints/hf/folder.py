@@ -39,7 +39,7 @@ def read_hf(path, config, *, extra="error"):
     Args:
         path: str, the folder.
         config: dict read from its config.json.
-        extra: 'error' or 'ignore': variables of the encoder or decoder that such a model has no place for. Other
+        extra: 'error' or 'ignore': variables of the encoder or decoder that such a model does not have. Other
             heads than those of pretraining (a classifier) are left out anyway.
 
     Returns:
@@ -64,7 +64,7 @@ def read_hf(path, config, *, extra="error"):
         )
     if placeless and extra == "error":
         raise WeightsError(
-            "%s has %d variables for which a %s with the configuration beside it has no place; nothing was loaded. "
+            "%s has %d variables that a %s with the configuration next to it does not have; nothing was loaded. "
             "First of them: %s. Give the configuration that belongs to it, or extra='ignore' to do without them."
             % (variables.source, len(placeless), config["model_type"], ", ".join(placeless[:5]))
         )

@@ -55,7 +55,7 @@ def _word_pieces(path, whole, model):
     if not isinstance(tokens, dict) or not all(map(_is_id, tokens.values())):
         raise WeightsError("%s: model.vocab must be an object of tokens and their ids" % path)
     if model.get("continuing_subword_prefix", "##") != "##":
-        raise WeightsError("%s: word pieces go on with %r, not ##" % (path, model["continuing_subword_prefix"]))
+        raise WeightsError("%s: word pieces continue with %r, not ##" % (path, model["continuing_subword_prefix"]))
     tokens = dict(_added(path, whole), **tokens)
     if sorted(tokens.values()) != list(range(len(tokens))):
         raise WeightsError("%s: the ids of its %d tokens are not 0 to %d" % (path, len(tokens), len(tokens) - 1))

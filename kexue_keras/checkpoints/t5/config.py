@@ -1,4 +1,4 @@
-"""The configuration of a T5 from what lies beside its weights: config.json, gin, or the shapes of the variables."""
+"""The configuration of a T5 from what is next to its weights: config.json, gin, or the shapes of the variables."""
 
 import ast
 import os

@@ -43,7 +43,7 @@ class PretrainedT5(object):
         decoder: Keras model, [hidden states of the encoder, token ids `[B, m]`] -> probabilities `[B, m, V]`.
         model: both in one, [token ids, token ids of the decoder] -> probabilities `[B, m, V]`.
         tokenizer: bert4keras tokenizer, or None if the folder has no vocabulary.
-        config: dict, the configuration in the words of bert4keras; `trimmed` tells which rows were kept.
+        config: dict, the configuration in bert4keras' terms; `trimmed` records which rows were kept.
     """
 
     def __init__(self, name: str, kind: str, t5: Transformer, tokenizer: Optional[Tokenizer], config: Config) -> None:
@@ -88,7 +88,7 @@ def load_t5(
             names) or with Hugging Face's config.json and weights; in it spiece.model or another SentencePiece model,
             or vocab.txt.
         config: where sizes come from: None (the JSON or gin file in the folder; without one the variables' shapes tell
-            all but the activation), 'hf', 'gin', the path of such a file, or a dict in the words of bert4keras. What it
+            all but the activation), 'hf', 'gin', the path of such a file, or a dict in bert4keras' terms. What it
             says is compared with the shapes.
         keep_tokens: token ids to keep, as from `trim_sentencepiece`: rows of the embedding and of the output matrix.
             The tokenizer of the folder is cut in the same way. Saved models record it, and are loaded without it.
@@ -106,7 +106,7 @@ def load_t5(
 
     Raises:
         WeightsError: a missing or damaged file; configuration, variables, vocabulary or keep_tokens that contradict
-            each other; the message names what was expected and found. Nothing is loaded by half.
+            each other; the message names what was expected and found. Nothing is half loaded.
         ValueError: application='lm' or 'unilm', which T5 has no meaning for.
 
     Reference: kexue.fm/archives/7867 (那个屠榜的T5模型，现在可以在中文上玩玩了), arXiv 1910.10683, arXiv 2010.11934.

@@ -81,7 +81,7 @@ def trim_sentencepiece(
 
     Args:
         model: path or bytes of a SentencePiece model.
-        corpus: texts (an iterable of str), the path of a UTF-8 file with a text a line (.gz too), or counts: a dict
+        corpus: texts (an iterable of str), the path of a UTF-8 file with one text per line (.gz too), or counts: a dict
             from pieces or ids to how often they occur.
         min_count: int; the article's companion takes 1000, with tens of GB of text.
         max_pieces: int or None; of the pieces that occur often enough only the most frequent, so that there are not

@@ -66,7 +66,7 @@ def read_weights(path, labels):
         if label not in labels:
             raise UserError("unknown label %r; the data have %s" % (label, ", ".join(labels)), path=path, line=line)
         if label in weights:
-            raise UserError("the label %r stands twice" % label, path=path, line=line)
+            raise UserError("the label %r appears twice" % label, path=path, line=line)
         try:
             weights[label] = float(value)
         except ValueError:

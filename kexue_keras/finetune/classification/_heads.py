@@ -57,7 +57,7 @@ def head(cls):
 
 @head
 class SingleLabel(object):
-    """One label a text: softmax and cross-entropy."""
+    """One label per text: softmax and cross-entropy."""
 
     name = "single"
     main_metric = "accuracy"
@@ -99,7 +99,7 @@ class SingleLabel(object):
 
 @head
 class Sigmoid(object):
-    """Several labels a text: a sigmoid and binary cross-entropy each."""
+    """Several labels per text: a sigmoid and binary cross-entropy each."""
 
     name = "sigmoid"
     main_metric = "micro_f1"
@@ -134,13 +134,13 @@ class Sigmoid(object):
         return (probabilities > THRESHOLD).astype("int64")
 
     def describe(self, probabilities, names):
-        """List of (labels, probabilities) for the user; both are lists, the likeliest first."""
+        """List of (labels, probabilities) for the user; both are lists, the most likely first."""
         return describe_several(probabilities, names)
 
 
 @head
 class MultiLabel(Sigmoid):
-    """Several labels a text: one multi-label cross-entropy, which compares every wrong label with every right one."""
+    """Several labels per text: one multi-label cross-entropy, which compares every wrong label with every right one."""
 
     name = "multi"
 

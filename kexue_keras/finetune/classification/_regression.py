@@ -93,13 +93,13 @@ def start_as_probe(classifier, train, valid, say):
 def fit_frozen(classifier, encoded, targets, *, groups, weights=None, say=print):
     """Set the dense layer of a classifier to a regression whose C is chosen by cross-validation; the encoder stays.
 
-    C is the one with the best mean accuracy (micro F1 with several labels a text) over the folds, of equal ones the
+    C is the one with the best mean accuracy (micro F1 with several labels per text) over the folds, of equal ones the
     smallest. Equal texts are in the same fold.
 
     Args:
         classifier: `Classifier`, its encoder as loaded.
         encoded: list of (token ids, segment ids).
-        targets: int `[N]`, classes; or 0 and 1, `[N, C]`, for several labels a text.
+        targets: int `[N]`, classes; or 0 and 1, `[N, C]`, for several labels per text.
         groups: int `[N]`, equal for equal texts.
         weights: float `[N]`, of the texts in the loss, or None.
         say: function that takes a line.

@@ -133,7 +133,7 @@ def _weighed(weights, classes):
 
 
 def _finish(run, metrics, pretrained, classifier, parts, trainer=None):
-    """Save the model and everything about it; the saved points of a training go last."""
+    """Save the model and everything about it; the checkpoints of the training are removed last."""
     folder, head, labels = run.folder, classifier.head, classifier.labels
     save_tokenizer(pretrained.tokenizer, folder.path)
     models.save(pretrained, folder.cleared("encoder"))
@@ -182,7 +182,7 @@ def _finish(run, metrics, pretrained, classifier, parts, trainer=None):
 
 
 def majority(parts):
-    """Share of the most frequent training label among the texts measured last; None for several labels a text."""
+    """Share of the most frequent training label among the texts measured last; None for several labels per text."""
     if parts["train"].is_multilabel:
         return None
     labels, counts = np.unique(parts["train"].labels, return_counts=True)

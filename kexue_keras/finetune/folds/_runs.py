@@ -27,7 +27,7 @@ _NOT_KEPT = ("resume", "overwrite", "config")
 def finetune_folds(options, say, callbacks, finetune):
     """Train a run for each fold, and score what they predict for the texts that they have not seen.
 
-    In RUN/fold-K lies an ordinary run. Its test part is fold K; the part for choosing the best epoch is split off the
+    RUN/fold-K is an ordinary run. Its test part is fold K; the part for choosing the best epoch is split off the
     rest, so that the fold chooses nothing. RUN/predictions.tsv and RUN/metrics.json are those of all folds.
 
     Args:
@@ -98,7 +98,7 @@ def _check_home(home, settings, options):
     if not os.path.exists(path):
         raise UserError("the folder is not empty and holds no folds; choose another --out", path=home)
     if not (options.resume or options.overwrite):
-        raise UserError("there are folds already; --resume goes on with them, --overwrite replaces them", path=home)
+        raise UserError("there are folds already; --resume continues them, --overwrite replaces them", path=home)
     known = read_json(path, error=UserError)
     names = sorted(settings) if options.resume else ["folds"]
     changed = [name for name in names if not isinstance(known, dict) or known.get(name) != settings[name]]

@@ -69,7 +69,7 @@ class Arithmetic(object):
         expression: str.
 
     Attributes:
-        numbers: list of the numbers in it as fractions, in the order in which they stand.
+        numbers: list of the numbers in it as fractions, in order of appearance.
 
     Raises:
         ValueError: see `safe_eval`; TypeError: it is no str.

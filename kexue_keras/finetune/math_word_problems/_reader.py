@@ -1,4 +1,4 @@
-"""`Ape210kReader`: the word problems of Ape210K, one JSON object a line.
+"""`Ape210kReader`: the word problems of Ape210K, one JSON object per line.
 
 BERT可以上几年级了？Seq2Seq“硬刚”小学数学应用题, kexue.fm/archives/7809. Paper: Ape210K, arXiv 2009.11506.
 """

@@ -218,7 +218,7 @@ def _pairs(writing, problems):
 
 
 def _batches(solver, problems, options, run):
-    """(make_batch for `Trainer`, batches an epoch)."""
+    """(make_batch for `Trainer`, batches per epoch)."""
     seq2seq, pairs = solver.seq2seq, _pairs(solver.writing, problems)
     encoded = seq2seq.encode_pairs(pairs)
     cut = sum(
@@ -278,7 +278,7 @@ def solver_of_run(run):
         raise UserError("the run is one of --task %s" % config["options"].get("task", "classification"), path=run)
     path = folder.file(MODEL)
     if not os.path.isdir(path) or not folder.is_finished:
-        raise UserError("the run is not finished (no model); go on with finetune --resume", path=run)
+        raise UserError("the run is not finished (no model); continue it with finetune --resume", path=run)
     lengths = {name: config["options"].get(name, default) for name, default in _LENGTHS}
     seq2seq = load_seq2seq(
         path, max_source_length=lengths["max_length"], max_target_length=lengths["max_equation_length"]

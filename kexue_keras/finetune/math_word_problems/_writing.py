@@ -44,7 +44,7 @@ class ProblemWriting(object):
         return NUMBER.sub(lambda match: next(free, "") + " ".join(match.group(0)), question)
 
     def target(self, equation: str, question: str) -> str:
-        """The equation as the model is to write it; of a number that stands twice the first is copied."""
+        """The equation as the model is to write it; of a number that occurs twice the first is copied."""
         copied = {}
         for sign, number in zip(self.signs, NUMBER.findall(question)):
             copied.setdefault(number, sign)

@@ -14,7 +14,7 @@ class Chain(namedtuple("Chain", "start end transitions scores")):
     Attributes:
         start, end: `[C]`, scores of the first and the last tag.
         transitions: `[C, C]`, score of a tag (column) after another (row).
-        scores: `[n, C]`, of the tags at the places of the chain, n > 0.
+        scores: `[n, C]`, of the tags at the positions of the chain, n > 0.
     """
 
 

@@ -1,4 +1,4 @@
-"""`EntityRecognizer`: the entities of texts, with their places in the text as it was given."""
+"""`EntityRecognizer`: the entities of texts, with their positions in the original text."""
 
 import os
 from collections import namedtuple
@@ -30,7 +30,7 @@ class Entity(namedtuple("Entity", "start end label text score")):
     Attributes:
         start, end: its first character in the text, and the one after its last.
         label: str.
-        text: str, what stands there.
+        text: str, the characters there.
         score: how probable it is, for the model.
     """
 

@@ -15,7 +15,7 @@ def entity_scores(true, found, labels):
     precision and recall are Wilson's.
 
     Args:
-        true, found: lists of sets of (start, end, label), a set a text.
+        true, found: lists of sets of (start, end, label), a set per text.
         labels: list of str.
 
     Returns:

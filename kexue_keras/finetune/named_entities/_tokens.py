@@ -1,4 +1,4 @@
-"""Between characters and tokens: texts encoded with the places of their tokens, entities as tokens and back."""
+"""Between characters and tokens: texts encoded with the positions of their tokens, entities as tokens and back."""
 
 from collections import namedtuple
 
@@ -17,7 +17,7 @@ class EncodedText(namedtuple("EncodedText", "ids spans cut")):
 
 
 def encode_with_spans(tokenizer, texts, max_length, progress=None):
-    """Texts as token ids, each with the places of its tokens.
+    """Texts as token ids, each with the positions of its tokens.
 
     Args:
         tokenizer: bert4keras tokenizer.

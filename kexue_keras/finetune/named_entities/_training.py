@@ -226,7 +226,7 @@ def _build(run, head):
 
 
 def _batches(part, head, options, rounding):
-    """(make_batch for `Trainer`, batches an epoch)."""
+    """(make_batch for `Trainer`, batches per epoch)."""
     batches = BucketedBatches(
         [text.ids for text in part.encoded],
         batch_size=options.batch_size,
@@ -247,7 +247,7 @@ def _batches(part, head, options, rounding):
 
 
 def _finish(run, trainer, pretrained, recognizer, data):
-    """Save the model and everything about it; the saved points go last."""
+    """Save the model and everything about it; the checkpoints are removed last."""
     folder, p = run.folder, trainer.progress
     save_tokenizer(pretrained.tokenizer, folder.path)
     models.save(pretrained, folder.cleared("encoder"))

@@ -1,4 +1,4 @@
-"""The step from ELECTRA's generator to its discriminator: sampled tokens in the places of hidden ones.
+"""The step from ELECTRA's generator to its discriminator: sampled tokens in place of masked ones.
 
 Reference: arXiv 2003.10555.
 """
@@ -16,7 +16,7 @@ from kexue_keras.types import Config, Shape, Tensor
 
 @register
 class SampledReplacement(Layer):
-    """Tokens of a generator in the places that were hidden from it, and where they differ from the original.
+    """Tokens of a generator at the positions that were masked, and where they differ from the original.
 
     sample = argmax(logits / temperature + g), g Gumbel noise, which is a draw of softmax(logits / temperature); no
     gradient goes through. A token that is drawn right counts as original.

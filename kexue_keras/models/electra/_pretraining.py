@@ -19,7 +19,7 @@ from kexue_keras.types import Array, Tokenizer, Transformer
 
 
 class ElectraPretraining(object):
-    """A generator fills hidden places, a discriminator tells which tokens are not the original ones.
+    """A generator fills masked positions, a discriminator tells which tokens are not the original ones.
 
     Loss: that of the masked language model over the hidden tokens, plus disc_weight times the binary cross-entropy over
     all tokens that are no padding. The draws of the generator let no gradient through.
@@ -119,8 +119,8 @@ class ElectraPretraining(object):
             batches: iterable of what `make_batch` gives.
 
         Returns:
-            dict: generator_loss (nats a hidden token), generator_accuracy (of its likeliest token), sampled_accuracy
-            (of the one that was drawn), replaced (share of all tokens), discriminator_loss (nats a token),
+            dict: generator_loss (nats per masked token), generator_accuracy (of its most likely token),
+            sampled_accuracy (of the one drawn), replaced (share of all tokens), discriminator_loss (nats per token),
             constant_guess (the loss to beat), found (share of the replaced ones with a probability above 1/2),
             false_alarms (share of the others).
 

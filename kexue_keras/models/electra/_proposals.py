@@ -41,7 +41,7 @@ def propose_masks(
     Reference: kexue.fm/archives/7846.
 
     >>> inputs = [np.array([[2, 4, 4, 3]]), np.zeros([1, 4], int), np.array([[1, 2]])]
-    >>> sure = np.log(np.array([[[.1] * 7 + [.3] * 1, [.1] * 7 + [.3]]]))     # token 7 is likeliest at both places
+    >>> sure = np.log(np.array([[[.1] * 7 + [.3] * 1, [.1] * 7 + [.3]]]))     # token 7 is most likely at both places
     >>> hard, labels = kexue_keras.models.propose_masks(np.array([[2, 7, 6, 3]]), inputs, np.array([[7, 6]]), sure)
     >>> hard[0].tolist(), hard[2].tolist(), labels.tolist()
     ([[2, 7, 4, 3]], [[2]], [[[6]]])

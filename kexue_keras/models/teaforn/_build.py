@@ -27,18 +27,18 @@ def build_teaforn_model(
     """A model for training with `losses.TeaForN`: the language model, and its further orders, which read what it made.
 
     h^(1) = M(e), h^(i+1) = M([e_0, h^(i)_1, ..., h^(i)_{L-1}]), logits^(i) = W h^(i) + b. Where the target is written,
-    order i + 1 reads in place of each token's embedding what order i made at the place before it; what is source stays.
-    Segments, positions and masks are those of order 1. Order i at place t sees true tokens up to t - i + 1 only.
+    order i + 1 reads in place of each token's embedding what order i made one position before; the source stays.
+    Segments, positions and masks are those of order 1. Order i at position t sees true tokens up to t - i + 1 only.
 
     Order 1 is the language model itself: train this model, decode with the one that was given, whose weights it shares.
 
     Args:
-        model: Keras model or bert4keras transformer: BERT, RoFormer and kin with application='unilm' or 'lm' and
+        model: Keras model or bert4keras transformer: BERT, RoFormer and relatives with application='unilm' or 'lm' and
             with_mlm, GPT, T5 with with_lm='linear'.
         order: int, N; 1 gives teacher forcing. Each order costs a pass through the layers (of a T5: of its decoder).
         shared: bool, whether all orders have the same M. False copies its layers for each higher order, with their
             weights of this moment; the matrices of input and output stay shared. The paper found shared to be better.
-        soft_input: what the higher orders read: 'hidden', h itself; 'topk', the mean embedding of the k likeliest
+        soft_input: what the higher orders read: 'hidden', h itself; 'topk', the mean embedding of the k most likely
             words; 'vocabulary', of all; 'gumbel', by Gumbel-softmax, with noise while training.
         k: int, of 'topk'.
         temperature: number > 0, of 'gumbel'.
@@ -91,7 +91,7 @@ def build_teaforn_model(
 
 
 def _soft_input(parts, kind, k, temperature):
-    """function(hidden, logits, order) -> what the place after is to read."""
+    """function(hidden, logits, order) -> what the next position should read."""
     if kind == "hidden":
         return lambda hidden, logits, i: hidden
     embedding = parts.embedding.layer

@@ -30,7 +30,7 @@ class _Rows(Layer):
 
 @register
 class ShiftedInput(_Rows):
-    """Embeddings in which each written token is replaced by what the model made at the place before it.
+    """Embeddings in which each written token is replaced by what the model made at the position before it.
 
     x_t = h_{t-1} where t is written, else e_t.
 

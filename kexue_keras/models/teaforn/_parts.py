@@ -1,4 +1,4 @@
-"""Where in a language model tokens become vectors, and vectors logits: what lies between can be run once more."""
+"""Where in a language model tokens become vectors, and vectors logits: what is in between can be run once more."""
 
 from collections import namedtuple
 

@@ -70,8 +70,8 @@ def UniVAE(
         kappa: number >= 0, concentration for 'vmf'.
         num_codes: int, rows of the table for 'vq'.
         max_length: int, longest text in tokens, [CLS] and [SEP] included.
-        length_leak: where the target stands must not tell how long the source is, which is as long. 'pad': both are
-            padded to max_length. 'restart': the target's positions go on after [CLS], whatever the source; nothing is
+        length_leak: the target's position must not reveal the source's length, which is its own. 'pad': both are
+            padded to max_length. 'restart': the target's positions follow [CLS], whatever the source; nothing is
             padded, which takes less time where texts are short.
         kl_weight: number >= 0, weight of the latents' costs in the loss ('gaussian' and 'vq').
         seed: int or None, of the sampling.

@@ -167,7 +167,7 @@ def test_configurations_that_cannot_be_built_are_named(tmp_path, changes, messag
 
 def test_variables_without_a_place_are_named(tmp_path):
     path, config, weights = bert_folder(tmp_path / "a", layers=2)
-    with pytest.raises(WeightsError, match="16 variables for which a bert.*no place; nothing was loaded.*layer.1"):
+    with pytest.raises(WeightsError, match="16 variables that a bert.*does not have; nothing was loaded.*layer.1"):
         read_hf(path, dict(config, num_hidden_layers=1))
     assert len(read_hf(path, dict(config, num_hidden_layers=1), extra="ignore")[1]) == len(weights) - 16
     head = dict(weights, **{"classifier.weight": np.zeros([2, 16], "float32")})

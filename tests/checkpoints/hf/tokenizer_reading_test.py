@@ -63,7 +63,7 @@ def test_unigrams_come_back_as_a_sentencepiece_model(tmp_path):
         ({"model": {"type": "WordPiece", "vocab": ["a"]}}, "must be an object of tokens"),
         (
             {"model": {"type": "WordPiece", "vocab": {"a": 0}, "continuing_subword_prefix": "@@"}},
-            "word pieces go on with '@@'",
+            "word pieces continue with '@@'",
         ),
         ({"added_tokens": [{"id": "x", "content": "a"}]}, "an added token is"),
         ({"model": {"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": 3}}, "unk_id in it"),

@@ -200,7 +200,7 @@ def test_finetune_goes_on_where_it_stopped_and_leaves_nothing_on(files, tmp_path
     said = []
     stop.clear()
     metrics = run(files, tmp_path / "run", said, resume=True, **options)
-    assert any("going on after epoch 0, batch 3" in line for line in said)
+    assert any("resuming after epoch 0, batch 3" in line for line in said)
     assert any("no GPU" in line for line in said)
     # Three steps before and one after it, all of them good.
     optimizer = optimizers[-1]
