@@ -10,7 +10,7 @@ import shutil
 import mathjax
 import reference
 import repository
-import techniques
+import technique_cards
 from mkdocs.exceptions import PluginError
 from mkdocs.plugins import CombinedEvent, event_priority
 from mkdocs.structure.files import File, InclusionLevel
@@ -19,6 +19,7 @@ BEFORE_I18N, AFTER_I18N = 100, -200
 FORMULA = re.compile(r"^\$\$.*?\$\$[^\n]*$", re.MULTILINE | re.DOTALL)
 # "FlatNCE: `losses.FlatNCE`, `losses.flat_nce`": the navigation has the first part.
 NAMES_BEHIND = re.compile(r"\s*[:：]\s*`.*$")
+ALTERNATE = re.compile(r"<link rel=[\"']?alternate\b[^>]*>")
 added = {}
 
 
@@ -69,7 +70,7 @@ on_files = CombinedEvent(_add, _fill)
 def on_nav(nav, config, files):
     """Every technique has its page, and it can be found."""
     pages = {file.src_uri: file.content_string for file in files.documentation_pages()}
-    found = list(techniques.faults(pages, set(in_nav(config.nav))))
+    found = list(technique_cards.faults(pages, set(in_nav(config.nav))))
     if found:
         raise PluginError("\n".join(found))
     return nav
@@ -88,6 +89,11 @@ def on_page_markdown(markdown, page, config, files):
     if title:
         page.meta.setdefault("title", NAMES_BEHIND.sub("", title.group(1)).replace("`", ""))
     return repository.rewrite(separate_formulas(markdown), page.file.src_uri)
+
+
+def on_post_page(output, page, config):
+    """Without links to the other language in the head: the theme would look for a sitemap beside each of them."""
+    return ALTERNATE.sub("", output)
 
 
 def on_post_build(config):
