@@ -19,6 +19,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SITE = os.path.join(ROOT, "site")
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDTHS = (390, 1280)
+# Milliseconds after which what moves when a window changes its width has come to rest.
+SETTLED = 350
 # Where a phrase is typed, and a page that has to be among the results.
 SEARCHES = (
     ("", "gradient accumulation", "optimizers/gradient-accumulation/"),
@@ -80,6 +82,7 @@ def check_page(page, base, address):
     page.evaluate("() => window.MathJax && MathJax.startup && MathJax.startup.promise")
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(SETTLED)
         state = page.evaluate(STATE)
         if state["width"] > state["window"] + 1:
             yield "is %d pixels wide in a window of %d" % (state["width"], state["window"])

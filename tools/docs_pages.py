@@ -3,7 +3,8 @@
 docs/techniques.md from the catalogue, docs/benchmarks.md from benchmarks/results, both in two languages, and the
 pictures of docs/pictures/.
 
-    python tools/docs_pages.py [--check] [--no-pictures]     --check: write nothing, exit code 1 if a page is out of date
+    python tools/docs_pages.py [--no-pictures]
+    python tools/docs_pages.py --check              writes nothing; exit code 1 if a page is out of date
 """
 
 import argparse

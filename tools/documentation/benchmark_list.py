@@ -305,7 +305,8 @@ TABLES = [
         "training/fused-step.md",
         ("A step with gradients in closed form", "闭式梯度的一步"),
         "stack rows length",
-        "fused~/~plain>ratio fused~/~plain>processor_time_ratio fused~/~plain>peak_bytes fused~/~torch>processor_time_ratio",
+        "fused~/~plain>ratio fused~/~plain>processor_time_ratio fused~/~plain>peak_bytes"
+        " fused~/~torch>processor_time_ratio",
     ),
     table(
         "precision",
@@ -369,7 +370,7 @@ TABLES = [
     ),
     table(
         "quality",
-        "training/fgm.md losses>rdrop.md",
+        "training/fgm.md losses/rdrop.md",
         ("Adversarial training and R-Drop: 300 book reviews", "对抗训练与 R-Drop：300 条书评"),
         "variant",
         "accuracy macro_f1",
@@ -386,14 +387,14 @@ TABLES = [
     # Losses.
     table(
         "losses",
-        "losses>multilabel-crossentropy.md",
+        "losses/multilabel-crossentropy.md",
         ("Sparse and dense multi-label loss, 10,000 classes", "稀疏与稠密多标签损失，1 万类"),
         "side",
         "milliseconds_median time_relative_to_sparse_median peak_bytes",
     ),
     table(
         "quality",
-        "losses>multilabel-crossentropy.md",
+        "losses/multilabel-crossentropy.md",
         ("Multi-label classification: DuEE event types", "多标签分类：DuEE 事件类型"),
         "variant budget",
         "macro_f1 micro_f1",
@@ -402,7 +403,7 @@ TABLES = [
     ),
     table(
         "quality",
-        "losses>rdrop.md",
+        "losses/rdrop.md",
         ("R-Drop: 300 book reviews", "R-Drop：300 条书评"),
         "variant",
         "accuracy macro_f1",
@@ -411,7 +412,7 @@ TABLES = [
     ),
     table(
         "quality",
-        "training/gradient-cache.md losses>infonce.md",
+        "training/gradient-cache.md losses/infonce.md",
         ("SimCSE with small and large batches", "小批次与大批次的 SimCSE"),
         "name",
         "spearman",
@@ -420,7 +421,7 @@ TABLES = [
     ),
     table(
         "hard_negatives",
-        "similarity.md losses>triplet.md",
+        "similarity.md losses/triplet.md",
         ("Retrieval with mined negatives", "难负例检索"),
         "arm",
         "recall@1 mrr@10",
@@ -565,7 +566,7 @@ TABLES = [
     # Tasks.
     table(
         "quality",
-        "similarity.md losses>cosent.md",
+        "similarity.md losses/cosent.md",
         ("CoSENT and Sentence-BERT", "CoSENT 与 Sentence-BERT"),
         "set method budget",
         "spearman",

@@ -33,7 +33,10 @@ def names():
 
 
 def at(row, path):
-    """What stands at a path such as 'test_loss>64' or 'curve>-1>1' of a row, None if nothing does. Behind `=`: what stands there then."""
+    """What stands at a path such as 'test_loss>64' or 'curve>-1>1' of a row, None if nothing does.
+
+    Behind `=`: what stands there then.
+    """
     path, _, default = path.partition("=")
     for key in path.split(">"):
         if isinstance(row, list):

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 
+import jieba
 import mathjax
 import reference
 import repository
@@ -35,7 +36,8 @@ def in_nav(items):
 
 @event_priority(BEFORE_I18N)
 def on_config(config):
-    """The pages of the rooms stand below Reference."""
+    """The pages of the rooms stand below Reference; the search's word segmentation says nothing."""
+    jieba.setLogLevel("ERROR")
     for section in config.nav:
         if "Reference" in section:
             section["Reference"] = sorted(reference.pages())
@@ -69,7 +71,8 @@ on_files = CombinedEvent(_add, _fill)
 
 def on_nav(nav, config, files):
     """Every technique has its page, and it can be found."""
-    pages = {file.src_uri: file.content_string for file in files.documentation_pages()}
+    # The Chinese X.zh.md is X.md here.
+    pages = {getattr(file, "norm_src_uri", file.src_uri): file.content_string for file in files.documentation_pages()}
     found = list(technique_cards.faults(pages, set(in_nav(config.nav))))
     if found:
         raise PluginError("\n".join(found))
