@@ -82,8 +82,10 @@ def check_page(page, base, address):
     page.evaluate("() => window.MathJax && MathJax.startup && MathJax.startup.promise")
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
-        page.wait_for_timeout(SETTLED)
         state = page.evaluate(STATE)
+        if state["width"] > state["window"] + 1:
+            page.wait_for_timeout(SETTLED)
+            state = page.evaluate(STATE)
         if state["width"] > state["window"] + 1:
             yield "is %d pixels wide in a window of %d" % (state["width"], state["window"])
     for name in ("unset", "wrong"):

@@ -6,10 +6,10 @@ value; `~` is a space in it.
 
 from collections import namedtuple
 
-Table = namedtuple("Table", "file script pages title by values across where")
+Table = namedtuple("Table", "file script pages title by values across where picture")
 
 
-def table(file, pages, title, by, values, *, across=None, script=None, **where):
+def table(file, pages, title, by, values, *, across=None, script=None, picture=None, **where):
     """A table of results/`file`.jsonl.
 
     Args:
@@ -19,6 +19,7 @@ def table(file, pages, title, by, values, *, across=None, script=None, **where):
         values: paths of what was measured.
         across: path of a setting whose values become columns.
         script: the one that measures it, if it has another name.
+        picture: name of one of docs_pictures.
         where: values that the rows have (`__` for `/`).
     """
     return Table(
@@ -30,6 +31,7 @@ def table(file, pages, title, by, values, *, across=None, script=None, **where):
         [path.replace("~", " ") for path in values.split()],
         across,
         {key.replace("__", "/"): value for key, value in where.items()},
+        picture,
     )
 
 
@@ -242,6 +244,7 @@ TABLES = [
         ("Accumulation: 300 book reviews", "梯度累积：300 条书评"),
         "variant",
         "accuracy macro_f1",
+        picture="accumulation",
         script="quality.py accumulation",
         example="accumulation",
     ),
@@ -258,6 +261,7 @@ TABLES = [
         ("Two tasks at once", "同时学两个任务"),
         "method",
         "sentiment topic",
+        picture="multitask",
         script="quality.py multitask",
         example="multitask",
     ),
@@ -268,6 +272,7 @@ TABLES = [
         ("Recompute: peak memory of a step", "重计算：一步的峰值内存"),
         "policy",
         "peak_mb",
+        picture="recompute",
         across="stack",
         script="recompute.py step",
         part="step",
@@ -374,6 +379,7 @@ TABLES = [
         ("Adversarial training and R-Drop: 300 book reviews", "对抗训练与 R-Drop：300 条书评"),
         "variant",
         "accuracy macro_f1",
+        picture="adversarial",
         script="quality.py adversarial_sentiment",
         example="adversarial_sentiment",
     ),
@@ -433,6 +439,7 @@ TABLES = [
         ("Activations, value and gradient", "激活函数，取值与梯度"),
         "side",
         "time_relative_to_gelu_median",
+        picture="activations",
         across="stack",
     ),
     table(
@@ -449,6 +456,7 @@ TABLES = [
         ("Trained at 64 characters, tested at up to 512", "以 64 字训练，最长以 512 字测试"),
         "variant",
         "test_loss>64 test_loss>128 test_loss>256 test_loss>512",
+        picture="length",
     ),
     table(
         "mixers",
@@ -472,6 +480,7 @@ TABLES = [
         ("DeepNorm: change of the logits in one step", "DeepNorm：一步更新后 logits 的变化"),
         "scheme step",
         "median",
+        picture="depth",
         across="layers",
         benchmark="change of the logits in one step",
         norm=None,
@@ -531,6 +540,7 @@ TABLES = [
         ("ELECTRA and MLM in the same time", "同样时间内的 ELECTRA 与 MLM"),
         "arm budget",
         "frozen fine_tuned",
+        picture="electra-fine-tuned",
     ),
     table(
         "albert",
@@ -570,6 +580,7 @@ TABLES = [
         ("CoSENT and Sentence-BERT", "CoSENT 与 Sentence-BERT"),
         "set method budget",
         "spearman",
+        picture="cosent",
         script="quality.py similarity_cosent",
         example="similarity_cosent",
     ),
@@ -579,16 +590,19 @@ TABLES = [
         ("Few labelled texts", "小样本"),
         "task method stack",
         "accuracy",
+        picture="few-shot",
         script="quality.py few_shot",
         example="few_shot",
     ),
     table("ner", "finetune/entities.md", ("Named entities", "命名实体识别"), "data method", "f1 macro_f1 precision recall"),
     table(
         "math_word_problems",
+        picture="entities",
         "finetune/math-word-problems.md",
         ("Math word problems", "数学应用题"),
         "model num_hidden_layers beams",
         "accuracy same_equation unreadable",
+        picture="math-word-problems",
     ),
     table(
         "math_word_problems_nearest",
@@ -604,6 +618,7 @@ TABLES = [
         ("Decoding over bert4keras' decoder", "解码相对 bert4keras"),
         "model beams stack",
         "throughput_ratio processor_ratio time_over_hugging_face same",
+        picture="decoding",
     ),
     table(
         "sampling",

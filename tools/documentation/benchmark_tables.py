@@ -138,9 +138,17 @@ def markdown(table, language):
         head.append(WORDS["runs"][language])
         lines = [(cells + [str(count)], count) for cells, count in lines]
     text = ["## %s" % table.title[language], "", source(table, rows, language), ""]
+    if table.picture:
+        text += [picture(table.picture, table.title[language]), ""]
     text += ["| %s |" % " | ".join(head), "|%s" % ("---|" * len(head))]
     text += ["| %s |" % " | ".join(cells) for cells, _ in lines]
     return "\n".join(text) + "\n"
+
+
+def picture(name, title):
+    """Markdown of a picture of docs_pictures.py, for light and for dark pages."""
+    form = "![%s](figures/%s-%s.svg#gh-%s-mode-only)"
+    return " ".join(form % (title, name, mode, mode) for mode in ("light", "dark"))
 
 
 def source(table, rows, language):

@@ -20,6 +20,10 @@ BEFORE_I18N, AFTER_I18N = 100, -200
 FORMULA = re.compile(r"^\$\$.*?\$\$[^\n]*$", re.MULTILINE | re.DOTALL)
 # "FlatNCE: `losses.FlatNCE`, `losses.flat_nce`": the navigation has the first part.
 NAMES_BEHIND = re.compile(r"\s*[:：]\s*`.*$")
+# The end of a line that is no heading and no row of a table, where Chinese stands on both sides.
+CHINESE_BREAK = re.compile(
+    r"^((?![#|<]).*[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef“”])\n(?=[\u4e00-\u9fff“《（])", re.MULTILINE
+)
 ALTERNATE = re.compile(r"<link rel=[\"']?alternate\b[^>]*>")
 added = {}
 
@@ -86,11 +90,20 @@ def separate_formulas(text):
     return "".join(pieces)
 
 
+def join_chinese_lines(text):
+    """Without the line breaks within a Chinese paragraph, which would be shown as spaces."""
+    pieces = repository.FENCE.split(text)
+    pieces[::2] = [CHINESE_BREAK.sub(r"\1", piece) for piece in pieces[::2]]
+    return "".join(pieces)
+
+
 def on_page_markdown(markdown, page, config, files):
     """Formulas, links, and a short title for the navigation."""
     title = re.search(r"^# (.+)$", markdown, re.MULTILINE)
     if title:
         page.meta.setdefault("title", NAMES_BEHIND.sub("", title.group(1)).replace("`", ""))
+    if page.file.src_uri.endswith(".zh.md"):
+        markdown = join_chinese_lines(markdown)
     return repository.rewrite(separate_formulas(markdown), page.file.src_uri)
 
 

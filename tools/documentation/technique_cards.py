@@ -77,12 +77,15 @@ def card(technique, language):
     if language == CHINESE:
         title = NAMES.get(technique.number) or technique.chinese or technique.title
     lines = ["### [%s](%s)" % (title, technique.docs), ""]
-    links = ["[kexue.fm/archives/%d](https://kexue.fm/archives/%d)" % (n, n) for n in technique.articles]
+    link = "[%s](https://kexue.fm/archives/%d)"
+    # The title in the list is that of the first article.
+    titles = [technique.chinese] + [""] * len(technique.articles)
+    links = [
+        link % (title or "kexue.fm/archives/%d" % number, number) for title, number in zip(titles, technique.articles)
+    ]
     if links:
         article, between = (("Article: ", ", "), ("文章：", "、"))[language]
-        # The title in the list is that of the first article.
-        first = "%s%s%s" % (technique.chinese, between if technique.chinese else "", links[0])
-        lines.append("- " + article + between.join([first] + links[1:]))
+        lines.append("- " + article + between.join(links))
     names = ("In the package: ", "接口：")[language]
     lines.append("- " + names + (", ", "、")[language].join("`%s`" % name for name in technique.names))
     return "\n".join(lines) + "\n"
