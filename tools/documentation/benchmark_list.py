@@ -594,10 +594,16 @@ TABLES = [
         script="quality.py few_shot",
         example="few_shot",
     ),
-    table("ner", "finetune/entities.md", ("Named entities", "命名实体识别"), "data method", "f1 macro_f1 precision recall"),
+    table(
+        "ner",
+        "finetune/entities.md",
+        ("Named entities", "命名实体识别"),
+        "data method",
+        "f1 macro_f1 precision recall",
+        picture="entities",
+    ),
     table(
         "math_word_problems",
-        picture="entities",
         "finetune/math-word-problems.md",
         ("Math word problems", "数学应用题"),
         "model num_hidden_layers beams",

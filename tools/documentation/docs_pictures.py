@@ -1,8 +1,8 @@
 """The pictures of docs/figures/, each for light and for dark pages, from benchmarks/results or a formula.
 
-They are SVG with a clear background; a page includes both, and each shows where it fits:
+They are SVG with a clear background. A page includes both, marked as GitHub has it, and one is shown:
 
-    ![what it shows](figures/NAME-light.svg#gh-light-mode-only) ![what it shows](figures/NAME-dark.svg#gh-dark-mode-only)
+    ![what it is](figures/NAME-light.svg#gh-light-mode-only) ![what it is](figures/NAME-dark.svg#gh-dark-mode-only)
 """
 
 import os
