@@ -4,16 +4,14 @@ The source is read, not imported: no TensorFlow is needed. mkdocstrings fills in
 """
 
 import ast
+import configparser
 import functools
 import os
 
 from repository import ROOT
 
-# Rooms for users, as the map of the house has them; a room in a room has a part of its page.
-ROOMS = (
-    "optimizers losses layers regularizers training models checkpoints decoding similarity prompting finetune data "
-    "trainer tuning analysis migration export exported search pictures hub tracking catalogue backend"
-).split()
+# Not for users; everything else of the map of the house has a page.
+INTERNAL = "checks cli files options schemas serving tokenizing".split()
 
 
 @functools.lru_cache(None)
@@ -70,6 +68,14 @@ def part(room, level):
     return "\n\n".join(blocks)
 
 
+def rooms():
+    """The rooms for users, as setup.cfg has them; a room in a room has a part of its page."""
+    config = configparser.ConfigParser()
+    config.read(os.path.join(ROOT, "setup.cfg"), encoding="utf-8")
+    layers = config["importlinter:contract:house"]["layers"].split()
+    return sorted(room for room in layers if is_room("kexue_keras." + room) and room not in INTERNAL)
+
+
 def pages():
     """Dict name of the page -> its Markdown."""
-    return {"reference/%s.md" % room: part("kexue_keras." + room, 1) + "\n" for room in ROOMS}
+    return {"reference/%s.md" % room: part("kexue_keras." + room, 1) + "\n" for room in rooms()}
