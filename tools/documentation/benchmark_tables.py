@@ -165,7 +165,7 @@ def source(table, rows, language):
         form = "含义见 %s。脚本 `benchmarks/%s`，结果 `benchmarks/results/%s.jsonl`，%s，%d 核，%s。"
         between = "；"
     else:
-        form = "What it means: %s. Script `benchmarks/%s`, rows `benchmarks/results/%s.jsonl`; %s; %d cores; %s."
+        form = "Explained in %s. Script `benchmarks/%s`, rows `benchmarks/results/%s.jsonl`; %s; %d cores; %s."
         between = "; "
     if cells:
         form += (" Shown is: **%s**.", "表中是**%s**。")[language] % cells.replace("%", "%%")
