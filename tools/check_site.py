@@ -64,9 +64,13 @@ def addresses(folder):
 def watch(page, base):
     """List that fills with what goes wrong while pages are open."""
     faults = []
-    page.on("console", lambda m: m.type in ("error", "warning") and faults.append("console: " + m.text))
+    page.on(
+        "console",
+        lambda m: m.type in ("error", "warning")
+        and faults.append("/%s: console: %s" % (page.url[len(base) :], m.text)),
+    )
     page.on("response", lambda r: r.status >= 400 and faults.append("%d: %s" % (r.status, r.url)))
-    page.on("pageerror", lambda error: faults.append("script: %s" % error))
+    page.on("pageerror", lambda error: faults.append("/%s: script: %s" % (page.url[len(base) :], error)))
     page.on("requestfailed", lambda r: r.failure != "net::ERR_ABORTED" and faults.append("not loaded: " + r.url))
     page.on(
         "request",
@@ -137,25 +141,31 @@ def main():
         return 0
     from playwright.sync_api import sync_playwright
 
-    base, count, wrong = serve(SITE), 0, []
+    base, count, wrong = serve(SITE), 0, 0
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
         page = context.new_page()
+        page.set_default_timeout(90000)
         faults = watch(page, base)
         for address in sorted(addresses(SITE)):
             if options.only in address:
-                found = list(check_page(page, base, address)) + faults[:]
-                wrong += ["/%s: %s" % (address, fault) for fault in found]
+                wrong += tell(["/%s: %s" % (address, fault) for fault in check_page(page, base, address)] + faults)
                 faults.clear()
                 count += 1
-        wrong += list(check_search(page, base)) + list(check_copying(page, base)) + faults
+        wrong += tell(list(check_search(page, base)) + list(check_copying(page, base)) + faults)
         if options.screenshots:
             take(browser, base, options.screenshots)
         browser.close()
-    print("\n".join(wrong))
-    print("check_site.py: %d pages at %d widths, %d faults" % (count, len(WIDTHS), len(wrong)))
+    print("check_site.py: %d pages at %d widths, %d faults" % (count, len(WIDTHS), wrong))
     return 1 if wrong else 0
+
+
+def tell(faults):
+    """Print them at once; how many there are."""
+    for fault in faults:
+        print(fault, flush=True)
+    return len(faults)
 
 
 def take(browser, base, folder):
