@@ -31,7 +31,10 @@ COPIED_FROM = "optimizers/gradient-accumulation/"
 SHOWN = ("", "zh/", "zh/techniques/", "training/recompute/", "zh/benchmarks/", "reference/losses/", "zh/tutorial/")
 STATE = """() => ({
     width: document.documentElement.scrollWidth, window: window.innerWidth, title: document.title,
-    unset: [...document.querySelectorAll('.arithmatex')].filter(f => !f.querySelector('mjx-container')).length,
+    unset: [...document.querySelectorAll('.arithmatex')].filter(f => {
+        const drawn = f.querySelector('mjx-container svg');
+        return f.checkVisibility() && !(drawn && drawn.getBoundingClientRect().width > 3);
+    }).length,
     wrong: document.querySelectorAll('[data-mml-node=merror]').length,
     missing: [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src),
 })"""
