@@ -1,6 +1,5 @@
 # Needed beforehand: git, make, sh. `make demo` shows the main job, `make test` runs everything on all stacks.
-.PHONY: demo test test-all test-keras test-tf.keras test-tf2 test-tf2.16 lint format venv venv-tf2 readme docs docs-pages \
-	docs-serve docs-check clean help
+.PHONY: demo test test-all test-keras test-tf.keras test-tf2 test-tf2.16 lint format venv venv-tf2 readme clean help
 PY = .venv/bin/python
 QUIET = TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore
 # What of `make demo STACK=...`: the environment that chooses the stack, and its Python.
@@ -15,7 +14,8 @@ TF2 = .venv-tf2
 MKDOCS = NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs
 
 help:
-	@echo "make demo [STACK=keras|tf.keras|tf2] | test | test-all | lint | docs | docs-serve | docs-check | venv | venv-tf2 | clean"
+	@echo "make demo [STACK=keras|tf.keras|tf2] | test | test-all | lint | venv | venv-tf2 | clean"
+	@echo "make docs | docs-serve | docs-check | docs-pages"
 
 venv:
 	@sh tools/venv.sh
@@ -62,6 +62,7 @@ format: venv
 readme: venv
 	@$(PY) tools/readme_table.py
 
+.PHONY: docs docs-serve docs-pages docs-check
 # The site in both languages, into site/; any fault ends it: broken links, pages missing or not in the navigation.
 docs:
 	@sh tools/venv.sh docs
