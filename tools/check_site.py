@@ -20,7 +20,7 @@ SITE = os.path.join(ROOT, "site")
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDTHS = (390, 1280)
 # Milliseconds after which what moves when a window changes its width has come to rest.
-SETTLED = 350
+SETTLED = 5000
 # Where a phrase is typed, and a page that has to be among the results.
 SEARCHES = (
     ("", "gradient accumulation", "optimizers/gradient-accumulation/"),
@@ -30,7 +30,7 @@ SEARCHES = (
 COPIED_FROM = "optimizers/gradient-accumulation/"
 SHOWN = ("", "zh/", "zh/techniques/", "training/recompute/", "zh/benchmarks/", "reference/losses/", "zh/tutorial/")
 STATE = """() => ({
-    width: document.documentElement.scrollWidth, window: window.innerWidth, title: document.title,
+    title: document.title,
     unset: [...document.querySelectorAll('.arithmatex')].filter(f => {
         const drawn = f.querySelector('mjx-container svg');
         return f.checkVisibility() && !(drawn && drawn.getBoundingClientRect().width > 3);
@@ -38,6 +38,7 @@ STATE = """() => ({
     wrong: document.querySelectorAll('[data-mml-node=merror]').length,
     missing: [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src),
 })"""
+FITS = "() => document.documentElement.scrollWidth <= window.innerWidth + 1"
 RESULTS = "() => [...document.querySelectorAll('.md-search-result__link')].map(link => link.href)"
 
 
@@ -84,17 +85,19 @@ def watch(page, base):
 
 def check_page(page, base, address):
     """What is wrong with a page."""
+    from playwright.sync_api import TimeoutError as TooLate
+
     page.set_viewport_size({"width": WIDTHS[0], "height": 900})
     page.goto(base + address, wait_until="load")
     page.evaluate("() => window.MathJax && MathJax.startup && MathJax.startup.promise")
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
-        state = page.evaluate(STATE)
-        if state["width"] > state["window"] + 1:
-            page.wait_for_timeout(SETTLED)
-            state = page.evaluate(STATE)
-        if state["width"] > state["window"] + 1:
-            yield "is %d pixels wide in a window of %d" % (state["width"], state["window"])
+        try:
+            page.wait_for_function(FITS, timeout=SETTLED)
+        except TooLate:
+            wide = page.evaluate("() => document.documentElement.scrollWidth")
+            yield "is %d pixels wide in a window of %d" % (wide, width)
+    state = page.evaluate(STATE)
     for name in ("unset", "wrong"):
         if state[name]:
             yield "%d formulas %s" % (state[name], name)
