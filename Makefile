@@ -11,9 +11,11 @@ PY_keras = $(PY)
 PY_tf.keras = $(PY)
 PY_tf2 = $(TF2)/bin/python
 TF2 = .venv-tf2
+MKDOCS = NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs
 
 help:
 	@echo "make demo [STACK=keras|tf.keras|tf2] | test | test-all | lint | venv | venv-tf2 | clean"
+	@echo "make docs | docs-serve | docs-check | docs-pages"
 
 venv:
 	@sh tools/venv.sh
@@ -60,5 +62,23 @@ format: venv
 readme: venv
 	@$(PY) tools/readme_table.py
 
+.PHONY: docs docs-serve docs-pages docs-check
+# The site in both languages, into site/; any fault ends it: broken links, pages missing or not in the navigation.
+docs:
+	@sh tools/venv.sh docs
+	@$(MKDOCS) build --strict
+
+docs-serve:
+	@sh tools/venv.sh docs
+	@$(MKDOCS) serve
+
+# What of docs/ is made from something else: benchmarks (from benchmarks/results), techniques, the map, pictures.
+docs-pages: venv
+	@$(QUIET) $(PY) tools/docs_pages.py
+
+# Every page of the site in a browser. Needed beforehand: Chromium (apt-get install chromium fonts-noto-cjk).
+docs-check: docs
+	@.venv-docs/bin/python tools/check_site.py
+
 clean:
-	rm -rf .venv .venv-tf2 .venv-tf2.16 .cache build dist *.egg-info
+	rm -rf .venv .venv-tf2 .venv-tf2.16 .venv-docs .cache build dist site *.egg-info

@@ -1,10 +1,11 @@
 #!/bin/sh
-# Makes the virtual environment of a stack in the checkout, with pinned versions: sh tools/venv.sh [tf1 | tf2 | tf2.16]
+# Makes the virtual environment of a stack in the checkout, with pinned versions: sh tools/venv.sh [tf1 | tf2 | tf2.16 | docs]
 #   tf1     .venv         CPython 3.7          TensorFlow 1.15.5   constraints.txt (Keras 2.3.1 and tf.keras)
 #   tf2     .venv-tf2     CPython 3.12, 3.13   TensorFlow 2.21.0   constraints-tf2.txt
 #   tf2.16  .venv-tf2.16  CPython 3.9 to 3.11  TensorFlow 2.16.2   constraints-tf2.16.txt
+#   docs    .venv-docs    CPython 3.11 to 3.13 none: mkdocs alone  constraints-docs.txt
 # Touches nothing outside, needs no root. A second run with nothing changed returns at once; a half-made environment is
-# made again. Exit code 3: this machine has no such CPython (tf1 fetches one with uv, the others are left out).
+# made again. Exit code 3: this machine has no such CPython (tf1 and docs fetch one with uv, the others are left out).
 set -eu
 cd "$(dirname "$0")/.."
 stack=${1:-tf1}
@@ -12,14 +13,15 @@ case $stack in
 tf1) venv=.venv pythons=3.7 constraints=constraints.txt extras=${EXTRAS:-cpu,demo,dev} ;;
 tf2) venv=.venv-tf2 pythons='3.12 3.13' constraints=constraints-tf2.txt extras=tf2,demo,test ;;
 tf2.16) venv=.venv-tf2.16 pythons='3.9 3.10 3.11' constraints=constraints-tf2.16.txt extras=tf2,demo,test ;;
-*) echo "venv.sh: no stack $stack; it is one of tf1, tf2, tf2.16" >&2; exit 2 ;;
+docs) venv=.venv-docs pythons='3.12 3.13 3.11' constraints=constraints-docs.txt extras=docs ;;
+*) echo "venv.sh: no stack $stack; it is one of tf1, tf2, tf2.16, docs" >&2; exit 2 ;;
 esac
 python=$venv/bin/python
 stamp=$venv/.made-from
 want=$(cat "$constraints" pyproject.toml tools/venv.sh | cksum | tr ' ' -)-$extras
 
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && [ -x "$python" ] && [ -x $venv/bin/kexue-keras ] &&
-    "$python" -c '' 2>/dev/null; then
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && [ -x "$python" ] && "$python" -c '' 2>/dev/null &&
+    { [ -x $venv/bin/kexue-keras ] || [ $stack = docs ]; }; then
     exit 0
 fi
 
@@ -59,9 +61,10 @@ find_python() {
     return 1
 }
 
-# uv brings CPython 3.7 from python-build-standalone; it goes to .cache in the checkout.
+# uv brings a CPython from python-build-standalone; it goes to .cache in the checkout.
 fetch_python() {
-    [ $stack = tf1 ] || return 1
+    [ $stack = tf1 ] || [ $stack = docs ] || return 1
+    wanted=${pythons%% *}
     uv=$(command -v uv || true)
     if [ -z "$uv" ]; then
         for any in python3 python3.12 python3.11 python3.10 python3.9 python3.8 python; do
@@ -72,10 +75,10 @@ fetch_python() {
         done
     fi
     [ -n "$uv" ] || return 1
-    echo "venv.sh: no CPython 3.7 found, fetching one with uv" >&2
-    UV_PYTHON_INSTALL_DIR=$PWD/.cache/python "$uv" python install --no-bin 3.7 >&2 ||
-        UV_PYTHON_INSTALL_DIR=$PWD/.cache/python "$uv" python install 3.7 >&2 || return 1
-    candidate=$(UV_PYTHON_INSTALL_DIR=$PWD/.cache/python "$uv" python find 3.7 2>/dev/null || true)
+    echo "venv.sh: no CPython $pythons found, fetching $wanted with uv" >&2
+    UV_PYTHON_INSTALL_DIR=$PWD/.cache/python "$uv" python install --no-bin $wanted >&2 ||
+        UV_PYTHON_INSTALL_DIR=$PWD/.cache/python "$uv" python install $wanted >&2 || return 1
+    candidate=$(UV_PYTHON_INSTALL_DIR=$PWD/.cache/python "$uv" python find $wanted 2>/dev/null || true)
     works "$candidate" && echo "$candidate"
 }
 
@@ -106,6 +109,10 @@ if [ $stack = tf1 ]; then
     $pip install -q -c "$constraints" 'pip==24.0' 'setuptools==68.0.0' 'wheel==0.42.0' setuptools_scm
     $pip install -q --no-build-isolation -c "$constraints" -e ".[$extras]"
     $pip check >&2 || { echo "venv.sh: pip check failed; see above" >&2; exit 1; }
+elif [ $stack = docs ]; then
+    # The package itself is read, not imported.
+    $pip install -q setuptools wheel
+    $pip install -q --no-build-isolation -r "$constraints"
 else
     $pip install -q -c "$constraints" setuptools wheel setuptools_scm
     $pip install -q --no-build-isolation -c "$constraints" -e ".[$extras]"
