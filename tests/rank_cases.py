@@ -30,7 +30,9 @@ def fixed_weights(model, seed=3, positive=False):
     """The same first weights on all ranks and in one process."""
     random = np.random.RandomState(seed)
     draw = random.uniform if positive else random.normal
-    model.set_weights([(draw(*((0.2, 1.0) if positive else (0.0, 0.5)), w.shape)).astype(w.dtype) for w in model.get_weights()])
+    model.set_weights(
+        [(draw(*((0.2, 1.0) if positive else (0.0, 0.5)), w.shape)).astype(w.dtype) for w in model.get_weights()]
+    )
     return model
 
 
@@ -167,7 +169,9 @@ def nan_case(wrap):
     return build
 
 
-CASES["loss scale skips on all ranks"] = nan_case(lambda share: LossScale(Distributed(AdamW(0.01), share=share), "dynamic"))
+CASES["loss scale skips on all ranks"] = nan_case(
+    lambda share: LossScale(Distributed(AdamW(0.01), share=share), "dynamic")
+)
 CASES["accumulation skips on all ranks"] = nan_case(
     lambda share: GradientAccumulation(Distributed(AdamW(0.01), share=share), 2, skip_nonfinite=True)
 )
@@ -268,12 +272,46 @@ CASES["gradient cache, FlatNCE"] = pairs_case(
 )
 
 
+# Adversarial training
+
+
+def adversarial_case(technique, rows=7):
+    def build():
+        model = fixed_weights(encoder(3))
+        model.compile(
+            Distributed(sgd(), share=share_of(model)), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        )
+        technique(model)
+
+        def make_batch(step):
+            x = tokens(step, rows)
+            return x, (x.sum(1) % 3).astype("float32")
+
+        return model, make_batch, 1
+
+    return build
+
+
+CASES["FGM of the matrix"] = adversarial_case(
+    lambda model: training.adversarial.FGM(model, epsilon=0.5, clean_weight=0.5, distributed=True)
+)
+CASES["FGM of the output"] = adversarial_case(
+    lambda model: training.adversarial.FGM(model, epsilon=0.5, target="output", distributed=True)
+)
+for reduction in ("author", "per_sample"):
+    CASES["gradient penalty, " + reduction] = adversarial_case(
+        lambda model, reduction=reduction: training.adversarial.GradientPenalty(
+            model, epsilon=2.0, reduction=reduction, distributed=True
+        )
+    )
+
+
 def prepared(name):
     """The function that trains the case to its end; its graph is built.
 
     Returns:
-        function without arguments -> (list of weights, of the model and of its optimizer; losses, the means of the ranks
-        by their rows).
+        function without arguments -> (list of weights, of the model and of its optimizer; losses, the means of the
+        ranks by their rows).
     """
     model, make_batch, unit = CASES[name]()
     model._make_train_function()

@@ -57,7 +57,9 @@ class AverageMetrics(keras.callbacks.Callback):
         if engine().size == 1 or not logs:
             return
         for of_validation in (False, True):
-            names = [name for name in sorted(logs) if name.startswith("val_") == of_validation and _is_number(logs[name])]
+            names = [
+                name for name in sorted(logs) if name.startswith("val_") == of_validation and _is_number(logs[name])
+            ]
             count = (1 if self.valid_rows is None else self.valid_rows) if of_validation else self._rows
             if names:
                 logs.update(average({name: logs[name] for name in names}, count))

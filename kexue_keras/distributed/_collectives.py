@@ -2,7 +2,8 @@
 
 The ranks together minimise L = (1/R) sum_r L_r, of which each takes the gradient of its own L_r and `Distributed` the
 mean. Where L_r looks at tensors of other ranks, the part that belongs to those has to go back to them: the gradient of
-gathering is a sum over the ranks, of which each takes its own rows. Then the mean is the gradient of L, whatever the L_r.
+gathering is a sum over the ranks, of which each takes its own rows. Then the mean is the gradient of L, whatever the
+L_r.
 """
 
 from typing import Tuple

@@ -69,8 +69,8 @@ def broadcast_weights(model: Model) -> None:
     mine = [w.shape for w in model.get_weights()], len(variables)
     if known != mine:
         raise ValueError(
-            "broadcast_weights: rank %d has a model with %d weights and %d of the optimizer, rank 0 one with %d and %d; "
-            "build the same model on all ranks" % (engine().rank, len(mine[0]), mine[1], len(known[0]), known[1])
+            "broadcast_weights: rank %d has a model with %d weights and %d of the optimizer, rank 0 one with %d and "
+            "%d; build the same model on all ranks" % (engine().rank, len(mine[0]), mine[1], len(known[0]), known[1])
         )
     # One variable at a time, so that a large model is not in memory once more.
     for variable in list(model.weights) + variables:

@@ -43,15 +43,18 @@ def init(*, timeout: float = 3600.0) -> None:
             "distributed.init: TensorFlow has a session already, so its devices are chosen; call it right after the "
             "imports, before a model is built or loaded"
         )
-    # Horovod reads these when it begins.
-    defaults = {"HOROVOD_STALL_CHECK_TIME_SECONDS": "60", "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "%d" % timeout}
+    # Horovod reads these when it begins; it gives up only after it has warned.
+    defaults = {
+        "HOROVOD_STALL_CHECK_TIME_SECONDS": "%d" % max(1, min(60, timeout // 2)),
+        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "%d" % max(2, timeout),
+    }
     backend.exchange_environment({k: v for k, v in defaults.items() if not backend.environment_variable(k)})
     try:
         import horovod.tensorflow as horovod
     except ImportError as error:
         raise UserError(
-            "training on several devices needs Horovod (%s); NVIDIA's image nvcr.io/nvidia/tensorflow:21.09-tf1-py3 has "
-            "it, elsewhere: HOROVOD_WITH_TENSORFLOW=1 pip install --no-build-isolation horovod==0.28.1, or `make "
+            "training on several devices needs Horovod (%s); NVIDIA's image nvcr.io/nvidia/tensorflow:21.09-tf1-py3 "
+            "has it, elsewhere: HOROVOD_WITH_TENSORFLOW=1 pip install --no-build-isolation horovod==0.28.1, or `make "
             "horovod` in a checkout" % error
         )
     horovod.init()

@@ -84,8 +84,8 @@ def set_seed(seed: int) -> None:
     """Seed Python's and numpy's generators alike on all ranks, and TensorFlow's on each by itself.
 
     So all ranks shuffle their data alike, which dealing it out needs, and each has its own dropout. Weights that
-    are drawn differ with that, until `BroadcastWeights` or `broadcast_weights` gives all those of rank 0, which are those
-    of one process with this seed.
+    are drawn differ with that, until `BroadcastWeights` or `broadcast_weights` gives all those of rank 0, which are
+    those of one process with this seed.
 
     Args:
         seed: int.

@@ -95,9 +95,9 @@ class ShardedBatches(object):
 def part_of(made: Tuple[Any, ...], *, unit: int = 1, coupled: bool = False) -> Tuple[Any, ...]:
     """This rank's part of a batch (inputs, targets) or (inputs, targets, sample weights).
 
-    Where the batch has fewer units than there are ranks, all ranks take all of it: the mean of their gradients is that of
-    the batch all the same. A loss that compares the rows of all ranks would count each row once a rank; with `coupled`
-    the sample weights are divided by the number of ranks for that (`losses.CoSENT`).
+    Where the batch has fewer units than there are ranks, all ranks take all of it: the mean of their gradients is that
+    of the batch all the same. A loss that compares the rows of all ranks would count each row once a rank; with
+    `coupled` the sample weights are divided by the number of ranks for that (`losses.CoSENT`).
 
     Args:
         made: tuple of arrays, or lists of arrays, or None; their first axis is that of the rows, equally long in all.

@@ -20,10 +20,10 @@ from kexue_keras.types import Config, Gradients, KerasOptimizer, Op, Tensor, Var
 class Distributed(Wrapper):
     r"""Takes the mean of the gradients over all ranks, then one step of any optimizer, the same on every rank.
 
-    g = (1/R) sum_r share_r g_r. With `distributed.init()` under `horovodrun -np R`; with one process it changes nothing.
-    What stands inside sees the gradient of the whole batch: clipping, moments, EMA, Lookahead, learned step sizes. Outside
-    stand `GradientAccumulation`, which then communicates once a window, `MultiTask`, whose tasks' gradients are averaged
-    each by itself, and `LossScale`, which skips a step on all ranks or on none:
+    g = (1/R) sum_r share_r g_r. With `distributed.init()` under `horovodrun -np R`; with one process it changes
+    nothing. What stands inside sees the gradient of the whole batch: clipping, moments, EMA, Lookahead, learned step
+    sizes. Outside stand `GradientAccumulation`, which then communicates once a window, `MultiTask`, whose tasks'
+    gradients are averaged each by itself, and `LossScale`, which skips a step on all ranks or on none:
 
         LossScale(GradientAccumulation(Distributed(ExponentialMovingAverage(AdamW(2e-5))), 4))
 

@@ -56,9 +56,9 @@ def check_order(wrapper, optimizer):
             )
         if name == "Distributed" and not getattr(wrapper, "sees_own_rank", False):
             raise ValueError(
-                "Distributed stands inside %s, which would then see the gradients of this rank alone, or communicate for "
-                "nothing; only GradientAccumulation, MultiTask and LossScale go round it: write Distributed(%s(...))"
-                % (owner, owner)
+                "Distributed stands inside %s, which would then see the gradients of this rank alone, or communicate "
+                "for nothing; only GradientAccumulation, MultiTask and LossScale go round it: write "
+                "Distributed(%s(...))" % (owner, owner)
             )
         if getattr(inner, "outermost", False):
             raise ValueError(
