@@ -19,7 +19,7 @@ class Threads(object):
 
     def __init__(self, size, timeout=60):
         self.size, self.timeout = size, timeout
-        self.bytes = 0
+        self.watchdog = None
         self._own = threading.local()
         self._told = threading.Condition()
         self._values, self._rounds = collections.defaultdict(dict), collections.Counter()

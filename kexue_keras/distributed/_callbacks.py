@@ -25,6 +25,19 @@ class BroadcastWeights(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Optional[Logs] = None) -> None:
         broadcast_weights(self.model)
+        if engine().watchdog is not None:
+            engine().watchdog.begin()
+
+    def on_batch_end(self, batch: int, logs: Optional[Logs] = None) -> None:
+        if engine().watchdog is not None:
+            engine().watchdog.alive()
+
+    def on_epoch_begin(self, epoch: int, logs: Optional[Logs] = None) -> None:
+        self.on_batch_end(0)
+
+    def on_train_end(self, logs: Optional[Logs] = None) -> None:
+        if engine().watchdog is not None:
+            engine().watchdog.end()
 
 
 @register

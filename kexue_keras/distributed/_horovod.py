@@ -8,6 +8,7 @@ import numpy as np
 from kexue_keras import backend, checks
 from kexue_keras.backend import is_tf2, tf1
 from kexue_keras.distributed import _ranks
+from kexue_keras.distributed._watchdog import Watchdog
 from kexue_keras.errors import UserError
 
 # What travels at a time where a file of any size does.
@@ -21,8 +22,9 @@ def init(*, timeout: float = 3600.0) -> None:
     A second call does nothing.
 
     Args:
-        timeout: seconds after which training ends with an error where some ranks wait for others that do not come.
-            Longer than the longest thing that rank 0 does alone, such as validation.
+        timeout: seconds without a step after which training ends with an error, since other ranks do not come. Longer
+            than the longest thing that rank 0 does alone, such as validation. It counts in `Trainer` and in `fit` with
+            `BroadcastWeights`.
 
     Raises:
         UserError: Horovod is not there, or TensorFlow is 2, for which it does not build.
@@ -43,12 +45,6 @@ def init(*, timeout: float = 3600.0) -> None:
             "distributed.init: TensorFlow has a session already, so its devices are chosen; call it right after the "
             "imports, before a model is built or loaded"
         )
-    # Horovod reads these when it begins; it gives up only after it has warned.
-    defaults = {
-        "HOROVOD_STALL_CHECK_TIME_SECONDS": "%d" % max(1, min(60, timeout // 2)),
-        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "%d" % max(2, timeout),
-    }
-    backend.exchange_environment({k: v for k, v in defaults.items() if not backend.environment_variable(k)})
     try:
         import horovod.tensorflow as horovod
     except ImportError as error:
@@ -63,7 +59,7 @@ def init(*, timeout: float = 3600.0) -> None:
         own = seen[horovod.local_rank()] if horovod.local_rank() < len(seen) else str(horovod.local_rank())
         if len(seen) != 1:
             backend.exchange_environment({"CUDA_VISIBLE_DEVICES": own})
-    _ranks.use(HorovodEngine(horovod))
+    _ranks.use(HorovodEngine(horovod, timeout))
 
 
 class HorovodEngine(object):
@@ -71,13 +67,19 @@ class HorovodEngine(object):
 
     Args:
         horovod: the module `horovod.tensorflow`, begun.
+        timeout: seconds, see `init`.
     """
 
-    def __init__(self, horovod):
+    def __init__(self, horovod, timeout):
         self._horovod = horovod
         self.rank, self.size = horovod.rank(), horovod.size()
         self.local_rank = horovod.local_rank()
         self._outside = {}
+        self.watchdog = Watchdog(
+            timeout,
+            "error: rank %d of %d ends, since no step was made for %g seconds: another rank hangs, or is busy; if it was "
+            "busy, give distributed.init a longer timeout" % (self.rank, self.size, timeout),
+        )
 
     def sum(self, tensor, name):
         with tf1.name_scope(None):

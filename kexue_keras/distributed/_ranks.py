@@ -12,6 +12,8 @@ class Alone(object):
 
     rank = local_rank = 0
     size = 1
+    # See `Watchdog`; nobody to wait for.
+    watchdog = None
 
     def sum(self, tensor, name):
         """Sum of a tensor over all ranks."""

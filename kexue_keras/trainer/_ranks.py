@@ -84,6 +84,8 @@ class Ranks(object):
         """(values of a step as means over all ranks, rows of all ranks)."""
         if not self.are_several:
             return values, rows
+        if engine().watchdog is not None:
+            engine().watchdog.alive()
         weighed = np.asarray(values, "float64") * self._own if self._own else np.zeros(len(values))
         # A NaN of one rank is one of all, so that all end together.
         found = engine().sum_array(np.concatenate([weighed, [self._own, rows / self._copies]]))
@@ -140,7 +142,10 @@ class Ranks(object):
         Raises:
             UserError: another rank is gone.
         """
+        watchdog = engine().watchdog if self.are_several else None
         try:
+            if watchdog is not None:
+                watchdog.begin()
             self.hand_out(paths)
             yield
         except tf.errors.OpError as error:
@@ -152,5 +157,7 @@ class Ranks(object):
                 "output says why (%s)" % (engine().rank, engine().size, text.split("\n")[0][:200])
             )
         finally:
+            if watchdog is not None:
+                watchdog.end()
             if self._folder is not None:
                 shutil.rmtree(self._folder, ignore_errors=True)

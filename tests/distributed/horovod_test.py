@@ -66,7 +66,7 @@ def test_two_processes_train_as_one(name, trained):
     [
         ("fails", "rank 1 has bad data"),
         ("killed", "rank 0 of 2 ends, since another rank"),
-        ("late", "rank 0 of 2 ends"),
+        ("late", "of 2 ends, since no step was made for 5 seconds"),
     ],
 )
 def test_a_rank_that_fails_ends_all(what, message, tmp_path):
