@@ -77,8 +77,8 @@ class HorovodEngine(object):
         self._outside = {}
         self.watchdog = Watchdog(
             timeout,
-            "error: rank %d of %d ends, since no step was made for %g seconds: another rank hangs, or is busy; if it was "
-            "busy, give distributed.init a longer timeout" % (self.rank, self.size, timeout),
+            "error: rank %d of %d ends, since no step was made for %g seconds: another rank hangs, or is busy; if it "
+            "was busy, give distributed.init a longer timeout" % (self.rank, self.size, timeout),
         )
 
     def sum(self, tensor, name):

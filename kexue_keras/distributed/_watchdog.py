@@ -1,4 +1,4 @@
-"""Ends a process that waits too long for another one: Horovod itself waits for ever where a rank lives and does not come."""
+"""Ends a process that waits too long for another one: Horovod waits for ever where a rank lives and does not come."""
 
 import os
 import sys
