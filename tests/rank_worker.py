@@ -26,6 +26,7 @@ def cases(folder):
     from rank_cases import CASES, prepared
 
     for number, name in enumerate(CASES):
+        print(number, name, flush=True)
         K.clear_session()
         set_seed(2021)
         weights, losses = prepared(name)()

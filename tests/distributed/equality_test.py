@@ -5,7 +5,7 @@
 
 import numpy as np
 import pytest
-from rank_cases import CASES, prepared
+from rank_cases import prepared
 from rank_threads import in_threads
 
 SOME = (
