@@ -102,7 +102,9 @@ def share_of(rows: TensorLike) -> Tensor:
     rows = tf.cast(rows, tf.float32)
     if engine().size == 1:
         return tf.ones_like(rows)
-    total = all_reduce(tf.stop_gradient(rows), name="kexue_rows")
+    # TensorFlow makes one of equal ops, so that none may wait for what waits for another.
+    with tf.control_dependencies(None):
+        total = all_reduce(tf.stop_gradient(rows), name="kexue_rows")
     return tf.math.divide_no_nan(rows * float(engine().size), total)
 
 

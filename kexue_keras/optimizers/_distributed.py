@@ -74,13 +74,16 @@ class Distributed(Wrapper):
     def get_gradients(self, loss: Tensor, params: Variables) -> Gradients:
         # A single variable is somebody looking at its gradient (TensorBoard), perhaps on one rank alone.
         if isinstance(params, (list, tuple)):
-            loss = self.shared(loss)
+            share = self.own_share()
+            loss = loss if share is None else loss * tf.cast(share, loss.dtype)
         return super().get_gradients(loss, params)
 
-    def shared(self, x: Tensor) -> Tensor:
-        """A loss, or a gradient of one, times the share of this rank."""
-        share = self.share() if callable(self.share) else self.share
-        return x if share is None else x * tf.cast(tf.reshape(share, ()), x.dtype)
+    def own_share(self) -> Optional[Tensor]:
+        """What the loss of this rank counts in a step, a scalar; None: as much as that of any other."""
+        # TensorFlow makes one of equal ops, so that none may wait for what waits for another.
+        with tf.control_dependencies(None):
+            share = self.share() if callable(self.share) else self.share
+            return None if share is None else tf.reshape(share, ())
 
     def averaged(self, gradients: Gradients, params: Variables) -> Gradients:
         """The means of the gradients over all ranks."""

@@ -142,6 +142,8 @@ class MultiTask(Wrapper):
         self._saved = None
         # The loss that is trained, and the gradient of each of its variables.
         self._trained = None, {}
+        # What the loss of this rank counts, see `Distributed`.
+        self._own_share = None
 
     def _main_tasks(self, tasks):
         if self.method == "mgda":
@@ -180,6 +182,7 @@ class MultiTask(Wrapper):
                         "without a gradient (argmax, round), stop_gradient or frozen layers below it" % name
                     )
             added = tf1.gradients(rest, params) if rest else [None] * len(params)
+            self._own_share = None if self._ranks is None else self._ranks.own_share()
             by_task, added = [self._shared(own) for own in by_task], self._shared(added)
             if train:
                 self._saved, self._auxiliary = [task.config for task in found], {}
@@ -257,10 +260,10 @@ class MultiTask(Wrapper):
 
     def _shared(self, gradients):
         """Gradients, or None, times what the loss of this rank counts."""
-        ranks = self._ranks
-        if ranks is None:
+        share = self._own_share
+        if share is None:
             return gradients
-        return [None if g is None else grads.map_values(ranks.shared, g) for g in gradients]
+        return [None if g is None else grads.map_values(lambda x: x * tf.cast(share, x.dtype), g) for g in gradients]
 
     def _of_all_ranks(self, gradients, param):
         """The tasks' gradients of one variable, of the whole batch."""
