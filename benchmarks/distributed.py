@@ -34,7 +34,8 @@ def build(args):
     config = tf1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
     (tf1.keras.backend if is_tf_keras else K).set_session(tf1.Session(config=config))
     set_seed(args.seed)
-    encoder = models.load("me5-zh-sp", dropout_rate=0.1, num_hidden_layers=args.layers).model
+    size = {} if args.layers is None else {"num_hidden_layers": args.layers}
+    encoder = models.load("me5-zh-sp", dropout_rate=0.1, **size).model
     pooled = keras.layers.GlobalAveragePooling1D()(encoder.output)
     model = keras.models.Model(encoder.inputs, keras.layers.Dense(2, activation="softmax")(pooled))
     optimizer = AdamW(1e-5)

@@ -65,15 +65,17 @@ def broadcast_weights(model: Model) -> None:
         return
     optimizer = getattr(model, "optimizer", None)
     variables = list(getattr(optimizer, "weights", ())) if optimizer is not None else []
-    known = broadcast(([w.shape for w in model.get_weights()], len(variables)))
-    mine = [w.shape for w in model.get_weights()], len(variables)
-    if known != mine:
+    shapes = [K.int_shape(w) for w in model.weights]
+    known = broadcast((shapes, len(variables)))
+    if known != (shapes, len(variables)):
         raise ValueError(
             "broadcast_weights: rank %d has a model with %d weights and %d of the optimizer, rank 0 one with %d and "
-            "%d; build the same model on all ranks" % (engine().rank, len(mine[0]), mine[1], len(known[0]), known[1])
+            "%d; build the same model on all ranks"
+            % (engine().rank, len(shapes), len(variables), len(known[0]), known[1])
         )
-    # One variable at a time, so that a large model is not in memory once more.
-    for variable in list(model.weights) + variables:
-        value = broadcast(K.get_value(variable) if engine().rank == 0 else None)
-        if engine().rank:
-            K.set_value(variable, value)
+    # Many at a time: a session takes longer to prepare for a new set of variables than to read them.
+    everything = list(model.weights) + variables
+    values = K.batch_get_value(everything) if engine().rank == 0 else [None] * len(everything)
+    values = [broadcast(value) for value in values]
+    if engine().rank:
+        K.batch_set_value(list(zip(everything, values)))

@@ -121,10 +121,10 @@ class Ranks(object):
         """
         for one in chain(optimizer) if self.are_several else ():
             if isinstance(one, GradientAccumulation) and int(K.get_value(one.micro_step)):
-                for _, buffer in one.states("buffer"):
-                    value = K.get_value(buffer)
-                    mean = engine().sum_array(value.astype("float64")) / engine().size
-                    K.set_value(buffer, mean.astype(value.dtype))
+                buffers = [buffer for _, buffer in one.states("buffer")]
+                values = K.batch_get_value(buffers)
+                means = [engine().sum_array(value.astype("float64")) / engine().size for value in values]
+                K.batch_set_value([(b, m.astype(v.dtype)) for b, m, v in zip(buffers, means, values)])
 
     def of_first(self, function):
         """What `function()` gives on rank 0, which alone calls it; for all."""
