@@ -1,5 +1,5 @@
 # Needed beforehand: git, make, sh. `make demo` shows the main job, `make test` runs everything on all stacks.
-.PHONY: demo test test-all test-keras test-tf.keras test-tf2 test-tf2.16 lint format venv venv-tf2 readme clean help
+.PHONY: demo test test-all test-distributed horovod test-keras test-tf.keras test-tf2 test-tf2.16 lint format venv venv-tf2 readme clean help
 PY = .venv/bin/python
 QUIET = TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore
 # What of `make demo STACK=...`: the environment that chooses the stack, and its Python.
@@ -14,7 +14,7 @@ TF2 = .venv-tf2
 MKDOCS = NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs
 
 help:
-	@echo "make demo [STACK=keras|tf.keras|tf2] | test | test-all | lint | venv | venv-tf2 | clean"
+	@echo "make demo [STACK=keras|tf.keras|tf2] | test | test-all | test-distributed | lint | venv | venv-tf2 | clean"
 	@echo "make docs | docs-serve | docs-check | docs-pages"
 
 venv:
@@ -38,6 +38,15 @@ test: venv
 test-all:
 	@$(MAKE) --no-print-directory test ARGS="--all-cases $(ARGS)"
 	@$(MAKE) --no-print-directory test-tf2.16 ARGS="--all-cases $(ARGS)"
+
+# Horovod for .venv: built once, in five minutes, then taken from .cache.
+horovod: venv
+	@sh tools/horovod.sh
+
+# Two processes that talk by Horovod, on both stacks of TensorFlow 1.15.
+test-distributed: horovod
+	@echo "== Keras 2.3.1, two processes"; $(ENV_keras) $(QUIET) $(PY) -m pytest tests/distributed --horovod --all-cases $(ARGS)
+	@echo "== tf.keras, two processes"; $(ENV_tf.keras) $(QUIET) $(PY) -m pytest tests/distributed --horovod --all-cases $(ARGS)
 
 test-keras:
 	@echo "== Keras 2.3.1"; $(ENV_keras) $(QUIET) $(PY) -m pytest tests $(ARGS)

@@ -5,6 +5,7 @@ from kexue_keras import models  # (before checkpoints, which build them)
 from kexue_keras import checkpoints
 from kexue_keras import data
 from kexue_keras import decoding
+from kexue_keras import distributed
 from kexue_keras import finetune
 from kexue_keras import layers
 from kexue_keras import losses

@@ -32,6 +32,7 @@ FIXTURES = os.path.join(ROOT, "tests", "fixtures")
 
 def pytest_addoption(parser):
     parser.addoption("--all-cases", action="store_true", help="run here also the cases that the stacks share out")
+    parser.addoption("--horovod", action="store_true", help="run the tests of processes that talk by Horovod")
     everyone = ",".join(stacks.STACKS)
     parser.addoption("--stacks", default=everyone, help="those that share them (default: %s)" % everyone)
 
@@ -48,6 +49,10 @@ def pytest_collection_modifyitems(config, items):
     """Leave to the other stacks what is theirs, unless there is --all-cases."""
     # A fork is safe only before TensorFlow has threads (tests/forking.py).
     items.sort(key=lambda item: "fork" not in item.fixturenames)
+    if not config.getoption("--horovod"):
+        talking = [item for item in items if item.get_closest_marker("horovod")]
+        config.hook.pytest_deselected(items=talking)
+        items[:] = [item for item in items if not item.get_closest_marker("horovod")]
     sharing = config.getoption("--stacks").split(",")
     left = stacks.of_other_stacks(items, stacks.here(), sharing)
     if left and not config.getoption("--all-cases"):

@@ -4,8 +4,10 @@ import os
 from typing import Any, Dict, Optional, Sequence
 
 from kexue_keras.backend import preserved_random_state
+from kexue_keras.distributed import is_first, size
 from kexue_keras.errors import UserError
 from kexue_keras.finetune._fingerprints import check_readable_again
+from kexue_keras.finetune._other_ranks import follow, join, tell
 from kexue_keras.finetune._run import Run, report_divergence
 from kexue_keras.finetune._run_folder import RunFolder, check_same, input_files
 from kexue_keras.finetune._similarity import check_similarity, checked_range, finetune_similarity
@@ -66,6 +68,20 @@ def finetune(
             pass
 
     options.score_range = checked_range(options.score_range)
+
+    def work(options, say):
+        return _finetune(options, say, callbacks)
+
+    if options.distributed:
+        join(options)
+        if not is_first():
+            return follow(options, work)
+        say("%d processes train together, each with its part of a batch of %d" % (size(), options.batch_size))
+    return work(options, say)
+
+
+def _finetune(options, say, callbacks):
+    """`finetune` with options that are checked."""
     folder, files = RunFolder(options.out), input_files(options)
     check_readable_again(files)
     if options.folds is not None:
@@ -90,6 +106,7 @@ def finetune(
     inputs = [options.model] + list(files.values())
     with folder.claimed(resume=options.resume, overwrite=options.overwrite, inputs=inputs, check_same=check) as done:
         if done:
+            tell(options, trains=False)
             say("%s is finished already; nothing to do" % folder.home)
             metrics = read_settings(folder.file("metrics.json"), METRICS, error=UserError)
             report_divergence(metrics, folder)

@@ -4,6 +4,7 @@ import contextlib
 import os
 
 from kexue_keras.errors import UserError, printable
+from kexue_keras.finetune._other_ranks import end, ranks_of, tell
 from kexue_keras.finetune._run_folder import POINT, config_of
 from kexue_keras.finetune._schedule import schedule_of
 from kexue_keras.finetune._similarity_heads import head_lr_multiplier
@@ -72,6 +73,8 @@ class Run(object):
         factors = dict(multipliers or {})
         if self.multiplier != 1:
             factors[HEAD_VARIABLES] = self.multiplier
+        tell(options, trains=True)
+        ranks = ranks_of(options, head)
         with wrapped(
             model,
             make_batch,
@@ -83,6 +86,7 @@ class Run(object):
             num_hidden_layers=num_hidden_layers,
             metrics=head.metrics(),
             random_step=random_step,
+            ranks=ranks,
             say=self.say,
             **length,
         ) as ready:
@@ -93,6 +97,7 @@ class Run(object):
                 ready.model,
                 ready.make_batch,
                 random_step=ready.random_step,
+                ranks=ready.ranks,
                 evaluate=self._scored(evaluate),
                 patience=options.patience,
                 folder=folder.path,
@@ -107,6 +112,7 @@ class Run(object):
             trainer.callbacks.extend(self.callbacks)
             if self._tracker is None:
                 trainer.run()
+                end(options)
                 return trainer
             known = {name: value for name, value in vars(options).items() if value is not None}
             logger = self._tracker(folder.file("tracking.json"), folder.home, known)

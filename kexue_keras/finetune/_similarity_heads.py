@@ -19,9 +19,11 @@ class CosentHead(object):
 
     name = "cosent"
     main_metric = "spearman"
+    # Rows 2i and 2i+1 are a pair, and the pairs of all ranks are compared (see `trainer._ranks.Ranks`).
+    unit, coupled = 2, True
 
     def __init__(self, options):
-        self.scale = options.cosent_scale
+        self.scale, self.distributed = options.cosent_scale, options.distributed
 
     def targets(self, pairs):
         """float32 `[2N]`: the score of a pair in both of its rows."""
@@ -33,7 +35,7 @@ class CosentHead(object):
 
     def loss(self):
         """Keras loss."""
-        return CoSENT(self.scale)
+        return CoSENT(self.scale, distributed=self.distributed)
 
     def metrics(self):
         """Keras metrics."""
@@ -44,6 +46,7 @@ class SbertHead(CosentHead):
     """A classifier on [u, v, |u - v|], thrown away after training."""
 
     name = "sbert"
+    coupled = False
 
     def __init__(self, options):
         super(SbertHead, self).__init__(options)

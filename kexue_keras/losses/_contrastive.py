@@ -17,6 +17,7 @@ import tensorflow as tf
 from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_rank, require_same_shape, static_length
+from kexue_keras.distributed._collectives import gathered
 from kexue_keras.numerics import masked_logsumexp, softplus
 from kexue_keras.types import Tensor, TensorLike
 
@@ -129,10 +130,15 @@ def flat_nce(scores: TensorLike, positive_mask: Optional[TensorLike] = None, *, 
     return _mean_over_positives(values, pair)
 
 
-def _two_view_scores(vectors, temperature, loss):
-    """Scores [2N, 2N] of interleaved rows, -inf on the diagonal, and the mask of the partners."""
+def _candidates(unit, distributed):
+    """The vectors that a row is compared with, and which of them is the first of this rank."""
+    return gathered(unit) if distributed else (unit, 0)
+
+
+def _two_view_scores(vectors, temperature, loss, distributed):
+    """Scores [2N, 2N of all ranks] of interleaved rows, -inf for a row itself, and the mask of the partners."""
     vectors = require_rank(vectors, 2, loss, "y_pred [2 * sentences, dimension] (layout='two_view')")
-    if static_length(vectors, 0) == 2:
+    if static_length(vectors, 0) == 2 and not distributed:
         raise ValueError("%s: a batch of one pair has no negatives; use at least 2 pairs (4 rows)" % loss)
     rows = static_length(vectors, 0) or tf.shape(vectors)[0]
     vectors = require(
@@ -143,16 +149,21 @@ def _two_view_scores(vectors, temperature, loss):
         then=vectors,
     )
     unit = unit_vectors(vectors)
-    scores = tf.matmul(unit, unit, transpose_b=True) / temperature
-    scores = tf.linalg.set_diag(scores, tf.fill([rows], tf.constant(-np.inf, scores.dtype)))
-    index = tf.range(rows)
-    return scores, tf.equal(index[:, None], index[None] + 1 - 2 * (index[None] % 2))
+    others, first = _candidates(unit, distributed)
+    scores = tf.matmul(unit, others, transpose_b=True) / temperature
+    own, column = tf.range(rows), tf.range(tf.shape(others)[0])
+    itself = tf.equal(column[None], first + own[:, None])
+    scores = tf.where(itself, tf.fill(tf.shape(scores), tf.constant(-np.inf, scores.dtype)), scores)
+    return scores, tf.equal(column[None], first + own[:, None] + 1 - 2 * (own[:, None] % 2))
 
 
-def _pair_scores(vectors, temperature, loss):
-    """Scores [B, B + hard negatives] of first against second (and further) vectors, and [B, B] the other way."""
+def _pair_scores(vectors, temperature, loss, distributed):
+    """Scores [B, B + hard negatives] of first against second (and further) vectors, and [B, B] the other way.
+
+    With `distributed` the columns are those of all ranks. Third: None, or the masks [B, columns] of the positives.
+    """
     vectors = require_rank(vectors, 3, loss, "y_pred [batch, 2 (and more: hard negatives), dimension] (layout='pairs')")
-    if static_length(vectors, 0) == 1 and static_length(vectors, 1) == 2:
+    if static_length(vectors, 0) == 1 and static_length(vectors, 1) == 2 and not distributed:
         raise ValueError("%s: a batch of one pair has no negatives; use at least 2 pairs" % loss)
     shape = tf.shape(vectors)
     vectors = require(
@@ -163,11 +174,21 @@ def _pair_scores(vectors, temperature, loss):
         then=vectors,
     )
     unit = unit_vectors(vectors)
-    anchor, positive = unit[:, 0], unit[:, 1]
-    hard = tf.reshape(unit[:, 2:], [-1, tf.shape(unit)[2]])
-    near = tf.matmul(anchor, positive, transpose_b=True) / temperature
-    far = tf.matmul(anchor, hard, transpose_b=True) / temperature
-    return tf.concat([near, far], axis=1), tf.transpose(near)
+    others, first = _candidates(unit, distributed)
+    hard = tf.reshape(others[:, 2:], [-1, tf.shape(unit)[2]])
+    near = tf.matmul(unit[:, 0], others[:, 1], transpose_b=True) / temperature
+    far = tf.matmul(unit[:, 0], hard, transpose_b=True) / temperature
+    scores = tf.concat([near, far], axis=1)
+    if not distributed:
+        return scores, tf.transpose(near), (None, None)
+    other_way = tf.matmul(unit[:, 1], others[:, 0], transpose_b=True) / temperature
+    return scores, other_way, tuple(_shifted_eye(x, first) for x in (scores, other_way))
+
+
+def _shifted_eye(scores, first):
+    """Mask like `scores`: row i has column first + i."""
+    shape = tf.shape(scores)
+    return tf.equal(tf.range(shape[1])[None], first + tf.range(shape[0])[:, None])
 
 
 def _check(name, temperature, layout, symmetric):
@@ -180,22 +201,22 @@ def _check(name, temperature, layout, symmetric):
         )
 
 
-def _of_embeddings(function, name, y_pred, temperature, layout, symmetric):
+def _of_embeddings(function, name, y_pred, temperature, layout, symmetric, distributed):
     if layout == "two_view":
-        return function(*_two_view_scores(y_pred, temperature, name))
-    scores, other_way = _pair_scores(y_pred, temperature, name)
+        return function(*_two_view_scores(y_pred, temperature, name, distributed))
+    scores, other_way, positives = _pair_scores(y_pred, temperature, name, distributed)
     if not symmetric:
-        return function(scores)
-    return (function(scores) + function(other_way)) / 2
+        return function(scores, positives[0])
+    return (function(scores, positives[0]) + function(other_way, positives[1])) / 2
 
 
-def _info_nce_of_embeddings(y_true, y_pred, *, temperature, layout, symmetric):
-    return _of_embeddings(info_nce, "InfoNCE", y_pred, temperature, layout, symmetric)
+def _info_nce_of_embeddings(y_true, y_pred, *, temperature, layout, symmetric, distributed):
+    return _of_embeddings(info_nce, "InfoNCE", y_pred, temperature, layout, symmetric, distributed)
 
 
-def _flat_nce_of_embeddings(y_true, y_pred, *, temperature, layout, symmetric, report):
+def _flat_nce_of_embeddings(y_true, y_pred, *, temperature, layout, symmetric, report, distributed):
     function = functools.partial(flat_nce, report=report)
-    return _of_embeddings(function, "FlatNCE", y_pred, temperature, layout, symmetric)
+    return _of_embeddings(function, "FlatNCE", y_pred, temperature, layout, symmetric, distributed)
 
 
 @register
@@ -231,6 +252,7 @@ class InfoNCE(FunctionLoss):
         *,
         layout: str = "pairs",
         symmetric: bool = False,
+        distributed: bool = False,
         name: str = "info_nce",
         **kwargs: Any,
     ) -> None:
@@ -241,6 +263,7 @@ class InfoNCE(FunctionLoss):
             temperature=float(temperature),
             layout=layout,
             symmetric=bool(symmetric),
+            distributed=bool(distributed),
             **kwargs,
         )
 
@@ -255,6 +278,7 @@ class FlatNCE(FunctionLoss):
         temperature: float, what the cosines are divided by.
         layout: "pairs" (y_pred [batch, 2 or more, dimension]) or "two_view" (y_pred [2N, dimension]); see `InfoNCE`.
         symmetric: bool; mean of both directions (layout "pairs").
+        distributed: bool; the rows of all ranks are candidates, see `InfoNCE`.
         report: "flat", "one" or "infonce": the value that is shown, see `flat_nce`; the gradient is the same.
         reduction, name: as in `keras.losses.Loss`.
 
@@ -276,6 +300,7 @@ class FlatNCE(FunctionLoss):
         layout: str = "pairs",
         symmetric: bool = False,
         report: str = "flat",
+        distributed: bool = False,
         name: str = "flat_nce",
         **kwargs: Any,
     ) -> None:
@@ -288,5 +313,6 @@ class FlatNCE(FunctionLoss):
             layout=layout,
             symmetric=bool(symmetric),
             report=report,
+            distributed=bool(distributed),
             **kwargs,
         )

@@ -10,6 +10,7 @@ import tensorflow as tf
 from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, register, widen
 from kexue_keras.checks import require, require_rank, static_length
+from kexue_keras.distributed._collectives import all_gather
 from kexue_keras.losses._contrastive import unit_vectors
 from kexue_keras.numerics import masked_logsumexp, softplus
 from kexue_keras.types import Config, Tensor, TensorLike
@@ -154,7 +155,7 @@ def _one_label_a_pair(y_pred, labels, weights):
     return labels, weights
 
 
-def _of_embeddings(y_true, y_pred, *, scale, labels, method, sample_weight=None):
+def _of_embeddings(y_true, y_pred, *, scale, labels, method, distributed, sample_weight=None):
     y_pred = require_rank(y_pred, (2, 3), "CoSENT", "y_pred [rows, dimension] or [pairs, 2, dimension]")
     if labels == "pair_rows" and y_pred.shape.rank != 2:
         raise ValueError(
@@ -168,6 +169,8 @@ def _of_embeddings(y_true, y_pred, *, scale, labels, method, sample_weight=None)
     cosines = _cosines(y_pred, labels)
     if labels == "pair_rows":
         values, weights = _one_label_a_pair(y_pred, values, weights)
+    if distributed:
+        cosines, values, weights = (x if x is None else all_gather(x) for x in (cosines, values, weights))
     loss = cosent_loss(cosines, values, scale, method=method, weights=weights)
     return loss if factor is None else loss * tf.cast(factor, loss.dtype)
 
@@ -188,6 +191,8 @@ class CoSENT(FunctionLoss):
             found). "per_pair": one label per pair, y_true [P] or [P, 1] with y_pred either [P, 2, dimension], or
             [2P, dimension] as above, or [P, 1], the cosines themselves (`Dot(-1, normalize=True)`).
         method: "auto", "pairwise" or "factorised", see `cosent_loss`.
+        distributed: bool; the pairs of all ranks are compared (`kexue_keras.distributed`), so that all ranks have the
+            same loss. All have to compute it then, in `evaluate` too. Without `distributed.init()` it changes nothing.
         name: as in `keras.losses.Loss`; there is no `reduction`, as there is nothing to reduce.
 
     Raises:
@@ -202,12 +207,26 @@ class CoSENT(FunctionLoss):
     """
 
     def __init__(
-        self, scale: float = 20.0, *, labels: str = "pair_rows", method: str = "auto", name: str = "cosent"
+        self,
+        scale: float = 20.0,
+        *,
+        labels: str = "pair_rows",
+        method: str = "auto",
+        distributed: bool = False,
+        name: str = "cosent",
     ) -> None:
         checks.choice(labels, _LABELS, "labels", "CoSENT")
         checks.choice(method, _METHODS, "method", "CoSENT")
         scale = checks.number(scale, "scale", "CoSENT", above=0)
-        super().__init__(_of_embeddings, name=name, own_weights=True, scale=scale, labels=labels, method=method)
+        super().__init__(
+            _of_embeddings,
+            name=name,
+            own_weights=True,
+            scale=scale,
+            labels=labels,
+            method=method,
+            distributed=bool(distributed),
+        )
 
     def get_config(self) -> Config:
         return dict(self.parameters, name=self.name)

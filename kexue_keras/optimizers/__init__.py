@@ -7,6 +7,7 @@ from kexue_keras.optimizers._averaging import ExponentialMovingAverage
 from kexue_keras.optimizers._averaging import SwapAveragedWeights
 from kexue_keras.optimizers._base import Optimizer
 from kexue_keras.optimizers._base import Wrapper
+from kexue_keras.optimizers._distributed import Distributed
 from kexue_keras.optimizers._exponentiated_gradient import ExponentiatedGradient
 from kexue_keras.optimizers._layerwise import LayerwiseLearningRate
 from kexue_keras.optimizers._lookahead import Lookahead

@@ -13,7 +13,7 @@ from kexue_keras.backend import K, get_session, keras, register
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._averaging import own_weights_in
 from kexue_keras.optimizers._base import Wrapper
-from kexue_keras.optimizers._inner import chain
+from kexue_keras.optimizers._inner import chain, distributed_in
 from kexue_keras.optimizers._windows import WindowOwner
 from kexue_keras.types import Config, Gradients, KerasOptimizer, Logs, Op, Tensor, Variable, Variables
 
@@ -57,6 +57,8 @@ class GradientAccumulation(Wrapper):
 
     always_updates = False
     outermost = True
+    # So that the ranks talk to each other once a window.
+    sees_own_rank = True
     # Each gradient goes into its buffer as soon as it is there, so that they need not all be kept.
     takes_gradients_early = True
 
@@ -137,6 +139,8 @@ class GradientAccumulation(Wrapper):
         """One inner step with the content of the buffers, which holds `count` micro batches; then empty them."""
         if self.skip_nonfinite:
             good = grads.all_finite(buffers)
+            ranks = distributed_in(self.optimizer)
+            good = good if ranks is None else ranks.all_agree(good)
             step = tf.cond(good, lambda: self._inner_step(buffers, params, count), tf.no_op)
             with tf.control_dependencies([step]):
                 skip = tf.cast(tf.logical_not(good), tf.int64)

@@ -69,6 +69,8 @@ class Optimizer(adapter.StackOptimizer):
     always_updates = True
     # Whether no other wrapper may be around it.
     outermost = False
+    # Whether it may be around `Distributed`: gradients of this rank alone are what it expects.
+    sees_own_rank = False
     # Whether the update may start before the last gradient is there.
     takes_gradients_early = False
 

@@ -54,11 +54,22 @@ def check_order(wrapper, optimizer):
                 "accumulation inside accumulation: %s around %s; use one of them with the product of both `steps`"
                 % (owner, name)
             )
+        if name == "Distributed" and not getattr(wrapper, "sees_own_rank", False):
+            raise ValueError(
+                "Distributed stands inside %s, which would then see the gradients of this rank alone, or communicate "
+                "for nothing; only GradientAccumulation, MultiTask and LossScale go round it: write "
+                "Distributed(%s(...))" % (owner, owner)
+            )
         if getattr(inner, "outermost", False):
             raise ValueError(
                 "%s has to be the outermost wrapper, but is inside %s, which would then act on every micro batch; "
                 "write %s(%s(...), ...)" % (name, owner, name, owner)
             )
+
+
+def distributed_in(optimizer):
+    """The `Distributed` of a chain of optimizers, or None."""
+    return next((one for one in chain(optimizer) if hasattr(one, "all_agree")), None)
 
 
 def repaired(optimizer):

@@ -37,7 +37,7 @@ from kexue_keras.schemas.messages import is_wrong, shown
 from kexue_keras.schemas.reading import is_finite, mismatches, plain, with_ints
 
 # What says how a run is run and not what comes out of it; --resume lets these differ.
-PASSING = ("quiet", "resume", "overwrite", "save_every", "out", "config", "track")
+PASSING = ("quiet", "resume", "overwrite", "save_every", "out", "config", "track", "distributed")
 FILES = ("data", "valid", "test")
 
 
@@ -80,6 +80,12 @@ def add_finetune_arguments(parser):
     main.add_argument("--config", metavar="FILE", help="config.json of another run: repeats it")
     main.add_argument("--resume", action="store_true", help="continue from the last checkpoint of RUN")
     main.add_argument("--overwrite", action="store_true", help="replace an earlier run in RUN")
+    main.add_argument(
+        "--distributed",
+        action="store_true",
+        help="train on several devices together, started by `horovodrun -np N kexue-keras finetune ...`; the same "
+        "model comes out, for --batch-size is that of all together",
+    )
     main.add_argument("--quiet", action="store_true", help="no progress bar, no notes")
     add_table_arguments(parser)
     training = parser.add_argument_group("training")

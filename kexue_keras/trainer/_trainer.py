@@ -31,6 +31,7 @@ from kexue_keras.trainer._checkpoint import (
     save_point,
 )
 from kexue_keras.trainer._progress import Progress, is_best
+from kexue_keras.trainer._ranks import Ranks
 from kexue_keras.training._randomness import Step
 from kexue_keras.types import Model, Path, Say
 
@@ -61,6 +62,8 @@ class Trainer(object):
         folder: where the checkpoint and the best weights are kept; None keeps the latter in memory.
         facts: JSON-able dict that a checkpoint must have in common with the run.
         save_every: int, steps between two checkpoints, besides the ends of epochs; None: only there.
+        ranks: `trainer._ranks.Ranks` of `wrapped(..., distributed=True)`, if several processes train the model
+            together.
         random_step: `training.randomness.Step` by which the model draws its random numbers, or None.
         is_locked: bool, whether the caller holds the folder's lock.
         remedy: what to try if training diverges, for messages.
@@ -99,6 +102,7 @@ class Trainer(object):
         facts: Optional[Dict[str, Any]] = None,
         save_every: Optional[int] = None,
         random_step: Optional[Step] = None,
+        ranks: Optional[Ranks] = None,
         is_locked: bool = False,
         remedy: str = "a lower learning_rate usually helps",
         quiet: bool = True,
@@ -112,9 +116,12 @@ class Trainer(object):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
                 raise UserError("%s is %r; a whole number from 1 is needed" % (name, value))
         self.model, self.make_batch, self.evaluate = model, make_batch, evaluate
-        self.folder, self.save_every, self.random_step, self.is_locked = folder, save_every, random_step, is_locked
-        self.patience = patience
+        self.ranks = ranks or Ranks(alone=True)
+        self.folder, self.save_every, self.random_step = self.ranks.folder(folder), save_every, random_step
+        self.patience, self.is_locked = patience, is_locked and self.ranks.is_first
         self.remedy, self.quiet, self.say = remedy, quiet, say or (lambda line: None)
+        if not self.ranks.is_first:
+            self.quiet, self.say = True, lambda line: None
         self.progress = Progress(int(steps), int(epoch_steps or steps))
         self.losses, self.diverged = [], None
         facts = dict(facts or {}, steps=self.progress.steps, epoch_steps=self.progress.epoch_steps)
@@ -132,9 +139,11 @@ class Trainer(object):
                 another run or cannot be; another process is at work there.
         """
         with self._held():
-            self.restore()
-            first = self.progress.step
-            self._train()
+            with self.ranks.together([self._path(name) for name in (POINT, BEST)] if self.folder is not None else []):
+                if not self.restore():
+                    self.ranks.broadcast_weights(self.model)
+                first = self.progress.step
+                self._train()
         self.losses = self.progress.losses[first:]
         return self.losses
 
@@ -176,10 +185,12 @@ class Trainer(object):
             self.say("%s; training ends here, with the model of epoch %d" % (error, p.best["epoch"]))
         self._call("on_train_end", {})
         if p.best is not None:
-            model.set_weights(self._best_weights(p.best)[0])
+            if self.ranks.is_first:
+                model.set_weights(self._best_weights(p.best)[0])
+            self.ranks.broadcast_weights(model)
 
     def _epoch(self):
-        p, epoch, began = self.progress, self.progress.epoch, time.time()
+        p, model, epoch, began = self.progress, self.model, self.progress.epoch, time.time()
         end = min((epoch + 1) * p.epoch_steps, p.steps)
         self._call("on_epoch_begin", epoch, {})
         with self._bar(epoch, end) as bar:
@@ -204,6 +215,7 @@ class Trainer(object):
         self._say_epoch(row)
         logs = dict(p.means(), **{"val_" + name: value for name, value in scores.items()})
         self._call("on_epoch_end", epoch, logs)
+        model.stop_training = self.ranks.of_first(lambda: bool(model.stop_training))
         p.sums = {}
         self._save()
 
@@ -213,7 +225,7 @@ class Trainer(object):
         rows = _rows(made[0])
         logs = {"batch": batch, "size": rows}
         self._call("on_batch_begin", batch, logs)
-        values = self._train_on_batch(p.step, made)
+        values, rows = self.ranks.means(self._train_on_batch(p.step, made), rows)
         if not math.isfinite(values[0]):
             raise Diverged("the loss became %s at step %d; %s" % (values[0], p.step + 1, self.remedy))
         p.add(names, values, rows)
@@ -222,7 +234,8 @@ class Trainer(object):
 
     def _train_on_batch(self, step, made):
         if self.random_step is not None:
-            self.random_step.set(step)
+            # Each rank has numbers of its own.
+            self.random_step.set(step + self.ranks.rank * 2**40)
         weights = {"sample_weight": made[2]} if len(made) > 2 else {}
         try:
             with whole_graph_first(self.model):
@@ -236,7 +249,7 @@ class Trainer(object):
     def _validate(self, epoch):
         p = self.progress
         self._call("on_test_begin", {})
-        scores = self.evaluate()
+        scores = self.ranks.of_first(self.evaluate)
         for name, value in scores.items():
             if not math.isfinite(value):
                 raise Diverged("the validation %s became %s after epoch %d" % (name, value, epoch + 1))
@@ -304,6 +317,9 @@ class Trainer(object):
         """Save the state of the run, unless nothing could be resumed from these weights."""
         if self.folder is None:
             return
+        self.ranks.agree_on_window(self.model.optimizer)
+        if not self.ranks.is_first:
+            return
         # A callback may have left averages in the model.
         with own_weights_in(self.model):
             self._check_weights()
@@ -347,6 +363,8 @@ class Trainer(object):
         return True
 
     def _keep_best(self):
+        if not self.ranks.is_first:
+            return
         weights = self.model.get_weights()
         if self.folder is None:
             self._best = weights

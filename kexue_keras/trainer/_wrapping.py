@@ -16,12 +16,14 @@ from kexue_keras.backend import K, keras
 from kexue_keras.errors import UserError
 from kexue_keras.losses import MaskedCrossentropy, MaskedRDropCrossentropy, MultilabelCrossentropy, RDropCrossentropy
 from kexue_keras.optimizers import (
+    Distributed,
     ExponentialMovingAverage,
     GradientAccumulation,
     LayerwiseLearningRate,
     accumulate_in_momentum,
 )
 from kexue_keras.options.choices import XLA_FLAGS
+from kexue_keras.trainer._ranks import Ranks
 from kexue_keras.trainer._repeatable import repeatable, unrepeatable_ops
 from kexue_keras.trainer._techniques import Techniques
 from kexue_keras.training._randomness import Step
@@ -30,7 +32,7 @@ from kexue_keras.training.precision import LossScale, enable_mixed_precision, en
 from kexue_keras.training.precision._xla import VARIABLE
 from kexue_keras.types import KerasOptimizer, Model, Say
 
-Wrapped = namedtuple("Wrapped", "model make_batch random_step")
+Wrapped = namedtuple("Wrapped", "model make_batch random_step ranks")
 
 
 @contextlib.contextmanager
@@ -49,6 +51,7 @@ def wrapped(
     metrics: Any = None,
     seed: int = 0,
     random_step: Optional[Step] = None,
+    ranks: Optional[Ranks] = None,
     say: Optional[Say] = None,
 ) -> Iterator[Wrapped]:
     """Compile a model for training, with the techniques applied; they are removed at the end of the context.
@@ -65,10 +68,11 @@ def wrapped(
         num_hidden_layers: blocks of the encoder, for `techniques.layerwise_lr_decay`; None counts the trained ones.
         seed: int, of the random numbers in the model.
         random_step: the `Step` of a model that was built in `repeatable_dropout`.
+        ranks: `Ranks`, if several processes train the model together, each with its part of the batch.
         say: function that takes a line, or None.
 
     Yields:
-        (model to train, make_batch, random_step), for `Trainer`.
+        (model to train, make_batch, random_step, ranks), for `Trainer`.
 
     Raises:
         UserError: techniques that do not go with the loss; mixed precision or XLA that is not on.
@@ -87,6 +91,9 @@ def wrapped(
     check_accelerated(t)
     if random_step is None:
         model, random_step = repeatable(model, seed)
+    several = ranks is not None and ranks.are_several
+    if several:
+        make_batch = ranks.dealt(make_batch)
     if t.rdrop:
         loss, make_batch = rdrop_loss(loss, t), doubled(make_batch)
     if t.accumulates_in("momentum"):
@@ -100,6 +107,8 @@ def wrapped(
         )
     if t.ema:
         optimizer = ExponentialMovingAverage(optimizer, t.ema)
+    if several:
+        optimizer = Distributed(optimizer, share=ranks.share)
     if t.accumulates_in("buffers"):
         optimizer = GradientAccumulation(optimizer, t.accumulate)
     if t.mixed_precision is not None:
@@ -109,11 +118,12 @@ def wrapped(
     with contextlib.ExitStack() as stack:
         if t.fgm:
             how = dict(target=t.attack_target, attack_dropout=t.attack_dropout, clean_weight=t.fgm_clean_weight)
-            stack.enter_context(FGM(model, epsilon=t.fgm, **how))
+            stack.enter_context(FGM(model, epsilon=t.fgm, distributed=several, **how))
         if t.gradient_penalty:
-            stack.enter_context(GradientPenalty(model, epsilon=t.gradient_penalty, reduction=t.penalty_reduction))
+            how = dict(reduction=t.penalty_reduction, distributed=several)
+            stack.enter_context(GradientPenalty(model, epsilon=t.gradient_penalty, **how))
         say_unrepeatable(model, say)
-        yield Wrapped(model, make_batch, random_step)
+        yield Wrapped(model, make_batch, random_step, ranks)
         say_skipped(optimizer, steps, say)
 
 
@@ -168,8 +178,8 @@ def rdrop_loss(loss, techniques):
     several = isinstance(loss, MultilabelCrossentropy)
     if not several and not isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
         raise UserError(
-            "%s goes with one label per text, with the multi-label cross-entropy (--multilabel-loss zlpr) and with tokens"
-            % techniques.spelling("rdrop")
+            "%s goes with one label per text, with the multi-label cross-entropy (--multilabel-loss zlpr) and with "
+            "tokens" % techniques.spelling("rdrop")
         )
     divergence = "multilabel" if several else "kl"
     return RDropCrossentropy(alpha=techniques.rdrop, from_logits=True, sparse=not several, divergence=divergence)

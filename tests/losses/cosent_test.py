@@ -270,4 +270,5 @@ def test_errors():
         "scale": 5.0,
         "labels": "per_pair",
         "method": "auto",
+        "distributed": False,
     }

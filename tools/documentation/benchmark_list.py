@@ -36,6 +36,15 @@ def table(file, pages, title, by, values, *, across=None, script=None, picture=N
 
 
 LABELS = {
+    "distributed:rows": ("rows per rank", "每个进程的行数"),
+    "threads": ("threads", "线程数"),
+    "plain>texts_per_processor_second": ("plain", "普通"),
+    "batches>texts_per_processor_second": ("our batches", "我们的 batch"),
+    "ours>texts_per_processor_second": ("our batches, fused model", "我们的 batch，融合模型"),
+    "speedup_ours>processor_time_ratio": ("speedup", "加速比"),
+    "accumulate": ("batches per update", "每次更新的 batch 数"),
+    "sparse_as_dense": ("embeddings as a matrix", "Embedding 梯度用矩阵"),
+    "bytes_a_step": ("bytes", "字节"),
     "attributions:difference": ("log-odds that the words carry", "词所承载的对数几率"),
     "electra:budget": ("seconds", "秒数"),
     "decoding:processor_ratio": ("the same by processor time", "按处理器时间"),
@@ -716,5 +725,22 @@ TABLES = [
         "benchmark",
         "course>0>ratio course>-1>ratio",
         script="small_analysis.py",
+    ),
+    table(
+        "prediction",
+        "training/fused-step.md",
+        ("Prediction: texts per second of processor time", "预测：每秒处理器时间的文本数"),
+        "stack threads",
+        "plain>texts_per_processor_second batches>texts_per_processor_second ours>texts_per_processor_second "
+        "speedup_ours>processor_time_ratio",
+        part="throughput",
+    ),
+    table(
+        "distributed",
+        "distributed.md",
+        ("What a rank sends in a step, with Horovod", "用 Horovod 时每个进程一步发送的字节"),
+        "rows accumulate sparse_as_dense",
+        "bytes_a_step",
+        measured="bytes",
     ),
 ]

@@ -7,6 +7,8 @@ reads the question and writes the equation; what counts is whether the equation'
 import os
 import random
 
+import numpy as np
+
 from kexue_keras import losses, models
 from kexue_keras.backend import set_seed
 from kexue_keras.data import BucketedBatches
@@ -137,6 +139,11 @@ class _Head(object):
 
     def __init__(self, options):
         self.order, self.gamma = options.teaforn, options.teaforn_gamma
+
+    @staticmethod
+    def count(made):
+        """The tokens that the loss of a batch is a mean over (see `trainer._ranks.Ranks`)."""
+        return int(np.count_nonzero(made[1]))
 
     def loss(self):
         """Cross-entropy over the tokens of the equation, of all orders."""

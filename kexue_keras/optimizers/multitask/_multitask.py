@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from kexue_keras import checks
 from kexue_keras.backend import register, tf1
+from kexue_keras.distributed._collectives import all_reduce
+from kexue_keras.distributed._ranks import engine
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._adamw import as_patterns, constrained, matches
 from kexue_keras.optimizers._base import Wrapper
-from kexue_keras.optimizers._inner import chain
+from kexue_keras.optimizers._inner import chain, distributed_in
 from kexue_keras.optimizers.multitask import _conflict as conflict
 from kexue_keras.optimizers.multitask._loss_tasks import find_tasks
 from kexue_keras.optimizers.multitask._loss_terms import named_term
@@ -85,6 +87,9 @@ class MultiTask(Wrapper):
     1
     """
 
+    # It asks `Distributed` for the mean of each task's gradients.
+    sees_own_rank = True
+
     def __init__(
         self,
         optimizer: KerasOptimizer,
@@ -137,6 +142,8 @@ class MultiTask(Wrapper):
         self._saved = None
         # The loss that is trained, and the gradient of each of its variables.
         self._trained = None, {}
+        # What the loss of this rank counts, see `Distributed`.
+        self._own_share = None
 
     def _main_tasks(self, tasks):
         if self.method == "mgda":
@@ -175,6 +182,8 @@ class MultiTask(Wrapper):
                         "without a gradient (argmax, round), stop_gradient or frozen layers below it" % name
                     )
             added = tf1.gradients(rest, params) if rest else [None] * len(params)
+            self._own_share = None if self._ranks is None else self._ranks.own_share()
+            by_task, added = [self._shared(own) for own in by_task], self._shared(added)
             if train:
                 self._saved, self._auxiliary = [task.config for task in found], {}
             return self._combined(params, by_task, added, tasks, train)
@@ -190,7 +199,7 @@ class MultiTask(Wrapper):
             gradients = [of_task[i] for of_task in by_task]
             reached = [g for g in gradients if g is not None]
             if self._is_combined(param, len(reached)):
-                blocks[i] = aligned(gradients, param)
+                blocks[i] = aligned(self._of_all_ranks(gradients, param), param)
                 reached = []
             own[i] = reached + [g for g in (added[i],) if g is not None]
             if i not in blocks and not own[i]:
@@ -231,12 +240,36 @@ class MultiTask(Wrapper):
 
     def _add_by_representation(self, params, tasks, main, blocks, own):
         """The same with the weights found at the representation: one backward pass through what is below it."""
-        at = gradients_at(shared_tensors(self.representation, tasks), tasks)
-        combination = self._coefficients(tf.add_n([gram_matrix(values) for values in at]), main)
+        at = [self._shared(values) for values in gradients_at(shared_tensors(self.representation, tasks), tasks)]
+        gram = tf.add_n([gram_matrix(values) for values in at])
+        if self._ranks is not None:
+            # Each rank has rows of its own, and the gradient of its own loss there, R times that of the mean.
+            gram = all_reduce(gram, name="kexue_gram") / float(engine().size) ** 2
+        combination = self._coefficients(gram, main)
         weights = [tf.cast(combination[t], task.dtype) for t, task in enumerate(tasks)]
-        for i, g in zip(blocks, tf1.gradients(tasks, [params[i] for i in blocks], grad_ys=weights)):
+        found = tf1.gradients(tasks, [params[i] for i in blocks], grad_ys=weights)
+        for i, g in zip(blocks, self._shared(found)):
             own[i].append(g)
         return combination
+
+    # Of several ranks
+
+    @property
+    def _ranks(self):
+        return distributed_in(self.optimizer)
+
+    def _shared(self, gradients):
+        """Gradients, or None, times what the loss of this rank counts."""
+        share = self._own_share
+        if share is None:
+            return gradients
+        return [None if g is None else grads.map_values(lambda x: x * tf.cast(share, x.dtype), g) for g in gradients]
+
+    def _of_all_ranks(self, gradients, param):
+        """The tasks' gradients of one variable, of the whole batch."""
+        if self._ranks is None or self.representation is not None:
+            return gradients
+        return [None if g is None else self._ranks.averaged([g], [param])[0] for g in gradients]
 
     def _coefficients(self, gram, main):
         if self.method == "normalize":

@@ -8,6 +8,7 @@ from typing import Optional, Tuple
 import tensorflow as tf
 
 from kexue_keras import checks
+from kexue_keras.distributed._collectives import share_of
 from kexue_keras.options.choices import ATTACK_TARGETS
 from kexue_keras.training.adversarial._perturbation import perturbed_embeddings
 from kexue_keras.training.adversarial._training_loss import TrainingLoss, without_dropout
@@ -40,6 +41,8 @@ class FGM(TrainingLoss):
         adversarial_weight: w_1 >= 0.
         attack_dropout: False: G comes from a pass without dropout (the author's code). True: from a pass with the
             masks of the step, which is then also the clean pass.
+        distributed: G is that of the batch of all ranks (`kexue_keras.distributed`), as target='matrix' needs it to be
+            what one process finds. Without `distributed.init()` it changes nothing.
 
     Attributes:
         enable(), disable(): turn it on and off; `with FGM(model): ...` turns it off at the end.
@@ -73,6 +76,7 @@ class FGM(TrainingLoss):
         clean_weight: float = 0.0,
         adversarial_weight: float = 1.0,
         attack_dropout: bool = False,
+        distributed: bool = False,
     ) -> None:
         self.epsilon = checks.number(epsilon, "epsilon", "FGM", least=0)
         self.target = checks.choice(target, ATTACK_TARGETS, "target", "FGM")
@@ -81,18 +85,22 @@ class FGM(TrainingLoss):
         if not self.clean_weight + self.adversarial_weight:
             raise ValueError("FGM: clean_weight and adversarial_weight are both 0; nothing would be trained")
         self.attack_dropout = bool(attack_dropout)
+        self.distributed = bool(distributed)
         super().__init__(model, layer)
         self.enable()
 
     def objective(self, loss: Tensor) -> Tuple[Tensor, Tensor]:
-        embeddings = perturbed_embeddings(self.layer, self.target, [loss], "FGM")
+        embeddings = perturbed_embeddings(self.layer, self.target, [loss], "FGM", self.distributed)
         clean = loss
         if not self.attack_dropout:
             attack = without_dropout("FGM_attack")
             clean = attack([loss])[0]
             embeddings.check_seen_by(attack)
         with tf.name_scope("FGM_direction"):
-            direction = [self.epsilon * d for d in embeddings.unit(embeddings.gradient(clean))]
+            ascended = clean
+            if self.distributed:
+                ascended = clean * tf.cast(share_of(tf.shape(self.model.inputs[0])[0]), clean.dtype)
+            direction = [self.epsilon * d for d in embeddings.unit(embeddings.gradient(ascended))]
         attacked = embeddings.moved(direction, "FGM")([loss])[0]
         return weighted((self.clean_weight, loss), (self.adversarial_weight, attacked)), clean
 

@@ -11,6 +11,8 @@ import tensorflow as tf
 from kexue_keras import checks
 from kexue_keras.backend import widen
 from kexue_keras.backend.graph import SecondPass, gradient_function, loop_of, reached
+from kexue_keras.distributed._collectives import share_of
+from kexue_keras.distributed._ranks import size
 from kexue_keras.options.choices import PENALTY_REDUCTIONS
 from kexue_keras.training._randomness import own_key
 from kexue_keras.training.adversarial._output_penalty import DIVERGENCES, rooted_outputs, signed_sums
@@ -56,6 +58,8 @@ class GradientPenalty(TrainingLoss):
             is 1 / B of a sample's squared norm on average, and the penalty weakens as the batch grows. 'per_sample':
             B, then the sum is the mean of the samples' squared norms.
         dropout: True: the gradient is that of the step, with its dropout (the author's). False: of a pass without.
+        distributed: for 'loss' and 'author', the gradient is that of the batch of all ranks
+        (`kexue_keras.distributed`).
 
     Attributes:
         enable(), disable(): turn it on and off; `with GradientPenalty(model): ...` turns it off at the end.
@@ -89,6 +93,7 @@ class GradientPenalty(TrainingLoss):
         of: str = "loss",
         reduction: Optional[str] = None,
         dropout: bool = True,
+        distributed: bool = False,
         divergence: Optional[Union[str, Dict[str, str]]] = None,
         from_logits: Optional[bool] = None,
         draws: Optional[int] = None,
@@ -106,7 +111,7 @@ class GradientPenalty(TrainingLoss):
             )
         self.reduction = checks.choice(reduction or "author", PENALTY_REDUCTIONS, "reduction", owner)
         self.draws = 1 if draws is None else checks.whole_number(draws, "draws", owner, least=1)
-        self.dropout = bool(dropout)
+        self.dropout, self.distributed = bool(dropout), bool(distributed)
         super().__init__(model, layer)
         if of == "outputs":
             self._rooted = rooted_outputs(model, divergence, from_logits)
@@ -137,6 +142,10 @@ class GradientPenalty(TrainingLoss):
         if self.reduction == "per_sample":
             # The model's input, since R-Drop has twice as many rows as samples inside.
             total *= tf.cast(tf.shape(self.model.inputs[0])[0], total.dtype)
+        elif self.distributed:
+            # The mean over the rows of all ranks has smaller gradients than that over the rows of this one.
+            share = share_of(tf.shape(self.model.inputs[0])[0]) / float(size())
+            total *= tf.cast(share, total.dtype)
         return total
 
     def _squares(self, scalar, outputs):

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from kexue_keras.backend import K, widen
 from kexue_keras.backend.graph import SecondPass, loop_of, reached, readers
+from kexue_keras.distributed._collectives import all_gather, averaged
 from kexue_keras.optimizers._gradients import dense, is_sparse
 
 # As in the article's code: a gradient that is nothing but noise is not blown up.
@@ -18,7 +19,7 @@ _HANDS_ON = ("Identity", "Switch", "RefSwitch", "Enter")
 _LOOKUPS = ("ResourceGather", "ResourceGatherNd", "Gather", "GatherV2", "GatherNd")
 
 
-def perturbed_embeddings(layer, target, tensors, owner):
+def perturbed_embeddings(layer, target, tensors, owner, distributed=False):
     """What of a layer is perturbed on the way to `tensors`: its `EmbeddingMatrix`, or its `LayerOutputs`."""
     matrix = getattr(layer, "embeddings", None)
     if target == "matrix":
@@ -27,7 +28,7 @@ def perturbed_embeddings(layer, target, tensors, owner):
                 "%s: the layer %r has no embedding matrix; take target='output', or the layer that looks up the "
                 "tokens" % (owner, layer.name)
             )
-        return EmbeddingMatrix(matrix, tensors, owner)
+        return EmbeddingMatrix(matrix, tensors, owner, distributed)
     return LayerOutputs(outputs_of(layer, tensors, owner), owner)
 
 
@@ -98,17 +99,19 @@ class EmbeddingMatrix(object):
     Args:
         matrix: the variable [V, d].
         tensors: what is computed with it.
+        distributed: whether the direction is that of the batch of all ranks.
     """
 
-    def __init__(self, matrix, tensors, owner):
-        self.matrix, self.owner = matrix, owner
+    def __init__(self, matrix, tensors, owner, distributed=False):
+        self.matrix, self.owner, self.distributed = matrix, owner, distributed
         gathers, reads = uses(matrix, reached(tensors))
         if not gathers and not reads:
             raise ValueError("%s: the loss of this model does not depend on %s" % (owner, matrix.name))
         _check_outside_loops(gathers, owner)
         self.rows = None
         if not reads:
-            self.rows, _ = tf.unique(tf.concat([tf.reshape(_ids(op), [-1]) for op in gathers], 0))
+            ids = tf.concat([tf.reshape(_ids(op), [-1]) for op in gathers], 0)
+            self.rows, _ = tf.unique(all_gather(ids) if distributed else ids)
             self._position = tf.scatter_nd(self.rows[:, None], tf.range(tf.size(self.rows)), K.int_shape(matrix)[:1])
 
     def gradient(self, scalar):
@@ -116,6 +119,8 @@ class EmbeddingMatrix(object):
         found = tf.gradients(scalar, self.matrix)[0]
         if found is None:
             raise ValueError("%s: the loss has no gradient for %s" % (self.owner, self.matrix.name))
+        if self.distributed:
+            found = averaged(found)
         if self.rows is None:
             return [widen(dense(found, self.matrix))]
         if not is_sparse(found):

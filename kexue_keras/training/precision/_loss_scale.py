@@ -12,7 +12,7 @@ from kexue_keras import checks
 from kexue_keras.backend import FunctionLoss, is_tf_keras, keras, reduction_of, register, tf1
 from kexue_keras.optimizers import _gradients as grads
 from kexue_keras.optimizers._base import Optimizer, Wrapper
-from kexue_keras.optimizers._inner import chain, check_instance, repaired
+from kexue_keras.optimizers._inner import chain, check_instance, distributed_in, repaired
 from kexue_keras.types import Config, Gradients, KerasOptimizer, Loss, Op, Tensor, Variable, Variables
 
 # Powers of two change no digit of a gradient.
@@ -77,6 +77,7 @@ class LossScale(Wrapper):
     """
 
     outermost = True
+    sees_own_rank = True
     # Whether a step is an update is known only when it runs.
     always_updates = False
 
@@ -147,6 +148,9 @@ class LossScale(Wrapper):
                 "(tf.compat.v1.disable_eager_execution() on TensorFlow 2)"
             )
         good = grads.all_finite([g.values if grads.is_sparse(g) else g for g in gradients])
+        ranks = distributed_in(self.optimizer)
+        # A step is skipped by all ranks or by none.
+        good = good if ranks is None else ranks.all_agree(good)
         step = tf.cond(good, lambda: self.inner_update(gradients, params), tf.no_op)
         with tf.control_dependencies([step]):
             return self._count(good)
