@@ -131,7 +131,7 @@ TECHNIQUES = [
             "R-Drop",
             "又是Dropout两次！这次它做到了有监督任务的SOTA",
             (8496,),
-            ("losses.RDropCrossentropy", "training.rdrop"),
+            ("losses.RDropCrossentropy", "losses.MaskedRDropCrossentropy", "training.rdrop"),
             "losses/rdrop.md",
         ),
         (
