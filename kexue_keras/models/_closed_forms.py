@@ -5,6 +5,7 @@
 
 import functools
 
+import numpy as np
 import tensorflow as tf
 from bert4keras.backend import apply_rotary_position_embeddings, gelu_erf
 from bert4keras.layers import FeedForward, LayerNormalization, MultiHeadAttention, ScaleOffset
@@ -60,8 +61,8 @@ def _pay_attention(layer, inputs, mask=None, **kwargs):
         allowed = restriction if allowed is None else allowed & restriction
     bias = None
     if allowed is not None:
-        zeros = tf.zeros_like(allowed, dtype=query.dtype)
-        bias = tf.where(allowed, zeros, zeros - float("inf"))
+        shape = tf.shape(allowed)
+        bias = tf.where(allowed, *(tf.fill(shape, tf.constant(x, query.dtype)) for x in (0.0, -np.inf)))
     if layer.attention_scale:
         query = query / layer.key_size**0.5
     heads = [tf.transpose(x, [0, 2, 1, 3]) for x in (query, key, value)]

@@ -220,7 +220,7 @@ def check_accelerated(techniques):
 def say_half(model, say):
     """Tell which constants of a model half precision cannot hold."""
     for finding in [finding for finding in fp16_lint(model) if finding.half][:3]:
-        say("note: half precision cannot hold a constant of the model: %s" % finding)
+        say("note: half precision cannot hold a constant of the model: %s" % str(finding))
 
 
 def say_skipped(optimizer, steps, say):

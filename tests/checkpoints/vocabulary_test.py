@@ -52,7 +52,7 @@ def test_a_sound_vocabulary_is_read_as_bert4keras_does(tmp_path):
         (lambda t: "\n".join(t).encode("gb18030"), r"vocab.txt:7: not UTF-8 \(byte 0x"),
         (lambda t: "\n".join(t).encode("utf-16"), r"vocab.txt is UTF-16"),
         (lambda t: b"", r"vocab.txt lacks"),
-        (lambda t: t[:9] + ["\x1b[2J"] + t[9:15] + ["\x1b[2J"], r"vocab.txt:17: the token '.x1b\[2J' stands"),
+        (lambda t: t[:9] + ["\x1b[2J"] + t[9:15] + ["\x1b[2J"], r"vocab.txt:17: the token '.x1b\[2J' is already on"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path, change, message):

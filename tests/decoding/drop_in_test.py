@@ -42,7 +42,7 @@ def test_a_predict_that_says_something_else_is_found_out():
     transformer = tiny("bert", "unilm")
     text = [sources(5)[0], [0] * 5]
     other = script(CachedDecoder, transformer, segment=0, maxlen=6, model=transformer.model)
-    with pytest.raises(ValueError, match=r"after [1-5] generated tokens predict\(\) of AutoTitle says other"):
+    with pytest.raises(ValueError, match=r"after [1-5] generated tokens predict\(\) of AutoTitle gives other"):
         other.random_sample(text, 4, topk=3, topp=0.95)
     # Who goes on all the same has been told. numpy's seed is bert4keras' one.
     np.random.seed(3)

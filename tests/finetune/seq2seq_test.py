@@ -74,7 +74,7 @@ def test_it_learns_stops_goes_on_and_is_loaded_in_a_fresh_process(tmp_path, run_
     broken = str(tmp_path / "broken")
     with pytest.raises(Stop):
         finetune_seq2seq(bert, PAIRS, broken, say=stop_in_epoch_3, **options)
-    with pytest.raises(UserError, match="there is a run already; resume goes on"):
+    with pytest.raises(UserError, match="there is a run already; resume continues"):
         finetune_seq2seq(bert, PAIRS, broken, **options)
     with pytest.raises(UserError, match="batch_size was 2 and is 3 now"):
         finetune_seq2seq(bert, PAIRS, broken, resume=True, **dict(options, batch_size=3))

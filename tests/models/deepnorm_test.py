@@ -92,7 +92,7 @@ def test_foreign_checkpoints_are_refused_unless_asked_for(tmp_path):
             model=extend_with_deepnorm(BERT),
             allow_pretrained=True,
         )
-    plain, deep = models.load(folder), models.load(folder, model=extend_with_deepnorm(BERT, alpha=1))
+    plain, deep = (models.load(folder, model=cls) for cls in (BERT, extend_with_deepnorm(BERT, alpha=1)))
     inputs = [TOKENS, SEGMENTS]
     np.testing.assert_array_equal(plain.model.predict(inputs), deep.model.predict(inputs))
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from kexue_keras.backend import K, is_tf_keras, keras, registered, tf1
 from kexue_keras.optimizers import (
     AdamW,
+    Distributed,
     ExponentialMovingAverage,
     ExponentiatedGradient,
     ExponentiatedStepSize,
@@ -28,6 +29,7 @@ from kexue_keras.training.precision import LossScale
 
 EXAMPLES = {
     AdamW: lambda: AdamW(),
+    Distributed: lambda: Distributed(AdamW()),
     ExponentialMovingAverage: lambda: ExponentialMovingAverage(AdamW()),
     ExponentiatedGradient: lambda: ExponentiatedGradient(),
     ExponentiatedStepSize: lambda: ExponentiatedStepSize(AdamW()),

@@ -10,6 +10,7 @@ from numpy_optimizers import adam, difference, sgd
 from kexue_keras.backend import K, get_session, keras, registered, tf1
 from kexue_keras.optimizers import (
     AdamW,
+    Distributed,
     ExponentialMovingAverage,
     ExponentiatedGradient,
     ExponentiatedStepSize,
@@ -57,6 +58,7 @@ CASES = {
     "MomentumAccumulationAdamW": (lambda: MomentumAccumulationAdamW(0.1, steps=2), 2),
     "MomentumAccumulationSGD": (lambda: MomentumAccumulationSGD(0.1, steps=2), 2),
     "MultiTask": (lambda: MultiTask(adamw(), inner_product="variable"), 1),
+    "Distributed": (lambda: Distributed(momentum()), 1),
     # The rate goes by the updates of the optimizer, so these stand round one without a correction of its own.
     "PiecewiseLinear": (lambda: PiecewiseLinear(momentum(), {3: 1.0, 9: 0.2}), 1),
     "WarmupCosine": (lambda: WarmupCosine(momentum(), warmup=3, total=20), 1),

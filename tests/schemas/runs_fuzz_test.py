@@ -209,7 +209,7 @@ def test_prompt_classifiers(tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match="prompt.json: batch_size is -8; it must be a whole number from 1"):
         PromptClassifier.load(str(tmp_path))
     dump(tmp_path / "prompt.json", dict(said, prior=[[-0.5]]))
-    with pytest.raises(WeightsError, match="prior has to have a number a pattern .1. and label .2."):
+    with pytest.raises(WeightsError, match="prior has to have a number per pattern .1. and label .2."):
         PromptClassifier.load(str(tmp_path))
 
 

@@ -120,8 +120,8 @@ def test_the_best_trial_is_kept_and_bad_ones_are_pruned(fine, place, tmp_path):
     assert more["trials"][:12] == found["trials"]
     for change, message in [
         ({"resume": False}, "there is a search already"),
-        ({"vary": ["fgm=0,1"]}, "begun with other space"),
-        ({"epochs": 4}, "begun with other options"),
+        ({"vary": ["fgm=0,1"]}, "started with other space"),
+        ({"epochs": 4}, "started with other options"),
         ({"test": place / "train.tsv"}, "--test does not go with a search: a search must not see it"),
         ({"trials": 0}, "--trials is 0"),
     ]:
