@@ -10,7 +10,8 @@ import json
 import os
 
 import numpy as np
-from benchmark_list import LABELS, TABLES
+from benchmark_labels import LABELS
+from benchmark_list import TABLES
 from repository import ROOT
 
 RESULTS = os.path.join(ROOT, "benchmarks", "results")
