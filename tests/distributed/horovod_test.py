@@ -21,7 +21,8 @@ WORKER = os.path.join(ROOT, "tests", "rank_worker.py")
 def horovodrun(*arguments, timeout=600):
     """Two processes; (exit code, what they printed, seconds)."""
     path = os.pathsep.join(p for p in (ROOT, os.environ.get("PYTHONPATH")) if p)
-    environment = dict(os.environ, PYTHONPATH=path, OMP_NUM_THREADS="1")
+    # Steps of a few milliseconds would wait for the 50 between two rounds of talk.
+    environment = dict(os.environ, PYTHONPATH=path, OMP_NUM_THREADS="1", HOROVOD_CYCLE_TIME="1")
     environment.pop("TF_XLA_FLAGS", None)
     run = os.path.join(os.path.dirname(sys.executable), "horovodrun")
     began = time.time()
