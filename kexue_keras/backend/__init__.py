@@ -41,6 +41,7 @@ from kexue_keras.backend.stack import reduction_of
 from kexue_keras.backend.stack import refuse_eager
 from kexue_keras.backend.stack import register
 from kexue_keras.backend.stack import registered
+from kexue_keras.backend.stack import spare_autograph
 from kexue_keras.backend.stack import stack_name
 from kexue_keras.backend.stack import tf1
 from kexue_keras.backend.training_step import add_update

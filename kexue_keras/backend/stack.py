@@ -4,6 +4,7 @@ bert4keras decides between Keras 2.3.1 and tf.keras (its switch `TF_KERAS=1`); o
 """
 
 import contextlib
+import functools
 import importlib
 import inspect
 import os
@@ -55,12 +56,12 @@ def register(cls_or_function: _Registered) -> _Registered:
             % (name, known.__module__, cls_or_function.__module__)
         )
     _registered[name] = cls_or_function
-    _spare_autograph(cls_or_function)
+    spare_autograph(cls_or_function)
     keras.utils.get_custom_objects()[name] = cls_or_function
     return cls_or_function
 
 
-def _spare_autograph(cls_or_function):
+def spare_autograph(cls_or_function):
     """Mark what is ours as graph code already.
 
     tf.keras hands the `call` of every layer, and all that it calls, to AutoGraph, which reads and rewrites the source:
@@ -69,7 +70,7 @@ def _spare_autograph(cls_or_function):
     """
     is_class = isinstance(cls_or_function, type)
     for member in vars(cls_or_function).values() if is_class else [cls_or_function]:
-        if inspect.isfunction(member):
+        if inspect.isfunction(member) or isinstance(member, functools.partial):
             setattr(member, "__ag_compiled", True)
             setattr(member, "autograph_info__", None)  # its name in TensorFlow 2
 

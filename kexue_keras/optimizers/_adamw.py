@@ -4,6 +4,7 @@ Papers: Adam (arXiv 1412.6980), AdamW (arXiv 1711.05101), LAMB (arXiv 1904.00962
 bert4keras' optimizers, fixed.
 """
 
+import collections
 import re
 from typing import Optional, Sequence
 
@@ -65,6 +66,10 @@ def constrained(param, op):
         return op
     with tf.control_dependencies([op]):
         return param.assign(param.constraint(param.read_value()), read_value=False)
+
+
+# What one update needs in one dtype. `own`: for each parameter both corrections, the rate, epsilon.
+_Numbers = collections.namedtuple("_Numbers", "lr decay betas zero one own")
 
 
 @register
@@ -173,53 +178,56 @@ class AdamW(Optimizer):
         # so that the fused kernel of Adam computes the textbook form.
         rate = tf.cast(lr, tf.float64) * tf.sqrt(second) / first
         epsilon = self.epsilon * tf.sqrt(second)
-        ops = []
-        by_param = zip(*(tf.unstack(x, num=len(params)) for x in (first, second, rate, epsilon)))
-        for g, p, (first, second, rate, epsilon) in zip(self.clipped(gradients), params, by_param):
-            g = tf.cast(grads.dense(g, p), p.dtype.base_dtype)
-            if self.adapts(p):
-                ops.append(self._adapted_step(g, p, lr, first, second))
-            else:
-                ops.append(self._fused_step(g, p, lr, rate, epsilon))
+        ops, numbers = [], {}
+        for i, (g, p) in enumerate(zip(self.clipped(gradients), params)):
+            dtype = p.dtype.base_dtype
+            if dtype not in numbers:
+                numbers[dtype] = self._numbers(dtype, lr, (first, second, rate, epsilon))
+            step = self._adapted_step if self.adapts(p) else self._fused_step
+            ops.append(step(tf.cast(grads.dense(g, p), dtype), p, numbers[dtype], *numbers[dtype].own[i]))
         return self.count(ops)
 
-    def _moments(self, g, p, rate, epsilon):
-        dtype = p.dtype.base_dtype
+    def _numbers(self, dtype, lr, columns):
+        own = zip(*(tf.unstack(tf.cast(column, dtype)) for column in columns))
+        betas = [tf.constant(beta, dtype) for beta in (self.beta_1, self.beta_2)]
+        decay = tf.cast(lr * self.weight_decay, dtype)
+        return _Numbers(tf.cast(lr, dtype), decay, betas, tf.zeros((), dtype), tf.ones((), dtype), list(own))
+
+    def _moments(self, g, p, numbers, rate, epsilon):
         return tf.raw_ops.ResourceApplyAdam(
             var=p.handle,
             m=self.state("m", p).handle,
             v=self.state("v", p).handle,
             # Powers of 0: the kernel's own correction is off, ours is part of the rate.
-            beta1_power=tf.zeros((), dtype),
-            beta2_power=tf.zeros((), dtype),
-            lr=tf.cast(rate, dtype),
-            beta1=tf.constant(self.beta_1, dtype),
-            beta2=tf.constant(self.beta_2, dtype),
-            epsilon=tf.cast(epsilon, dtype),
+            beta1_power=numbers.zero,
+            beta2_power=numbers.zero,
+            lr=rate,
+            beta1=numbers.betas[0],
+            beta2=numbers.betas[1],
+            epsilon=epsilon,
             grad=g,
             use_locking=True,
         )
 
-    def _fused_step(self, g, p, lr, rate, epsilon):
+    def _fused_step(self, g, p, numbers, first, second, rate, epsilon):
         before = []
         if self.decays(p):
             # Before the step: the decay is of the old weight.
-            share = tf.cast(lr * self.weight_decay, p.dtype.base_dtype)
-            before = [p.assign_sub(share * p.read_value(), read_value=False)]
+            before = [p.assign_sub(numbers.decay * p.read_value(), read_value=False)]
         with tf.control_dependencies(before):
-            return constrained(p, self._moments(g, p, rate, epsilon))
+            return constrained(p, self._moments(g, p, numbers, rate, epsilon))
 
-    def _adapted_step(self, g, p, lr, first, second):
-        dtype = p.dtype.base_dtype
+    def _adapted_step(self, g, p, numbers, first, second, rate, epsilon):
         # With rate 0 the fused kernel updates both moments and leaves the weight as it is.
-        with tf.control_dependencies([self._moments(g, p, 0.0, 1.0)]):
-            m = self.state("m", p).read_value() / tf.cast(first, dtype)
-            v = self.state("v", p).read_value() / tf.cast(second, dtype)
+        with tf.control_dependencies([self._moments(g, p, numbers, numbers.zero, numbers.one)]):
+            m = self.state("m", p).read_value() / first
+            v = self.state("v", p).read_value() / second
             old = p.read_value()
         direction = m / (tf.sqrt(v) + self.epsilon)
         if self.decays(p):
             direction += self.weight_decay * old
-        step = tf.cast(lr * layer_ratio(old, direction), dtype) * direction
+        # The ratio is float32 also where the weight is half.
+        step = tf.cast(tf.cast(numbers.lr, tf.float32) * layer_ratio(old, direction), old.dtype) * direction
         return constrained(p, p.assign_sub(step, read_value=False))
 
     def get_config(self) -> Config:

@@ -5,8 +5,10 @@ draw different masks from one that was not. The stateless ops take their counter
 """
 
 import contextlib
+import functools
 import itertools
 
+import numpy as np
 import tensorflow as tf
 
 from kexue_keras.backend import K, keras
@@ -192,10 +194,8 @@ def _dropout_drawn_by(take_place, draw):
         place = take_place()
 
         def dropped():
-            # A floor, since a comparison and the cast of its result take half as long as all the rest.
-            keep = 1.0 - self.rate
-            mask = tf.floor(draw(_noise_shape(inputs, self._get_noise_shape(inputs)), place) + keep) * (1.0 / keep)
-            return inputs * tf.cast(mask, inputs.dtype)
+            shape = _noise_shape(inputs, self._get_noise_shape(inputs))
+            return inputs * _mask(draw(shape, place), self.rate, inputs.dtype)
 
         return K.in_train_phase(dropped, inputs, training=training)
 
@@ -206,10 +206,37 @@ def _dropout_drawn_by(take_place, draw):
         layer.call = original
 
 
+def _mask(uniform, rate, dtype):
+    # A floor, since a comparison and the cast of its result take half as long as all the rest.
+    return tf.cast(tf.floor(uniform + (1.0 - rate)) * (1.0 / (1.0 - rate)), dtype)
+
+
 def _noise_shape(inputs, noise_shape):
     if noise_shape is None:
         return tf.shape(inputs)
     return tf.stack(noise_shape) if isinstance(noise_shape, (list, tuple)) else noise_shape
+
+
+def dropout_mask(shape, rate, dtype, training=None):
+    """What a Dropout layer multiplies its input by: 0 or 1 / (1 - rate) in training, the number 1 otherwise.
+
+    Drawn as the open `replayed_dropout` or `repeatable_dropout` says, anew in each run where there is none.
+
+    Args:
+        shape: int tensor or tuple.
+        rate: float in (0, 1).
+        dtype: of the mask.
+        training: bool, scalar tensor, or None for Keras' learning phase.
+
+    Returns:
+        floating tensor of that shape, or a scalar.
+    """
+    if _steps:
+        draw = functools.partial(_steps[-1].uniform, place=_steps[-1].take_place())
+    else:
+        # As Keras does it: numpy's seed decides as well.
+        draw = functools.partial(tf.random.uniform, seed=np.random.randint(10**7))
+    return K.in_train_phase(lambda: _mask(draw(shape), rate, dtype), lambda: tf.ones((), dtype), training=training)
 
 
 def stateful_random_ops(tensor, *, stop=()):

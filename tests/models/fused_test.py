@@ -7,9 +7,10 @@ import tensorflow as tf
 from helpers import tiny_bert_folder, tiny_config
 
 from kexue_keras import models
-from kexue_keras.backend import K, erf_is_slow, get_session
+from kexue_keras.backend import K, erf_is_slow, get_session, is_tf2, keras
 from kexue_keras.backend.graph import reached
 from kexue_keras.models import extend_with_fused, extend_with_recompute
+from kexue_keras.models._closed_forms import use_closed_forms
 from kexue_keras.training._randomness import repeatable_dropout
 
 IDS = np.array([[2, 7, 9, 11, 3, 0, 0], [2, 8, 5, 3, 12, 4, 3]])
@@ -61,7 +62,8 @@ def test_first_and_second_derivatives_are_those_of_the_plain_model(base, setting
 
 
 def test_every_kind_of_layer_is_in_closed_form():
-    closed = {"KexueGelu", "KexueNormalize", "KexueAttend"} | ({"KexueCumulative"} if erf_is_slow() else set())
+    closed = {"KexueGelu", "KexueNormalize", "KexueScale", "KexueShift", "KexueAttend", "KexueMultiply"}
+    closed |= {"KexueCumulative"} if erf_is_slow() else set()
     for base, expected in (
         (b.BERT, set()),
         (extend_with_fused(b.BERT), closed),
@@ -92,3 +94,54 @@ def test_errors_and_twice():
     with pytest.raises(TypeError, match="such as BERT, not 3"):
         extend_with_fused(3)
     assert extend_with_fused(extend_with_fused(b.BERT)).__name__ == "FusedBERT"
+
+
+@pytest.mark.parametrize("base", [b.BERT, b.RoFormer, b.T5_Encoder])
+def test_weights_have_the_names_of_the_plain_model(base):
+    """Optimizers exclude by name, and files of weights hold them."""
+    names = []
+    for model in (base, extend_with_fused(base)):
+        K.clear_session()
+        transformer, _ = build(model, num_hidden_layers=2)
+        names.append([w.name for w in transformer.model.weights])
+    assert names[0] == names[1]
+
+
+@pytest.mark.all_stacks
+def test_a_step_has_few_ops_and_one_product_for_three_projections():
+    counts = []
+    for model in (b.BERT, extend_with_fused(b.BERT)):
+        transformer, _ = build(model, num_hidden_layers=1)
+        loss = tf.reduce_sum(transformer.model.output)
+        ops = reached(tf.gradients(loss, [w for w in transformer.model.trainable_weights if "mbedding" not in w.name]))
+        counts.append((len(ops), sum(op.type == "MatMul" for op in ops)))
+    (plain, plain_products), (fused, fused_products) = counts
+    # Forward and for both gradients: two products fewer each. (TensorFlow 2 has fewer ops anyway.)
+    assert fused < (0.7 if is_tf2 else 0.6) * plain and plain_products - fused_products >= 4
+
+
+@pytest.mark.all_stacks
+def test_dropout_is_off_in_prediction_and_drawn_anew_in_training():
+    x = keras.layers.Input((400,))
+    model = keras.models.Model(x, use_closed_forms(keras.layers.Dropout(0.25))(x))
+    ones = np.ones((3, 400), "float32")
+    np.testing.assert_array_equal(model.predict(ones), ones)
+    draw = K.function([x, K.learning_phase()], [model.output, K.gradients(model.output * 2, x)[0]])
+    (first, slope), (second, _) = draw([ones, 1]), draw([ones, 1])
+    np.testing.assert_array_equal(np.unique(first), np.array([0, 4 / 3], "float32"))
+    np.testing.assert_array_equal(slope, first * 2)
+    assert abs(first.mean() - 1) < 0.06 and (first != second).any()
+    model.compile("sgd", "mse")
+    assert 0.1 < model.train_on_batch(ones, ones) < 0.6, "the learning phase does not reach the layer"
+
+
+def test_one_mask_is_kept_as_it_is_and_several_are_joined():
+    x, y = (keras.layers.Input((5,)) for _ in range(2))
+    embed = keras.layers.Embedding(9, 4, mask_zero=True)
+    add = use_closed_forms(keras.layers.Add())
+    a, b_ = embed(x), keras.layers.Embedding(9, 4, mask_zero=True)(y)
+    masks = embed.compute_mask(x), embed.compute_mask(y)
+    assert add.compute_mask([a, a], [masks[0], masks[0]]) is masks[0]
+    joined = add.compute_mask([a, b_], list(masks))
+    joined = get_session().run(joined, {x: [[1, 1, 0, 0, 2]], y: [[1, 0, 1, 0, 2]]})
+    np.testing.assert_array_equal(joined, [[True, False, False, False, True]])

@@ -3,4 +3,6 @@
 from kexue_keras.training.closed_forms._fused_gradients import attend
 from kexue_keras.training.closed_forms._fused_gradients import cumulative
 from kexue_keras.training.closed_forms._fused_gradients import gelu
+from kexue_keras.training.closed_forms._fused_gradients import multiply
 from kexue_keras.training.closed_forms._fused_gradients import normalize
+from kexue_keras.training.closed_forms._fused_gradients import scale_and_shift

@@ -97,8 +97,9 @@ def normalize(x: Tensor, epsilon: float, zero_mean: bool = True) -> Tensor:
     """
     centred = x - K.mean(x, axis=-1, keepdims=True) if zero_mean else x
     root = K.sqrt(K.mean(K.square(centred), axis=-1, keepdims=True) + epsilon)
-    y = tf.math.divide_no_nan(centred, root)
-    return identity_with_gradient([y, x, root], "KexueNormalize" + ("" if zero_mean else "Scale"))[0]
+    # One quotient a row; 0 where epsilon and the variance are, as in bert4keras, and so is the gradient.
+    inverse = tf.math.divide_no_nan(tf.ones_like(root), root)
+    return identity_with_gradient([centred * inverse, x, inverse], "KexueNormalize" + ("" if zero_mean else "Scale"))[0]
 
 
 @tf.RegisterGradient("KexueNormalize")
@@ -112,10 +113,73 @@ def _normalize_scale_gradient(op, gradient, *_):
 
 
 def _through_normalize(op, centred, gradient):
-    y, _, root = op.inputs
+    y, _, inverse = op.inputs
     along = K.mean(gradient * y, axis=-1, keepdims=True)
-    # root is 0 only where epsilon and the variance are; bert4keras' own gradient is 0 there as well.
-    return None, tf.math.divide_no_nan(centred - y * along, root), None
+    return None, (centred - y * along) * inverse, None
+
+
+def scale_and_shift(y: Tensor, gamma: Optional[Tensor], beta: Optional[Tensor]) -> Tensor:
+    """y gamma + beta over the last axis.
+
+    The gradients of gamma and beta are sums over all other axes, of g y and of g; that of y is g gamma.
+
+    Args:
+        y: floating tensor `[..., d]`.
+        gamma: `[d]`, or None for 1.
+        beta: `[d]`, or None for 0.
+
+    Returns:
+        tensor like `y`.
+
+    >>> K.eval(scale_and_shift(K.constant([[1., 2.]]), K.constant([3., 4.]), K.constant([0., 1.])))
+    array([[3., 9.]], dtype=float32)
+    """
+    if gamma is not None:
+        y = identity_with_gradient([y * gamma, y, tf.convert_to_tensor(gamma)], "KexueScale")[0]
+    if beta is not None:
+        beta = tf.convert_to_tensor(beta)
+        y = identity_with_gradient([y + beta, y, beta], "KexueShift")[0]
+    return y
+
+
+@tf.RegisterGradient("KexueScale")
+def _scale_gradient(op, gradient, *_):
+    _, y, gamma = op.inputs
+    return None, gradient * gamma, _sum_of_rows(gradient * y, gamma)
+
+
+@tf.RegisterGradient("KexueShift")
+def _shift_gradient(op, gradient, *_):
+    return None, gradient, _sum_of_rows(gradient, op.inputs[2])
+
+
+def _sum_of_rows(x, like):
+    # The number of axes is unknown in a recomputed segment.
+    return tf.reduce_sum(tf.reshape(x, [-1, tf.size(like)]), axis=0)
+
+
+def multiply(x: Tensor, factor: Tensor) -> Tensor:
+    """x factor, of which only x has a gradient: a mask of dropout, or a number in its place.
+
+    Args:
+        x: floating tensor.
+        factor: tensor of the shape of `x`, or a scalar.
+
+    Returns:
+        tensor like `x`.
+
+    >>> x = K.constant([1., 2.])
+    >>> K.eval(tf.gradients(multiply(x, K.constant([0., 2.])), x)[0])
+    array([0., 2.], dtype=float32)
+    """
+    product = x * factor
+    product.set_shape(x.shape)
+    return identity_with_gradient([product, x, factor], "KexueMultiply")[0]
+
+
+@tf.RegisterGradient("KexueMultiply")
+def _multiply_gradient(op, gradient, *_):
+    return None, multiply(gradient, op.inputs[2]), None
 
 
 def attend(

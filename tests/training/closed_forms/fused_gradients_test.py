@@ -7,7 +7,7 @@ from bert4keras.backend import gelu_erf
 from scipy.stats import norm
 
 from kexue_keras.backend import K, get_session, tf1
-from kexue_keras.training.closed_forms import _fused_gradients, attend, gelu, normalize
+from kexue_keras.training.closed_forms import _fused_gradients, attend, gelu, multiply, normalize, scale_and_shift
 
 
 def plain_normalize(x, epsilon, zero_mean=True):
@@ -52,6 +52,15 @@ def test_values_first_and_second_derivatives(dtype, tolerance, rng):
         (lambda t: normalize(t, 1e-6, False), lambda t: plain_normalize(t, 1e-6, False), [x]),
         (lambda *t: attend(*t, bias, drop), lambda *t: plain_attend(*t, bias, drop), [q, k, v]),
         (lambda *t: attend(*t, None, drop), lambda *t: plain_attend(*t, None, drop), [q, k, v]),
+    ]
+    gamma, beta = (tf.constant(rng.randn(5), dtype) for _ in range(2))
+    factor = tf.constant(rng.randn(3, 5), dtype)
+    cases += [
+        (lambda y, g, b: scale_and_shift(y, g, tf.sin(b)), lambda y, g, b: y * g + tf.sin(b), [x, gamma, beta]),
+        (lambda y, gamma: scale_and_shift(tf.sin(y), gamma, None), lambda y, gamma: tf.sin(y) * gamma, [x, gamma]),
+        (lambda y, b: scale_and_shift(tf.sin(y), None, tf.sin(b)), lambda y, b: tf.sin(y) + tf.sin(b), [x, beta]),
+        (lambda t: multiply(tf.sin(t), factor), lambda t: tf.sin(t) * factor, [x]),
+        (lambda t: multiply(tf.sin(t), factor[0, 0]), lambda t: tf.sin(t) * factor[0, 0], [x]),
     ]
     for fused, plain, inputs in cases:
         for a, b in zip(*both(fused, plain, inputs)):
