@@ -22,7 +22,7 @@ def init(*, timeout: float = 3600.0) -> None:
     """Begin to talk to the other processes that `horovodrun` has started; to be called right after the imports.
 
     Each process then sees one device of its machine, that of its `local_rank`. Without `horovodrun` there is one rank.
-    A second call does nothing. Where Horovod knows no GPU the ranks talk every 50 ms instead of every millisecond, unless
+    A second call does nothing. Where Horovod knows no GPU, ranks talk every 50 ms instead of every millisecond, unless
     HOROVOD_CYCLE_TIME (`horovodrun --cycle-time-ms`) says otherwise.
 
     Args:

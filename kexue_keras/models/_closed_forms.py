@@ -70,7 +70,7 @@ def _dropout(layer, inputs, training=None):
 
 
 def _dropped(x, rate, training=None):
-    mask = dropout_mask(tf.shape(x), rate, x.dtype, training)
+    mask = dropout_mask(x, rate, training)
     y = multiply(x, mask)
     y._uses_learning_phase = getattr(mask, "_uses_learning_phase", False)
     return y

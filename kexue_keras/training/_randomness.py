@@ -217,26 +217,31 @@ def _noise_shape(inputs, noise_shape):
     return tf.stack(noise_shape) if isinstance(noise_shape, (list, tuple)) else noise_shape
 
 
-def dropout_mask(shape, rate, dtype, training=None):
-    """What a Dropout layer multiplies its input by: 0 or 1 / (1 - rate) in training, the number 1 otherwise.
+def dropout_mask(x, rate, training=None):
+    """What a Dropout layer multiplies its input by: 0 or 1 / (1 - rate) in training, 1 otherwise.
 
     Drawn as the open `replayed_dropout` or `repeatable_dropout` says, anew in each run where there is none.
 
     Args:
-        shape: int tensor or tuple.
+        x: floating tensor, the input.
         rate: float in (0, 1).
-        dtype: of the mask.
         training: bool, scalar tensor, or None for Keras' learning phase.
 
     Returns:
-        floating tensor of that shape, or a scalar.
+        tensor of the shape and dtype of `x`; one number of as many axes where nothing is dropped.
     """
     if _steps:
         draw = functools.partial(_steps[-1].uniform, place=_steps[-1].take_place())
     else:
         # As Keras does it: numpy's seed decides as well.
         draw = functools.partial(tf.random.uniform, seed=np.random.randint(10**7))
-    return K.in_train_phase(lambda: _mask(draw(shape), rate, dtype), lambda: tf.ones((), dtype), training=training)
+
+    def drawn():
+        # In here, where who predicts memory looks for what it depends on.
+        return _mask(draw(tf.shape(x)), rate, x.dtype)
+
+    # As many axes, so that the shape of the product follows from the shapes.
+    return K.in_train_phase(drawn, lambda: tf.ones([1] * (x.shape.ndims or 0), x.dtype), training=training)
 
 
 def stateful_random_ops(tensor, *, stop=()):

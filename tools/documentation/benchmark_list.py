@@ -572,6 +572,14 @@ TABLES = [
     table(
         "distributed",
         "distributed.md",
+        ("Seconds per batch with Horovod, a thread per process", "用 Horovod 时每个 batch 的秒数，每个进程一个线程"),
+        "rows accumulate",
+        "wall>one wall>apart wall>two wall>efficiency processor>efficiency",
+        measured="scaling",
+    ),
+    table(
+        "distributed",
+        "distributed.md",
         ("What a rank sends in a step, with Horovod", "用 Horovod 时每个进程一步发送的字节"),
         "rows accumulate sparse_as_dense",
         "bytes_a_step",

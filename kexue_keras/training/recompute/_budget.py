@@ -177,11 +177,16 @@ class RecomputeBudget(object):
             outputs = [tf.reduce_sum(tf.square(x)) for x in model.outputs]
             gradients = [g for g in tf.gradients(outputs, model.trainable_weights) if g is not None]
             dense = [tf.convert_to_tensor(g) for g in gradients]
-            return predict_peak(dense, {x: self._shape_of(x) for x in model.inputs})
 
-    def _shape_of(self, x):
+            def peak(rows):
+                return predict_peak(dense, {x: self._shape_of(x, rows) for x in model.inputs})
+
+            # What one row is multiplied with may have one row or many, so that no shape follows. A peak is linear in rows.
+            return peak(self.batch_size) if self.batch_size > 1 else max(0, 2 * peak(2) - peak(3))
+
+    def _shape_of(self, x, rows):
         known = [tf1.dimension_value(d) for d in x.shape]
-        return [self.batch_size] + [self.max_length if size is None else size for size in known[1:]]
+        return [rows] + [self.max_length if size is None else size for size in known[1:]]
 
     def measure(self, model: Model, inputs: Arrays, targets: Arrays, **options: Any) -> int:
         """Make one training step of the compiled model and print the predicted and the measured peak.

@@ -72,6 +72,9 @@ def test_a_model_is_built_with_the_plan_and_measured(monkeypatch):
     # 20% is what the benchmark shows with the optimizer of graphs, which the tests leave out
     assert 0.65 < budget.predicted / measured < 1.35, lines
     assert "predicted peak" in lines[1] and "measured" in lines[1]
+    one = recompute_for_budget(3e6, batch_size=1, max_length=32, say=lines.append)
+    build_transformer_model(model=extend_with_recompute(BERT, one), **config)
+    assert 0 < one.predicted < budget.predicted / 4
     plain = build_transformer_model(model=BERT, **config)
     plain.compile("sgd", "mse")
     assert measured < 0.7 * training_memory(plain, inputs, np.zeros([16, 32, 32]))[1].peak
