@@ -181,7 +181,7 @@ class RecomputeBudget(object):
             def peak(rows):
                 return predict_peak(dense, {x: self._shape_of(x, rows) for x in model.inputs})
 
-            # What one row is multiplied with may have one row or many, so that no shape follows. A peak is linear in rows.
+            # What one row is multiplied with may have one row or many: no shape follows. A peak is linear in rows.
             return peak(self.batch_size) if self.batch_size > 1 else max(0, 2 * peak(2) - peak(3))
 
     def _shape_of(self, x, rows):
