@@ -1,6 +1,7 @@
 """One training step: plain bert4keras, the fused model, PyTorch; 12 x 384, 16 x 64 tokens, dropout 0.1, AdamW.
 
     python benchmarks/step.py [--stack NAME] [--threads 1]        # appends to results/step.jsonl
+    python benchmarks/step.py --base                              # ops and memory of BERT-base at 64 x 128, no times
     python benchmarks/step.py --quick                             # a tiny model, nothing is written
     KEXUE_TORCH=/path/of/python python benchmarks/step.py         # PyTorch's step in turn with ours
 
@@ -43,6 +44,7 @@ for line in sys.stdin:
 """
 
 SMALL = dict(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, intermediate_size=1536, vocab_size=2000)
+BASE = dict(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072, vocab_size=21128)
 QUICK = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=96, vocab_size=50)
 
 
@@ -171,6 +173,16 @@ def measure(args):
     return row
 
 
+def measure_memory(args):
+    """One row without times: ops of a step, bytes that it allocates, its peak; one side after the other."""
+    Ours(argparse.Namespace(**dict(vars(args), sizes=QUICK)), False)
+    row = {"what": "memory", "sizes": args.sizes, "rows": args.rows, "length": args.length}
+    for name, fused in (("plain", False), ("fused", True)):
+        row[name] = Ours(args, fused).counts()
+    row["fused / plain"] = {what: round(row["fused"][what] / row["plain"][what], 3) for what in row["plain"]}
+    return row
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
@@ -178,6 +190,7 @@ def main():
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--base", action="store_true")
     parser.add_argument("--quick", action="store_true")
     add_stack_option(parser)
     args = parser.parse_args()
@@ -185,7 +198,9 @@ def main():
     args.sizes = QUICK if args.quick else SMALL
     if args.quick:
         args.rounds, args.rows, args.length = 3, 2, 8
-    row = measure(args)
+    if args.base:
+        args.sizes, args.rows, args.length = BASE, 64, 128
+    row = measure_memory(args) if args.base else measure(args)
     print(json.dumps(row, indent=1, sort_keys=True))
     if not args.quick:
         record("step", row)

@@ -66,6 +66,8 @@ LABELS = {
     "fine_tuned": ("fine-tuned accuracy", "微调后的准确率"),
     "format": ("format", "格式"),
     "frozen": ("accuracy on frozen vectors", "冻结向量上的准确率"),
+    "fused / plain>step_ops": ("ops, fused / plain", "op 数，融合 / 普通"),
+    "fused / plain>allocated_bytes": ("allocation, fused / plain", "分配的总量，融合 / 普通"),
     "fused / plain>peak_bytes": ("peak memory, fused / plain", "峰值内存，融合 / 普通"),
     "fused / plain>processor_time_ratio": ("processor time, fused / plain", "处理器时间，融合 / 普通"),
     "fused / plain>ratio": ("time, fused / plain", "时间，融合 / 普通"),
