@@ -6,7 +6,10 @@ fork take the fixture `fork`: they run before all others (tests/conftest.py), wh
 
 import os
 import signal
+import time
 
+# Seconds after which a thread that has ended is gone from the list, on a busy machine too.
+PATIENCE = 10
 # Seconds after which a child is ended.
 LONGEST = 120
 allowed = None
@@ -19,6 +22,9 @@ def threads():
 
 def fork():
     """`os.fork`, refused where threads have begun since the tests were collected."""
+    waited_until = time.time() + PATIENCE
+    while allowed is not None and threads() > allowed and time.time() < waited_until:
+        time.sleep(0.05)
     now = threads()
     assert allowed is None or now <= allowed, (
         "%d threads, %d when the tests were collected: a fork might hang; let the test take the fixture `fork`, "

@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 from helpers import CHARACTERS, tiny_bert_folder
 from rank_cases import CASES, prepared
+from tasks import write_entities, write_maths_model, write_problems
 
 from kexue_keras.finetune import finetune
 
@@ -186,3 +187,23 @@ def test_one_process_goes_on_with_what_two_have_begun(place, tmp_path):
     metrics = finetune(say=lambda line: None, **dict(given, out=str(tmp_path / "run"), resume=True))
     whole = finetune(say=lambda line: None, out=str(tmp_path / "whole"), **given)
     np.testing.assert_allclose(flat(metrics["history"]), flat(whole["history"]), rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("task", ["ner", "math-word-problems"])
+def test_the_other_tasks_end_as_on_one_process(task, tmp_path):
+    given = dict(task=task, epochs=2, batch_size=7, max_length=24, learning_rate=2e-3, dropout_rate=0.0, valid_share=0.2)
+    given.update(num_hidden_layers=1, quiet=True, seed=3, data=str(tmp_path / "train"), model=str(tmp_path / "tiny"))
+    if task == "ner":
+        tiny_bert_folder(tmp_path / "tiny", num_hidden_layers=1)
+        write_entities(given["data"], 30)
+    else:
+        write_maths_model(given["model"])
+        write_problems(given["data"], 30)
+        given["max_equation_length"] = 10
+    alone = finetune(say=lambda line: None, out=str(tmp_path / "alone"), **given)
+    code, out, _ = start(None, tmp_path, dict(given, distributed=True, out=str(tmp_path / "together")))
+    assert code == 0, out[-6000:]
+    with open(str(tmp_path / "together" / "metrics.json"), encoding="utf-8") as handle:
+        together = json.load(handle)
+    np.testing.assert_allclose(flat(together["history"]), flat(alone["history"]), rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(flat(together["valid"]), flat(alone["valid"]), rtol=1e-4, atol=2e-5)
