@@ -13,13 +13,15 @@ OUTPUT = "output"
 _PASSING = ("Identity", "Placeholder", "PlaceholderWithDefault")
 
 
-def inference_graph(inputs, output, names):
+def inference_graph(inputs, output, names, *, plain_gelus=True):
     """GraphDef of a model with placeholders of its own.
 
     Args:
         inputs: list of the model's input tensors, each `[B, n]`.
         output: tensor to compute.
         names: of the placeholders, int32 `[B, n]`, one for each input.
+        plain_gelus: whether each GELU is written with the error function, which others than TensorFlow know. Otherwise
+            it is what the model computes: where TensorFlow's error function is slow, another that is as exact.
 
     Returns:
         GraphDef; the tensor `output` is its node "output".
@@ -28,7 +30,8 @@ def inference_graph(inputs, output, names):
     frozen = tf1.graph_util.convert_variables_to_constants(
         session, session.graph.as_graph_def(), [output.op.name], variable_names_blacklist=None
     )
-    simple = _plain_gelus(_broadcasting_selects(_plain_divisions(_without_training(frozen))))
+    simple = _without_ones(_broadcasting_selects(_plain_divisions(_without_training(frozen))))
+    simple = _plain_gelus(simple) if plain_gelus else simple
     simple = tf1.graph_util.extract_sub_graph(simple, [output.op.name])
     with tf.Graph().as_default() as graph:
         given = {}
@@ -165,6 +168,26 @@ def _broadcasting_selects(graph_def):
     return graph_def
 
 
+def _is_closed(node, gradient):
+    return "_gradient_op_type" in node.attr and node.attr["_gradient_op_type"].s == gradient
+
+
+def _without_ones(graph_def):
+    """What dropout of `training.closed_forms` multiplies by 1 in prediction stays as it is."""
+    nodes = {node.name: node for node in graph_def.node}
+    for node in graph_def.node:
+        if not _is_closed(node, b"KexueMultiply"):
+            continue
+        factor = nodes[_name(node.input[2])[0]]
+        if factor.op == "Const" and bool(np.all(tf.make_ndarray(factor.attr["value"].tensor) == 1)):
+            x, dtype = node.input[1], node.attr["T"].list.type[1]
+            name = node.name
+            node.Clear()
+            node.name, node.op, node.input[:] = name, "Identity", [x]
+            node.attr["T"].type = dtype
+    return graph_def
+
+
 def _plain_gelus(graph_def):
     """Every GELU of `training.closed_forms` as bert4keras writes it, (x / 2) (1 + erf(x / sqrt(2))).
 
@@ -183,7 +206,7 @@ def _plain_gelus(graph_def):
         return name
 
     for node in list(graph_def.node):
-        if "_gradient_op_type" not in node.attr or node.attr["_gradient_op_type"].s != b"KexueGelu":
+        if not _is_closed(node, b"KexueGelu"):
             continue
         name, x, dtype = node.name, node.input[1], node.attr["T"].list.type[1]
         half = add(name + "/half", "Mul", [x, constant(name + "/a_half", 0.5, dtype)], dtype)

@@ -78,7 +78,7 @@ def export_model(
         encoded, _ = encode(model.tokenizer, texts, model.max_length)
         arrays = BucketedBatches(encoded, batch_size=len(SAMPLE), max_length=model.max_length).inputs([0, 1])
         expected = session.run(output, dict(zip(model.model.inputs, arrays)))
-        graph_def = inference_graph(model.model.inputs, output, INPUTS)
+        graph_def = inference_graph(model.model.inputs, output, INPUTS, plain_gelus=format != "savedmodel")
     with whole_folder(out, overwrite=overwrite) as folder:
         place = os.path.join(folder, PLACES[format])
         if format == "savedmodel":

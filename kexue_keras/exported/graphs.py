@@ -21,14 +21,30 @@ def open_graph(folder, format, *, threads=None):
     return (_saved_model if format == "savedmodel" else _onnx)(path, threads)
 
 
+def usable_cores():
+    """How many cores this process may use; hardware threads of the same core count once."""
+    try:
+        allowed = os.sched_getaffinity(0)
+    except AttributeError:  # no Linux
+        return os.cpu_count() or 1
+    cores = set()
+    for number in allowed:
+        try:
+            with open("/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list" % number) as handle:
+                cores.add(handle.read().strip())
+        except OSError:
+            cores.add(str(number))
+    return len(cores)
+
+
 def _onnx(path, threads):
     try:
         import onnxruntime
     except ImportError:
         raise UserError('an ONNX model takes onnxruntime: pip install "kexue-keras[export]"', path=path)
     options = onnxruntime.SessionOptions()
-    if threads:
-        options.intra_op_num_threads = threads
+    # onnxruntime 1.10 takes half the logical processors by itself, a single one of two.
+    options.intra_op_num_threads = threads or usable_cores()
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no class of their own in all versions

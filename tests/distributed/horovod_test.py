@@ -191,7 +191,9 @@ def test_one_process_goes_on_with_what_two_have_begun(place, tmp_path):
 
 @pytest.mark.parametrize("task", ["ner", "math-word-problems"])
 def test_the_other_tasks_end_as_on_one_process(task, tmp_path):
-    given = dict(task=task, epochs=2, batch_size=7, max_length=24, learning_rate=2e-3, dropout_rate=0.0, valid_share=0.2)
+    given = dict(
+        task=task, epochs=2, batch_size=7, max_length=24, learning_rate=2e-3, dropout_rate=0.0, valid_share=0.2
+    )
     given.update(num_hidden_layers=1, quiet=True, seed=3, data=str(tmp_path / "train"), model=str(tmp_path / "tiny"))
     if task == "ner":
         tiny_bert_folder(tmp_path / "tiny", num_hidden_layers=1)

@@ -15,6 +15,7 @@ from kexue_keras.backend import K
 from kexue_keras.cli import main as cli
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.export import export_model
+from kexue_keras.exported.graphs import open_graph, usable_cores
 from kexue_keras.exported.model import ExportedModel
 from kexue_keras.finetune import Classifier, finetune
 from kexue_keras.similarity import SentenceEncoder
@@ -162,3 +163,28 @@ def test_a_damaged_export_is_refused(place, tmp_path):
     os.remove(os.path.join(folder, "model.onnx"))
     with pytest.raises(UserError, match="no such file"):
         ExportedModel(folder)
+
+
+def test_a_session_takes_all_cores_unless_it_is_told(monkeypatch, tmp_path):
+    """Old versions of onnxruntime take half of them by themselves."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    taken, cores = [], usable_cores_of_this_machine()
+
+    def session(path, options, providers):
+        taken.append(options.intra_op_num_threads)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    (tmp_path / "model.onnx").write_bytes(b"")
+    open_graph(str(tmp_path), "onnx")
+    open_graph(str(tmp_path), "onnx", threads=3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {10**6, 10**6 + 1, 10**6 + 2})
+    open_graph(str(tmp_path), "onnx-int8")
+    assert taken == [cores, 3, 3]
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert usable_cores() == os.cpu_count()
+
+
+def usable_cores_of_this_machine():
+    out = subprocess.run(["lscpu", "-p=cpu,core,socket"], stdout=subprocess.PIPE, universal_newlines=True, check=True)
+    rows = [line.split(",") for line in out.stdout.splitlines() if not line.startswith("#")]
+    return len({tuple(row[1:]) for row in rows if int(row[0]) in os.sched_getaffinity(0)})
