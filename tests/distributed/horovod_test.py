@@ -19,8 +19,8 @@ pytestmark = pytest.mark.horovod
 WORKER = os.path.join(ROOT, "tests", "rank_worker.py")
 
 
-def horovodrun(*arguments, timeout=600):
-    """Two processes; (exit code, what they printed, seconds)."""
+def horovodrun(*arguments, timeout=600, processes=2):
+    """So many processes; (exit code, what they printed, seconds)."""
     path = os.pathsep.join(p for p in (ROOT, os.environ.get("PYTHONPATH")) if p)
     # Steps of a few milliseconds would wait for the 50 between two rounds of talk.
     environment = dict(os.environ, PYTHONPATH=path, OMP_NUM_THREADS="1", HOROVOD_CYCLE_TIME="1")
@@ -28,7 +28,7 @@ def horovodrun(*arguments, timeout=600):
     run = os.path.join(os.path.dirname(sys.executable), "horovodrun")
     began = time.time()
     done = subprocess.run(
-        [run, "-np", "2", sys.executable, WORKER] + [str(a) for a in arguments],
+        [run, "-np", str(processes), sys.executable, WORKER] + [str(a) for a in arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -139,14 +139,14 @@ def flat(value):
     return [float(value)] if isinstance(value, (int, float)) else []
 
 
-def start(place, tmp_path, given, kill=None):
+def start(place, tmp_path, given, kill=None, processes=2):
     with open(str(tmp_path / "options.json"), "w", encoding="utf-8") as handle:
         json.dump(given, handle)
     if kill is None:
         (tmp_path / "kill").exists() and (tmp_path / "kill").unlink()
     else:
         (tmp_path / "kill").write_text(str(kill))
-    return horovodrun("finetune", tmp_path)
+    return horovodrun("finetune", tmp_path, processes=processes)
 
 
 TECHNIQUES = {
@@ -202,10 +202,14 @@ def test_the_other_tasks_end_as_on_one_process(task, tmp_path):
         write_maths_model(given["model"])
         write_problems(given["data"], 30)
         given["max_equation_length"] = 10
-    alone = finetune(say=lambda line: None, out=str(tmp_path / "alone"), **given)
-    code, out, _ = start(None, tmp_path, dict(given, distributed=True, out=str(tmp_path / "together")))
-    assert code == 0, out[-6000:]
-    with open(str(tmp_path / "together" / "metrics.json"), encoding="utf-8") as handle:
-        together = json.load(handle)
+    # Each in fresh processes: the seeds of new weights follow from what a process has made before.
+    found = []
+    for name, changed in (("alone", {}), ("together", {"distributed": True})):
+        options = dict(given, out=str(tmp_path / name), **changed)
+        code, out, _ = start(None, tmp_path, options, processes=1 + len(changed))
+        assert code == 0, out[-6000:]
+        with open(str(tmp_path / name / "metrics.json"), encoding="utf-8") as handle:
+            found.append(json.load(handle))
+    alone, together = found
     np.testing.assert_allclose(flat(together["history"]), flat(alone["history"]), rtol=1e-4, atol=2e-5)
     np.testing.assert_allclose(flat(together["valid"]), flat(alone["valid"]), rtol=1e-4, atol=2e-5)
