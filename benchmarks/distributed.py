@@ -3,7 +3,7 @@
     python benchmarks/distributed.py scaling|bytes|plan [--stack NAME] [options]  # appends to results/distributed.jsonl
 
 scaling  the bundled encoder, 16 x 64 tokens a process: one process with one thread, two that know nothing of each other
-         (what the machine allows), and two with Horovod, in turn; the mean time of a step, medians over the rounds.
+         (what the machine allows), and two with Horovod, in turn; medians of the time of a step.
          Efficiency is the time of one over the time of two. Also with --accumulate 4.
 bytes    what goes over the loopback device in a step, with rows or matrices for embeddings, with accumulation or not
 plan     the cost model: checked against NVIDIA's table, then sentences a second on 8 to 64 cards

@@ -176,3 +176,12 @@ def test_a_public_room_shows_public_names_only(path):
     inside = {os.path.basename(other) for other in ROOMS if os.path.dirname(other) == path}
     shown = {name for name in dir(room) if not name.startswith("_")}
     assert shown <= exported | inside, "%s shows %s" % (relative(path), ", ".join(sorted(shown - exported - inside)))
+
+
+@pytest.mark.skipif(not os.path.isdir(os.path.join(ROOT, ".git")), reason="not a checkout")
+def test_only_weights_and_fonts_are_large():
+    """What a benchmark leaves lying would stay in the history for good."""
+    out = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+    paths = [path for path in out.decode("utf-8").split("\0") if os.path.isfile(os.path.join(ROOT, path))]
+    large = [path for path in paths if os.path.getsize(os.path.join(ROOT, path)) > 2**20]
+    assert [path for path in large if not path.startswith("kexue_keras/assets/")] == []

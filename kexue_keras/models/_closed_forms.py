@@ -63,8 +63,7 @@ def _normalize_and_scale(layer, inputs):
 def _dropout(layer, inputs, training=None):
     if not 0.0 < layer.rate < 1.0:
         return inputs
-    shape = layer._get_noise_shape(inputs)
-    if shape is not None:
+    if layer.noise_shape is not None:
         return type(layer).call(layer, inputs, training=training)
     return _dropped(inputs, layer.rate, training)
 

@@ -237,7 +237,7 @@ def dropout_mask(x, rate, training=None):
         draw = functools.partial(tf.random.uniform, seed=np.random.randint(10**7))
 
     def drawn():
-        # In here, where who predicts memory looks for what it depends on.
+        # The shape in here: behind the condition it would not follow from the shapes of a model's inputs.
         return _mask(draw(tf.shape(x)), rate, x.dtype)
 
     # As many axes, so that the shape of the product follows from the shapes.

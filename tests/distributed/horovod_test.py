@@ -139,7 +139,7 @@ def flat(value):
     return [float(value)] if isinstance(value, (int, float)) else []
 
 
-def start(place, tmp_path, given, kill=None, processes=2):
+def start(tmp_path, given, kill=None, processes=2):
     with open(str(tmp_path / "options.json"), "w", encoding="utf-8") as handle:
         json.dump(given, handle)
     if kill is None:
@@ -160,29 +160,29 @@ def test_finetune_on_two_processes_is_that_of_one_and_goes_on_after_a_kill(task,
     given = options(place, task, save_every=1, **TECHNIQUES[task])
     finetune(say=lambda line: None, out=str(tmp_path / "alone"), **given)
     together = dict(given, distributed=True, out=str(tmp_path / "together"))
-    code, out, _ = start(place, tmp_path, together)
+    code, out, _ = start(tmp_path, together)
     assert code == 0, out[-6000:]
     (alone, _), (metrics, predictions) = read(str(tmp_path / "alone")), read(str(tmp_path / "together"))
     np.testing.assert_allclose(flat(metrics), flat(alone), rtol=1e-4, atol=2e-5)
 
     # Killed in the middle of an epoch, and of a window of accumulation.
     killed = dict(together, out=str(tmp_path / "killed"))
-    code, out, seconds = start(place, tmp_path, killed, kill=6 if task == "similarity" else 7)
+    code, out, seconds = start(tmp_path, killed, kill=6 if task == "similarity" else 7)
     assert code != 0 and os.path.exists(str(tmp_path / "killed" / "checkpoint.npz")), out[-6000:]
-    code, out, _ = start(place, tmp_path, dict(killed, resume=True))
+    code, out, _ = start(tmp_path, dict(killed, resume=True))
     assert code == 0, out[-6000:]
     again, their_predictions = read(str(tmp_path / "killed"))
     assert again == metrics and their_predictions == predictions
     if task == "classification":
         # A second time there is nothing to do, on any rank.
-        code, out, _ = start(place, tmp_path, dict(killed, resume=True))
+        code, out, _ = start(tmp_path, dict(killed, resume=True))
         assert code == 0, out[-6000:]
 
 
 def test_one_process_goes_on_with_what_two_have_begun(place, tmp_path):
     given = options(place, "classification", save_every=2)
     together = dict(given, distributed=True, out=str(tmp_path / "run"))
-    code, out, _ = start(place, tmp_path, together, kill=6)
+    code, out, _ = start(tmp_path, together, kill=6)
     assert code != 0
     metrics = finetune(say=lambda line: None, **dict(given, out=str(tmp_path / "run"), resume=True))
     whole = finetune(say=lambda line: None, out=str(tmp_path / "whole"), **given)
@@ -204,9 +204,9 @@ def test_the_other_tasks_end_as_on_one_process(task, tmp_path):
         given["max_equation_length"] = 10
     # Each in fresh processes: the seeds of new weights follow from what a process has made before.
     found = []
-    for name, changed in (("alone", {}), ("together", {"distributed": True})):
-        options = dict(given, out=str(tmp_path / name), **changed)
-        code, out, _ = start(None, tmp_path, options, processes=1 + len(changed))
+    for name, processes in (("alone", 1), ("together", 2)):
+        whole = dict(given, out=str(tmp_path / name), distributed=processes > 1)
+        code, out, _ = start(tmp_path, whole, processes=processes)
         assert code == 0, out[-6000:]
         with open(str(tmp_path / name / "metrics.json"), encoding="utf-8") as handle:
             found.append(json.load(handle))

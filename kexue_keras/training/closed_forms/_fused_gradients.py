@@ -163,7 +163,7 @@ def multiply(x: Tensor, factor: Tensor) -> Tensor:
 
     Args:
         x: floating tensor.
-        factor: tensor of the shape of `x`, or a scalar.
+        factor: tensor of the shape of `x`, or one number with as many axes as `x` or none.
 
     Returns:
         tensor like `x`.
