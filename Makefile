@@ -62,7 +62,8 @@ test-tf2.16:
 	@$(MAKE) --no-print-directory test-tf2 TF2=.venv-tf2.16
 
 lint: venv
-	@$(PY) -m flake8 . && $(PY) -m isort --check --diff . && $(PY) -m black --check -q . && echo "lint: clean"
+	@$(PY) -m flake8 . && $(PY) -m isort --check --diff . && $(PY) -m black --check -q . && \
+		.venv/bin/lint-imports --no-cache && echo "lint: clean"
 
 format: venv
 	@$(PY) -m isort -q . && $(PY) -m black -q .

@@ -1,6 +1,7 @@
 """Fixtures and settings shared by all tests; all stacks run the same files (`make test` sets TF_KERAS)."""
 
 import gc
+import itertools
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ for name, examples in (("some", 12), ("many", 50)):
     )
 hypothesis.settings.load_profile("some")
 
+TESTS = itertools.count(1)  # with a graph, so far
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FIXTURES = os.path.join(ROOT, "tests", "fixtures")
 
@@ -67,13 +69,27 @@ def pytest_collection_finish(session):
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_graphs():
-    """Garbage is seldom searched for, and not in what the libraries have made so far: a tenth of the tests' time."""
+    """Garbage is searched for after a test (`fresh_graph`), and not in what the libraries have made so far.
+
+    Python would search every few hundred objects, of which a graph has a hundred thousand: a tenth of the tests' time.
+    """
     from kexue_keras.backend import quiet
 
     quiet()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50000, 20, 20)
+    gc.set_threshold(1000000, 20, 20)
+    yield
+    gc.freeze()  # the end of the process searches once more
+
+
+def forget_graphs(tests_so_far):
+    """Free what a test has left: what it made itself, and seldom what several tests had."""
+    if tests_so_far % 250 == 0:
+        gc.collect()
+        gc.freeze()  # what is there now is there to stay; tests that search for garbage themselves need not pass it
+    elif gc.get_count()[0] > 10000:
+        gc.collect(0)
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +110,7 @@ def fresh_graph(request):
     set_seed(2021)
     yield
     K.clear_session()
+    forget_graphs(next(TESTS))
 
 
 @pytest.fixture

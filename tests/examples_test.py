@@ -3,10 +3,10 @@
 import glob
 import os
 import re
-import runpy
 
 import pytest
 from conftest import ROOT
+from scripts import script_names
 
 from kexue_keras import backend
 from kexue_keras.backend import K
@@ -61,7 +61,8 @@ def test_example_runs(name, tmp_path, monkeypatch, plain_sessions, capsys):
     path.write_text(source, encoding="utf-8")
     K.clear_session()  # as a user starts it: nothing has a session yet
     try:
-        runpy.run_path(str(path), run_name="__main__")
+        with script_names(__file__=str(path)) as names:
+            exec(compile(source, str(path), "exec"), names)
     finally:
         backend.exchange_mixed_precision(False)  # a script leaves it on
     assert re.search(r"\d", capsys.readouterr().out), "%s prints no number" % name

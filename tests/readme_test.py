@@ -6,6 +6,7 @@ import re
 
 import pytest
 from conftest import ROOT
+from scripts import script_names
 
 PAGES = ["README.md", "README.zh-CN.md"] + sorted(
     os.path.relpath(path, ROOT) for path in glob.glob(os.path.join(ROOT, "docs", "**", "*.md"), recursive=True)
@@ -27,9 +28,9 @@ WITH_BLOCKS = [page for page in PAGES if blocks(page) and not page.endswith((".z
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # As pasted into a new session: nothing is there yet, and a later block of a page goes on from an earlier one.
-    names = {"__name__": "__main__"}
-    for number, block in enumerate(blocks(page)):
-        exec(compile(block, "%s, block %d" % (page, number + 1), "exec"), names)
+    with script_names() as names:
+        for number, block in enumerate(blocks(page)):
+            exec(compile(block, "%s, block %d" % (page, number + 1), "exec"), names)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -7,7 +7,6 @@ import importlib
 import os
 import re
 import subprocess
-import sys
 
 import pytest
 from conftest import ROOT
@@ -110,15 +109,6 @@ def test_scripts_say_what_they_are(path):
     assert ast.get_docstring(tree_of(path)), "%s: no docstring" % relative(path)
 
 
-def test_rooms_import_only_what_is_below_them():
-    """The contract of setup.cfg."""
-    source = "from importlinter.cli import lint_imports_command as run; run(['--no-cache'])"
-    done = subprocess.run(
-        [sys.executable, "-c", source], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120
-    )
-    assert done.returncode == 0, done.stdout.decode("utf-8")
-
-
 def test_the_map_in_contributing_is_the_contract():
     config = configparser.ConfigParser()
     config.read(os.path.join(ROOT, "setup.cfg"))
@@ -178,7 +168,7 @@ def test_a_public_room_shows_public_names_only(path):
     assert shown <= exported | inside, "%s shows %s" % (relative(path), ", ".join(sorted(shown - exported - inside)))
 
 
-@pytest.mark.skipif(not os.path.isdir(os.path.join(ROOT, ".git")), reason="not a checkout")
+@pytest.mark.skipif(not os.path.exists(os.path.join(ROOT, ".git")), reason="not a checkout")
 def test_only_weights_and_fonts_are_large():
     """What a benchmark leaves lying would stay in the history for good."""
     out = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout

@@ -50,7 +50,6 @@ def test_what_cannot_be_is_refused_before_anything_is_read(place, tmp_path, opti
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.all_stacks
 def test_the_metric_chooses_the_best_epoch_and_callbacks_see_each(place, tmp_path, monkeypatch):
     seen, told = [], []
 

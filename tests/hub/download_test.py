@@ -98,7 +98,6 @@ for name in sys.argv[3:]:
 """
 
 
-@pytest.mark.all_stacks
 def test_a_name_of_the_hub_is_fetched_and_then_read_from_the_cache(hub, tmp_path, run_python):
     pytest.importorskip("huggingface_hub")
     port, home = hub.server_address[1], tmp_path / "home"

@@ -30,7 +30,6 @@ def runs(tiny, tmp_path_factory):
     return found
 
 
-@pytest.mark.all_stacks
 @pytest.mark.parametrize("kind", ["single", "several"])
 def test_they_add_up_to_the_difference_of_the_log_odds(runs, kind):
     classifier = Classifier.load(runs[kind])

@@ -121,7 +121,6 @@ def asked(url, given=None):
         return json.loads(answer.read().decode("utf-8"))
 
 
-@pytest.mark.all_stacks
 def test_a_run_is_served_until_sigterm(tmp_path):
     """With TensorFlow; threads ask at once, and the one that is being answered at the end gets its answer."""
     tiny = tiny_bert_folder(tmp_path / "tiny", num_hidden_layers=1)

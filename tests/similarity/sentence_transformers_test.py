@@ -52,7 +52,6 @@ def edit(path, **changes):
         json.dump(content, handle)
 
 
-@pytest.mark.all_stacks
 def test_a_saved_folder_gives_the_same_vectors_here(tiny, tmp_path):
     encoder = SentenceEncoder(tiny, max_length=12)
     folder = tmp_path / "plain"

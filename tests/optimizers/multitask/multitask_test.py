@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 from numpy_optimizers import difference
+from scripts import script_names
 
 from kexue_keras import regularizers
 from kexue_keras.backend import K, get_session, is_tf_keras, keras, tf1
@@ -134,10 +135,10 @@ def test_snippets_of_the_page():
     data = (ones[0], list(ones[1:])), (list(ones), None), ones[:2]
     assert len(snippets) == len(data)
     for snippet, (x, y) in zip(snippets, data):
-        scope = {}
-        exec(snippet, scope)
-        scope["model"].fit(x, y, verbose=0)
-        assert K.get_value(scope["model"].optimizer.iterations) == 1
+        with script_names() as names:
+            exec(snippet, names)
+            names["model"].fit(x, y, verbose=0)
+            assert K.get_value(names["model"].optimizer.iterations) == 1
 
 
 class Toy(object):
