@@ -1,7 +1,7 @@
 """Write what of docs/ is made from something else, between the marks of its pages: `make docs-pages`.
 
-docs/techniques.md from the catalogue, docs/benchmarks.md from benchmarks/results, both in two languages, and the
-pictures of docs/pictures/.
+docs/techniques.md from the catalogue, docs/benchmarks.md and docs/evidence.md from benchmarks/results, all in two
+languages, and the pictures of docs/pictures/.
 
     python tools/docs_pages.py [--no-pictures]
     python tools/docs_pages.py --check              writes nothing; exit code 1 if a page is out of date
@@ -15,6 +15,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tools", "documentation"))
 
 import benchmark_tables  # noqa: E402
+import evidence_tables  # noqa: E402
 import technique_cards  # noqa: E402
 
 BEGIN, END = "<!-- made by tools/docs_pages.py -->", "<!-- end of what is made -->"
@@ -23,6 +24,8 @@ PAGES = {
     "docs/techniques.zh.md": lambda: technique_cards.cards(technique_cards.CHINESE),
     "docs/benchmarks.md": lambda: benchmark_tables.all_tables(benchmark_tables.ENGLISH),
     "docs/benchmarks.zh.md": lambda: benchmark_tables.all_tables(benchmark_tables.CHINESE),
+    "docs/evidence.md": lambda: evidence_tables.tables(evidence_tables.ENGLISH),
+    "docs/evidence.zh.md": lambda: evidence_tables.tables(evidence_tables.CHINESE),
 }
 
 

@@ -4,20 +4,23 @@
     python experiments/few_shot.py --quick                        (made-up texts, seconds)
 
 The folder is FewCLUE's `datasets`: for each task train_K.json, dev_K.json, test_public.json, unlabeled.json (or .gz).
-Each result is a row of OUT/rows.jsonl; started again, it goes on with what is missing.
+Each result is a row of results/few_shot.jsonl; started again, it goes on with what is missing.
 """
 
 import argparse
 import os
 import sys
 
-import few_shot_prompted  # noqa: F401  puts its methods into METHODS
-from comparison import add_row, find_row, side_by_side
-from few_shot_methods import METHODS, FewShot
-from few_shot_tasks import TASKS, read_task
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-from kexue_keras.backend import quiet
-from kexue_keras.errors import UserError
+import few_shot_prompted  # noqa: E402, F401  puts its methods into METHODS
+from comparison import find_row, side_by_side  # noqa: E402
+from few_shot_methods import METHODS, FewShot  # noqa: E402
+from few_shot_tasks import TASKS, read_task  # noqa: E402
+from record import RESULTS, record  # noqa: E402
+
+from kexue_keras.backend import quiet  # noqa: E402
+from kexue_keras.errors import UserError  # noqa: E402
 
 MOST = 20000  # unlabelled texts that are read
 # What the rows depend on besides task, model, method and split; a row with other settings is no reason not to run.
@@ -30,7 +33,8 @@ def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", metavar="FOLDER", help="FewCLUE's folder datasets")
     parser.add_argument("--model", default="me5-zh-char-mlm", help="bundled name or folder (%(default)s)")
-    parser.add_argument("--out", default=os.path.join("runs", "few_shot"))
+    parser.add_argument("--out", default=os.path.join("runs", "few_shot"), help="for files of runs (%(default)s)")
+    parser.add_argument("--results", default=RESULTS, metavar="FOLDER", help="where few_shot.jsonl is (%(default)s)")
     parser.add_argument("--tasks", nargs="+", choices=sorted(TASKS), default=sorted(TASKS))
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--splits", nargs="+", type=int, default=[0, 1, 2, 3, 4])
@@ -47,6 +51,7 @@ def parse(argv):
     options = parser.parse_args(argv)
     if options.quick:
         options.model, options.tasks, options.splits = "me5-zh-char", ["eprstmt"], [0]
+        options.results = options.out
         options.epochs, options.train_layers, options.unlabelled = 1, None, 4
         options.methods = ["zero-shot", "PET + unlabelled"]
     elif not options.data:
@@ -66,7 +71,7 @@ def main(argv=None):
     quiet()
     options = parse(argv)
     os.makedirs(options.out, exist_ok=True)
-    path = os.path.join(options.out, "rows.jsonl")
+    path = os.path.join(options.results, "few_shot.jsonl")
     settings = {name: getattr(options, name) for name in SETTINGS}
     tiny = {"load": {"num_hidden_layers": 1, "missing": "initialise"}, "num_hidden_layers": 1, "steps": 2}
     tiny["allow_untrained_head"] = True
@@ -102,8 +107,7 @@ def main(argv=None):
                         memory=memories.setdefault(task, {}),
                         **dict(TASKS[task], **(tiny if options.quick else {})),
                     )
-                    row = dict(key, **few.run(method))
-                    add_row(path, row)
+                    row = record("few_shot", dict(key, **few.run(method)), options.results)
                 rows.append(row)
                 print("%-8s split %d  %-22s %.4f" % (task, split, method, row["accuracy"]), flush=True)
     print(side_by_side(rows, row="method", column="task", value="accuracy"))

@@ -11,6 +11,7 @@ FOLDER = os.path.join(ROOT, "benchmarks", "experiments")
 EXPERIMENTS = sorted(os.path.basename(path)[: -len(".py")] for path in glob.glob(os.path.join(FOLDER, "*.py")))
 for helper in (
     "comparison",
+    "intervals",
     "few_shot_methods",
     "few_shot_tasks",
     "few_shot_untrained",

@@ -246,11 +246,11 @@ def test_the_experiment_goes_on_with_what_is_missing(tmp_path, monkeypatch, caps
     monkeypatch.setattr(few_shot.FewShot, "run", lambda few, method: ran.append(method) or {"accuracy": 0.1 * len(ran)})
     arguments = ["--quick", "--out", str(tmp_path)]
     assert len(few_shot.main(arguments)) == 2 and ran == ["zero-shot", "PET + unlabelled"]
-    with open(str(tmp_path / "rows.jsonl"), encoding="utf-8") as handle:
+    with open(str(tmp_path / "few_shot.jsonl"), encoding="utf-8") as handle:
         first = handle.readline()
-    (tmp_path / "rows.jsonl").write_text(first, encoding="utf-8")
+    (tmp_path / "few_shot.jsonl").write_text(first, encoding="utf-8")
     assert [row["accuracy"] for row in few_shot.main(arguments)] == [0.1, pytest.approx(0.3)] and len(ran) == 3
-    assert len(read_rows(str(tmp_path / "rows.jsonl"))) == 2
+    assert len(read_rows(str(tmp_path / "few_shot.jsonl"))) == 2
     assert "| zero-shot | 10.00 ± 0.00 (1) |" in capsys.readouterr().out
     assert all(len(task["patterns"] + task["prompts"]) >= 3 for task in few_shot.TASKS.values())
     assert {len(word) for word in few_shot.TASKS["tnews"]["words"].values()} == {2}

@@ -4,6 +4,10 @@ A path has one name everywhere, unless it stands as 'file:path'.
 """
 
 LABELS = {
+    "calibrated": ("calibrated", "校准后"),
+    "settings>learning_rate": ("learning rate", "学习率"),
+    "experiment": ("experiment", "实验"),
+    "valid": ("validation", "验证集"),
     "distributed:rows": ("rows per rank", "每个进程的行数"),
     "threads": ("threads", "线程数"),
     "plain>texts_per_processor_second": ("plain", "普通"),

@@ -437,14 +437,21 @@ TABLES = [
         example="similarity_cosent",
     ),
     table(
-        "quality",
+        "paired",
+        "evidence.md",
+        ("Techniques beside plain fine-tuning", "各项技巧与普通微调"),
+        "experiment variant",
+        "accuracy valid",
+        script="experiments/paired.py",
+    ),
+    table(
+        "few_shot",
         "prompting.md",
         ("Few labelled texts", "小样本"),
-        "task method",
-        "accuracy",
+        "task method settings>learning_rate",
+        "accuracy calibrated",
         picture="few-shot",
-        script="quality.py few_shot",
-        example="few_shot",
+        script="experiments/few_shot.py",
         stack="tf2",  # with the head as it is bundled; earlier rows are of another one
     ),
     table(

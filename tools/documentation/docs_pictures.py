@@ -92,8 +92,8 @@ def adversarial(figure, colours):
 def few_shot(figure, colours):
     """Accuracy of the splits with few labels, with the head as it is bundled (earlier rows are of another one)."""
     (ax,) = axes_of(figure)
-    rows = [row for row in read("quality") if row["example"] == "few_shot" and row["stack"] == "tf2"]
-    dots(ax, [row for row in rows if row["task"] == "eprstmt"], ["method"], "accuracy", colours, 100)
+    rows = [row for row in read("few_shot") if row["stack"] == "tf2" and row["task"] == "eprstmt"]
+    dots(ax, rows, ["method"], "accuracy", colours, 100)
     ax.set_xlabel("EPRSTMT, test accuracy, %, each split and the median")
 
 

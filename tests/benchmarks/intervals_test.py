@@ -1,0 +1,64 @@
+"""Intervals of paired differences: their width is right, and rows of another budget do not count."""
+
+import numpy as np
+import pytest
+from intervals import comparisons, difference, packed, unpacked
+
+
+def test_answers_are_packed_whole():
+    right = np.random.RandomState(0).rand(2, 2011) < 0.7
+    for row in right:
+        np.testing.assert_array_equal(unpacked(packed(row), 2011), row)
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    """Accuracies that differ by 2 points, by seed (spread 1 point) and by text."""
+    random, held, rounds = np.random.RandomState(1), 0, 200
+    for _ in range(rounds):
+        gain = 0.02 + 0.01 * random.randn(5, 1)
+        hard = random.rand(1, 500)  # texts are as hard for both
+        rival = hard + 0.2 * random.randn(5, 500) < 0.7
+        right = np.where(random.rand(5, 500) < np.abs(gain) / 0.3, np.maximum(rival, gain > 0), rival)
+        truth = 0.02 / 0.3 * (1 - 0.7)
+        _, low, high = difference(right, rival)
+        held += low <= truth <= high
+    assert 0.85 * rounds <= held <= rounds
+
+
+def test_more_seeds_and_texts_make_it_narrower():
+    random = np.random.RandomState(2)
+
+    def width(seeds, texts):
+        right, rival = random.rand(seeds, texts) < 0.8, random.rand(seeds, texts) < 0.8
+        _, low, high = difference(right, rival)
+        return high - low
+
+    assert width(5, 2000) < width(5, 200) and width(10, 500) < width(3, 500)
+    with pytest.raises(ValueError, match="two seeds or more"):
+        difference([[1, 0]], [[1, 1]])
+    with pytest.raises(ValueError, match=r"\(2, 3\), \(2, 2\)"):
+        difference(np.zeros((2, 3)), np.zeros((2, 2)))
+
+
+def row(variant, seed, right, **budget):
+    return {
+        "experiment": "reviews",
+        "variant": variant,
+        "seed": seed,
+        "budget": budget,
+        "accuracy": float(np.mean(right)),
+        "right": packed(right),
+        "texts": len(right),
+        "seconds": 10.0 * seed,
+    }
+
+
+def test_variants_are_compared_over_the_seeds_of_both():
+    rows = [row("plain", seed, [1, 0, 1, 0], epochs=3) for seed in (1, 2, 3)]
+    rows += [row("EMA", seed, [1, 1, 1, 1], epochs=1) for seed in (1, 2)]  # of a budget that has changed since
+    rows += [row("EMA", seed, [1, 0, 1, 1], epochs=3) for seed in (2, 3, 4)]
+    rows += [row("frozen", 1, [1, 0, 1, 1])]
+    plain, average, frozen = comparisons(rows)
+    assert plain["variant"] == "plain" and "difference" not in plain and plain["seconds"] == 20
+    assert list(average["accuracies"]) == [0.75] * 3 and average["difference"][0] == 0.25
+    assert "difference" not in frozen and list(frozen["accuracies"]) == [0.75]
