@@ -30,14 +30,15 @@ class TruncatedNormal(keras.initializers.Initializer):
     (2, 2)
     """
 
-    def __init__(self, mean=0.0, stddev=0.05):
-        self.mean, self.stddev = mean, stddev
+    def __init__(self, mean=0.0, stddev=0.05, seed=None):
+        self.mean, self.stddev, self.seed = mean, stddev, seed
 
     def __call__(self, shape, dtype=None, **kwargs):
-        return K.truncated_normal(shape, self.mean, self.stddev, dtype=dtype, seed=np.random.randint(10**7))
+        seed = np.random.randint(10**7) if self.seed is None else self.seed
+        return K.truncated_normal(shape, self.mean, self.stddev, dtype=dtype, seed=seed)
 
     def get_config(self):
-        return {"mean": self.mean, "stddev": self.stddev, "seed": None}
+        return {"mean": self.mean, "stddev": self.stddev, "seed": self.seed}
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import pytest
 from bert4keras.layers import MultiHeadAttention
 
 from kexue_keras.backend import K, TruncatedNormal, keras, set_seed
-from kexue_keras.layers import mixing
+from kexue_keras.layers import SynthesizerAttention, mixing
 
 pytestmark = pytest.mark.all_stacks
 NAMES = "glorot_uniform he_normal lecun_uniform random_normal random_uniform truncated_normal orthogonal".split()
@@ -18,16 +18,19 @@ def test_an_initializer_without_a_seed_draws_anew(name):
     assert not np.array_equal(one, other) and one.std() > 0
 
 
-@pytest.mark.parametrize("layer", ["attention", "mixer"])
+@pytest.mark.parametrize("layer", ["attention", "mixer", "synthesizer"])
 def test_the_matrices_of_a_new_layer_differ(layer):
     """Of equal shapes, from one initializer."""
     x = keras.layers.Input((None, 8))
     if layer == "attention":
         built = MultiHeadAttention(2, 4, out_dim=8)
         built([x, x, x])
-    else:
+    elif layer == "mixer":
         built = mixing.make_mixer("aft", max_length=6, ffn_units=8)
         built(x)
+    else:
+        built = SynthesizerAttention(2, 4, out_dim=8, variants=("random", "vanilla", "dense"), max_length=4)
+        built([x, x, x])
     matrices = [w for w in map(K.get_value, built.weights) if w.ndim == 2]
     assert len({w.tobytes() for w in matrices}) == len(matrices) >= 3
 
