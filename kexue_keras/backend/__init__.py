@@ -23,6 +23,7 @@ from kexue_keras.backend.first_run import whole_graph_first
 from kexue_keras.backend.functional_model import LayerCall
 from kexue_keras.backend.functional_model import layer_calls
 from kexue_keras.backend.functional_model import model_to_call
+from kexue_keras.backend.random_state import TruncatedNormal
 from kexue_keras.backend.random_state import preserved_random_state
 from kexue_keras.backend.random_state import set_seed
 from kexue_keras.backend.sessions import ModelSession

@@ -5,7 +5,7 @@ import random
 
 import numpy as np
 
-from kexue_keras.backend.stack import tf1
+from kexue_keras.backend.stack import K, keras, tf1
 
 
 def set_seed(seed):
@@ -17,6 +17,28 @@ def set_seed(seed):
     random.seed(seed)
     np.random.seed(seed % 2**32)
     tf1.set_random_seed(seed)
+
+
+class TruncatedNormal(keras.initializers.Initializer):
+    """Keras' initializer of this name, with a new seed from numpy at each call; it is saved as Keras' own.
+
+    That of tf.keras 1.15 takes the number of operations that the graph has so far, so that a model would start with
+    other weights in a notebook than in a process of its own.
+
+    >>> set_seed(1)
+    >>> K.eval(TruncatedNormal(stddev=.02)((2, 2))).shape
+    (2, 2)
+    """
+
+    def __init__(self, mean=0.0, stddev=0.05, seed=None):
+        self.mean, self.stddev, self.seed = mean, stddev, seed
+
+    def __call__(self, shape, dtype=None, **kwargs):
+        seed = np.random.randint(10**7) if self.seed is None else self.seed
+        return K.truncated_normal(shape, self.mean, self.stddev, dtype=dtype, seed=seed)
+
+    def get_config(self):
+        return {"mean": self.mean, "stddev": self.stddev, "seed": self.seed}
 
 
 @contextlib.contextmanager

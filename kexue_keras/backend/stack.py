@@ -24,6 +24,7 @@ if is_tf2:
     tf2.use_graphs()
     tf2.use_legacy_optimizers()
     tf2.give_bert4keras_version_1()
+    tf2.draw_each_time()
 
 import bert4keras.layers  # noqa: E402,F401  (registers PositionEmbedding and its kin, so that models load)
 import tensorflow as tf  # noqa: E402

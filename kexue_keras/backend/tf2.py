@@ -6,6 +6,7 @@ Graph mode, since recompute, the gradient cache and the attacks copy graphs, and
 2. `use_graphs`: `tf.compat.v1.disable_v2_behavior()`: graphs, sessions, the control flow of TensorFlow 1.
 3. `use_legacy_optimizers`: tf-keras trains a graph with its old optimizers only; they get the public names.
 4. `give_bert4keras_version_1`: in bert4keras' modules `tf` is `tf.compat.v1`, whose names it uses.
+5. `draw_each_time`: an initializer without a seed gives new values at each call, as in both older Kerases.
 
 Nothing else of TensorFlow, tf-keras or bert4keras is changed anywhere in the package (tests/backend/tf2_test.py).
 """
@@ -79,3 +80,21 @@ def give_bert4keras_version_1():
     snippets = getattr(bert4keras.snippets, "module", bert4keras.snippets)
     for module in (bert4keras.backend, bert4keras.layers, bert4keras.models, bert4keras.optimizers, snippets):
         module.tf = tf.compat.v1
+
+
+def draw_each_time():
+    """An initializer without a seed takes a new one from numpy at each call, as those of Keras 2.3.1 do.
+
+    tf-keras' keep theirs: query, key, value and output of a new attention layer, which share an initializer in
+    bert4keras, would start as one matrix, and so would the matrices of layers of one's own.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    def draw(initializer):
+        # What every random initializer calls first; there it warns that the values are the same again.
+        if getattr(initializer, "seed", None) is None:
+            generator = initializer._random_generator
+            initializer._random_generator = type(generator)(np.random.randint(10**7), rng_type=generator._rng_type)
+
+    tf.keras.initializers.Initializer._warn_reuse = draw

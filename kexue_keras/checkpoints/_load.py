@@ -14,6 +14,7 @@ from bert4keras.models import build_transformer_model
 from kexue_keras.backend import refuse_eager
 from kexue_keras.checkpoints._assign import check_marks, checked_keep_tokens, load_weights, record_trimming
 from kexue_keras.checkpoints._bundled import ASSETS, BUNDLED, WEIGHTS, bundled_config, bundled_variables, changes_file
+from kexue_keras.checkpoints._seeded_start import extend_with_seeded_start
 from kexue_keras.checkpoints._sentence_transformers import transformer_folder
 from kexue_keras.checkpoints._shapes import check_ranks
 from kexue_keras.checkpoints._sources import local_folder
@@ -160,6 +161,7 @@ def load(
     built_class = extend_with_rotary_table(built_class, checkpoint)
     if model is None and isinstance(built_class, type):
         built_class = extend_with_fused(built_class)
+    built_class = extend_with_seeded_start(built_class)
     built = dict(build_arguments(config), **build)
 
     def build_and_load():

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional
 from bert4keras import models as bert4keras_models
 from bert4keras.layers import LayerNormalization, RelativePositionEmbeddingT5
 
-from kexue_keras.backend import K, keras, register
+from kexue_keras.backend import K, TruncatedNormal, keras, register
 
 
 @register
@@ -63,6 +63,10 @@ class _Part(object):
         self.buckets = relative_attention_num_buckets
         self.max_distance = relative_attention_max_distance
         self.scale_output = self.version == "t5.1.0" if scale_output is None else scale_output
+
+    @property
+    def initializer(self):
+        return TruncatedNormal(stddev=0.02)  # as in bert4keras, but of the seed alone
 
     def apply(
         self, inputs: Any = None, layer: Any = None, arguments: Optional[Dict[str, Any]] = None, **kwargs: Any

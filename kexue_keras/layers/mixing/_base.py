@@ -134,10 +134,8 @@ class TokenMixer(keras.layers.Layer):
 
     def weight(self, name: str, shape: Sequence[int], initializer: Optional[Initializer] = None) -> None:
         """A trainable weight under an attribute of its name; None: from the kernel initializer."""
-        if initializer is None:
-            # In TensorFlow 2 one initializer gives all weights of a shape the same numbers.
-            initializer = type(self.kernel_initializer).from_config(self.kernel_initializer.get_config())
-        value = self.add_weight(name=name, shape=shape, initializer=initializer, trainable=True)
+        start = self.kernel_initializer if initializer is None else initializer
+        value = self.add_weight(name=name, shape=shape, initializer=start, trainable=True)
         setattr(self, name, value)
 
     def size(self, input_shape: Shapes) -> int:
