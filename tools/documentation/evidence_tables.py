@@ -1,4 +1,4 @@
-"""Tables of docs/evidence.md and docs/evidence.zh.md: each technique beside plain fine-tuning, from results/paired.jsonl.
+"""Tables of docs/evidence.md and docs/evidence.zh.md: techniques beside plain fine-tuning, from results/paired.jsonl.
 
 benchmarks/experiments/paired.py measures, intervals.py says what an interval is.
 """
