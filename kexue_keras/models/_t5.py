@@ -65,7 +65,7 @@ class _Part(object):
         self.scale_output = self.version == "t5.1.0" if scale_output is None else scale_output
 
     @property
-    def initializer(self):
+    def initializer(self) -> TruncatedNormal:
         return TruncatedNormal(stddev=0.02)  # as in bert4keras, but of the seed alone
 
     def apply(
