@@ -48,7 +48,7 @@ VARIANTS = {
     "batch 4": {"batch_size": 4},
 }
 BUDGET = {"model": "me5-zh-char-mlm", "epochs": 3, "batch_size": 16, "learning_rate": 1e-4, "train_layers": 6}
-# What the budget was chosen from, by the accuracy on the validation texts (`--candidates`).
+# What the budget was chosen from, by the accuracy on the validation texts; names for `--variants` too.
 CANDIDATES = {
     "me5-zh-char-mlm": {},
     "me5-zh-char-mlm, rate of the head x 10": {"head_lr_multiplier": 10.0},
@@ -60,7 +60,13 @@ CANDIDATES = {
 # Experiment -> rows to learn from (None: all), to choose the epoch by, to test on, and its own part of the budget.
 EXPERIMENTS = {
     "sentiment": {"train": 1000, "valid": 300, "test": 2110, "max_length": 64, "chosen": {}},
-    "tnews": {"train": None, "valid": 300, "test": 2010, "max_length": 32, "chosen": {}},
+    "tnews": {
+        "train": None,
+        "valid": 300,
+        "test": 2010,
+        "max_length": 32,
+        "chosen": {"model": "me5-zh-sp", "head_init": "probe"},
+    },
     "chnsenticorp": {"train": 1000, "valid": 300, "test": 1200, "max_length": 64, "chosen": {}},
 }
 
@@ -70,11 +76,11 @@ def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", metavar="FOLDER", help="with the folders sentiment, fewclue/tnews, chnsenticorp")
     parser.add_argument("--experiments", nargs="+", choices=list(EXPERIMENTS), default=["sentiment", "tnews"])
-    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    names = list(VARIANTS) + list(CANDIDATES)
+    parser.add_argument("--variants", nargs="+", choices=names, default=list(VARIANTS), help="(all but candidates)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
     parser.add_argument("--out", default=os.path.join("runs", "paired"), help="for files of single runs (%(default)s)")
     parser.add_argument("--results", default=RESULTS, metavar="FOLDER", help="where paired.jsonl is (%(default)s)")
-    parser.add_argument("--candidates", action="store_true", help="run what the budget was chosen from instead")
     parser.add_argument("--table", action="store_true", help="only show what has been measured")
     parser.add_argument("--quick", action="store_true", help="a tiny budget, to see that it runs")
     options = parser.parse_args(argv)
@@ -166,6 +172,13 @@ def measure(parts, options, *, seed, folder):
     }
 
 
+def under_another_name(run, measured):
+    """What was measured of the same run as a candidate, or None."""
+    same = [row for row in measured if all(row[key] == value for key, value in run.items())]
+    kept = ("accuracy", "valid", "best_epoch", "seconds", "texts", "right")
+    return {key: same[0][key] for key in kept} if same else None
+
+
 def table(measured):
     """Markdown table: accuracy of each variant, and its difference from the plain one over the seeds of both."""
     lines = ["| | | accuracy | seeds | difference | |", "|---|---|---|---|---|---|"]
@@ -186,20 +199,22 @@ def main(argv=None):
     for seed in () if options.table else options.seeds:
         for experiment in options.experiments:
             parts = None
-            for variant in CANDIDATES if options.candidates else options.variants:
+            for variant in options.variants:
                 budget = budget_of(experiment, variant)
                 if variant in VARIANTS and variant != "plain" and budget == budget_of(experiment, "plain"):
                     continue  # it was chosen for all
                 if options.quick:
                     budget.update(model="me5-zh-char", num_hidden_layers=1, train_layers=1, epochs=1)
-                key = {"experiment": experiment, "variant": variant, "seed": seed, "budget": budget}
-                if recorded("paired", options.results, **key):
+                run = {"experiment": experiment, "seed": seed, "budget": budget}
+                if recorded("paired", options.results, variant=variant, **run):
                     continue
-                if parts is None:
-                    parts = [made_up(4)] * 3 if options.quick else read_parts(options.data, experiment, seed)
-                folder = os.path.join(options.out, "%s-%d" % (experiment, os.getpid()))
-                found = measure(parts, budget, seed=seed, folder=folder)
-                record("paired", dict(key, **found), options.results)
+                found = under_another_name(run, rows("paired", options.results))
+                if found is None:
+                    if parts is None:
+                        parts = [made_up(4)] * 3 if options.quick else read_parts(options.data, experiment, seed)
+                    folder = os.path.join(options.out, "%s-%d" % (experiment, os.getpid()))
+                    found = measure(parts, budget, seed=seed, folder=folder)
+                record("paired", dict(run, variant=variant, **found), options.results)
                 print(
                     "%s seed %d  %-30s %.4f  %.0f s" % (experiment, seed, variant, found["accuracy"], found["seconds"])
                 )

@@ -39,7 +39,7 @@ def tables(language):
         plain = next((one["seconds"] for one in of if one["variant"] == "plain"), None)
         if plain is None:
             continue
-        text += ["### %s" % TITLES[experiment][language], "", BUDGET[language] % said(budget[-1]), ""]
+        text += ["## %s" % TITLES[experiment][language], "", BUDGET[language] % said(budget[-1]), ""]
         text += ["| %s |" % " | ".join(HEAD[language]), "|%s" % ("---|" * len(HEAD[language]))]
         text += ["| %s |" % " | ".join(cells(one, plain, language)) for one in of] + [""]
     return "\n".join(text)
@@ -58,8 +58,8 @@ def said(budget):
 def cells(one, plain, language):
     """A line: name, mean and spread, difference and what it says, time over that of plain, seeds."""
     percent = 100 * one["accuracies"]
-    spread = percent.std(ddof=1) if len(percent) > 1 else 0.0
-    line = [one["variant"], "%.2f ± %.2f" % (percent.mean(), spread), "", ""]
+    spread = " ± %.2f" % percent.std(ddof=1) if len(percent) > 1 else ""
+    line = [one["variant"], "%.2f%s" % (percent.mean(), spread), "", ""]
     if "difference" in one:
         mean, low, high = 100 * np.array(one["difference"])
         between = ("%+.2f (%+.2f to %+.2f)", "%+.2f（%+.2f 至 %+.2f）")[language]
