@@ -9,7 +9,10 @@ class _SeededStart(object):
 
     @property
     def initializer(self):
-        return TruncatedNormal(stddev=super(_SeededStart, self).initializer.stddev)
+        own = super(_SeededStart, self).initializer
+        if type(own).__name__ != "TruncatedNormal" or own.seed is not None:
+            return own  # of a class of the user's
+        return TruncatedNormal(own.mean, own.stddev)
 
 
 def extend_with_seeded_start(model):

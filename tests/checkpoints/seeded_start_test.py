@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from bert4keras.models import BERT
 from helpers import tiny_vocabulary
 
 from kexue_keras import models
-from kexue_keras.backend import K, set_seed
+from kexue_keras.backend import K, keras, set_seed
 from kexue_keras.checkpoints._seeded_start import extend_with_seeded_start
 from kexue_keras.finetune._seq2seq import small_t5
 
@@ -48,3 +49,15 @@ def test_new_weights_are_those_of_the_seed(tiny, tmp_path, kind):
 def test_what_draws_with_numpy_is_left():
     assert extend_with_seeded_start("no such kind") == "no such kind"
     assert extend_with_seeded_start("roformer_v2").__name__ == "RoFormerV2"
+
+
+@pytest.mark.parametrize("own", ["he_normal", "seeded"])
+def test_a_class_with_another_initializer_keeps_it(own):
+    made = keras.initializers.TruncatedNormal(stddev=0.5, seed=3) if own == "seeded" else keras.initializers.get(own)
+
+    class Own(BERT):
+        initializer = property(lambda self: made)
+
+    sizes = dict(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    model = extend_with_seeded_start(Own)(max_position=8, hidden_act="gelu", **sizes)
+    assert model.initializer is made
