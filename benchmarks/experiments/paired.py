@@ -18,7 +18,6 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
 from comparison import mean_and_spread  # noqa: E402
-from few_shot_tasks import read_labelled  # noqa: E402
 from intervals import comparisons, packed, verdict  # noqa: E402
 from record import RESULTS, record, recorded, rows  # noqa: E402
 
@@ -98,21 +97,13 @@ def read_parts(folder, experiment, seed):
     The first two are drawn by the seed, from different files or from different rows of one.
     """
     sizes = EXPERIMENTS[experiment]
-
-    def path(*names):
-        return os.path.join(folder, *names)
-
-    if experiment == "tnews":
-        few = path("fewclue", "tnews")
-        labels = sorted({row["label"] for row in read_table(os.path.join(few, "train_few_all.json")).rows}, key=str)
-        labels = [str(label) for label in labels]
-        train, valid = (read_labelled(os.path.join(few, n + "_few_all.json"), labels) for n in ("train", "dev"))
-        test = read_labelled(os.path.join(few, "test_public.json.gz"), labels)
-    elif experiment == "sentiment":
-        names = ("sentiment.train.data.gz", "sentiment.valid.data", "sentiment.test.data")
-        train, valid, test = (read_labelled(path("sentiment", name), ["0", "1"]) for name in names)
-    else:
-        train, valid, test = (labelled(path(experiment, name + ".tsv")) for name in ("train", "dev", "test"))
+    files = {
+        "sentiment": ("sentiment.train.data.gz", "sentiment.valid.data", "sentiment.test.data"),
+        "tnews": ("train_few_all.json", "dev_few_all.json", "test_public.json.gz"),
+        "chnsenticorp": ("train.tsv", "dev.tsv", "test.tsv"),
+    }[experiment]
+    home = os.path.join(folder, "fewclue", "tnews") if experiment == "tnews" else os.path.join(folder, experiment)
+    train, valid, test = (labelled(os.path.join(home, name)) for name in files)
     draw = random.Random(seed)
     train = draw.sample(train, sizes["train"] or len(train))
     return train, draw.sample(valid, sizes["valid"]), test[: sizes["test"]]
