@@ -7,6 +7,7 @@ Paraphrase a question with the bundled RoFormer-Sim, or your own. Half a minute 
 from kexue_keras.similarity import SimilarQuestions
 
 max_length = 32
+num_hidden_layers = None  # None: all
 samples = 100  # per question
 min_score = 0.85  # below this the texts are off topic
 min_edits = 2  # below this the texts are near copies
@@ -16,7 +17,7 @@ model_path = "roformer-sim-zh-small"  # bundled with the package
 
 asked = ["怎么办理信用卡？", "怎样才能快速减肥？", "北京到上海坐高铁要多久"]
 
-questions = SimilarQuestions(model_path, max_length=max_length)  # <-
+questions = SimilarQuestions(model_path, max_length=max_length, num_hidden_layers=num_hidden_layers)  # <-
 
 if __name__ == "__main__":
     found = questions.generate(asked, n=samples, k=5, min_score=min_score, min_edits=min_edits)

@@ -20,7 +20,7 @@ batch_size = 32
 steps = 300
 learning_rate = 5e-4
 rows = dict(train=6000, valid=0, test=200)
-layers = 4  # the lowest 4 of 12, for time; the upper 3 of them have a latent
+num_latent_layers = 3  # the upper 3 of the lowest 4 of 12, for time
 
 model_path = "me5-zh-char-mlm"  # bundled with the package
 # model_path = "/root/kg/bert/chinese_L-12_H-768_A-12"  # a folder with bert_config.json, bert_model.ckpt.*, vocab.txt
@@ -38,9 +38,15 @@ def clauses(reviews):
 train_data, _, test_data = [clauses(part) for part in split_reviews(**rows, seed=2021)]
 
 vae_class = UniVAE(  # <- "gaussian", "vq" and "none" are the other latents
-    BERT, latent="vmf", kappa=32, num_latent_layers=3, z_dim=16, max_length=max_length, length_leak="restart"
+    BERT,
+    latent="vmf",
+    kappa=32,
+    num_latent_layers=num_latent_layers,
+    z_dim=16,
+    max_length=max_length,
+    length_leak="restart",
 )
-pretrained = load(model_path, model=vae_class, num_hidden_layers=layers, dropout_rate=0.0)
+pretrained = load(model_path, model=vae_class, num_hidden_layers=num_latent_layers + 1, dropout_rate=0.0)
 tokenizer, vae = pretrained.tokenizer, pretrained.bert
 
 

@@ -52,7 +52,7 @@ def check_lossless(
     Reference: kexue.fm/archives/8444.
 
     >>> options = dict(num_hidden_layers=1, rows=2, length=8)
-    >>> kexue_keras.models.check_lossless('me5-zh-char-mlm', 'me5-zh-char-mlm', **options).k  # itself
+    >>> kexue_keras.models.check_lossless('me5-zh-char', 'me5-zh-char', **options).k  # itself
     1
     """
     checks.whole_number(rows, "rows", "check_lossless", least=1)

@@ -10,7 +10,8 @@ from kexue_keras.finetune import finetune
 @pytest.fixture
 def run(tiny, tmp_path):
     data = write_rows(tmp_path / "train.tsv", [("text", "label")] + reviews(40), separator="\t")
-    finetune(tiny, data, str(tmp_path / "run"), frozen=True, quiet=True, max_length=24)
+    options = dict(epochs=1, max_length=24, num_hidden_layers=1)
+    finetune(tiny, data, str(tmp_path / "run"), frozen=True, quiet=True, **options)
     return str(tmp_path / "run")
 
 
@@ -32,7 +33,7 @@ def test_explain_and_plot(run, tiny, tmp_path, capsys):
     for arguments, message in (
         (["a", "b", "--run", run, "--out", "x.png"], "2 texts do not go into one picture"),
         (["a", "--run", run, "--out", "x.html", "--label", "x"], "no label 'x'; there are"),
-        (["a", "--run", run, "--attention", "--layer", "7", "--out", "x.png"], "layer is 7, but there are 2"),
+        (["a", "--run", run, "--attention", "--layer", "7", "--out", "x.png"], "layer is 7, but there are 1"),
         (["a", "--model", "no-such-model", "--attention", "--out", "x.png"], "no-such-model"),
     ):
         assert main(["explain"] + arguments) == 2

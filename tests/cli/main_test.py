@@ -139,12 +139,13 @@ def stacks_of_this_checkout():
 
 
 @pytest.mark.all_stacks
-@pytest.mark.parametrize("other", ["keras", "tf.keras", "tf2"])
-def test_a_run_predicts_on_the_other_stacks(run, other, capsys):
-    """And no file of a Keras model is read, which may hold code (a Lambda) of whoever wrote it."""
-    if other == stack_name() or other not in stacks_of_this_checkout():
-        pytest.skip("this stack itself, or one that is not here")
-    python, variables = stacks_of_this_checkout()[other]
+def test_a_run_predicts_on_another_stack(run):
+    """Each stack reads what one other has written; and no file of a Keras model, which may hold code (a Lambda)."""
+    there, stacks = stacks_of_this_checkout(), ["keras", "tf.keras", "tf2"] * 2
+    others = [other for other in stacks[stacks.index(stack_name()) + 1 :][:2] if other in there]
+    if not others:
+        pytest.skip("no other stack is here")
+    python, variables = there[others[0]]
     # TensorFlow 2 sets it, and 1.15 would run eagerly by it.
     variables["TF2_BEHAVIOR"] = "0"
     texts = ["书很好", "很差的书，退货了"]

@@ -16,16 +16,18 @@ TEXTS = ["好电影", "我看书", "的服务很差"]
 
 def latent_texts(base=BERT, **options):
     options = dict({"num_latent_layers": 2, "z_dim": 4, "max_length": 8, "length_leak": "restart"}, **options)
-    vae = make(UniVAE(base, **options), num_hidden_layers=3)
+    vae = make(UniVAE(base, **options), num_hidden_layers=1 + options["num_latent_layers"])
     rng = np.random.RandomState(0)
     weights = [w for w in vae.model.weights if "gamma" not in w.name]
     initialize([(w, 0.5 * rng.standard_normal(K.int_shape(w))) for w in weights])
     return LatentTexts(vae, Tokenizer({token: i for i, token in enumerate(tiny_vocabulary())}))
 
 
-@pytest.mark.parametrize("base, leak", [(BERT, "restart"), (RoFormer, "pad"), (BERT, "pad"), (RoFormer, "restart")])
-def test_cached_decoding_is_the_decoder(base, leak):
-    latent = latent_texts(base, length_leak=leak)
+@pytest.mark.parametrize(
+    "base, leak, latents", [(BERT, "restart", 2), (RoFormer, "pad", 2), (BERT, "pad", 1), (RoFormer, "restart", 1)]
+)
+def test_cached_decoding_is_the_decoder(base, leak, latents):
+    latent = latent_texts(base, length_leak=leak, num_latent_layers=latents)
     codes = latent.encode(TEXTS)[:2]
     length = 8 if leak == "pad" else 1
     source, targets = np.zeros((2, length), int), np.array([[5, 6, 7, 8], [9, 11, 12, 13]])
@@ -73,7 +75,7 @@ def test_codes_of_a_table():
 
 
 def test_refusals():
-    latent = latent_texts(latent="none")
+    latent = latent_texts(latent="none", num_latent_layers=1, z_dim=8)
     with pytest.raises(ValueError, match="latent='none' is an autoencoder without a prior"):
         latent.sample(2)
     with pytest.raises(ValueError, match=r"codes of shape \(1, 3\); \[texts, 8\] of finite numbers are needed"):

@@ -16,6 +16,8 @@ from kexue_keras.training._randomness import repeatable_dropout
 from kexue_keras.training.adversarial import FGM, GradientPenalty, VirtualAdversarial
 from kexue_keras.training.precision import LossScale
 
+pytestmark = pytest.mark.usefixtures("plain_sessions")
+
 IDS = np.array([[2, 7, 9, 11, 3, 0, 0], [2, 8, 5, 3, 12, 4, 3]])
 
 
@@ -51,7 +53,8 @@ def test_first_and_second_derivatives_are_those_of_the_plain_model(base, setting
     values = [np.random.RandomState(i).randn(*w.shape) / 4 for i, w in enumerate(plain.model.get_weights())]
     plain.model.set_weights(values)
     wanted, absent = derivatives(plain, step)
-    for extended in (extend_with_fused(base), extend_with_recompute(extend_with_fused(base))):
+    # The other technique that extends classes goes with it; once is enough.
+    for extended in [extend_with_fused(base)] + [extend_with_recompute(extend_with_fused(base))] * (base is b.BERT):
         model, step = build(extended, **settings)
         assert [w.shape for w in model.model.weights] == [w.shape for w in plain.model.weights]
         assert model.variable_mapping() == plain.variable_mapping()

@@ -46,7 +46,7 @@ def mean_of(toy, window):
 @pytest.mark.parametrize("name", sorted(INNER))
 def test_equals_the_big_batch_and_is_idle_in_between(rng, name):
     make, reference = INNER[name]
-    for k in (1, 2, 4):
+    for k in (1, 3):
         optimizer = GradientAccumulation(make(), k)
         toy, step = Toy(optimizer, rng), reference()
         params = toy.start()

@@ -15,6 +15,8 @@ from kexue_keras.optimizers import (
     MomentumAccumulationSGD,
 )
 
+pytestmark = pytest.mark.usefixtures("plain_sessions")
+
 optimizers = keras.optimizers
 CURVATURE = np.array([1.0, 10.0])
 

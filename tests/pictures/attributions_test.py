@@ -11,6 +11,8 @@ from kexue_keras.finetune import Classifier, finetune
 from kexue_keras.pictures import IntegratedGradients
 from kexue_keras.pictures._attributions import _log_odds
 
+# The runs are trained once, on the stack that has all of these tests.
+pytestmark = pytest.mark.together
 TEXT = "我看电影不好"
 
 

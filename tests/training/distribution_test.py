@@ -9,6 +9,8 @@ from kexue_keras.backend import K, is_tf_keras, keras
 from kexue_keras.optimizers import AdamW
 from kexue_keras.training import adversarial, gradient_cache, recompute
 
+pytestmark = pytest.mark.usefixtures("plain_sessions")
+
 TECHNIQUES = {
     "FGM": adversarial.FGM,
     "GradientPenalty": adversarial.GradientPenalty,

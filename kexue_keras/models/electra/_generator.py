@@ -37,7 +37,7 @@ def build_electra_generator(
 
     >>> from bert4keras.models import build_transformer_model
     >>> discriminator = build_transformer_model(model='electra', with_discriminator='linear', vocab_size=50,
-    ...     hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=32, hidden_act='gelu',
+    ...     hidden_size=16, num_hidden_layers=1, num_attention_heads=4, intermediate_size=32, hidden_act='gelu',
     ...     max_position=8, return_keras_model=False)
     >>> generator = kexue_keras.models.build_electra_generator(discriminator, size=1/2)
     >>> generator.hidden_size, generator.layers['Generator-Embedding-Token'] is discriminator.layers['Embedding-Token']

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from bert4keras.models import BERT, NEZHA, RoFormer
 from helpers import tiny_bert_folder
 from model_checks import make
@@ -11,6 +12,8 @@ from kexue_keras.layers import vmf_kl, vmf_mean_resultant
 from kexue_keras.losses import TextAutoencoderLoss
 from kexue_keras.models import UniVAE, load, save
 from kexue_keras.models.univae._layers import UniAEMask, restarted_positions
+
+pytestmark = pytest.mark.usefixtures("plain_sessions")
 
 SMALL = {"num_latent_layers": 2, "z_dim": 4, "max_length": 6}
 SOURCE = np.array([[2, 7, 9, 11, 3, 0], [2, 8, 3, 0, 0, 0]])
@@ -35,14 +38,8 @@ def changed(tokens, place):
     return tokens
 
 
-CASES = [
-    (BERT, "vmf", "restart"),
-    (RoFormer, "vmf", "pad"),
-    (BERT, "gaussian", "pad"),
-    (RoFormer, "gaussian", "restart"),
-    (BERT, "vq", "restart"),
-    (RoFormer, "none", "pad"),
-]
+# Each latent, and each base with both ways to hide the length.
+CASES = [(BERT, "vmf", "restart"), (RoFormer, "gaussian", "pad"), (BERT, "none", "pad"), (RoFormer, "vq", "restart")]
 
 
 @pytest.mark.parametrize("base, latent, leak", CASES)
@@ -125,7 +122,7 @@ def test_pretrained_weights_are_kept_and_the_latents_saved(tmp_path):
     vae = load(folder, **options)
     np.testing.assert_array_equal(
         K.get_value(vae.bert.layers["Embedding-Token"].embeddings),
-        K.get_value(load(folder).bert.layers["Embedding-Token"].embeddings),
+        tf.train.load_variable(folder + "/bert_model.ckpt", "bert/embeddings/word_embeddings"),
     )
     vae.bert.training_model.compile(keras.optimizers.Adam(0.01))
     inputs = pair(SOURCE, TARGET)

@@ -23,6 +23,8 @@ from kexue_keras.optimizers import (
     PiecewiseLinear,
 )
 
+pytestmark = pytest.mark.usefixtures("plain_sessions")
+
 L = keras.layers
 
 
