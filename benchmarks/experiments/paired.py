@@ -51,8 +51,8 @@ def parse(argv):
     parser.add_argument("--quick", action="store_true", help="a tiny budget, to see that it runs")
     options = parser.parse_args(argv)
     if options.quick:
-        options.experiments, options.seeds, options.results = ["sentiment", "duee"], [1, 2], options.out
-        options.variants = ["plain", "EMA 0.98", "ZLPR"]
+        options.experiments, options.results = ["sentiment", "duee"], options.out
+        options.variants, options.seeds = options.variants or ["plain", "ZLPR"], options.seeds[:1]
     elif not (options.data or options.table):
         parser.error("give --data FOLDER")
     return options

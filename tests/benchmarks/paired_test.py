@@ -73,14 +73,16 @@ def test_it_goes_on_where_it_was_cut_off(tmp_path, monkeypatch, capsys):
         return {"": {"accuracy": sum(right) / 4, "seconds": 1.0, "texts": 4, "right": packed(right)}}
 
     monkeypatch.setattr(paired, "measure", measure)
-    arguments = ["--quick", "--out", str(tmp_path)]
+    monkeypatch.setattr(paired, "read_parts", lambda *of: paired_sets.made_up(2))
+    arguments = ["--data", "somewhere", "--out", str(tmp_path), "--results", str(tmp_path), "--seeds", "1", "2"]
+    arguments += ["--experiments", "sentiment", "--variants", "plain", "EMA 0.98"]
     paired.main(arguments)
-    assert ran == [(1, 0), (1, 0.98), (1, 0), (2, 0), (2, 0.98), (2, 0)]
+    assert ran == [(1, 0), (1, 0.98), (2, 0), (2, 0.98)]
     path = tmp_path / "paired.jsonl"
     path.write_text("".join(path.read_text().splitlines(True)[:3]))
     capsys.readouterr()
     rows = paired.main(arguments)
-    assert len(ran) == 9 and len(rows) == 6
+    assert len(ran) == 5 and len(rows) == 4
     said = capsys.readouterr().out
     assert "| sentiment | EMA 0.98 | 62.50 ± 17.68 | 2 | +25.00 (" in said
     with pytest.raises(SystemExit):
