@@ -77,9 +77,12 @@ def measure_prompts(parts, options, seed, folder):
     """PET: one pattern, random masking of texts with and without labels; as trained, and with the prior taken off."""
     K.clear_session()
     began = time.time()
-    pretrained = load(options["model"], with_mlm="linear")
+    lowest = {name: options[name] for name in ("num_hidden_layers",) if name in options}
+    pretrained = load(options["model"], with_mlm="linear", **lowest)
     freeze_below(pretrained.bert, pretrained.bert.num_hidden_layers - options["train_layers"])
-    classifier = PromptClassifier(pretrained, options["pattern"], WORDS, max_length=options["max_length"])
+    # Below its own number of layers the head says little.
+    how = dict(max_length=options["max_length"], allow_untrained_head=bool(lowest))
+    classifier = PromptClassifier(pretrained, options["pattern"], WORDS, **how)
     history = classifier.fit(
         parts.train,
         parts.unlabelled,

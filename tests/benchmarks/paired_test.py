@@ -112,6 +112,7 @@ def test_several_labels_are_drawn_and_thresholds_tuned(tmp_path):
 def test_prompts_learn_from_what_has_no_label(tmp_path):
     parts = paired_sets.made_up(3)
     budget = dict(paired.budget_of("chnsenticorp-200", "PET, with unlabelled"), max_length=24, repeats=1)
+    budget.update(num_hidden_layers=1)
     parts = parts._replace(unlabelled=parts.unlabelled[:2], test=parts.test[::3])
     found = paired.measure(parts, dict(budget, train_layers=1), seed=1, folder=str(tmp_path / "pet-1"))
     assert set(found) == {"", ", calibrated"} and found[""]["texts"] == 2
