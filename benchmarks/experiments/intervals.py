@@ -19,6 +19,23 @@ def unpacked(text, count):
     return np.unpackbits(np.frombuffer(bytes.fromhex(text), "uint8"))[:count]
 
 
+def packed_counts(counts):
+    """int `[texts, 3]` below 16 as text, a digit each.
+
+    >>> packed_counts([[1, 0, 12], [2, 3, 0]]), unpacked_counts('10c230').tolist()
+    ('10c230', [[1, 0, 12], [2, 3, 0]])
+    """
+    counts = np.asarray(counts)
+    if counts.max() > 15:
+        raise ValueError("a text has %d labels of a kind; at most 15 can be written" % counts.max())
+    return "".join("%x" % number for number in counts.reshape(-1))
+
+
+def unpacked_counts(text):
+    """What `packed_counts` was given, int `[texts, 3]`."""
+    return np.array([int(digit, 16) for digit in text]).reshape(-1, 3)
+
+
 def difference(right, rival, *, seed=0):
     """Mean difference of two accuracies and its 95% interval, by drawing seeds and texts anew.
 
@@ -42,13 +59,50 @@ def difference(right, rival, *, seed=0):
     if right.shape != rival.shape or right.ndim != 2 or len(right) < 2:
         raise ValueError("[seeds, texts] with two seeds or more are needed, not %s, %s" % (right.shape, rival.shape))
     each = right - rival
-    seeds, texts = each.shape
+    means = np.einsum("bs,bt,st->b", *_draws(*each.shape, seed=seed), each, optimize=True)
+    return (float(each.mean()),) + _interval(means)
+
+
+def f1_difference(counts, rival, *, seed=0):
+    """Difference of the micro F1 over all seeds together and its 95% interval, drawn as in `difference`.
+
+    Args:
+        counts, rival: int `[seeds, texts, 3]`, labels of each text found, named though wrong, and missed.
+        seed: int, of the draws.
+
+    Returns:
+        (difference, lower end, upper end), floats.
+
+    >>> f1_difference([[[1, 0, 0], [1, 0, 0]]] * 2, [[[0, 1, 1], [0, 1, 1]]] * 2)
+    (1.0, 1.0, 1.0)
+    """
+    sides = [np.asarray(side, "float64") for side in (counts, rival)]
+    if sides[0].shape != sides[1].shape or sides[0].ndim != 3 or len(sides[0]) < 2:
+        raise ValueError(
+            "[seeds, texts, 3] with two seeds or more are needed, not %s, %s" % tuple(s.shape for s in sides)
+        )
+    draws = _draws(*sides[0].shape[:2], seed=seed)
+    drawn = [_f1(np.einsum("bs,bt,stk->bk", *draws, side, optimize=True)) for side in sides]
+    whole = [_f1(side.sum(axis=(0, 1))) for side in sides]
+    return (float(whole[0] - whole[1]),) + _interval(drawn[0] - drawn[1])
+
+
+def _f1(sums):
+    found, wrong, missed = np.moveaxis(sums, -1, 0)
+    return 2 * found / np.maximum(2 * found + wrong + missed, 1e-12)
+
+
+def _draws(seeds, texts, *, seed):
+    """How much each seed, and each text, counts in each of the draws; each row sums to 1."""
     random = np.random.RandomState(seed)
     of_seeds = random.multinomial(seeds - 1, np.full(seeds, 1.0 / seeds), RESAMPLES) / (seeds - 1.0)
     of_texts = random.multinomial(texts, np.full(texts, 1.0 / texts), RESAMPLES) / float(texts)
-    means = np.einsum("bs,bs->b", of_seeds, of_texts.dot(each.T))
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(each.mean()), float(low), float(high)
+    return of_seeds, of_texts
+
+
+def _interval(values):
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
 
 
 ENGLISH = "helps by %.1f to %.1f", "harms by %.1f to %.1f", "no effect larger than %.1f seen"
@@ -66,20 +120,20 @@ def verdict(low, high, words=ENGLISH):
         return helps % (100 * low, 100 * high)
     if high < 0:
         return harms % (-100 * high, -100 * low)
-    return neither % (100 * max(-low, high))
+    return neither % (100 * max(0.0, -low, high))
 
 
-def comparisons(rows, *, plain="plain"):
+def comparisons(rows, *, plain_of=lambda experiment: "plain"):
     """Each variant of each experiment beside the plain one, over the seeds that both have.
 
     Args:
-        rows: list of dict with experiment, variant, seed, budget, accuracy, right, texts, seconds; of a variant those
-            count that have the budget of its last row.
-        plain: the variant with which the others are compared.
+        rows: list of dict with experiment, variant, seed, budget, texts, seconds, and accuracy and right, or micro_f1
+            and counts; of a variant those count that have the budget of its last row.
+        plain_of: function from an experiment to the variant with which its others are compared.
 
     Returns:
-        list of dict: experiment, variant, accuracies (float `[seeds]`), seconds (median), and, for others than the
-        plain one with two seeds or more in common, difference (mean, low, high).
+        list of dict: experiment, variant, scores (float `[seeds]`), seconds (median), and, for others than the plain
+        one with two seeds or more in common, difference (mean, low, high).
     """
     runs = {}
     for row in rows:
@@ -90,13 +144,18 @@ def comparisons(rows, *, plain="plain"):
         one = {
             "experiment": experiment,
             "variant": variant,
-            "accuracies": np.array([row["accuracy"] for row in of.values()]),
+            "scores": np.array([row["accuracy"] if "accuracy" in row else row["micro_f1"] for row in of.values()]),
             "seconds": float(np.median([row["seconds"] for row in of.values()])),
         }
+        plain = plain_of(experiment)
         rival = runs.get((experiment, plain), {})
         both = sorted(set(of) & set(rival))
         if variant != plain and len(both) > 1:
-            right = [[unpacked(side[seed]["right"], side[seed]["texts"]) for seed in both] for side in (of, rival)]
-            one["difference"] = difference(*right)
+            sides = [[side[seed] for seed in both] for side in (of, rival)]
+            if "counts" in sides[0][0]:
+                one["difference"] = f1_difference(*[[unpacked_counts(row["counts"]) for row in side] for side in sides])
+            else:
+                answers = [[unpacked(row["right"], row["texts"]) for row in side] for side in sides]
+                one["difference"] = difference(*answers)
         found.append(one)
     return sorted(found, key=lambda one: [row["experiment"] for row in rows].index(one["experiment"]))

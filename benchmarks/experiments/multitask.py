@@ -43,8 +43,8 @@ def arguments(argv):
     parser.add_argument("--quick", action="store_true", help="made-up sentences, two methods, one seed, one epoch")
     options = parser.parse_args(argv)
     if options.quick:
-        options.rows, options.test_rows, options.epochs, options.max_length = 96, 48, 1, 16
-        options.num_hidden_layers, options.train_layers, options.seeds, options.learning_rate = 2, 1, 1, 1e-3
+        options.rows, options.test_rows, options.epochs, options.max_length = 32, 16, 1, 16
+        options.num_hidden_layers, options.train_layers, options.seeds, options.learning_rate = 1, 1, 1, 1e-3
         options.methods = ["sum", "mgda"]
     elif not (options.sentiment and options.topic):
         parser.error("give both --sentiment FOLDER and --topic FOLDER, or --quick")

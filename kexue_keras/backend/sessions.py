@@ -31,11 +31,18 @@ def present_session():
 
 
 @contextlib.contextmanager
-def scratch_graph():
-    """Context in which all is built in a graph, with a session, that is discarded at the end."""
-    graph = tf1.Graph()
+def scratch_graph(*, optimize=True):
+    """Context in which all is built in a graph, with a session, that is discarded at the end.
+
+    Args:
+        optimize: False for what runs once or twice, for which TensorFlow would rewrite the graph longer than it runs.
+    """
+    graph, config = tf1.Graph(), tf1.ConfigProto()
+    if not optimize:
+        config.graph_options.rewrite_options.disable_meta_optimizer = True
+        config.graph_options.optimizer_options.opt_level = tf1.OptimizerOptions.L0
     try:
-        with graph.as_default(), tf1.Session(graph=graph) as session:
+        with graph.as_default(), tf1.Session(graph=graph, config=config) as session:
             yield session
     finally:
         # Keras would hold on to the graph by the placeholder of its learning phase, until clear_session().

@@ -87,11 +87,12 @@ def bundled_config(name):
     return dict(CONFIG, vocab_size=rows)
 
 
-def bundled_variables(name):
+def bundled_variables(name, layers=None):
     """The weights of the bundled model `name` under the variable names of Google's BERT.
 
     Args:
         name: a key of `BUNDLED`.
+        layers: int, the lowest layers to unpack, which takes most of the time; None: all.
 
     Returns:
         dict variable name -> float32 array.
@@ -100,13 +101,16 @@ def bundled_variables(name):
         WeightsError: a file of the model is not there.
     """
     model, changes = BUNDLED[name], changes_file(name)
+    layers = CONFIG["num_hidden_layers"] if layers is None else min(layers, CONFIG["num_hidden_layers"])
     if model.base is None:
-        return _encoder_variables(model.rows)
-    base = bundled_variables(model.base)
-    return apply_changes({name: value for name, value in base.items() if name not in model.without}, changes)
+        return _encoder_variables(model.rows, layers)
+    base = bundled_variables(model.base, layers)
+    base = {name: value for name, value in base.items() if name not in model.without}
+    higher = tuple("bert/encoder/layer_%d/" % i for i in range(layers, CONFIG["num_hidden_layers"]))
+    return apply_changes(base, changes, without=higher)
 
 
-def _encoder_variables(rows):
+def _encoder_variables(rows, layers):
     hidden, inner = CONFIG["hidden_size"], CONFIG["intermediate_size"]
     variables = {}
     with np.load(WEIGHTS) as packed:
@@ -116,7 +120,7 @@ def _encoder_variables(rows):
         variables[embeddings + "position_embeddings"] = packed["emb.pos"].astype("float32").reshape(-1, hidden)
         variables[embeddings + "token_type_embeddings"] = packed["emb.type"].astype("float32").reshape(-1, hidden)
         norms = {"emb.ln": embeddings + "LayerNorm"}
-        for i in range(CONFIG["num_hidden_layers"]):
+        for i in range(layers):
             layer = "bert/encoder/layer_%d/" % i
             for short, long in _DENSE.items():
                 inputs = inner if short == "fo" else hidden

@@ -57,12 +57,13 @@ def unpack_changes(changes):
     return out
 
 
-def apply_changes(variables, path):
+def apply_changes(variables, path, *, without=()):
     """The variables with the changes of a file.
 
     Args:
         variables: dict variable name -> float32 array.
         path: .npz of what `pack_changes` made.
+        without: tuple of str, how names begin that are left out.
 
     Returns:
         dict, a new one.
@@ -72,7 +73,8 @@ def apply_changes(variables, path):
     """
     try:
         with np.load(path) as packed:
-            changes = unpack_changes({name: packed[name] for name in packed.files})
+            names = [name for name in packed.files if not name.startswith(tuple(without))]
+            changes = unpack_changes({name: packed[name] for name in names})
     except Exception as error:  # zipfile, zlib and numpy each have their own
         raise WeightsError("%s cannot be read: %s" % (path, " ".join(str(error).split())))
     out = dict(variables)

@@ -142,7 +142,10 @@ def load(
             build["model"] = model
         return load_t5(name_or_path, tokenizer=tokenizer, missing=missing, extra=extra, **build)
     detected, config, checkpoint, vocabulary = read_folder(
-        name_or_path, kind=model or kind, extra=extra if "num_hidden_layers" not in build else "ignore"
+        name_or_path,
+        kind=model or kind,
+        extra=extra if "num_hidden_layers" not in build else "ignore",
+        num_hidden_layers=build.get("num_hidden_layers"),
     )
     if build.get("with_mlm") or build.get("application") in ("lm", "unilm"):
         guard_mlm(model or kind or detected)
@@ -180,13 +183,14 @@ def load(
     return pretrained
 
 
-def read_folder(name_or_path, *, kind=None, extra="error"):
+def read_folder(name_or_path, *, kind=None, extra="error", num_hidden_layers=None):
     """What a bundled name or a folder holds, nothing of it built: for `load`, for converting, for looking.
 
     Args:
         name_or_path: as for `load`, but no T5.
         kind: the kind if it is known (then it is not looked for).
         extra: as for `load`.
+        num_hidden_layers: int, how many layers of a bundled model will do; None: all.
 
     Returns:
         (kind as `build_transformer_model` calls it, configuration, `Variables`, path of the vocabulary or None).
@@ -198,7 +202,7 @@ def read_folder(name_or_path, *, kind=None, extra="error"):
     if name_or_path in BUNDLED:
         source = changes_file(name_or_path) or WEIGHTS
         vocabulary = os.path.join(ASSETS, BUNDLED[name_or_path].vocabulary)
-        variables = from_arrays(source, bundled_variables(name_or_path))
+        variables = from_arrays(source, bundled_variables(name_or_path, num_hidden_layers))
         return BUNDLED[name_or_path].kind, bundled_config(name_or_path), variables, vocabulary
     if os.path.isdir(name_or_path) and has_hf_weights(name_or_path):
         config_file = os.path.join(name_or_path, "config.json")

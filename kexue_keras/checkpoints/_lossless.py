@@ -89,7 +89,7 @@ def _encoder_outputs(path, rows, length, seed, build):
     _, _, variables, _ = read_folder(path, extra="ignore")
     head = "cls/predictions/transform/dense/kernel" in variables
     options = dict({"with_mlm": "linear"} if head else {}, **build)
-    with preserved_random_state(), scratch_graph():
+    with preserved_random_state(), scratch_graph(optimize=False):
         loaded = load(path, **options)
         tokens = _tokens(rows, length, loaded.config["vocab_size"], seed)
         transformer = loaded.transformer
@@ -102,7 +102,7 @@ def _encoder_outputs(path, rows, length, seed, build):
 
 def _t5_outputs(path, rows, length, seed, build):
     """States of the encoder, and logits of the decoder."""
-    with preserved_random_state(), scratch_graph():
+    with preserved_random_state(), scratch_graph(optimize=False):
         loaded = load_t5(path, with_lm="linear", **build)
         tokens = _tokens(rows, length, loaded.config["vocab_size"], seed)
         states = np.asarray(loaded.encoder.predict_on_batch(tokens), "float64")

@@ -7,7 +7,7 @@ import sys
 
 from kexue_keras.data import Columns, choose_columns, read_examples, read_scored_pairs, read_table
 from kexue_keras.data._cells import join, join_probabilities, label_cell, one_line
-from kexue_keras.data._columns import refuse_index
+from kexue_keras.data._columns import columns_as_trained
 from kexue_keras.data._parts import in_parts
 from kexue_keras.errors import UserError, printable
 from kexue_keras.files import atomic, describe
@@ -89,7 +89,7 @@ def _texts(options, config):
     if given != (None, None):
         columns = choose_columns(table, text=given[0], text_b=given[1], need_label=False)
     else:
-        columns = columns_for_prediction(table, config)
+        columns = columns_as_trained(table, config["columns"], pairs=config["pairs"])
     if (columns.text_b is not None) != config["pairs"]:
         wanted = "pairs of texts; give --text-b-column" if config["pairs"] else "single texts"
         raise UserError("the run was trained on %s" % wanted, path=table.path, line=table.lines[0])
@@ -252,41 +252,3 @@ def _output(path):
     else:
         yield sys.stdout
         sys.stdout.flush()
-
-
-def columns_for_prediction(table, config):
-    """The text column(s) of a table without labels, by what training used.
-
-    Args:
-        table: `Table`.
-        config: contents of config.json.
-
-    Returns:
-        `Columns` without label.
-
-    Raises:
-        UserError: the columns are not there.
-    """
-    trained = config["columns"]
-    text, text_b = trained["text"], trained["text_b"]
-    if table.names is not None:
-        lacking = [c for c in (text, text_b) if isinstance(c, str) and c not in table.names]
-        # Trained without a header, or under other names: what is usually called a text will do.
-        if lacking or not isinstance(text, str):
-            text = text_b = None
-        return choose_columns(table, text=text, text_b=text_b, need_label=False)
-    width, pairs = len(table.rows[0]), config["pairs"]
-    if width == (2 if pairs else 1):
-        columns = Columns(text=0, text_b=1 if pairs else None)
-        refuse_index(table, columns)
-        return columns
-    if isinstance(text, int) and width > max(text, text_b or 0):
-        columns = Columns(text=text, text_b=text_b)
-        refuse_index(table, columns)
-        return columns
-    raise UserError(
-        "the file has no header and %d column(s), training had %s; give --text-column%s"
-        % (width, Columns(**trained).describe(), " and --text-b-column" if pairs else ""),
-        path=table.path,
-        line=table.lines[0],
-    )

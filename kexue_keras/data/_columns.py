@@ -68,6 +68,44 @@ def choose_columns(
     return columns
 
 
+def columns_as_trained(table, trained, *, pairs):
+    """The text column(s) of a table without labels, by what training used.
+
+    Args:
+        table: `Table`.
+        trained: dict text, text_b, label: the columns of the training file, names or numbers from 0.
+        pairs: whether the texts are pairs.
+
+    Returns:
+        `Columns` without label.
+
+    Raises:
+        UserError: the columns are not there.
+    """
+    text, text_b = trained["text"], trained["text_b"]
+    if table.names is not None:
+        lacking = [c for c in (text, text_b) if isinstance(c, str) and c not in table.names]
+        # Trained without a header, or under other names: what is usually called a text will do.
+        if lacking or not isinstance(text, str):
+            text = text_b = None
+        return choose_columns(table, text=text, text_b=text_b, need_label=False)
+    width = len(table.rows[0])
+    if width == (2 if pairs else 1):
+        columns = Columns(text=0, text_b=1 if pairs else None)
+        refuse_index(table, columns)
+        return columns
+    if isinstance(text, int) and width > max(text, text_b or 0):
+        columns = Columns(text=text, text_b=text_b)
+        refuse_index(table, columns)
+        return columns
+    raise UserError(
+        "the file has no header and %d column(s), training had %s; give --text-column%s"
+        % (width, Columns(**trained).describe(), " and --text-b-column" if pairs else ""),
+        path=table.path,
+        line=table.lines[0],
+    )
+
+
 def resolve(table, column):
     """A column given by name or number (from 1), as a name if the table has names, else as a number from 0.
 

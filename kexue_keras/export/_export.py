@@ -71,7 +71,7 @@ def export_model(
     checks.choice(format, EXPORT_FORMATS, "format", "export_model")
     source = os.fspath(source)
     check_target(out, overwrite=overwrite, inputs=[source] if os.path.exists(source) else [])
-    with scratch_graph() as session:
+    with scratch_graph(optimize=False) as session:
         model, output, facts = _opened(source, pooling, max_length)
         pairs = facts["pairs"] and facts["task"] == "classification"
         texts = [(text, text[:3]) for text in SAMPLE] if pairs else SAMPLE

@@ -27,6 +27,8 @@ def join(options):
         (options.folds is not None, "--folds"),
         (options.frozen, "--frozen"),
         (options.teaforn > 1, "--teaforn"),
+        (options.vat > 0, "--vat"),
+        (options.unlabelled is not None, "--unlabelled"),
     ):
         if given:
             raise UserError("%s does not go with --distributed; leave one of them out" % name)

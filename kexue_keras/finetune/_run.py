@@ -84,9 +84,11 @@ class Run(object):
             schedule=self.schedule,
             multipliers=factors or None,
             num_hidden_layers=num_hidden_layers,
-            metrics=head.metrics(),
+            # A text without a label is no text that is answered rightly or wrongly.
+            metrics=None if options.unlabelled else head.metrics(),
             random_step=random_step,
             ranks=ranks,
+            semi_supervised=options.unlabelled is not None,
             say=self.say,
             **length,
         ) as ready:

@@ -38,7 +38,7 @@ from kexue_keras.schemas.reading import is_finite, mismatches, plain, with_ints
 
 # What says how a run is run and not what comes out of it; --resume lets these differ.
 PASSING = ("quiet", "resume", "overwrite", "save_every", "out", "config", "track", "distributed")
-FILES = ("data", "valid", "test")
+FILES = ("data", "valid", "test", "unlabelled")
 
 
 def add_table_arguments(parser, for_labels=True):
@@ -76,6 +76,11 @@ def add_finetune_arguments(parser):
     main.add_argument("--data", metavar="TRAIN", help="training file")
     main.add_argument("--valid", metavar="V", help="validation file (default: a part of TRAIN is split off)")
     main.add_argument("--test", metavar="T", help="test file")
+    main.add_argument(
+        "--unlabelled",
+        metavar="U",
+        help="texts without labels, for --vat or --rdrop; each batch has as many of them as of TRAIN",
+    )
     main.add_argument("--out", metavar="RUN", help="folder for the results")
     main.add_argument("--config", metavar="FILE", help="config.json of another run: repeats it")
     main.add_argument("--resume", action="store_true", help="continue from the last checkpoint of RUN")

@@ -65,6 +65,13 @@ def add_training_techniques(group):
         % (HEAD_LR_MULTIPLIERS["sbert"], ENTITY_HEAD_LR_MULTIPLIER),
     )
     group.add_argument(
+        "--lookahead",
+        type=not_negative,
+        metavar="K",
+        default=0,
+        help="after every K updates the weights go half of the way back to where they were, e.g. 5 (default: off)",
+    )
+    group.add_argument(
         "--ema",
         type=number,
         metavar="DECAY",
@@ -90,13 +97,14 @@ def add_training_techniques(group):
         "--attack-target",
         choices=ATTACK_TARGETS,
         default="matrix",
-        help="--fgm perturbs the embedding matrix, with one norm for all texts, or the output of the embedding, "
-        "with a norm for each text (%(default)s)",
+        help="--fgm and --vat perturb the embedding matrix, with one norm for all texts, or the output of the "
+        "embedding, with a norm for each text (%(default)s)",
     )
     group.add_argument(
         "--attack-dropout",
         action="store_true",
-        help="--fgm finds the perturbation with the dropout of the step (default: without dropout, as the author)",
+        help="--fgm and --vat find the perturbation with the dropout of the step (default: without dropout, as the "
+        "author)",
     )
     group.add_argument(
         "--fgm-clean-weight",
@@ -117,6 +125,14 @@ def add_training_techniques(group):
         choices=PENALTY_REDUCTIONS,
         default="author",
         help="author: of the mean loss, weaker in larger batches; per_sample: mean over the texts (%(default)s)",
+    )
+    group.add_argument(
+        "--vat",
+        type=number,
+        metavar="EPS",
+        default=0.0,
+        help="virtual adversarial training with a perturbation of this norm, the author's is 1; it needs no labels, "
+        "see --unlabelled; about 2.8 times the time (default: off)",
     )
 
 

@@ -13,9 +13,11 @@ from kexue_keras.training.precision._mixed_precision import check_mixed_precisio
 XLA_ROUNDING = 32
 # Techniques that tasks with such losses do not go with, and why.
 NOT_FOR_TOKENS = {
+    "vat": "it compares the classes of texts, and its answers are tokens",
     "penalty_reduction": "its loss is a mean over tokens, there are no per-sample losses",
 }
 NOT_FOR_A_CONTRAST = {
+    "vat": "it compares the classes of texts, and there are none",
     "rdrop": "it repeats the rows of a batch, which are its contrasts",
     "penalty_reduction": "its loss is one number per batch, there are no per-sample losses",
 }
@@ -28,6 +30,7 @@ class Techniques(object):
         accumulate: int, batches that make one update.
         accumulate_in: 'buffers' (exact) or 'momentum' (no memory; Adam's second moment is that of single batches).
         layerwise_lr_decay: float in (0, 1], factor of the learning rate from each layer of the encoder to that below.
+        lookahead: int, updates after which the weights go half of the way back to where they were; 0 is off.
         ema: float in [0, 1), decay of the moving average of the weights that is validated and kept; 0 is off.
         rdrop: float, weight of R-Drop's divergence; 0 is off.
         fgm: float, norm of the perturbation of adversarial training; 0 is off.
@@ -36,6 +39,8 @@ class Techniques(object):
         fgm_clean_weight: float, weight of the loss without the perturbation.
         gradient_penalty: float, weight of the penalty on the gradient for the embeddings; 0 is off.
         penalty_reduction: 'author' or 'per_sample', see `training.adversarial.GradientPenalty`.
+        vat: float, norm of the perturbation of virtual adversarial training; 0 is off. It goes by `attack_target` and
+            `attack_dropout` too.
         recompute: policy of `models.extend_with_recompute`, for tasks that load the model themselves; None is off.
         mixed_precision: loss scale, a number or 'dynamic'; None is off. Within `accelerated`.
         xla: 'auto', 'full' or 'lite', see `training.precision.enable_xla`; None is off. Within `accelerated`.
@@ -54,6 +59,7 @@ class Techniques(object):
         accumulate: int = 1,
         accumulate_in: str = "buffers",
         layerwise_lr_decay: float = 1.0,
+        lookahead: int = 0,
         ema: float = 0.0,
         rdrop: float = 0.0,
         fgm: float = 0.0,
@@ -62,6 +68,7 @@ class Techniques(object):
         fgm_clean_weight: float = 0.0,
         gradient_penalty: float = 0.0,
         penalty_reduction: str = "author",
+        vat: float = 0.0,
         recompute: Any = None,
         mixed_precision: Union[None, float, str] = None,
         xla: Optional[str] = None,
@@ -85,14 +92,17 @@ class Techniques(object):
                 self._refuse_value(name, "it is one of %s" % ", ".join(map(str, choices)))
         if not 0 < self.layerwise_lr_decay <= 1:
             self._refuse_value("layerwise_lr_decay", "it has to lie in (0, 1], e.g. 0.9")
+        if isinstance(self.lookahead, bool) or not isinstance(self.lookahead, int) or self.lookahead < 0:
+            self._refuse_value("lookahead", "a whole number of updates is needed, e.g. 5, or 0 for none")
         if not 0 <= self.ema < 1:
             self._refuse_value("ema", "it has to lie between 0 and 1, e.g. 0.99")
-        for name, usual in (("rdrop", "4"), ("fgm", "0.5"), ("gradient_penalty", "1"), ("fgm_clean_weight", "0.1")):
+        usually = {"rdrop": "4", "fgm": "0.5", "gradient_penalty": "1", "vat": "1", "fgm_clean_weight": "0.1"}
+        for name, usual in usually.items():
             if not 0 <= getattr(self, name) < float("inf"):
                 self._refuse_value(name, "it has to be a number above 0, e.g. %s" % usual)
-        if self.fgm and self.gradient_penalty:
-            names = self.spelling("fgm"), self.spelling("gradient_penalty")
-            raise UserError("%s and %s are two forms of one idea; take one of them" % names)
+        attacks = [self.spelling(name) for name in ("fgm", "gradient_penalty", "vat") if getattr(self, name)]
+        if len(attacks) > 1:
+            raise UserError("%s and %s are two forms of one idea; take one of them" % tuple(attacks[:2]))
         if self.mixed_precision is not None:
             try:
                 check_loss_scale(self.mixed_precision)

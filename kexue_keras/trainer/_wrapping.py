@@ -20,18 +20,22 @@ from kexue_keras.optimizers import (
     ExponentialMovingAverage,
     GradientAccumulation,
     LayerwiseLearningRate,
+    Lookahead,
     accumulate_in_momentum,
 )
 from kexue_keras.options.choices import XLA_FLAGS
 from kexue_keras.trainer._ranks import Ranks
 from kexue_keras.trainer._repeatable import repeatable, unrepeatable_ops
 from kexue_keras.trainer._techniques import Techniques
-from kexue_keras.training._randomness import Step
-from kexue_keras.training.adversarial import FGM, GradientPenalty
+from kexue_keras.training._randomness import Step, drawn_from
+from kexue_keras.training.adversarial import FGM, GradientPenalty, VirtualAdversarial
 from kexue_keras.training.precision import LossScale, enable_mixed_precision, enable_xla, fp16_lint
 from kexue_keras.training.precision._xla import VARIABLE
 from kexue_keras.types import KerasOptimizer, Model, Say
 
+# How far virtual adversarial training steps from a text to see where its answer changes: a norm of the whole matrix, as
+# in the article, or of each text.
+VAT_STEPS = {"matrix": 10.0, "output": 0.1}
 Wrapped = namedtuple("Wrapped", "model make_batch random_step ranks")
 
 
@@ -52,6 +56,7 @@ def wrapped(
     seed: int = 0,
     random_step: Optional[Step] = None,
     ranks: Optional[Ranks] = None,
+    semi_supervised: bool = False,
     say: Optional[Say] = None,
 ) -> Iterator[Wrapped]:
     """Compile a model for training, with the techniques applied; they are removed at the end of the context.
@@ -69,6 +74,7 @@ def wrapped(
         seed: int, of the random numbers in the model.
         random_step: the `Step` of a model that was built in `repeatable_dropout`.
         ranks: `Ranks`, if several processes train the model together, each with its part of the batch.
+        semi_supervised: whether rows of sample weight 0 are texts without a label, which R-Drop learns from as well.
         say: function that takes a line, or None.
 
     Yields:
@@ -94,8 +100,9 @@ def wrapped(
     several = ranks is not None and ranks.are_several
     if several:
         make_batch = ranks.dealt(make_batch)
+    divergence = vat_divergence(loss, t, several) if t.vat else None
     if t.rdrop:
-        loss, make_batch = rdrop_loss(loss, t), doubled(make_batch)
+        loss, make_batch = rdrop_loss(loss, t, semi_supervised), doubled(make_batch)
     if t.accumulates_in("momentum"):
         optimizer = accumulate_in_momentum(optimizer, t.accumulate)
     if schedule is not None:
@@ -105,6 +112,8 @@ def wrapped(
         optimizer = LayerwiseLearningRate(
             optimizer, decay=decay, multipliers=multipliers, num_hidden_layers=num_hidden_layers
         )
+    if t.lookahead:
+        optimizer = Lookahead(optimizer, steps=t.lookahead)
     if t.ema:
         optimizer = ExponentialMovingAverage(optimizer, t.ema)
     if several:
@@ -122,6 +131,12 @@ def wrapped(
         if t.gradient_penalty:
             how = dict(reduction=t.penalty_reduction, distributed=several)
             stack.enter_context(GradientPenalty(model, epsilon=t.gradient_penalty, **how))
+        if t.vat:
+            how = dict(divergence, target=t.attack_target, attack_dropout=t.attack_dropout)
+            random_step = random_step or Step(seed)
+            with drawn_from(random_step):
+                vat = VirtualAdversarial(model, epsilon=t.vat, xi=VAT_STEPS[t.attack_target], **how)
+            stack.enter_context(vat)
         say_unrepeatable(model, say)
         yield Wrapped(model, make_batch, random_step, ranks)
         say_skipped(optimizer, steps, say)
@@ -165,8 +180,34 @@ def accelerated(techniques: Techniques, say: Optional[Say] = None) -> Iterator[N
         yield
 
 
-def rdrop_loss(loss, techniques):
+def vat_divergence(loss, techniques, several):
+    """How virtual adversarial training compares the answers that a loss is for: its arguments divergence, from_logits.
+
+    Raises:
+        UserError: the loss is for something else than classes of texts, or several processes train together.
+    """
+    name = techniques.spelling("vat")
+    if several:
+        raise UserError("%s does not go with several processes: each would look for a perturbation of its own" % name)
+    if isinstance(loss, (MultilabelCrossentropy, keras.losses.BinaryCrossentropy)):
+        return {"divergence": "multilabel", "from_logits": takes_logits(loss)}
+    if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
+        return {"divergence": "kl", "from_logits": takes_logits(loss)}
+    raise UserError("%s goes with classes of texts, one or several a text" % name)
+
+
+def takes_logits(loss):
+    """Whether a Keras loss takes logits; those of this package do unless they say otherwise."""
+    return bool(loss.get_config().get("from_logits", True))
+
+
+def rdrop_loss(loss, techniques, semi_supervised=False):
     """R-Drop in place of a cross-entropy of one label, of several, or of tokens.
+
+    Args:
+        loss: Keras loss.
+        techniques: `Techniques`.
+        semi_supervised: see `wrapped`.
 
     Raises:
         UserError: the loss is another one.
@@ -182,7 +223,8 @@ def rdrop_loss(loss, techniques):
             "tokens" % techniques.spelling("rdrop")
         )
     divergence = "multilabel" if several else "kl"
-    return RDropCrossentropy(alpha=techniques.rdrop, from_logits=True, sparse=not several, divergence=divergence)
+    how = dict(sparse=not several, divergence=divergence, semi_supervised=semi_supervised)
+    return RDropCrossentropy(alpha=techniques.rdrop, from_logits=takes_logits(loss), **how)
 
 
 def doubled(make_batch):

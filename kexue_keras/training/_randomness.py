@@ -173,10 +173,21 @@ def repeatable_dropout(seed):
     (True, False)
     """
     step = Step(seed)
+    with drawn_from(step):
+        yield step
+
+
+@contextlib.contextmanager
+def drawn_from(step):
+    """`repeatable_dropout` once more, for what is added to a model that was built in one.
+
+    Args:
+        step: the `Step` of that one; places go on from its last.
+    """
     _steps.append(step)
     try:
         with _dropout_drawn_by(step.take_place, step.uniform):
-            yield step
+            yield
     finally:
         _steps.remove(step)
 

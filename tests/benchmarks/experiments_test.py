@@ -12,6 +12,8 @@ EXPERIMENTS = sorted(os.path.basename(path)[: -len(".py")] for path in glob.glob
 for helper in (
     "comparison",
     "intervals",
+    "paired_measures",
+    "paired_sets",
     "few_shot_methods",
     "few_shot_tasks",
     "few_shot_untrained",

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from intervals import comparisons, difference, packed, unpacked
+from intervals import comparisons, difference, f1_difference, packed, packed_counts, unpacked, unpacked_counts
 
 
 def test_answers_are_packed_whole():
@@ -60,5 +60,33 @@ def test_variants_are_compared_over_the_seeds_of_both():
     rows += [row("frozen", 1, [1, 0, 1, 1])]
     plain, average, frozen = comparisons(rows)
     assert plain["variant"] == "plain" and "difference" not in plain and plain["seconds"] == 20
-    assert list(average["accuracies"]) == [0.75] * 3 and average["difference"][0] == 0.25
-    assert "difference" not in frozen and list(frozen["accuracies"]) == [0.75]
+    assert list(average["scores"]) == [0.75] * 3 and average["difference"][0] == 0.25
+    assert "difference" not in frozen and list(frozen["scores"]) == [0.75]
+
+
+def test_f1_of_many_texts_and_of_none():
+    random = np.random.RandomState(3)
+    counts, rival = random.randint(0, 4, (2, 3, 400, 3))
+    with np.errstate(all="raise"):
+        mean, low, high = f1_difference(counts, rival)
+        assert f1_difference(counts * 0, counts * 0)[0] == 0
+
+    def f1(c):
+        found, wrong, missed = c.reshape(-1, 3).sum(axis=0)
+        return found / (found + (wrong + missed) / 2)
+
+    assert abs(mean - (f1(counts) - f1(rival))) < 1e-12 and low < mean < high
+    np.testing.assert_array_equal(unpacked_counts(packed_counts(counts[0])), counts[0])
+    with pytest.raises(ValueError, match="at most 15"):
+        packed_counts([[16, 0, 0]])
+    with pytest.raises(ValueError, match="two seeds"):
+        f1_difference(counts[:1], rival[:1])
+    rows = [
+        dict(row(v, seed, [1]), micro_f1=0.5, counts=packed_counts(c[seed]))
+        for v, c in (("sigmoid", rival), ("ZLPR", counts))
+        for seed in (0, 1, 2)
+    ]
+    for one in rows:
+        del one["accuracy"], one["right"]
+    _, zlpr = comparisons(rows, plain_of={"reviews": "sigmoid"}.get)
+    assert zlpr["difference"] == (mean, low, high) and list(zlpr["scores"]) == [0.5] * 3

@@ -3,7 +3,10 @@
 import gzip
 import json
 
+import numpy as np
 import paired
+import paired_measures
+import paired_sets
 import pytest
 from intervals import packed
 
@@ -11,17 +14,23 @@ from intervals import packed
 def test_a_variant_changes_one_thing():
     plain = paired.budget_of("sentiment", "plain")
     assert plain["epochs"] == 3 and plain["max_length"] == 64
-    for variant, changed in paired.VARIANTS.items():
-        budget = paired.budget_of("sentiment", variant)
-        if variant == paired.FROZEN:
-            assert budget == {"max_length": 64, "model": "me5-zh-sp", "frozen": True}
-            continue
-        assert set(changed) == {name for name in budget if budget[name] != plain.get(name)} or variant.startswith(
-            "head"
-        )
+    for experiment, sizes in paired_sets.EXPERIMENTS.items():
+        plain = dict(paired_sets.BUDGET, **sizes["budget"])
+        for variant, changed in sizes["variants"].items():
+            budget = paired.budget_of(experiment, variant)
+            if variant == paired_sets.FROZEN:
+                assert budget == {"max_length": plain["max_length"], "model": "me5-zh-sp", "frozen": True}
+                continue
+            differ = {name for name in budget if budget[name] != plain.get(name)}
+            named = {"epochs" if name == "epochs times" else name for name in changed}
+            assert differ <= named and (differ or variant in ("plain",) or variant.startswith(("head", "continued")))
     assert paired.budget_of("sentiment", "plain, twice the epochs")["epochs"] == 6
     candidate = paired.budget_of("sentiment", "me5-zh-sp, rate of the head x 10")
+    plain = paired.budget_of("sentiment", "plain")
     assert candidate == dict(plain, model="me5-zh-sp", head_lr_multiplier=10.0)
+    # What the budget has for all is not run twice, and what an experiment lacks not at all.
+    assert "head from the regression" not in list(paired.variants_of("tnews", None))
+    assert list(paired.variants_of("duee", ["plain", "ZLPR"])) == ["ZLPR"]
 
 
 def test_a_seed_draws_what_is_learnt_from(tmp_path):
@@ -32,9 +41,9 @@ def test_a_seed_draws_what_is_learnt_from(tmp_path):
         handle.write("\n".join(lines[:1500]))
     (folder / "sentiment.valid.data").write_text("\n".join(lines[1500:2000]), encoding="utf-8")
     (folder / "sentiment.test.data").write_text("\n".join(lines[2000:]), encoding="utf-8")
-    first, again, other = (paired.read_parts(str(tmp_path), "sentiment", seed) for seed in (1, 1, 2))
+    first, again, other = (paired_sets.read_parts(str(tmp_path), "sentiment", seed) for seed in (1, 1, 2))
     assert first == again and first[0] != other[0] and first[1] != other[1] and first[2] == other[2]
-    assert [len(part) for part in first] == [1000, 300, 1000] and first[2][0] == ("第2000条", "0")
+    assert [len(part) for part in first] == [1000, 300, 1000, 500] and first[2][0] == ("第2000条", "0")
     assert len(set(first[0])) == 1000
 
 
@@ -46,7 +55,8 @@ def test_headlines_are_read_with_all_their_labels(tmp_path):
         (folder / name).write_text(rows, encoding="utf-8")
     with gzip.open(str(folder / "test_public.json.gz"), "wt", encoding="utf-8") as handle:
         handle.write(rows)
-    train, valid, test = paired.read_parts(str(tmp_path), "tnews", 1)
+    train, valid, test, unlabelled = paired_sets.read_parts(str(tmp_path), "tnews", 1)
+    assert not unlabelled
     assert (len(train), len(valid), len(test)) == (400, 300, 400) and {label for _, label in train} == {
         "100",
         "101",
@@ -60,10 +70,12 @@ def test_it_goes_on_where_it_was_cut_off(tmp_path, monkeypatch, capsys):
     def measure(parts, budget, *, seed, folder):
         ran.append((seed, budget.get("ema", 0)))
         right = [True, seed > 1, bool(budget.get("ema")), False]
-        return {"accuracy": sum(right) / 4, "seconds": 1.0, "texts": 4, "right": packed(right)}
+        return {"": {"accuracy": sum(right) / 4, "seconds": 1.0, "texts": 4, "right": packed(right)}}
 
     monkeypatch.setattr(paired, "measure", measure)
-    arguments = ["--quick", "--out", str(tmp_path)]
+    monkeypatch.setattr(paired, "read_parts", lambda *of: paired_sets.made_up(2))
+    arguments = ["--data", "somewhere", "--out", str(tmp_path), "--results", str(tmp_path), "--seeds", "1", "2"]
+    arguments += ["--experiments", "sentiment", "--variants", "plain", "EMA 0.98"]
     paired.main(arguments)
     assert ran == [(1, 0), (1, 0.98), (2, 0), (2, 0.98)]
     path = tmp_path / "paired.jsonl"
@@ -75,3 +87,33 @@ def test_it_goes_on_where_it_was_cut_off(tmp_path, monkeypatch, capsys):
     assert "| sentiment | EMA 0.98 | 62.50 ± 17.68 | 2 | +25.00 (" in said
     with pytest.raises(SystemExit):
         paired.parse(["--experiments", "sentiment"])
+
+
+def test_several_labels_are_drawn_and_thresholds_tuned(tmp_path):
+    folder = tmp_path / "duee_multilabel"
+    folder.mkdir()
+    lines = "label,content\n" + "".join("%s,事件%d\n" % ("a|b" if i % 2 else "c", i) for i in range(4600))
+    with gzip.open(str(folder / "train.csv.gz"), "wt", encoding="utf-8") as handle:
+        handle.write(lines)
+    (folder / "test.csv").write_text(lines, encoding="utf-8")
+    parts = paired_sets.read_parts(str(tmp_path), "duee", 1)
+    assert [len(part) for part in parts[:3]] == [4000, 500, 1498] and parts.test[1] == ("事件1", "a|b")
+    assert not set(parts.train) & set(parts.valid)  # drawn from one file
+    logits = np.array([[-1.0, -3.0], [-2.0, -2.9], [-4.0, -3.5]])
+    targets = np.array([[1, 0], [1, 0], [0, 0]])
+    counts = paired_measures.counted(logits > 0, targets)
+    assert counts.tolist() == [[0, 0, 1], [0, 0, 1], [0, 0, 0]] and paired_measures.f1(counts) == 0
+    tuned = paired_measures.best_threshold(logits, targets)
+    assert -2.9 <= tuned < -2 and paired_measures.f1(paired_measures.counted(logits > tuned, targets)) == 1
+    each = paired_measures.thresholds_of_labels(logits, targets, usual=0.5, least=2)
+    assert -4 <= each[0] < -2 and each[1] == 0.5
+
+
+def test_prompts_learn_from_what_has_no_label(tmp_path):
+    parts = paired_sets.made_up(3)
+    budget = dict(paired.budget_of("chnsenticorp-200", "PET, with unlabelled"), max_length=24, repeats=1)
+    budget.update(num_hidden_layers=1)
+    parts = parts._replace(unlabelled=parts.unlabelled[:2], test=parts.test[::3])
+    found = paired.measure(parts, dict(budget, train_layers=1), seed=1, folder=str(tmp_path / "pet-1"))
+    assert set(found) == {"", ", calibrated"} and found[""]["texts"] == 2
+    assert found[""]["accuracy"] in (0.0, 0.5, 1.0) and "right" in found[", calibrated"]

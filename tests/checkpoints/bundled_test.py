@@ -28,6 +28,15 @@ def test_variables_have_the_shapes_of_the_configuration(name):
     assert all(np.isfinite(v).all() for v in variables.values())
 
 
+@pytest.mark.parametrize("name", sorted(BUNDLED))
+def test_the_lowest_layers_are_those_of_all(name):
+    lowest, whole = bundled_variables(name, 1), bundled_variables(name)
+    assert set(whole) - set(lowest) == {n for n in whole if "/layer_" in n and "/layer_0/" not in n}
+    for one in lowest:
+        np.testing.assert_array_equal(lowest[one], whole[one])
+    assert set(bundled_variables(name, 99)) == set(whole)
+
+
 @pytest.mark.parametrize("name", ENCODERS)
 def test_hidden_states_equal_numpy_in_float64(name):
     encoder = load(name)

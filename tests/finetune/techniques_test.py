@@ -52,9 +52,10 @@ def kinds(trainer):
 
 
 def test_all_that_wrap_the_optimizer_go_together(run):
-    metrics, trainer = run(accumulate=3, ema=0.9, layerwise_lr_decay=0.5, num_hidden_layers=1)
-    order = ["GradientAccumulation", "ExponentialMovingAverage", "LayerwiseLearningRate", "PiecewiseLinear", "AdamW"]
-    assert kinds(trainer) == order
+    metrics, trainer = run(accumulate=3, ema=0.9, lookahead=2, layerwise_lr_decay=0.5, num_hidden_layers=1)
+    order = ["GradientAccumulation", "ExponentialMovingAverage", "Lookahead", "LayerwiseLearningRate"]
+    assert kinds(trainer) == order + ["PiecewiseLinear", "AdamW"]
+    assert next(o for o in chain(trainer.model.optimizer) if isinstance(o, optimizers.Lookahead)).steps == 2
     # 26 rows in batches of 4 are 7 batches, that is windows of 3, 3 and 1 in each of two epochs
     assert Techniques(accumulate=3).updates(14, 7) == 6
     optimizer = trainer.model.optimizer
@@ -101,6 +102,9 @@ def test_fewer_layers(run):
         (dict(layerwise_lr_decay=0.0), "--layerwise-lr-decay is 0"),
         (dict(head_lr_multiplier=0.0), "--head-lr-multiplier is 0"),
         (dict(fgm=0.5, gradient_penalty=1.0), "--fgm and --gradient-penalty are two forms of one idea"),
+        (dict(fgm=0.5, vat=1.0), "--fgm and --vat are two forms of one idea"),
+        (dict(vat=-1.0), "--vat is -1"),
+        (dict(lookahead=-1), "--lookahead is -1"),
         (dict(rdrop=-1.0), "--rdrop is -1"),
         (dict(rdrop=4.0, dropout_rate=0.0), "--rdrop compares two dropouts"),
         (dict(num_hidden_layers=5), "--num-hidden-layers is 5, but .* has 2 layers"),

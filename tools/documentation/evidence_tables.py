@@ -13,17 +13,24 @@ from repository import ROOT
 sys.path.insert(0, os.path.join(ROOT, "benchmarks", "experiments"))
 
 import intervals  # noqa: E402
+import paired_sets  # noqa: E402
 
 ENGLISH, CHINESE = 0, 1
 TITLES = {
     "sentiment": ("Reviews: 1,000 to learn from", "评论情感：1000 条训练数据"),
     "tnews": ("Headlines, 15 classes: all 1,185 that there are", "新闻标题，15 类：全部 1185 条训练数据"),
     "chnsenticorp": ("Hotel reviews: 1,000 to learn from", "酒店评论：1000 条训练数据"),
+    "chnsenticorp-200": (
+        "Hotel reviews: 200 with a label, 9,400 without",
+        "酒店评论：200 条有标签，9400 条无标签",
+    ),
+    "duee": ("Events, 65 labels, several a text: 4,000 to learn from", "事件类型，65 个标签，多标签：4000 条训练数据"),
 }
 HEAD = (
-    ("", "accuracy", "difference from plain, 95% interval", "", "time", "seeds"),
-    ("", "准确率", "与 plain 之差，95% 区间", "", "耗时", "种子数"),
+    ("", "%s", "difference from %s, 95%% interval", "", "time", "seeds"),
+    ("", "%s", "与 %s 之差，95%% 区间", "", "耗时", "种子数"),
 )
+SCORES = {"accuracy": ("accuracy", "准确率"), "micro_f1": ("micro F1", "micro F1")}
 BUDGET = ("Budget: %s.", "设置：%s。")
 VERDICTS = intervals.ENGLISH, intervals.CHINESE
 
@@ -31,17 +38,20 @@ VERDICTS = intervals.ENGLISH, intervals.CHINESE
 def tables(language):
     """A table for each experiment, under its heading."""
     rows = read("paired")
-    found = intervals.comparisons(rows)
+    found = intervals.comparisons(rows, plain_of=paired_sets.plain_of)
     text = []
     for experiment in dict.fromkeys(one["experiment"] for one in found):
         of = [one for one in found if one["experiment"] == experiment and one["variant"] in variants(rows)]
-        budget = [row["budget"] for row in rows if (row["experiment"], row["variant"]) == (experiment, "plain")]
-        plain = next((one["seconds"] for one in of if one["variant"] == "plain"), None)
-        if plain is None:
+        rival = paired_sets.plain_of(experiment)
+        of_rival = [row for row in rows if (row["experiment"], row["variant"]) == (experiment, rival)]
+        if not of_rival:
             continue
-        text += ["## %s" % TITLES[experiment][language], "", BUDGET[language] % said(budget[-1]), ""]
-        text += ["| %s |" % " | ".join(HEAD[language]), "|%s" % ("---|" * len(HEAD[language]))]
-        text += ["| %s |" % " | ".join(cells(one, plain, language)) for one in of] + [""]
+        score = next(name for name in SCORES if name in of_rival[-1])
+        head = " | ".join(HEAD[language]) % (SCORES[score][language], rival)
+        text += ["## %s" % TITLES[experiment][language], "", BUDGET[language] % said(of_rival[-1]["budget"]), ""]
+        text += ["| %s |" % head, "|%s" % ("---|" * len(HEAD[language]))]
+        seconds = next(one["seconds"] for one in of if one["variant"] == rival)
+        text += ["| %s |" % " | ".join(cells(one, seconds, language)) for one in of] + [""]
     return "\n".join(text)
 
 
@@ -55,13 +65,13 @@ def said(budget):
     return ", ".join("`--%s %s`" % (name.replace("_", "-"), value) for name, value in sorted(budget.items()))
 
 
-def cells(one, plain, language):
-    """A line: name, mean and spread, difference and what it says, time over that of plain, seeds."""
-    percent = 100 * one["accuracies"]
+def cells(one, seconds, language):
+    """A line: name, mean and spread, difference and what it says, time over `seconds`, seeds."""
+    percent = 100 * one["scores"]
     spread = " ± %.2f" % percent.std(ddof=1) if len(percent) > 1 else ""
     line = [one["variant"], "%.2f%s" % (percent.mean(), spread), "", ""]
     if "difference" in one:
         mean, low, high = 100 * np.array(one["difference"])
         between = ("%+.2f (%+.2f to %+.2f)", "%+.2f（%+.2f 至 %+.2f）")[language]
         line[2:] = between % (mean, low, high), intervals.verdict(low / 100, high / 100, VERDICTS[language])
-    return line + [number(round(one["seconds"] / plain, 2)), "%d" % len(percent)]
+    return line + [number(round(one["seconds"] / seconds, 2)), "%d" % len(percent)]

@@ -17,6 +17,7 @@ from kexue_keras.finetune.classification._class_weights import check_class_weigh
 from kexue_keras.finetune.classification._classifier import HEAD, Classifier
 from kexue_keras.finetune.classification._heads import HEADS, build_classifier, save_head
 from kexue_keras.finetune.classification._regression import check_regression, fit_frozen, start_as_probe
+from kexue_keras.finetune.classification._unlabelled import check_unlabelled, read_unlabelled, with_unlabelled
 from kexue_keras.layers._pooling import POOLINGS as SEQUENCE_POOLINGS
 from kexue_keras.tokenizing.saved import save_tokenizer
 from kexue_keras.trainer import accelerated
@@ -34,6 +35,7 @@ def check_classification(run):
     """
     check_class_weights(run.options)
     check_regression(run)
+    check_unlabelled(run)
 
 
 def finetune_classification(run):
@@ -50,6 +52,9 @@ def finetune_classification(run):
         raise UserError("--pooling %s goes with --task similarity" % options.pooling)
     parts, labels, facts = read_parts(options, say)
     train, valid = parts["train"], parts["valid"]
+    unlabelled = read_unlabelled(options, facts) if options.unlabelled is not None else []
+    if unlabelled:
+        say("texts without labels: %d" % len(unlabelled))
     head = HEADS[_head_name(train, options)]
     facts = dict(facts, labels=labels, head=head.name)
     targets = head.targets(train.labels, labels)
@@ -66,14 +71,9 @@ def finetune_classification(run):
             found = fit_frozen(classifier, train_encoded, targets, groups=groups, weights=of_texts, say=say)
             metrics = {"best_epoch": None, "history": [], "seconds": found["seconds"], "frozen": found}
             return _finish(run, metrics, pretrained, classifier, parts)
-        batches = BucketedBatches(
-            train_encoded,
-            batch_size=options.batch_size,
-            max_length=options.max_length,
-            seed=options.seed,
-            bucketing=options.bucketing,
-            rounding=run.techniques.rounding,
-        )
+        how = dict(batch_size=options.batch_size, max_length=options.max_length, seed=options.seed)
+        how.update(bucketing=options.bucketing, rounding=run.techniques.rounding)
+        batches = BucketedBatches(train_encoded, **how)
         rows_of = rows_by_step(batches)
 
         def make_batch(step):
@@ -81,6 +81,9 @@ def finetune_classification(run):
             ones = np.ones(len(rows), "float32")
             return batches.inputs(rows), targets[rows], ones if weights is None else _weighed(weights, targets[rows])
 
+        if unlabelled:
+            more = encode_texts(pretrained, unlabelled, options, "unlabelled", say)
+            make_batch = with_unlabelled(make_batch, more, **how)
         encoded = encode_texts(pretrained, valid.texts, options, "validation", say)
         valid_targets = head.targets(valid.labels, labels)
         if options.head_init == "probe":

@@ -1,0 +1,136 @@
+"""The sets of paired.py: how many texts to learn from, to choose by and to test on, and what is compared on them."""
+
+import csv
+import gzip
+import io
+import os
+import random
+from collections import namedtuple
+
+from kexue_keras.data import choose_columns, read_examples, read_table
+
+# Lists of (text, label), of several labels (text, "label|label"); and of texts.
+Parts = namedtuple("Parts", "train valid test unlabelled")
+FROZEN = "frozen, regression"
+MLM = "continued MLM"
+# Variant -> options of `finetune` besides the budget, with which the others are compared first.
+USUAL = {
+    "plain": {},
+    FROZEN: {"frozen": True},
+    "plain, twice the epochs": {"epochs times": 2},  # about the time that R-Drop, FGM, ... take
+    "dropout 0.3": {"dropout_rate": 0.3},
+    "R-Drop, alpha 4, dropout 0.3": {"dropout_rate": 0.3, "rdrop": 4.0},
+    "FGM, epsilon 0.5": {"fgm": 0.5},
+    "gradient penalty, epsilon 1": {"gradient_penalty": 1.0},
+    "VAT, epsilon 1": {"vat": 1.0},
+    "EMA 0.98": {"ema": 0.98},
+    "Lookahead, 5 updates": {"lookahead": 5},
+    "layer-wise rates, 0.8": {"layerwise_lr_decay": 0.8},
+    "rate of the head x 10": {"head_lr_multiplier": 10.0},
+    "head from the regression": {"head_init": "probe"},
+    "head at random": {"head_init": "random"},
+    "batch 4 x 4, buffers": {"batch_size": 4, "accumulate": 4},
+    "batch 4 x 4, momentum": {"batch_size": 4, "accumulate": 4, "accumulate_in": "momentum"},
+    "batch 4": {"batch_size": 4},
+}
+# Few labels and many texts without.
+FEW = {
+    "plain": {},
+    FROZEN: {"frozen": True},
+    "VAT, epsilon 1": {"vat": 1.0},
+    "VAT, epsilon 1, with unlabelled": {"vat": 1.0, "unlabelled": True},
+    "R-Drop, alpha 4, dropout 0.3": {"dropout_rate": 0.3, "rdrop": 4.0},
+    "R-Drop, alpha 4, dropout 0.3, with unlabelled": {"dropout_rate": 0.3, "rdrop": 4.0, "unlabelled": True},
+    "continued MLM on unlabelled, then plain": {"model": MLM, "head_init": "random"},
+    "PET, with unlabelled": {"model": "me5-zh-char-mlm", "pattern": "{mask}满意。{text}", "repeats": 10, "epochs": 1},
+}
+# Several labels a text. Each is measured with the usual threshold, with one that is tuned, and with one a label.
+LABELS = {
+    "sigmoid": {"multilabel_loss": "sigmoid"},
+    "ZLPR": {"multilabel_loss": "zlpr"},
+}
+BUDGET = {"model": "me5-zh-char-mlm", "epochs": 3, "batch_size": 16, "learning_rate": 1e-4, "train_layers": 6}
+# What the budget was chosen from, by the accuracy on the validation texts; names for `--variants` too.
+CANDIDATES = {
+    "me5-zh-char-mlm": {},
+    "me5-zh-char-mlm, rate of the head x 10": {"head_lr_multiplier": 10.0},
+    "me5-zh-char-mlm, 3e-4": {"learning_rate": 3e-4},
+    "me5-zh-sp": {"model": "me5-zh-sp"},
+    "me5-zh-sp, rate of the head x 10": {"model": "me5-zh-sp", "head_lr_multiplier": 10.0},
+    "me5-zh-sp, head from the regression": {"model": "me5-zh-sp", "head_init": "probe"},
+}
+# Experiment -> rows to learn from (None: all), to choose the epoch by, to test on, its own part of the budget, and what
+# the others are compared with.
+EXPERIMENTS = {
+    "sentiment": {"train": 1000, "valid": 300, "test": 2110, "budget": {"max_length": 64}, "variants": USUAL},
+    "tnews": {
+        "train": None,
+        "valid": 300,
+        "test": 2010,
+        "budget": {"max_length": 32, "model": "me5-zh-sp", "head_init": "probe"},
+        "variants": USUAL,
+    },
+    "chnsenticorp": {"train": 1000, "valid": 300, "test": 1200, "budget": {"max_length": 64}, "variants": USUAL},
+    "chnsenticorp-200": {
+        "train": 200,
+        "valid": 200,
+        "test": 1200,
+        "budget": {"max_length": 64, "epochs": 10},
+        "variants": FEW,
+    },
+    "duee": {
+        "train": 4000,
+        "valid": 500,
+        "test": 1498,
+        "budget": {"max_length": 64, "epochs": 4, "learning_rate": 2e-4, "head_lr_multiplier": 10.0},
+        "variants": LABELS,
+        "plain": "sigmoid, threshold tuned",
+    },
+}
+FILES = {
+    "sentiment": ("sentiment", "sentiment.train.data.gz", "sentiment.valid.data", "sentiment.test.data"),
+    "tnews": (os.path.join("fewclue", "tnews"), "train_few_all.json", "dev_few_all.json", "test_public.json.gz"),
+    "chnsenticorp": ("chnsenticorp", "train.tsv", "dev.tsv", "test.tsv"),
+    "chnsenticorp-200": ("chnsenticorp", "train.tsv", "dev.tsv", "test.tsv"),
+    "duee": ("duee_multilabel", "train.csv.gz", "train.csv.gz", "test.csv"),
+}
+
+
+def plain_of(experiment):
+    """The variant with which the others of an experiment are compared."""
+    return EXPERIMENTS[experiment].get("plain", "plain")
+
+
+def read_parts(folder, experiment, seed):
+    """`Parts`: the texts to learn from and to choose by are drawn by the seed, those to test on are always the same.
+
+    What is not drawn of the file to learn from are the texts without labels.
+    """
+    sizes = EXPERIMENTS[experiment]
+    home, names = FILES[experiment][0], FILES[experiment][1:]
+    train, valid, test = (labelled(os.path.join(folder, home, name)) for name in names)
+    draw = random.Random(seed)
+    drawn = draw.sample(range(len(train)), sizes["train"] or len(train))
+    rest = sorted(set(range(len(train))) - set(drawn))
+    if names[0] == names[1]:
+        valid = [valid[i] for i in rest]
+    unlabelled = [train[i][0] for i in rest]
+    return Parts([train[i] for i in drawn], draw.sample(valid, sizes["valid"]), test[: sizes["test"]], unlabelled)
+
+
+def labelled(path):
+    """(text, label) of a file's rows; of one with several labels a text, they stand in one, "label|label"."""
+    if ".csv" in os.path.basename(path):
+        opener = gzip.open if path.endswith(".gz") else open
+        with opener(path, "rb") as handle:
+            return [(text, label) for label, text in list(csv.reader(io.TextIOWrapper(handle, encoding="utf-8")))[1:]]
+    table = read_table(path)
+    examples = read_examples(table, choose_columns(table))
+    return list(zip(examples.texts, examples.labels))
+
+
+def made_up(count, *, several=False):
+    """`Parts` of a few texts in the place of a set's."""
+    good = [("东西很好用，下次还来" + "啊" * i, "1|2" if several and i % 2 else "1") for i in range(count)]
+    rows = good + [("坏了，退货也没有人理" + "啊" * i, "0") for i in range(count)]
+    return Parts(rows, rows, rows, [text + text for text, _ in rows])
