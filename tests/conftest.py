@@ -96,15 +96,19 @@ def forget_graphs(tests_so_far):
 def fresh_graph(request):
     """Every test begins with an empty graph, the same seeds, and a session without graph optimization.
 
-    Sessions that a test opens itself, or Keras after a `clear_session`, are as users have them; so are other processes.
+    That takes longer than a few steps; those that Keras opens are without it too, but where a test is marked
+    `optimized_sessions`. Sessions that a test opens itself are as users have them; so are other processes.
     """
+    if "fork" in request.fixturenames:
+        yield
+        return
+    import tensorflow as tf
     from helpers import plain_session
 
     from kexue_keras.backend import K, set_seed, tf1
 
-    if "fork" in request.fixturenames:
-        yield
-        return
+    optimized = request.node.get_closest_marker("optimized_sessions") is not None
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not optimized})
     K.clear_session()
     tf1.keras.backend.set_session(tf1.Session(config=plain_session()))
     set_seed(2021)
@@ -129,16 +133,6 @@ def rng():
 def quick_disk(monkeypatch):
     """Forcing to disk, which tests of kills do a thousand times, takes no time."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-
-
-@pytest.fixture
-def plain_sessions():
-    """Sessions that Keras opens have no graph optimization either, which takes longer than a few steps."""
-    import tensorflow as tf
-
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    yield
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def small(source, name):
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_example_runs(name, tmp_path, monkeypatch, plain_sessions, capsys):
+def test_example_runs(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with open(os.path.join(ROOT, "examples", name), encoding="utf-8") as handle:
         source = small(handle.read(), name)

@@ -6,6 +6,7 @@ standard streams. It answers with the exit code, negative for a signal.
 No session, thread pool or graph exists before the fork, so each child begins as after its own `import tensorflow`.
 """
 
+import gc
 import json
 import os
 import sys
@@ -16,6 +17,8 @@ import types
 def child(request):
     for number, (path, flags) in enumerate(zip(request["streams"], (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY))):
         os.dup2(os.open(path, flags), number)
+    # Graphs are a hundred thousand objects, which are searched for garbage all the time otherwise.
+    gc.set_threshold(100000, 20, 20)
     sys.argv = ["-c"] + request["args"]
     sys.path[0] = ""
     module = sys.modules["__main__"] = types.ModuleType("__main__")
@@ -39,12 +42,15 @@ def serve():
     import h5py  # noqa: F401
     import jsonschema  # noqa: F401
     import numpy  # noqa: F401
+    import scipy.integrate  # noqa: F401
     import scipy.special  # noqa: F401
     import tensorflow  # noqa: F401
     import tqdm  # noqa: F401
 
     if os.environ.get("TF_KERAS", "0") == "0":
         import keras  # noqa: F401
+    gc.collect()
+    gc.freeze()  # what is there need not be searched by each child
     for line in sys.stdin:
         request = json.loads(line)
         pid = os.fork()

@@ -25,7 +25,7 @@ WITH_BLOCKS = [page for page in PAGES if blocks(page) and not page.endswith((".z
 
 
 @pytest.mark.parametrize("page", WITH_BLOCKS)
-def test_python_blocks_run(page, tmp_path, monkeypatch, plain_sessions):
+def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # As pasted into a new session: nothing is there yet, and a later block of a page goes on from an earlier one.
     with script_names() as names:

@@ -21,7 +21,6 @@ from kexue_keras.models import load
 from kexue_keras.prompting import PromptClassifier
 from kexue_keras.similarity import SentenceEncoder, SimilarQuestions
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
 TEXTS = ["我喜欢电影", "书店", "上国人来了在这", "好"]
 THREADS = 8
 

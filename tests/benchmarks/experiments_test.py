@@ -24,7 +24,7 @@ for helper in (
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_experiment_runs(name, tmp_path, monkeypatch, plain_sessions):
+def test_experiment_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = importlib.import_module(name).main(["--quick"])
     assert rows == 0 or rows

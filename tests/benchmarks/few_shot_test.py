@@ -49,7 +49,6 @@ def few_of(model, folder, **changes):
     return FewShot(reviews(16), reviews(4, 1), reviews(6, 2), unlabelled, **dict(settings, **changes))
 
 
-@pytest.mark.usefixtures("plain_sessions")
 def test_a_gpt_reads_left_to_right(tmp_path):
     save(tiny_lm("gpt2"), str(tmp_path / "gpt2"))
     few = FewShot(
@@ -76,7 +75,6 @@ def test_a_gpt_reads_left_to_right(tmp_path):
 
 
 # The training of both is tested where it is written.
-@pytest.mark.usefixtures("plain_sessions")
 @pytest.mark.parametrize(
     "method",
     ["P-tuning", "PET + unlabelled", "PET, all patterns", "PET, answers alone", "PET + R-Drop", "PET, distilled"],
@@ -116,7 +114,6 @@ def test_methods(tiny, tmp_path, monkeypatch, method):
         np.testing.assert_allclose(probabilities.sum(axis=1), np.ones(4), rtol=1e-6)
 
 
-@pytest.mark.usefixtures("plain_sessions")
 def test_scores_of_a_classifier_are_those_that_it_says_itself(tiny, tmp_path):
     few = few_of(tiny, tmp_path, calibration=[text for text, _ in reviews(5, 4)], patterns=[PATTERN, "{text}{mask}"])
     classifier = few.classifier(few.patterns)
@@ -127,7 +124,6 @@ def test_scores_of_a_classifier_are_those_that_it_says_itself(tiny, tmp_path):
     assert found["calibrated_valid"] == classifier.accuracy(few.valid)
 
 
-@pytest.mark.usefixtures("plain_sessions")
 def test_distillation_learns_what_the_teachers_say(tiny, tmp_path):
     few = few_of(tiny, tmp_path, train_layers=None, learning_rate=1e-2)
     texts = ["好" * (1 + i % 5) for i in range(16)] + ["坏" * (1 + i % 5) for i in range(16)]
@@ -146,7 +142,6 @@ def test_softened_crossentropy_is_that_of_numpy(rng):
     np.testing.assert_allclose(K.eval(loss), -4 * (q * log_p).sum(axis=1), rtol=1e-5)
 
 
-@pytest.mark.usefixtures("plain_sessions")
 def test_causal_p_tuning_asks_at_the_end(tmp_path, monkeypatch):
     folder = str(tmp_path / "unilm")
     save(tiny_lm("unilm"), folder)
@@ -157,7 +152,6 @@ def test_causal_p_tuning_asks_at_the_end(tmp_path, monkeypatch):
     assert row["pattern"] == "[unused1][unused2]{text}[SEP]{mask}" and 0 <= row["accuracy"] <= 1
 
 
-@pytest.mark.usefixtures("plain_sessions")
 def test_nothing_is_trained_and_the_model_is_asked_once(tiny, tmp_path, monkeypatch):
     texts, asked = [text for text, _ in reviews(6, 3)], []
     other = ("{text}很{mask}", {"差评": "差", "好评": "好"})

@@ -1,14 +1,12 @@
 """ALBERT with its layers unshared: the same outputs at the start, and as many parameters as a BERT."""
 
 import numpy as np
-import pytest
 from helpers import tiny_bert_folder
 
 from kexue_keras.backend import K
 from kexue_keras.models import load
 
 
-@pytest.mark.usefixtures("plain_sessions")
 def test_unshared_layers_compute_the_same_and_learn_apart(tmp_path):
     folder = tiny_bert_folder(tmp_path, "albert", num_hidden_layers=2)
     inputs = [np.array([[2, 7, 8, 9, 3]]), np.zeros([1, 5], int)]

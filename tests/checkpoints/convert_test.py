@@ -22,8 +22,6 @@ from kexue_keras.models import load, save
 from kexue_keras.prompting._folder import write_prompt
 from kexue_keras.similarity import SentenceEncoder
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 
 def equal(found, expected):
     assert set(found) == set(expected)

@@ -14,7 +14,6 @@ from kexue_keras.checkpoints._enlargement_rules import Enlargement
 from kexue_keras.errors import WeightsError
 from kexue_keras.models import check_lossless, enlarge, load, save
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
 FIXTURES = os.path.join(ROOT, "tests", "fixtures", "hf")
 IDS = [3, 1, 4, 1, 5]
 SIZE = {"hidden": 8, "inner": 16, "vocabulary": 11, "heads": 2, "layers": 2}

@@ -13,8 +13,6 @@ from kexue_keras.backend import K
 from kexue_keras.errors import WeightsError
 from kexue_keras.models import load
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 
 def outputs(loaded, ids=((2, 6, 7, 8, 3), (2, 9, 10, 3, 0))):
     ids = np.array(ids)

@@ -10,7 +10,7 @@ from kexue_keras.backend import K, keras, set_seed
 from kexue_keras.checkpoints._seeded_start import extend_with_seeded_start
 from kexue_keras.finetune._seq2seq import small_t5
 
-pytestmark = [pytest.mark.all_stacks, pytest.mark.usefixtures("plain_sessions")]
+pytestmark = pytest.mark.all_stacks
 
 
 def weights(build, seed, operations=0):

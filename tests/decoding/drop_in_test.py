@@ -7,8 +7,6 @@ from language_models import END, sources, tiny
 
 from kexue_keras.decoding import CachedDecoder
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 
 def script(base, transformer, segment=1, **options):
     """As in bert4keras' examples."""

@@ -14,7 +14,6 @@ from kexue_keras.checkpoints import load_t5
 from kexue_keras.decoding import Generator
 from kexue_keras.layers import entropy_normalize_np
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
 MODELS = [
     ("bert", "unilm", {"hierarchical_position": True}),
     ("bert", "lm", {"segment_vocab_size": 0}),

@@ -11,7 +11,6 @@ from kexue_keras.errors import UserError
 from kexue_keras.finetune._masked_lm import MaskedLanguageModel
 from kexue_keras.models import load
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
 TEXTS = ["今天电影很好", "书店服务好", "我们看电影", "我喜欢书店", "今天我们看书"] * 4
 
 

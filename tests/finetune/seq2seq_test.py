@@ -12,7 +12,6 @@ from kexue_keras.backend import K, stack_name
 from kexue_keras.errors import UserError
 from kexue_keras.finetune import finetune_seq2seq, generation_scores, load_seq2seq, read_pairs
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
 PAIRS = [("今天电影很好", "电影"), ("书店服务好", "书店"), ("我们看电影", "电影"), ("我喜欢书店", "书店")]
 SIZES = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, max_source_length=12, max_target_length=5)
 

@@ -76,7 +76,7 @@ print(" ".join("%.8f" % c for c in encoder.similarity(sys.argv[2::2], sys.argv[3
 
 
 @pytest.mark.parametrize("loss", ["cosent", "sbert"])
-def test_trained_saved_and_used(place, loss, capsys, run_python, plain_sessions):
+def test_trained_saved_and_used(place, loss, capsys, run_python):
     options = dict(SMALL, **files(place, loss))
     metrics = finetune(score_range=(0, 5), similarity_loss=loss, **options)
     assert metrics["main_metric"] == "spearman" and len(metrics["history"]) == 2
@@ -235,7 +235,7 @@ def test_sampling_pairs_of_several_sets():
 GROUPS = [["我喜欢电影", "电影很好看"], ["书店服务差", "书店的服务很差"], ["上国人来", "国人来上"], ["我讨厌书", "书很坏"]]
 
 
-def test_simbert_learns_and_goes_on_from_its_point(place, tmp_path, plain_sessions):
+def test_simbert_learns_and_goes_on_from_its_point(place, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sim = SimBERT(str(place / "tiny"), max_length=10, num_hidden_layers=1, dropout_rate=0.0)
@@ -282,7 +282,7 @@ def test_simbert_learns_and_goes_on_from_its_point(place, tmp_path, plain_sessio
         np.testing.assert_array_equal(a, b)
 
 
-def test_two_stages_and_the_shared_head(place, plain_sessions):
+def test_two_stages_and_the_shared_head(place):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sim = SimBERT(str(place / "tiny"), max_length=10, num_hidden_layers=1)
@@ -309,7 +309,7 @@ def test_two_stages_and_the_shared_head(place, plain_sessions):
     assert head.output_shape == (None, 5) and np.log(2) - 0.2 < losses[0] < np.log(3) + 0.2
 
 
-def test_optimizers_of_ones_own_and_batches_that_are_accumulated(place, tmp_path, plain_sessions, monkeypatch):
+def test_optimizers_of_ones_own_and_batches_that_are_accumulated(place, tmp_path, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sim = SimBERT(str(place / "tiny"), max_length=10, num_hidden_layers=1)

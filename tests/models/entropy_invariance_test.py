@@ -9,8 +9,6 @@ from kexue_keras.backend import K
 from kexue_keras.layers import EntropyInvariantAttention
 from kexue_keras.models import extend_with_entropy_invariance, load
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 
 @pytest.mark.parametrize("base, application", [("bert", "unilm"), ("roformer", "lm"), ("roformer", "encoder")])
 def test_padding_and_leaks(base, application):

@@ -16,8 +16,6 @@ from kexue_keras.training._randomness import repeatable_dropout
 from kexue_keras.training.adversarial import FGM, GradientPenalty, VirtualAdversarial
 from kexue_keras.training.precision import LossScale
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 IDS = np.array([[2, 7, 9, 11, 3, 0, 0], [2, 8, 5, 3, 12, 4, 3]])
 
 

@@ -22,8 +22,6 @@ from kexue_keras.models import (
 )
 from kexue_keras.models._partial_weights import PartialWeights, summarize
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 
 def test_names_are_summarised():
     names = ["bert/encoder/layer_%d/output/dense/kernel" % i for i in range(12)] + ["bert/pooler/dense/bias"]

@@ -9,8 +9,6 @@ from kexue_keras.backend import K
 from kexue_keras.layers import SynthesizerAttention
 from kexue_keras.models import extend_with_synthesizer, load
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 
 @pytest.mark.parametrize(
     "base, application, variants",

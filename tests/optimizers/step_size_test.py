@@ -15,8 +15,6 @@ from kexue_keras.optimizers import (
     MomentumAccumulationSGD,
 )
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 optimizers = keras.optimizers
 CURVATURE = np.array([1.0, 10.0])
 

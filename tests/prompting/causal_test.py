@@ -18,7 +18,6 @@ from kexue_keras.models._causal_lm import next_token_accuracy, predict_next_at, 
 from kexue_keras.prompting import Pattern, PromptClassifier, UntrainedHeadWarning, Verbalizer
 from kexue_keras.prompting._causal import CausalPattern, CausalRows, check_answer_at_end
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
 TEXTS = [text for text, _ in reviews(5)]
 PATTERN = "喜欢{text}。{mask}"
 

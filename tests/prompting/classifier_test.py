@@ -14,7 +14,6 @@ from kexue_keras.prompting import Pattern, PromptClassifier, UntrainedHeadWarnin
 from kexue_keras.prompting._rows import TrainingRows
 from kexue_keras.trainer import Trainer
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
 TEXTS = [text for text, _ in reviews(7)]
 
 

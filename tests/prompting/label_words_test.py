@@ -8,8 +8,6 @@ from kexue_keras.analysis import find_unargmaxable
 from kexue_keras.prompting import EqualWordsWarning, PromptClassifier, Verbalizer
 from kexue_keras.prompting._label_words import equal_words
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 
 def layer(*equal):
     """(W, b) of the vocabulary with equal rows for these pairs of characters, the second with the larger bias."""

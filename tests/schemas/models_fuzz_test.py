@@ -22,8 +22,6 @@ from kexue_keras.schemas import bert_config as bert_words
 from kexue_keras.schemas import read_settings, read_token_ids
 from kexue_keras.schemas import t5_config as t5_words
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 
 @pytest.mark.parametrize("kind", ["bert", "roformer"])
 def test_bert_config(tmp_path, kind):

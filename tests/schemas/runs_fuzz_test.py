@@ -26,7 +26,6 @@ from kexue_keras.prompting import PromptClassifier
 from kexue_keras.similarity import SentenceEncoder
 from kexue_keras.tokenizing.saved import load_tokenizer, save_tokenizer
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
 METRICS = {"best_epoch": 1, "main_metric": "accuracy", "history": [{"epoch": 1}], "seconds": 1.5, "majority": 0.5}
 
 

@@ -13,7 +13,6 @@ from kexue_keras.finetune._open_encoder import open_encoder
 from kexue_keras.models import load
 from kexue_keras.similarity import SentenceEncoder
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
 TEXTS = ["我喜欢电影", "书店", "上国人来了在这", "好，１２ＡＢ!", "[MASK] Ａ", "我" * 30]
 LIBRARY = """
 import json, sys, numpy

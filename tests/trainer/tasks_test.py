@@ -20,7 +20,6 @@ from kexue_keras.trainer._progress import Progress
 from kexue_keras.training.adversarial._training_loss import layers_of
 from kexue_keras.training.recompute import RecomputeBoundary
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
 # One for each place where a trainer is made begins anew after the kill; the others go on in the graph that they have,
 # and these not at all: "unilm", "cosent" and "ner" have the same code.
 BEGUN_ANEW = ("classification", "unilm", "sentence_bert")

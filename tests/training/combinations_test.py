@@ -22,8 +22,6 @@ from kexue_keras.training.gradient_cache import GradientCache
 from kexue_keras.training.precision import LossScale
 from kexue_keras.training.recompute._recompute import recompute
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 FEATURES = (
     "accumulation",
     "recompute",

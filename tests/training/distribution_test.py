@@ -9,8 +9,6 @@ from kexue_keras.backend import K, is_tf_keras, keras
 from kexue_keras.optimizers import AdamW
 from kexue_keras.training import adversarial, gradient_cache, recompute
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 TECHNIQUES = {
     "FGM": adversarial.FGM,
     "GradientPenalty": adversarial.GradientPenalty,

@@ -16,7 +16,6 @@ from kexue_keras.checkpoints.hf.folder import read_hf
 from kexue_keras.errors import WeightsError
 from kexue_keras.models import load
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
 HF = os.path.join(FIXTURES, "hf")
 KINDS = ("bert", "albert", "electra", "roformer")
 IDS = np.array([[2, 6, 7, 8, 3, 9, 3], [2, 9, 10, 3, 0, 0, 0]])

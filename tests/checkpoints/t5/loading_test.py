@@ -18,7 +18,6 @@ from kexue_keras.checkpoints.t5.loading import read_t5_folder, t5_tokenizer
 from kexue_keras.errors import WeightsError
 from kexue_keras.models import T5, save
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
 HF = os.path.join(FIXTURES, "hf")
 CROSS = "decoder/block_000/layer_001/EncDecAttention/k"
 IDS = np.array([[12, 6, 7, 8, 13, 9, 1], [12, 9, 1, 0, 0, 0, 0]])

@@ -15,8 +15,6 @@ from kexue_keras.optimizers import AdamW
 from kexue_keras.trainer import Techniques, Trainer, wrapped
 from kexue_keras.training.adversarial import VirtualAdversarial
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):

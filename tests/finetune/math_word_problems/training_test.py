@@ -51,7 +51,7 @@ def rows_of(path):
         return [line.rstrip("\n").split("\t") for line in handle]
 
 
-def test_trained_scored_saved_and_asked(place, capsys, plain_sessions):
+def test_trained_scored_saved_and_asked(place, capsys):
     K.clear_session()
     options = options_of(place, "run", beams=2)
     metrics = finetune(**options)
@@ -82,7 +82,7 @@ def test_trained_scored_saved_and_asked(place, capsys, plain_sessions):
     assert printed[0] == ["equation", "answer", "text"] and [row[0] for row in printed[1:]] == equations
 
 
-def test_teaforn_without_signs_and_with_all_brackets(place, plain_sessions):
+def test_teaforn_without_signs_and_with_all_brackets(place):
     K.clear_session()
     said = []
     changes = dict(teaforn=2, copy=False, pi=False, brackets="none", epochs=1, quiet=False)

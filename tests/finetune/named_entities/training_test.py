@@ -59,7 +59,7 @@ for entity in EntityRecognizer.load(sys.argv[1]).predict([sys.argv[2]])[0]:
 
 
 @pytest.mark.parametrize("head", ["global-pointer", "efficient-global-pointer", "crf"])
-def test_trained_scored_saved_and_asked(head, place, plain_sessions, run_python):
+def test_trained_scored_saved_and_asked(head, place, run_python):
     K.clear_session()
     options = options_of(place, head, head=head, test=str(place / "train.bmes"))
     metrics = finetune(**options)
@@ -98,7 +98,7 @@ def rows_of(path):
         return [line.rstrip("\n").split("\t") for line in handle]
 
 
-def test_nested_entities_and_the_command(place, plain_sessions, capsys, tmp_path):
+def test_nested_entities_and_the_command(place, capsys, tmp_path):
     K.clear_session()
     options = options_of(
         place, "nested", data=str(place / "nested.jsonl"), head="global-pointer", epochs=8, quiet=False
@@ -169,7 +169,7 @@ def test_what_is_refused(changes, message, place):
     assert not os.path.exists(str(place / "refused"))
 
 
-def test_a_run_that_was_changed_is_refused(place, plain_sessions, tmp_path):
+def test_a_run_that_was_changed_is_refused(place, tmp_path):
     K.clear_session()
     finetune(**options_of(place, "changed", epochs=1, head="crf"))
     config = json.loads((place / "changed" / "config.json").read_text(encoding="utf-8"))

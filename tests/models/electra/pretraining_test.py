@@ -14,8 +14,6 @@ from kexue_keras.losses import constant_guess_loss
 from kexue_keras.models import ElectraPretraining, build_electra_generator
 from kexue_keras.models.electra._layers import SampledReplacement
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 TINY = dict(
     vocab_size=30,
     hidden_size=16,

@@ -11,8 +11,6 @@ from kexue_keras.losses import TeaForN
 from kexue_keras.models import build_teaforn_model
 from kexue_keras.models.teaforn._layers import ExpectedEmbedding, ShiftedInput
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 WORDS = np.array([0, 3, 1, 4, 2])
 
 

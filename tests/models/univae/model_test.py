@@ -13,8 +13,6 @@ from kexue_keras.losses import TextAutoencoderLoss
 from kexue_keras.models import UniVAE, load, save
 from kexue_keras.models.univae._layers import UniAEMask, restarted_positions
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 SMALL = {"num_latent_layers": 2, "z_dim": 4, "max_length": 6}
 SOURCE = np.array([[2, 7, 9, 11, 3, 0], [2, 8, 3, 0, 0, 0]])
 TARGET = np.array([[2, 7, 9, 11, 3, 0], [2, 8, 3, 0, 0, 0]])

@@ -23,8 +23,6 @@ from kexue_keras.optimizers import (
     PiecewiseLinear,
 )
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 L = keras.layers
 
 

@@ -13,8 +13,6 @@ from kexue_keras.training import rdrop
 from kexue_keras.training.adversarial import FGM
 from kexue_keras.training.recompute._recompute import recompute
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 SGD = keras.optimizers.SGD
 E = np.array([[0.1, -0.2], [0.3, 0.4], [-0.5, 0.2]])
 W = np.array([[0.7], [-1.1]])

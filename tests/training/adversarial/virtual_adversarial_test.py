@@ -11,8 +11,6 @@ from kexue_keras.training._randomness import repeatable_dropout
 from kexue_keras.training.adversarial import VirtualAdversarial
 from kexue_keras.training.adversarial._virtual_adversarial import kl
 
-pytestmark = pytest.mark.usefixtures("plain_sessions")
-
 SGD = keras.optimizers.SGD
 W = np.array([[1, -0.5, 0.2], [0.3, 0.8, -1]])
 X = np.array([[0.3, -0.5, 0.8]])

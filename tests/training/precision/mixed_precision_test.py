@@ -18,6 +18,8 @@ from kexue_keras.training.precision import LossScale
 from kexue_keras.training.precision import _mixed_precision as precision
 from kexue_keras.training.precision import enable_mixed_precision, layer_norm_epsilon, mask_value
 
+# Half precision is made where graphs are rewritten.
+pytestmark = pytest.mark.optimized_sessions
 ON, DEFAULT = 1, 0  # RewriterConfig.Toggle
 
 

@@ -13,6 +13,9 @@ from kexue_keras.training.recompute._budget import RecomputeBudget, predict_peak
 from kexue_keras.training.recompute._memory import trace_memory
 from kexue_keras.training.recompute._recompute import cost_per_byte
 
+# What is measured is what users have.
+pytestmark = pytest.mark.optimized_sessions
+
 
 def test_costs_say_what_is_worth_keeping(rng):
     x = tf1.placeholder("float32", [None, 1536])

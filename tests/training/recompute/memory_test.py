@@ -6,6 +6,9 @@ import pytest
 from kexue_keras.backend import keras, tf1
 from kexue_keras.training.recompute._memory import read_trace, trace_memory, training_memory
 
+# What is measured is what users have.
+pytestmark = pytest.mark.optimized_sessions
+
 
 def metadata(*events):
     """RunMetadata with one record per event (microsecond, bytes)."""
