@@ -60,10 +60,11 @@ def parse(argv):
 
 def budget_of(experiment, variant):
     """All options of `finetune` that a variant of an experiment has, but for files and seed."""
-    own = EXPERIMENTS[experiment]["budget"]
+    options = dict(BUDGET, **EXPERIMENTS[experiment]["budget"])
     if variant in CANDIDATES:
-        return dict(BUDGET, **dict(own, **CANDIDATES[variant]))
-    options, changed = dict(BUDGET, **own), dict(EXPERIMENTS[experiment]["variants"][variant])
+        return dict(options, **CANDIDATES[variant])
+    options.update(EXPERIMENTS[experiment].get("chosen", {}))
+    changed = dict(EXPERIMENTS[experiment]["variants"][variant])
     options["epochs"] *= changed.pop("epochs times", 1)
     if variant == FROZEN:
         # The sentence encoder is the stronger rival; what trains says nothing here.

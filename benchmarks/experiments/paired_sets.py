@@ -59,15 +59,23 @@ CANDIDATES = {
     "me5-zh-sp, rate of the head x 10": {"model": "me5-zh-sp", "head_lr_multiplier": 10.0},
     "me5-zh-sp, head from the regression": {"model": "me5-zh-sp", "head_init": "probe"},
 }
-# Experiment -> rows to learn from (None: all), to choose the epoch by, to test on, its own part of the budget, and what
-# the others are compared with.
+# Experiment -> rows to learn from (None: all), to choose the epoch by, to test on, its own part of the budget, that of
+# the candidate that was chosen, its variants, and what the others are compared with.
 EXPERIMENTS = {
-    "sentiment": {"train": 1000, "valid": 300, "test": 2110, "budget": {"max_length": 64}, "variants": USUAL},
+    "sentiment": {
+        "train": 1000,
+        "valid": 300,
+        "test": 2110,
+        "budget": {"max_length": 64},
+        "chosen": {"model": "me5-zh-sp", "head_init": "probe"},
+        "variants": USUAL,
+    },
     "tnews": {
         "train": None,
         "valid": 300,
         "test": 2010,
-        "budget": {"max_length": 32, "model": "me5-zh-sp", "head_init": "probe"},
+        "budget": {"max_length": 32},
+        "chosen": {"model": "me5-zh-sp", "head_init": "probe"},
         "variants": USUAL,
     },
     "chnsenticorp": {"train": 1000, "valid": 300, "test": 1200, "budget": {"max_length": 64}, "variants": USUAL},

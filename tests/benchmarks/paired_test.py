@@ -15,7 +15,7 @@ def test_a_variant_changes_one_thing():
     plain = paired.budget_of("sentiment", "plain")
     assert plain["epochs"] == 3 and plain["max_length"] == 64
     for experiment, sizes in paired_sets.EXPERIMENTS.items():
-        plain = dict(paired_sets.BUDGET, **sizes["budget"])
+        plain = dict(paired_sets.BUDGET, **dict(sizes["budget"], **sizes.get("chosen", {})))
         for variant, changed in sizes["variants"].items():
             budget = paired.budget_of(experiment, variant)
             if variant == paired_sets.FROZEN:
@@ -25,9 +25,8 @@ def test_a_variant_changes_one_thing():
             named = {"epochs" if name == "epochs times" else name for name in changed}
             assert differ <= named and (differ or variant in ("plain",) or variant.startswith(("head", "continued")))
     assert paired.budget_of("sentiment", "plain, twice the epochs")["epochs"] == 6
-    candidate = paired.budget_of("sentiment", "me5-zh-sp, rate of the head x 10")
-    plain = paired.budget_of("sentiment", "plain")
-    assert candidate == dict(plain, model="me5-zh-sp", head_lr_multiplier=10.0)
+    candidate = paired.budget_of("sentiment", "me5-zh-char-mlm, rate of the head x 10")
+    assert candidate == dict(paired_sets.BUDGET, max_length=64, head_lr_multiplier=10.0)
     # What the budget has for all is not run twice, and what an experiment lacks not at all.
     assert "head from the regression" not in list(paired.variants_of("tnews", None))
     assert list(paired.variants_of("duee", ["plain", "ZLPR"])) == ["ZLPR"]
