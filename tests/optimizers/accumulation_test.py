@@ -271,8 +271,8 @@ def embedding_model():
     )
 
 
+@pytest.mark.optimized_sessions  # which rounds differently, and is on in the fresh process
 def test_resume_in_mid_window_in_a_fresh_process(rng, tmp_path, run_python):
-    # Graph rewriting rounds differently, so it has to be on here as it is in the fresh process.
     tf1.keras.backend.set_session(tf1.Session())
     cases = {
         "adam": GradientAccumulation(optimizers.Adam(0.05), 3),

@@ -69,7 +69,6 @@ def test_batches_have_as_many_texts_without_labels_which_only_the_divergence_see
     assert not hasattr(trainer.model, "kexue_training_loss")
 
 
-@pytest.mark.all_stacks
 def test_a_stopped_run_goes_on_with_the_same_perturbations(run, place, tmp_path):
     how = dict(vat=1.0, lookahead=3, unlabelled="lines.txt", valid=str(place / "valid.tsv"))
 
