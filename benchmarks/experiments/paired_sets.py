@@ -84,6 +84,7 @@ EXPERIMENTS = {
         "valid": 200,
         "test": 1200,
         "budget": {"max_length": 64, "epochs": 10},
+        "chosen": {"model": "me5-zh-sp", "head_init": "probe"},
         "variants": FEW,
     },
     "duee": {
