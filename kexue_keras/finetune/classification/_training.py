@@ -52,9 +52,7 @@ def finetune_classification(run):
         raise UserError("--pooling %s goes with --task similarity" % options.pooling)
     parts, labels, facts = read_parts(options, say)
     train, valid = parts["train"], parts["valid"]
-    unlabelled = read_unlabelled(options, facts) if options.unlabelled is not None else []
-    if unlabelled:
-        say("texts without labels: %d" % len(unlabelled))
+    unlabelled = read_unlabelled(options, parts, facts, say) if options.unlabelled is not None else []
     head = HEADS[_head_name(train, options)]
     facts = dict(facts, labels=labels, head=head.name)
     targets = head.targets(train.labels, labels)

@@ -32,12 +32,13 @@ def check_unlabelled(run):
         raise UserError("--unlabelled: only --vat and --rdrop learn from texts without labels; give one of them")
 
 
-def read_unlabelled(options, facts):
+def read_unlabelled(options, parts, facts, say):
     """The texts of `--unlabelled`: lines, or a table with the columns of the training file.
 
     Args:
         options: namespace.
-        facts: dict with columns and pairs, of `read_parts`.
+        parts, facts: of `read_parts`.
+        say: function that takes a line.
 
     Returns:
         list of str, or of (str, str) for pairs.
@@ -52,7 +53,14 @@ def read_unlabelled(options, facts):
     if (columns.text_b is not None) != pairs:
         wanted = "pairs of texts, as those of the training file" if pairs else "single texts"
         raise UserError("the texts without labels have to be %s" % wanted, path=table.path, line=table.lines[0])
-    return read_examples(table, columns).texts
+    texts = read_examples(table, columns).texts
+    say("texts without labels: %d" % len(texts))
+    known = set(texts)
+    for part in ("valid", "test"):
+        same = sum(text in known for text in parts[part].texts) if parts[part] is not None else 0
+        if same:
+            say("note: %d of %d %s texts are among those without labels" % (same, len(parts[part]), part))
+    return texts
 
 
 def with_unlabelled(make_batch, encoded, **how):

@@ -85,6 +85,15 @@ def test_a_stopped_run_goes_on_with_the_same_perturbations(run, place, tmp_path)
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_what_is_measured_with_is_noticed_among_them(run, place, tmp_path):
+    said = []
+    (tmp_path / "all.txt").write_text("\n".join(text for text, _ in reviews(8, 5)[:3] + reviews(9, 3)), "utf-8")
+    how = dict(vat=1.0, unlabelled=str(tmp_path / "all.txt"), valid=str(place / "valid.tsv"), epochs=1)
+    run(say=said.append, quiet=False, **how)
+    assert "texts without labels: 12" in said
+    assert "note: 3 of 8 valid texts are among those without labels" in said
+
+
 def test_several_labels_and_pairs(run, place, tmp_path):
     rows = [(text, label if i % 2 else label + "|c") for i, (text, label) in enumerate(reviews(14))]
     write_rows(str(tmp_path / "several.tsv"), rows)
