@@ -42,9 +42,11 @@ def tables(language):
     text = []
     for experiment in dict.fromkeys(one["experiment"] for one in found):
         of = [one for one in found if one["experiment"] == experiment and one["variant"] in variants(rows)]
+        of = [one for one in of if len(one["scores"]) > 1]  # of one seed nothing can be said
         rival = paired_sets.plain_of(experiment)
+        of.sort(key=lambda one: one["variant"] != rival)
         of_rival = [row for row in rows if (row["experiment"], row["variant"]) == (experiment, rival)]
-        if not of_rival:
+        if rival not in [one["variant"] for one in of]:
             continue
         score = next(name for name in SCORES if name in of_rival[-1])
         head = " | ".join(HEAD[language]) % (SCORES[score][language], rival)
