@@ -55,33 +55,34 @@ def measure_classes(parts, options, seed, folder):
 def measure_labels(parts, options, seed, folder):
     """Several labels a text: micro F1 with the usual threshold, with one tuned on the validation texts, one a label."""
     classifier, _, found = run_finetune(parts, dict(options, label_separator="|"), seed, folder)
-    logits, targets = (
-        [np.asarray(function(rows)) for rows in (parts.valid, parts.test)]
-        for function in (
-            lambda rows: classifier.logits(classifier.encode([text for text, _ in rows])),
-            lambda rows: classifier.head.targets([label.split("|") for _, label in rows], classifier.labels),
-        )
-    )
+    valid_logits, valid_targets = logits_and_targets(classifier, parts.valid)
+    logits, targets = logits_and_targets(classifier, parts.test)
     finish(folder)
-    tuned = best_threshold(logits[0], targets[0])
-    each = thresholds_of_labels(logits[0], targets[0], tuned)
+    tuned = best_threshold(valid_logits, valid_targets)
+    each = thresholds_of_labels(valid_logits, valid_targets, tuned)
     measured = {}
     for name, threshold in (("", 0.0), (", threshold tuned", tuned), (", a threshold a label", each)):
-        counts = counted(logits[1] > threshold, targets[1])
-        row = {"micro_f1": f1(counts), "valid": f1(counted(logits[0] > threshold, targets[0]))}
+        counts = counted(logits > threshold, targets)
+        row = {"micro_f1": f1(counts), "valid": f1(counted(valid_logits > threshold, valid_targets))}
         measured[name] = dict(found, counts=packed_counts(counts), **row)
     return measured
+
+
+def logits_and_targets(classifier, rows):
+    """Float `[texts, labels]`, and 0 or 1 of the same shape, for rows of (text, "label|label")."""
+    logits = classifier.logits(classifier.encode([text for text, _ in rows]))
+    return np.asarray(logits), classifier.head.targets([label.split("|") for _, label in rows], classifier.labels)
 
 
 def measure_prompts(parts, options, seed, folder):
     """PET: one pattern, random masking of texts with and without labels; as trained, and with the prior taken off."""
     K.clear_session()
     began = time.time()
-    lowest = {name: options[name] for name in ("num_hidden_layers",) if name in options}
-    pretrained = load(options["model"], with_mlm="linear", **lowest)
+    layers = options.get("num_hidden_layers")  # None: all
+    pretrained = load(options["model"], with_mlm="linear", num_hidden_layers=layers)
     freeze_below(pretrained.bert, pretrained.bert.num_hidden_layers - options["train_layers"])
     # Below its own number of layers the head says little.
-    how = dict(max_length=options["max_length"], allow_untrained_head=bool(lowest))
+    how = dict(max_length=options["max_length"], allow_untrained_head=layers is not None)
     classifier = PromptClassifier(pretrained, options["pattern"], WORDS, **how)
     history = classifier.fit(
         parts.train,

@@ -108,8 +108,8 @@ def load(
             keep their random start; a warning names them), for a new head over an old encoder.
         extra: what happens if the checkpoint has variables in the encoder that such a model does not have: 'error',
             or 'ignore'. Heads that are not asked for are no matter.
-        **build: all other arguments of `build_transformer_model`: application, with_mlm, with_pool, keep_tokens,
-            dropout_rate, hierarchical_position, ...
+        **build: all other arguments of `build_transformer_model`: num_hidden_layers (the lowest ones; None: all),
+            application, with_mlm, with_pool, keep_tokens, dropout_rate, hierarchical_position, ...
 
     Returns:
         `PretrainedModel`; for a T5 `PretrainedT5`.
@@ -134,6 +134,8 @@ def load(
         raise ValueError("missing=%r; it is 'error' or 'initialise'" % (missing,))
     if extra not in ("error", "ignore"):
         raise ValueError("extra=%r; it is 'error' or 'ignore'" % (extra,))
+    if build.get("num_hidden_layers", 0) is None:  # all, as scripts with a setting for it say
+        del build["num_hidden_layers"]
     name_or_path = local_folder(name)
     restore_interrupted(name_or_path)
     name_or_path = transformer_folder(name_or_path)

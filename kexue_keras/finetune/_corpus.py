@@ -79,12 +79,18 @@ def _check_columns(table, columns):
             resolve(table, column if isinstance(column, str) else column + 1)
 
 
-def warn_of_overlap(parts, say):
-    """Report how much of validation and test also occurs in the training data; `parts`: dict part -> `Examples`."""
-    known = set(parts["train"].texts)
+def warn_of_overlap(parts, say, *, texts=None, where="in the training data"):
+    """Report how much of validation and test also occurs elsewhere.
+
+    Args:
+        parts: dict part -> `Examples`.
+        say: function that takes a line.
+        texts, where: the other texts, and what messages call them; None: those of the training part.
+    """
+    known = set(parts["train"].texts if texts is None else texts)
     what = "pairs" if parts["train"].is_pairs else "texts"
     for part in ("valid", "test"):
         if parts[part] is not None:
             same = sum(text in known for text in parts[part].texts)
             if same:
-                say("note: %d of %d %s %s also occur in the training data" % (same, len(parts[part]), part, what))
+                say("note: %d of %d %s %s also occur %s" % (same, len(parts[part]), part, what, where))

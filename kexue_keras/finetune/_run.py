@@ -74,7 +74,7 @@ class Run(object):
         if self.multiplier != 1:
             factors[HEAD_VARIABLES] = self.multiplier
         tell(options, trains=True)
-        ranks = ranks_of(options, head)
+        ranks, semi_supervised = ranks_of(options, head), options.unlabelled is not None
         with wrapped(
             model,
             make_batch,
@@ -85,10 +85,10 @@ class Run(object):
             multipliers=factors or None,
             num_hidden_layers=num_hidden_layers,
             # A text without a label is no text that is answered rightly or wrongly.
-            metrics=None if options.unlabelled else head.metrics(),
+            metrics=None if semi_supervised else head.metrics(),
             random_step=random_step,
             ranks=ranks,
-            semi_supervised=options.unlabelled is not None,
+            semi_supervised=semi_supervised,
             say=self.say,
             **length,
         ) as ready:

@@ -100,7 +100,7 @@ def wrapped(
     several = ranks is not None and ranks.are_several
     if several:
         make_batch = ranks.dealt(make_batch)
-    divergence = vat_divergence(loss, t, several) if t.vat else None
+    compared = vat_comparison(loss, t, several) if t.vat else None
     if t.rdrop:
         loss, make_batch = rdrop_loss(loss, t, semi_supervised), doubled(make_batch)
     if t.accumulates_in("momentum"):
@@ -132,7 +132,7 @@ def wrapped(
             how = dict(reduction=t.penalty_reduction, distributed=several)
             stack.enter_context(GradientPenalty(model, epsilon=t.gradient_penalty, **how))
         if t.vat:
-            how = dict(divergence, target=t.attack_target, attack_dropout=t.attack_dropout)
+            how = dict(compared, target=t.attack_target, attack_dropout=t.attack_dropout)
             random_step = random_step or Step(seed)
             with drawn_from(random_step):
                 vat = VirtualAdversarial(model, epsilon=t.vat, xi=VAT_STEPS[t.attack_target], **how)
@@ -180,8 +180,11 @@ def accelerated(techniques: Techniques, say: Optional[Say] = None) -> Iterator[N
         yield
 
 
-def vat_divergence(loss, techniques, several):
-    """How virtual adversarial training compares the answers that a loss is for: its arguments divergence, from_logits.
+def vat_comparison(loss, techniques, several):
+    """How virtual adversarial training compares the answers that a loss is for.
+
+    Returns:
+        dict, arguments of `VirtualAdversarial`: divergence, from_logits.
 
     Raises:
         UserError: the loss is for something else than classes of texts, or several processes train together.

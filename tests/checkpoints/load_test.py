@@ -182,3 +182,7 @@ def test_more_layers_than_there_are_are_refused_before_they_are_built(tmp_path, 
             json.dump(dict(config, num_hidden_layers=layers), handle)
         with pytest.raises(WeightsError, match="has 1 layers, but num_hidden_layers is %d" % layers):
             load(folder)
+
+
+def test_no_number_of_layers_is_all_of_them(tiny):
+    assert load(tiny, num_hidden_layers=None).bert.num_hidden_layers == load(tiny).bert.num_hidden_layers == 2

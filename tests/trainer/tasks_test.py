@@ -49,14 +49,10 @@ def train(place, tmp_path):
 
 
 BUILT = ("sentence_bert", "prompts")  # tasks that are given a model
-# It copies the whole model; once for each place where a trainer is made, and for tokens and for a decoder.
-ATTACKED = BEGUN_ANEW + ("masked_lm", "t5")
 
 
 def techniques_of(task):
-    techniques = {"accumulate": 3, "ema": 0.5, "layerwise_lr_decay": 0.9}
-    if task in ATTACKED:
-        techniques["fgm"] = 0.5
+    techniques = {"accumulate": 3, "ema": 0.5, "layerwise_lr_decay": 0.9, "fgm": 0.5}
     if task not in BUILT:
         # Which leaves layers that only decoding has to know.
         techniques["recompute"] = "blocks" if task in ("unilm", "t5", "math_word_problems") else "ffn"
@@ -153,9 +149,8 @@ def check_techniques(task, trainer, averaged):
     updates = Techniques(accumulate=3).updates(p.steps, p.epoch_steps)
     assert int(K.get_value(optimizer.iterations)) == updates < p.steps and not K.get_value(optimizer.micro_step)
     assert averaged == ([True] * p.epochs if trainer.evaluate is not None else [])
-    if task in ATTACKED:
-        # The attacked loss is minimised, the other one shown beside it.
-        assert p.history[0]["train_loss"] != p.history[0]["train_clean_loss"]
+    # The attacked loss is minimised, the other one shown beside it.
+    assert p.history[0]["train_loss"] != p.history[0]["train_clean_loss"]
     layers = list(layers_of(trainer.model))
     recomputed = [isinstance(x, RecomputeBoundary) or getattr(x.call, "recomputed", False) for x in layers]
     assert any(recomputed) == (task not in BUILT)

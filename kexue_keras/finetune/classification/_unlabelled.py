@@ -10,6 +10,7 @@ from kexue_keras.data import BucketedBatches, read_examples, read_table
 from kexue_keras.data._batches import rows_by_step
 from kexue_keras.data._columns import columns_as_trained
 from kexue_keras.errors import UserError
+from kexue_keras.finetune._corpus import warn_of_overlap
 
 
 def check_unlabelled(run):
@@ -55,11 +56,7 @@ def read_unlabelled(options, parts, facts, say):
         raise UserError("the texts without labels have to be %s" % wanted, path=table.path, line=table.lines[0])
     texts = read_examples(table, columns).texts
     say("texts without labels: %d" % len(texts))
-    known = set(texts)
-    for part in ("valid", "test"):
-        same = sum(text in known for text in parts[part].texts) if parts[part] is not None else 0
-        if same:
-            say("note: %d of %d %s texts are among those without labels" % (same, len(parts[part]), part))
+    warn_of_overlap(parts, say, texts=texts, where="among those without labels")
     return texts
 
 

@@ -91,7 +91,7 @@ def test_what_is_measured_with_is_noticed_among_them(run, place, tmp_path):
     how = dict(vat=1.0, unlabelled=str(tmp_path / "all.txt"), valid=str(place / "valid.tsv"), epochs=1)
     run(say=said.append, quiet=False, **how)
     assert "texts without labels: 12" in said
-    assert "note: 3 of 8 valid texts are among those without labels" in said
+    assert "note: 3 of 8 valid texts also occur among those without labels" in said
 
 
 def test_several_labels_and_pairs(run, place, tmp_path):
