@@ -34,6 +34,8 @@ FIXTURES = os.path.join(ROOT, "tests", "fixtures")
 
 def pytest_addoption(parser):
     parser.addoption("--all-cases", action="store_true", help="run here also the cases that the stacks share out")
+    parser.addoption("--every-case", action="store_true", help="of dear tests run not one case a stack, but all")
+    parser.addoption("--draw", type=int, metavar="N", help="which of them have their turn (default: commits so far)")
     parser.addoption("--horovod", action="store_true", help="run the tests of processes that talk by Horovod")
     everyone = ",".join(stacks.STACKS)
     parser.addoption("--stacks", default=everyone, help="those that share them (default: %s)" % everyone)
@@ -55,11 +57,26 @@ def pytest_collection_modifyitems(config, items):
         talking = [item for item in items if item.get_closest_marker("horovod")]
         config.hook.pytest_deselected(items=talking)
         items[:] = [item for item in items if not item.get_closest_marker("horovod")]
-    sharing = config.getoption("--stacks").split(",")
-    left = stacks.of_other_stacks(items, stacks.here(), sharing)
-    if left and not config.getoption("--all-cases"):
+    if not config.getoption("--all-cases"):
+        left = stacks.left_out(items, stacks.here(), config.getoption("--stacks").split(","), draw=draw_of(config))
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left])
         items[:] = [item for item in items if item.nodeid not in left]
+
+
+def draw_of(config):
+    """Which cases of the dear tests have their turn; None: all."""
+    if config.getoption("--every-case") or config.getoption("--all-cases"):
+        return None
+    draw = config.getoption("--draw")
+    return stacks.commits(ROOT) if draw is None else draw
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Say how to see the same again."""
+    draw = draw_of(config)
+    if draw is not None:
+        line = "dear tests: the cases whose turn it is (again: --draw %d; all: --every-case)" % draw
+        terminalreporter.write_line(line)
 
 
 def pytest_collection_finish(session):

@@ -4,10 +4,14 @@
 stack would take three times as long. What saves and loads, and what leans on the machinery of a Keras (sessions, the
 training step, optimizers), runs on all: `@pytest.mark.all_stacks`. `@pytest.mark.together` keeps tests of a file that
 share what takes long to set up on one stack. `make test-all` runs every case on every stack.
+
+Cases of a `@pytest.mark.dear` test take seconds each and have much in common: a stack runs one of them a time, another
+one after the next commit (`--draw`), until all have had their turn; `--every-case` runs all, shared out like the rest.
 """
 
 import collections
 import os
+import subprocess
 import zlib
 
 # Name -> the environment that chooses it; of those that agree with the environment, the last is meant. A case that runs
@@ -41,22 +45,35 @@ def number(text):
     return zlib.crc32(text.encode("utf-8"))
 
 
-def of_other_stacks(items, stack, sharing):
-    """The node ids of the cases that `stack` leaves to others.
+def commits(folder):
+    """How many commits lead to the checked out one; 0 outside git."""
+    command = ["git", "-C", folder, "rev-list", "--count", "HEAD"]
+    try:
+        return int(subprocess.check_output(command, stderr=subprocess.DEVNULL))
+    except (OSError, subprocess.CalledProcessError):
+        return 0
+
+
+def left_out(items, stack, sharing, *, draw=None):
+    """The node ids of the cases that `stack` leaves to others, or to another time.
 
     Args:
         items: of pytest.
         stack: name of a stack.
         sharing: names of the stacks that run the tests this time; on a machine without a Python for TensorFlow 2 there
             are two.
+        draw: which cases of the dear tests have their turn; with None all have.
 
     Raises:
         ValueError: `stack` is not among them.
     """
     if stack not in sharing or not set(sharing) <= set(STACKS):
         raise ValueError("--stacks %s: this is %s, of %s" % (",".join(sharing), stack, ", ".join(STACKS)))
-    tests, files = collections.defaultdict(list), collections.defaultdict(list)
+    tests, files, dear = (collections.defaultdict(list) for _ in range(3))
     for item in items:
+        if draw is not None and item.get_closest_marker("dear"):
+            dear[item.nodeid.split("[")[0]].append(item.nodeid)
+            continue
         if item.get_closest_marker("together"):
             files[item.nodeid.split("::")[0]].append(item.nodeid)
             continue
@@ -72,6 +89,12 @@ def of_other_stacks(items, stack, sharing):
         for i, case in enumerate(sorted(cases, key=number)):
             if (first + i) % len(sharing) != mine:
                 left.add(case)
+    for test, cases in dear.items():
+        cases.sort(key=number)
+        # All cases in so many draws; then the same again, but that each case is on the next stack.
+        rounds = -(-len(cases) // len(sharing))
+        turn = (number(test) + draw * len(sharing) + mine + draw // rounds) % len(cases)
+        left.update(cases[:turn] + cases[turn + 1 :])
     for file, cases in files.items():
         if number(file) % len(sharing) != mine:
             left.update(cases)

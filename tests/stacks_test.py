@@ -4,6 +4,7 @@ import ast
 import collections
 import glob
 import os
+import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -23,7 +24,7 @@ def turns(monkeypatch, names, items):
     monkeypatch.setattr(stacks, "STACKS", dict.fromkeys(names))
     runs = collections.defaultdict(list)
     for name in names:
-        left = stacks.of_other_stacks(items, name, names)
+        left = stacks.left_out(items, name, names)
         for one in items:
             if one.nodeid not in left:
                 runs[one.nodeid].append(name)
@@ -56,6 +57,35 @@ def test_what_belongs_together_runs_together(monkeypatch):
     assert all(len(stacks_of) == 1 for stacks_of in runs.values())
 
 
+@pytest.mark.parametrize("marks", [["dear"], ["dear", "all_stacks"]])
+@pytest.mark.parametrize("count", [3, 7, 9])
+def test_of_dear_ones_a_stack_runs_one_case_and_in_time_all(monkeypatch, count, marks):
+    names = list("abc")
+    monkeypatch.setattr(stacks, "STACKS", dict.fromkeys(names))
+    cases = [item("losses/x_test.py::test_it[%d]" % i, *marks) for i in range(count)]
+    everything, rounds = {case.nodeid for case in cases}, -(-count // 3)
+    had = collections.defaultdict(set)
+    for draw in range(10 * rounds, 10 * rounds + 3 * count):
+        now = {name: everything - stacks.left_out(cases, name, names, draw=draw) for name in names}
+        assert all(len(of_stack) == 1 for of_stack in now.values()) and len(set().union(*now.values())) == 3
+        for name, of_stack in now.items():
+            had[name] |= of_stack
+        if draw == 11 * rounds - 1:
+            assert set().union(*had.values()) == everything
+    assert all(of_stack == everything for of_stack in had.values())
+    without = len(everything - stacks.left_out(cases, "a", names))
+    assert without == count if "all_stacks" in marks else count // 3 <= without <= count // 3 + 1
+
+
+def test_a_commit_moves_the_turn_on(tmp_path):
+    assert stacks.commits(str(tmp_path)) == 0
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.check_call(git + ["init", "-q"])
+    for count in (1, 2):
+        subprocess.check_call(git + ["commit", "-q", "--allow-empty", "-m", "x"])
+        assert stacks.commits(str(tmp_path)) == count
+
+
 def test_the_environment_names_the_stack(monkeypatch):
     monkeypatch.delenv("TF_USE_LEGACY_KERAS", raising=False)
     for variables, name in [({}, "keras"), ({"TF_KERAS": "0"}, "keras"), ({"TF_KERAS": "True"}, "tf.keras")]:
@@ -69,10 +99,10 @@ def test_the_environment_names_the_stack(monkeypatch):
 
 def test_two_stacks_share_what_three_would():
     cases = [item("losses/x_test.py::test_it[%d]" % i) for i in range(6)]
-    left = [stacks.of_other_stacks(cases, name, ["keras", "tf.keras"]) for name in ("keras", "tf.keras")]
+    left = [stacks.left_out(cases, name, ["keras", "tf.keras"]) for name in ("keras", "tf.keras")]
     assert left[0] | left[1] == {case.nodeid for case in cases} and not left[0] & left[1]
     with pytest.raises(ValueError, match="this is tf2"):
-        stacks.of_other_stacks(cases, "tf2", ["keras", "tf.keras"])
+        stacks.left_out(cases, "tf2", ["keras", "tf.keras"])
 
 
 @pytest.mark.parametrize("path", sorted(glob.glob(os.path.join(HERE, "**", "*_test.py"), recursive=True)))

@@ -140,6 +140,7 @@ LAYERS = [
 ]
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("name, options", LAYERS)
 def test_the_profile_is_that_of_keras_layers(name, options):
     rng = np.random.RandomState(1)

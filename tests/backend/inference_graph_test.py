@@ -21,6 +21,7 @@ def arrays():
     return [ids, (np.arange(27).reshape(3, 9) % 2).astype("int32")]
 
 
+@pytest.mark.dear
 @pytest.mark.all_stacks
 @pytest.mark.parametrize("kind", ["bert", "roformer", "fused"])
 def test_it_predicts_what_the_model_predicts(kind):

@@ -121,6 +121,7 @@ def assert_same(found, expected):
             np.testing.assert_allclose(one, expected, atol=1e-6)
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.__name__)
 def test_eight_first_calls_at_once_give_what_the_main_thread_gets(tiny, subject):
     with warnings.catch_warnings():

@@ -23,6 +23,7 @@ for helper in (
     EXPERIMENTS.remove(helper)
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

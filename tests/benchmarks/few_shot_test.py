@@ -74,6 +74,7 @@ def test_a_gpt_reads_left_to_right(tmp_path):
         few.run("PET")
 
 
+@pytest.mark.dear
 # The training of both is tested where it is written.
 @pytest.mark.parametrize(
     "method",

@@ -19,6 +19,7 @@ def outputs(loaded, ids=((2, 6, 7, 8, 3), (2, 9, 10, 3, 0))):
     return loaded.model.predict([ids, np.zeros_like(ids)])
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("kind", ["bert", "nezha", "electra", "roformer", "albert"])
 def test_the_kind_is_read_from_the_checkpoint(tmp_path, kind):
     folder = tiny_bert_folder(tmp_path / kind, kind=kind, num_hidden_layers=1)

@@ -28,6 +28,7 @@ def scratch_t5(folder):
     return small_t5(vocabulary=str(vocabulary), hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("kind", ["missing head", "more layers", "t5"])
 def test_new_weights_are_those_of_the_seed(tiny, tmp_path, kind):
     options = {"missing head": {"with_mlm": "linear", "with_pool": True}, "more layers": {"num_hidden_layers": 3}}

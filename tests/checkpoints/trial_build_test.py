@@ -41,6 +41,7 @@ def test_a_refused_load_leaves_nothing_in_the_graph(tmp_path):
     assert np.random.get_state()[1].tolist() == state
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_fits_is_built_once(kind, tmp_path):
     folder = tiny_bert_folder(tmp_path, kind)

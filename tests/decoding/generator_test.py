@@ -41,6 +41,7 @@ def log_softmax(x):
     return x - x.max(-1, keepdims=True) - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True))
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("kind, application, changes", MODELS, ids=IDS)
 def test_equals_the_full_forward_and_bert4keras(kind, application, changes):
     transformer = tiny(kind, application, **changes)

@@ -23,6 +23,7 @@ def latent_texts(base=BERT, **options):
     return LatentTexts(vae, Tokenizer({token: i for i, token in enumerate(tiny_vocabulary())}))
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize(
     "base, leak, latents", [(BERT, "restart", 2), (RoFormer, "pad", 2), (BERT, "pad", 1), (RoFormer, "restart", 1)]
 )

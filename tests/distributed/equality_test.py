@@ -24,6 +24,7 @@ SOME = (
 )
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("name", SOME)
 def test_two_ranks_train_as_one_process(name):
     alone, losses = prepared(name)()

@@ -91,6 +91,7 @@ def test_a_run_says_the_same_without_tensorflow(place, capsys):
     assert [row[::2] for row in printed[0]] == [row[::2] for row in printed[1]]
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize(
     "kind, format", [("several", "onnx"), ("pairs", "onnx"), ("single", "onnx-int8"), ("single", "savedmodel")]
 )

@@ -13,6 +13,7 @@ def build(model="bert", **config):
     return build_transformer_model(None, model=model, with_mlm="linear", return_keras_model=False, **config)
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("lowest, numbers", [(0, {0, 1}), (1, {1}), (2, set())])
 @pytest.mark.parametrize("heads", [("MLM-",), ()])
 def test_layers_below_embeddings_and_other_heads_stay(lowest, numbers, heads):

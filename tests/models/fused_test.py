@@ -160,6 +160,7 @@ TECHNIQUES = {
 }
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("name", list(TECHNIQUES))
 def test_techniques_train_it_as_the_plain_model(name):
     """Two steps without dropout, with mixed lengths."""

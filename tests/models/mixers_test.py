@@ -9,6 +9,7 @@ from kexue_keras.layers import mixing
 from kexue_keras.models import extend_with_mixer
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize(
     "base, application, mixer",
     [

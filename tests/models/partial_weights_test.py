@@ -127,6 +127,7 @@ EXTENSIONS = {
 }
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("technique", sorted(EXTENSIONS))
 @pytest.mark.filterwarnings("ignore:.*was not saved by a model with")
 def test_saved_folders_load_as_what_they_are_and_as_nothing_else(tmp_path, technique):

@@ -43,6 +43,7 @@ def mean_of(toy, window):
     return [sum(g) / len(window) for g in zip(*(toy.gradients(b) for b in window))]
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("name", sorted(INNER))
 def test_equals_the_big_batch_and_is_idle_in_between(rng, name):
     make, reference = INNER[name]

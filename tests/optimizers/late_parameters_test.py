@@ -112,6 +112,7 @@ def test_every_optimizer_of_the_package_is_here():
     assert set(registered(Optimizer)) == set(CASES) - {"LAMB"}
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_a_later_parameter_is_trained_as_by_an_optimizer_of_its_own(rng, name):
     """And the earlier one as if nothing had come; the optimizers of their own have one parameter each."""

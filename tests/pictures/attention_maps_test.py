@@ -48,6 +48,7 @@ def test_they_are_the_softmax_of_the_products_and_the_model_stays_as_it_is(tiny)
     np.testing.assert_array_equal(again.weights[1], maps.weights[1])
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize(
     "wrap, arguments",
     [

@@ -61,6 +61,7 @@ def prompt_of(text):
     return [VOCABULARY.index("[CLS]")] + spelled("喜欢" + text + "。")
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("name", sorted(CAUSAL))
 def test_scores_are_log_likelihoods_of_the_answer_token_by_token(name):
     pretrained = tiny_lm(name)

@@ -59,6 +59,7 @@ def techniques_of(task):
     return techniques
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("task", TASKS)
 def test_techniques_reach_the_task_and_gone_on_with_after_a_kill_it_ends_in_the_same_bits(task, train, tmp_path, spied):
     # What a kill leaves are the files; tests/cli kills a process, and goes on in another one.
@@ -166,6 +167,7 @@ def test_further_techniques_reach_the_task(task, train):
     assert row["train_loss"] > row["train_clean_loss"]
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("task", ["unilm", "prompts", "ner"])  # as above
 def test_mixed_precision_reaches_the_task_and_is_off_afterwards(task, train):
     trainer = train(task, techniques={"mixed_precision": 64.0, "accumulate": 2}, plain=False)

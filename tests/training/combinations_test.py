@@ -128,6 +128,7 @@ def references():
     return found
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("pair", PAIRS, ids=" x ".join)
 def test_pair(pair, references):
     if pair in REFUSED:
@@ -141,6 +142,7 @@ def test_pair(pair, references):
     np.testing.assert_allclose(weights, expected, atol=2e-6)
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("feature", ["recompute", "gradient cache", "FGM", "R-Drop"])
 def test_a_stopped_run_goes_on_with_the_same_dropout(feature):
     whole = train((feature,), dropout=0.3)

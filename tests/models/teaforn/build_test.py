@@ -138,6 +138,7 @@ def test_unilm_is_the_model_itself_on_its_own_hidden_states():
     np.testing.assert_allclose(orders_of(model, longer, 3)[:, :8][real], found[real], atol=2e-4)
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize(
     "kind, options", [("t5.1.1", {}), ("t5.1.0", {}), ("gpt", {}), ("roformer", {"application": "unilm"})]
 )

@@ -40,6 +40,7 @@ def changed(tokens, place):
 CASES = [(BERT, "vmf", "restart"), (RoFormer, "gaussian", "pad"), (BERT, "none", "pad"), (RoFormer, "vq", "restart")]
 
 
+@pytest.mark.dear
 @pytest.mark.parametrize("base, latent, leak", CASES)
 def test_the_target_depends_on_the_source_by_the_code_alone(base, latent, leak):
     vae = univae(base, latent=latent, length_leak=leak)
