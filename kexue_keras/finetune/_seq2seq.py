@@ -15,6 +15,7 @@ from bert4keras.models import build_transformer_model
 from bert4keras.snippets import sequence_padding
 
 from kexue_keras import checkpoints, models
+from kexue_keras.backend import keras
 from kexue_keras.checkpoints._bundled import ASSETS, BUNDLED
 from kexue_keras.checkpoints._load import PretrainedModel, is_t5
 from kexue_keras.checkpoints._vocabulary import read_vocabulary
@@ -24,6 +25,7 @@ from kexue_keras.decoding import Generator
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.files.paths import path_text
 from kexue_keras.finetune._encoder import recomputed, recomputed_class
+from kexue_keras.losses import MaskedCrossentropy
 from kexue_keras.models._lengths import checked_max_length
 from kexue_keras.tokenizing.widths import vocabulary_tokenizer
 from kexue_keras.trainer import Techniques
@@ -73,6 +75,7 @@ class Seq2Seq(object):
                 % (max_source_length, max_target_length, positions, pretrained.name)
             )
         start = 0 if self.architecture == "t5" else None
+        self._scored = None
         self._generator = Generator(self.model, end_id=self.tokenizer._token_end_id, start_id=start)
 
     def encode(self, text: str, max_length: int, target: bool = False) -> List[int]:
@@ -110,6 +113,28 @@ class Seq2Seq(object):
         segments = _padded([[0] * len(s) + [1] * len(t) for s, t in encoded], rounding)
         after = np.concatenate([tokens * segments, np.zeros_like(tokens[:, :1])], axis=1)[:, 1:]
         return [tokens, segments], after
+
+    def token_loss(self, pairs: Sequence[Tuple[str, str]], *, batch_size: int = 32) -> float:
+        """Mean cross-entropy of a target token, in nats, without dropout, whatever the model is trained with.
+
+        Args:
+            pairs: list of (source, target) texts.
+            batch_size: pairs computed together.
+
+        Returns:
+            float, 0 of no pairs.
+        """
+        if self._scored is None:
+            # The same layers: how the model itself is compiled is the business of who trains it.
+            self._scored = keras.models.Model(self.model.inputs, self.model.output)
+            self._scored.compile("sgd", MaskedCrossentropy())
+        encoded, total, tokens = self.encode_pairs(pairs), 0.0, 0
+        for start in range(0, len(encoded), batch_size):
+            inputs, targets = self.batch(encoded[start : start + batch_size])
+            count = int((targets > 0).sum())
+            total += count * float(self._scored.test_on_batch(inputs, targets[:, :, None]))
+            tokens += count
+        return total / max(tokens, 1)
 
     def generate(self, texts: Sequence[str], *, beams: int = 1, batch_size: int = 32, **options: Any) -> List[str]:
         """A text for each source.

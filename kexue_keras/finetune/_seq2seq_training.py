@@ -11,8 +11,6 @@ import types
 import zlib
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
-import numpy as np
-
 from kexue_keras import losses, models
 from kexue_keras.backend import preserved_random_state, set_seed
 from kexue_keras.data import BucketedBatches, Columns, read_examples, read_table
@@ -248,18 +246,7 @@ _SCORES = ("rouge-l", "rouge-1", "rouge-2", "bleu")
 def _validate(seq2seq, pairs, batch_size):
     """Scores of greedy decoding, and the loss a target token."""
     scores = generation_scores(seq2seq.generate([s for s, _ in pairs]), [t for _, t in pairs])
-    return dict(scores, loss=token_loss(seq2seq, pairs, batch_size), score=scores["rouge-l"])
-
-
-def token_loss(seq2seq, pairs, batch_size):
-    """Mean cross-entropy of a target token of (source, target) texts, by the compiled model."""
-    encoded, total, tokens = seq2seq.encode_pairs(pairs), 0.0, 0
-    for start in range(0, len(encoded), batch_size):
-        inputs, targets = seq2seq.batch(encoded[start : start + batch_size])
-        count = int((targets > 0).sum())
-        total += count * float(np.atleast_1d(seq2seq.model.test_on_batch(inputs, targets[:, :, None]))[0])
-        tokens += count
-    return total / max(tokens, 1)
+    return dict(scores, loss=seq2seq.token_loss(pairs, batch_size=batch_size), score=scores["rouge-l"])
 
 
 def _write_generated(path, pairs, texts):

@@ -134,6 +134,13 @@ def add_training_techniques(group):
         help="virtual adversarial training with a perturbation of this norm, the author's is 1; it needs no labels, "
         "see --unlabelled; about 2.8 times the time (default: off)",
     )
+    group.add_argument(
+        "--weissi",
+        type=number,
+        metavar="LAMBDA",
+        default=0.0,
+        help="penalty on the logarithms of the trained kernels' norms, with this weight, e.g. 0.01 (default: off)",
+    )
 
 
 def add_model_techniques(group):

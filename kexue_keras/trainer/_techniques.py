@@ -41,6 +41,7 @@ class Techniques(object):
         penalty_reduction: 'author' or 'per_sample', see `training.adversarial.GradientPenalty`.
         vat: float, norm of the perturbation of virtual adversarial training; 0 is off. It goes by `attack_target` and
             `attack_dropout` too.
+        weissi: float, weight of the logarithms of the kernels' norms, see `regularizers.add_weissi`; 0 is off.
         recompute: policy of `models.extend_with_recompute`, for tasks that load the model themselves; None is off.
         mixed_precision: loss scale, a number or 'dynamic'; None is off. Within `accelerated`.
         xla: 'auto', 'full' or 'lite', see `training.precision.enable_xla`; None is off. Within `accelerated`.
@@ -69,6 +70,7 @@ class Techniques(object):
         gradient_penalty: float = 0.0,
         penalty_reduction: str = "author",
         vat: float = 0.0,
+        weissi: float = 0.0,
         recompute: Any = None,
         mixed_precision: Union[None, float, str] = None,
         xla: Optional[str] = None,
@@ -97,7 +99,7 @@ class Techniques(object):
         if not 0 <= self.ema < 1:
             self._refuse_value("ema", "it has to lie between 0 and 1, e.g. 0.99")
         usually = {"rdrop": "4", "fgm": "0.5", "gradient_penalty": "1", "vat": "1", "fgm_clean_weight": "0.1"}
-        for name, usual in usually.items():
+        for name, usual in dict(usually, weissi="0.01").items():
             if not 0 <= getattr(self, name) < float("inf"):
                 self._refuse_value(name, "it has to be a number above 0, e.g. %s" % usual)
         attacks = [self.spelling(name) for name in ("fgm", "gradient_penalty", "vat") if getattr(self, name)]

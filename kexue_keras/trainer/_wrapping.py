@@ -24,6 +24,7 @@ from kexue_keras.optimizers import (
     accumulate_in_momentum,
 )
 from kexue_keras.options.choices import XLA_FLAGS
+from kexue_keras.regularizers import add_weissi
 from kexue_keras.trainer._ranks import Ranks
 from kexue_keras.trainer._repeatable import repeatable, unrepeatable_ops
 from kexue_keras.trainer._techniques import Techniques
@@ -103,6 +104,8 @@ def wrapped(
     compared = vat_comparison(loss, t, several) if t.vat else None
     if t.rdrop:
         loss, make_batch = rdrop_loss(loss, t, semi_supervised), doubled(make_batch)
+    if t.weissi:
+        model = penalised(model, t)
     if t.accumulates_in("momentum"):
         optimizer = accumulate_in_momentum(optimizer, t.accumulate)
     if schedule is not None:
@@ -228,6 +231,28 @@ def rdrop_loss(loss, techniques, semi_supervised=False):
     divergence = "multilabel" if several else "kl"
     how = dict(sparse=not several, divergence=divergence, semi_supervised=semi_supervised)
     return RDropCrossentropy(alpha=techniques.rdrop, from_logits=takes_logits(loss), **how)
+
+
+def penalised(model, techniques):
+    """A model of the same layers and weights with the penalty of WEISSI, which `model` itself is left without.
+
+    Raises:
+        UserError: nothing that it is for is trained, or the model has losses of its own, which stay with it.
+    """
+    several = len(model.inputs) > 1, len(model.outputs) > 1
+    inputs, outputs = ((x if more else x[0]) for x, more in zip((model.inputs, model.outputs), several))
+    made = keras.models.Model(inputs, outputs, name=model.name)
+    name = techniques.spelling("weissi")
+    if len(made.losses) != len(model.losses):
+        raise UserError(
+            "%s does not go with losses that are added with model.add_loss; call regularizers.add_weissi for this "
+            "model yourself" % name
+        )
+    try:
+        add_weissi(made, lambda1=techniques.weissi)
+    except ValueError as error:
+        raise UserError("%s: %s" % (name, error))
+    return made
 
 
 def doubled(make_batch):

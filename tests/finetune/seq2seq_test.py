@@ -54,6 +54,29 @@ def test_teacher_forcing_of_a_unilm(tmp_path):
         load_seq2seq(folder, max_source_length=60, max_target_length=5)
 
 
+@pytest.mark.all_stacks
+@pytest.mark.parametrize("kind", ["t5", "unilm"])
+@pytest.mark.filterwarnings("ignore:.*start from random values")
+def test_the_loss_of_a_token_is_that_of_the_texts_however_they_are_batched_or_trained(kind, vocabulary, tmp_path):
+    if kind == "t5":
+        seq2seq = load_seq2seq("small-t5", vocabulary=vocabulary, **SIZES)
+    else:
+        folder = tiny_bert_folder(tmp_path, num_hidden_layers=1)
+        seq2seq = load_seq2seq(folder, max_source_length=12, max_target_length=5)
+    losses = []
+    for source, target in seq2seq.encode_pairs(PAIRS[:3]):
+        inputs, targets = seq2seq.batch([(source, target)])
+        logits = seq2seq.model.predict(inputs)[0].astype("float64")
+        logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+        losses += [-logits[i, token] for i, token in enumerate(targets[0]) if token]
+    for batch_size in (1, 2, 3):
+        assert abs(seq2seq.token_loss(PAIRS[:3], batch_size=batch_size) - np.mean(losses)) < 1e-5
+    # The training has another loss.
+    seq2seq.model.compile("sgd", "mse")
+    assert abs(seq2seq.token_loss(PAIRS[:3]) - np.mean(losses)) < 1e-5
+    assert seq2seq.token_loss([]) == 0
+
+
 @pytest.mark.filterwarnings("ignore:.*start from random values")
 def test_it_learns_stops_goes_on_and_is_loaded_in_a_fresh_process(tmp_path, run_python):
     bert = tiny_bert_folder(tmp_path / "bert", num_hidden_layers=1)

@@ -105,6 +105,7 @@ def test_fewer_layers(run):
         (dict(fgm=0.5, vat=1.0), "--fgm and --vat are two forms of one idea"),
         (dict(vat=-1.0), "--vat is -1"),
         (dict(lookahead=-1), "--lookahead is -1"),
+        (dict(weissi=-0.01), "--weissi is -0.01"),
         (dict(rdrop=-1.0), "--rdrop is -1"),
         (dict(rdrop=4.0, dropout_rate=0.0), "--rdrop compares two dropouts"),
         (dict(num_hidden_layers=5), "--num-hidden-layers is 5, but .* has 2 layers"),

@@ -52,7 +52,7 @@ BUILT = ("sentence_bert", "prompts")  # tasks that are given a model
 
 
 def techniques_of(task):
-    techniques = {"accumulate": 3, "ema": 0.5, "layerwise_lr_decay": 0.9, "fgm": 0.5}
+    techniques = {"accumulate": 3, "ema": 0.5, "layerwise_lr_decay": 0.9, "fgm": 0.5, "weissi": 0.01}
     if task not in BUILT:
         # Which leaves layers that only decoding has to know.
         techniques["recompute"] = "blocks" if task in ("unilm", "t5", "math_word_problems") else "ffn"
@@ -150,6 +150,7 @@ def check_techniques(task, trainer, averaged):
     updates = Techniques(accumulate=3).updates(p.steps, p.epoch_steps)
     assert int(K.get_value(optimizer.iterations)) == updates < p.steps and not K.get_value(optimizer.micro_step)
     assert averaged == ([True] * p.epochs if trainer.evaluate is not None else [])
+    assert len(trainer.model.losses) == 1
     # The attacked loss is minimised, the other one shown beside it.
     assert p.history[0]["train_loss"] != p.history[0]["train_clean_loss"]
     layers = list(layers_of(trainer.model))

@@ -20,7 +20,6 @@ from kexue_keras.finetune._encoder import checked_layers
 from kexue_keras.finetune._run import metrics_of, report_divergence
 from kexue_keras.finetune._run_folder import RunFolder
 from kexue_keras.finetune._seq2seq import SMALL_T5, load_seq2seq
-from kexue_keras.finetune._seq2seq_training import token_loss
 from kexue_keras.finetune.math_word_problems._answers import answer_text, counts_whole_things
 from kexue_keras.finetune.math_word_problems._reader import Ape210kReader
 from kexue_keras.finetune.math_word_problems._solver import MathSolver, answer_accuracy, value_of
@@ -66,7 +65,8 @@ def finetune_math_word_problems(run):
 
         def evaluate():
             _, found = scores("valid", 1)
-            loss = token_loss(solver.seq2seq, _pairs(solver.writing, parts["valid"]), options.batch_size)
+            pairs = _pairs(solver.writing, parts["valid"])
+            loss = solver.seq2seq.token_loss(pairs, batch_size=options.batch_size)
             share = found["unreadable"] / found["total"]
             return {"loss": loss, "accuracy": found["accuracy"], "unreadable": share, "score": found["accuracy"]}
 
@@ -157,8 +157,6 @@ def _trained_model(model, options):
     """The model that is trained: the language model, or its N orders, whose first the solver decodes with."""
     if options.teaforn == 1:
         return model
-    # For the loss on the validation part, which is that of order 1.
-    model.compile("sgd", losses.MaskedCrossentropy())
     return models.build_teaforn_model(model, options.teaforn)
 
 
