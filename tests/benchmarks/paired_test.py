@@ -10,6 +10,8 @@ import paired_sets
 import pytest
 from intervals import packed
 
+from kexue_keras.data import split_reviews
+
 
 def test_a_variant_changes_one_thing():
     plain = paired.budget_of("sentiment", "plain")
@@ -19,7 +21,7 @@ def test_a_variant_changes_one_thing():
         for variant, changed in sizes["variants"].items():
             budget = paired.budget_of(experiment, variant)
             if variant == paired_sets.FROZEN:
-                assert budget == {"max_length": plain["max_length"], "model": "me5-zh-sp", "frozen": True}
+                assert budget == dict(changed, max_length=plain["max_length"], model="me5-zh-sp") and budget["frozen"]
                 continue
             differ = {name for name in budget if budget[name] != plain.get(name)}
             named = {"epochs" if name == "epochs times" else name for name in changed}
@@ -106,6 +108,13 @@ def test_several_labels_are_drawn_and_thresholds_tuned(tmp_path):
     assert -2.9 <= tuned < -2 and paired_measures.f1(paired_measures.counted(logits > tuned, targets)) == 1
     each = paired_measures.thresholds_of_labels(logits, targets, usual=0.5, least=2)
     assert -4 <= each[0] < -2 and each[1] == 0.5
+
+
+def test_the_demo_is_tested_on_its_own_reviews_whatever_is_drawn():
+    first, other = (paired_sets.read_parts("", "demo", seed) for seed in (1, 2))
+    assert [len(part) for part in first[:3]] == [400, 200, 4000] and first.test == other.test
+    assert first.test[-1500:] == split_reviews(train=400, valid=64, test=1500, seed=2021)[2]
+    assert len(set(first.train + first.valid)) == 600 and not set(first.train + first.valid) & set(first.test)
 
 
 def test_prompts_learn_from_what_has_no_label(tmp_path):

@@ -24,6 +24,7 @@ TITLES = {
         "Hotel reviews: 200 with a label, 9,400 without",
         "酒店评论：200 条有标签，9400 条无标签",
     ),
+    "demo": ("Book reviews of `make demo`: 400 to learn from", "`make demo` 的书评：400 条训练数据"),
     "duee": ("Events, 65 labels, several a text: 4,000 to learn from", "事件类型，65 个标签，多标签：4000 条训练数据"),
 }
 HEAD = (
