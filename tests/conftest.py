@@ -1,6 +1,7 @@
 """Fixtures and settings shared by all tests; all stacks run the same files (`make test` sets TF_KERAS)."""
 
 import gc
+import inspect
 import itertools
 import json
 import os
@@ -18,7 +19,7 @@ import stacks
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # TensorFlow asks of every operation of every graph whether XLA could compile it, a fifteenth of the tests' time, also
-# where nothing is compiled. Fresh processes, where tests of XLA compile, are without this.
+# where nothing is compiled. Bare fresh processes, where tests of XLA compile, are without this.
 os.environ.setdefault("TF_XLA_FLAGS", "--tf_xla_clustering_fuel=0")
 
 for name, examples in (("some", 12), ("many", 50)):
@@ -93,11 +94,21 @@ def quick_graphs():
     from kexue_keras.backend import quiet
 
     quiet()
+    remember_few_calls()
     gc.collect()
     gc.freeze()
     gc.set_threshold(1000000, 20, 20)
     yield
     gc.freeze()  # the end of the process searches once more
+
+
+def remember_few_calls():
+    """TensorFlow 1.15 keeps of every operation by which calls it was made, and below pytest these are many."""
+    from tensorflow.python.util import tf_stack
+
+    extract = tf_stack.extract_stack
+    if "limit" in inspect.signature(extract).parameters:
+        tf_stack.extract_stack = lambda limit=-1: extract(4 if limit < 0 else limit)
 
 
 def forget_graphs(tests_so_far):
@@ -162,45 +173,50 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def fresh_python(tmp_path_factory):
-    """Run source in a fresh process on the same stack, forked from tests/fresh.py; returns (stdout, stderr)."""
+    """Run source in a fresh process on the same stack, forked from tests/fresh.py; returns (stdout, stderr).
+
+    With `bare` nothing of the package is imported before the source, and sessions are as users have them.
+    """
     folder = tmp_path_factory.mktemp("fresh")
     environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", PYTHONWARNINGS="ignore")
-    environment.pop("TF_XLA_FLAGS", None)
     environment["PYTHONPATH"] = os.pathsep.join(p for p in (ROOT, os.environ.get("PYTHONPATH")) if p)
-    servers = []
+    servers = {}
 
-    def run(source, *args, expect=0):
-        if not servers:
-            servers.append(
-                subprocess.Popen(
-                    [sys.executable, os.path.join(ROOT, "tests", "fresh.py")],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    universal_newlines=True,
-                    env=environment,
-                    preexec_fn=os.setpgrp,
-                )
-            )
+    def server(bare):
+        variables = {name: value for name, value in environment.items() if not (bare and name == "TF_XLA_FLAGS")}
+        return subprocess.Popen(
+            [sys.executable, os.path.join(ROOT, "tests", "fresh.py")] + ["bare"] * bare,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            universal_newlines=True,
+            env=variables,
+            preexec_fn=os.setpgrp,
+        )
+
+    def run(source, *args, expect=0, bare=False):
+        if bare not in servers:
+            servers[bare] = server(bare)
+        asked = servers[bare]
         streams = [os.devnull, str(folder / "stdout"), str(folder / "stderr")]
         for path in streams[1:]:
             open(path, "w").close()
         request = {"source": source, "args": [str(a) for a in args], "streams": streams}
-        servers[0].stdin.write(json.dumps(request) + "\n")
-        servers[0].stdin.flush()
-        timer = threading.Timer(300, os.killpg, (servers[0].pid, signal.SIGKILL))
+        asked.stdin.write(json.dumps(request) + "\n")
+        asked.stdin.flush()
+        timer = threading.Timer(300, os.killpg, (asked.pid, signal.SIGKILL))
         timer.start()
-        answer = servers[0].stdout.readline()
+        answer = asked.stdout.readline()
         timer.cancel()
         if not answer:
-            servers.pop().wait()
+            servers.pop(bare).wait()
         out, err = (open(path, encoding="utf-8").read() for path in streams[1:])
         assert answer.strip() == str(expect), "exit code %s\n%s\n%s" % (answer.strip(), out, err[-4000:])
         return out, err
 
     yield run
-    for server in servers:
-        server.stdin.close()
-        server.wait()
+    for started in servers.values():
+        started.stdin.close()
+        started.wait()
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def test_fine_tuning_and_prediction_need_no_extra(tmp_path, run_python):
     tiny_bert_folder(tmp_path / "tiny", num_hidden_layers=1)
     write_rows(tmp_path / "train.tsv", reviews(40, seed=1))
     write_rows(tmp_path / "pairs.tsv", [("好书%d" % i, "坏书", str(i % 3)) for i in range(20)])
-    printed = run_python(SOURCE, tmp_path).splitlines()
+    printed = run_python(SOURCE, tmp_path, bare=True).splitlines()
     assert printed[0].startswith("label\tprobability") and len(printed) == 42
     assert printed[-1].endswith("pip install scikit-learn")
     left = os.listdir(str(tmp_path / "run"))

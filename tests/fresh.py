@@ -1,9 +1,11 @@
 """Fresh processes without the price of importing TensorFlow each time.
 
-This script imports TensorFlow, Keras and what they need, nothing of kexue_keras or bert4keras, and forks for each
-request: a JSON line on its standard input with the source, the arguments and the files that stand for the three
-standard streams. It answers with the exit code, negative for a signal.
-No session, thread pool or graph exists before the fork, so each child begins as after its own `import tensorflow`.
+This script imports TensorFlow, Keras, what they need and the package, and forks for each request: a JSON line on its
+standard input with the source, the arguments and the files that stand for the three standard streams. It answers with
+the exit code, negative for a signal.
+No session, thread pool or graph exists before the fork, so each child begins as after its own imports; its sessions do
+not rewrite their graphs, as in the tests themselves. With the argument "bare" nothing of kexue_keras and bert4keras is
+imported, and sessions are as users have them.
 """
 
 import gc
@@ -49,6 +51,10 @@ def serve():
 
     if os.environ.get("TF_KERAS", "0") == "0":
         import keras  # noqa: F401
+    if "bare" not in sys.argv[1:]:
+        import kexue_keras  # noqa: F401
+
+        tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     gc.collect()
     gc.freeze()  # what is there need not be searched by each child
     for line in sys.stdin:

@@ -72,13 +72,13 @@ print([found, float((expected * weights).mean()), still, moved])
 
 
 def test_what_reads_graphs_refuses(run_python):
-    said = ast.literal_eval(run_python(REFUSED).splitlines()[-1])
+    said = ast.literal_eval(run_python(REFUSED, bare=True).splitlines()[-1])
     for name, message in said.items():
         assert message.startswith("%s works on graphs, and TensorFlow runs eagerly here" % name), message
         assert "disable_eager_execution()" in message
 
 
 def test_losses_layers_and_accumulation_work(run_python):
-    found, expected, still, moved = ast.literal_eval(run_python(WORKING).splitlines()[-1])
+    found, expected, still, moved = ast.literal_eval(run_python(WORKING, bare=True).splitlines()[-1])
     assert found == pytest.approx(expected, rel=1e-5)
     assert still and moved

@@ -93,7 +93,8 @@ after = functions()
 changed = [key for key in before if before[key] is not after.get(key)]
 # What a class of another one's name has in it is no change of that class.
 print([key for key in changed if key[:2] == key or key[:2] not in changed])
-"""
+""",
+        bare=True,
     )
     changed = set(ast.literal_eval(said.strip().splitlines()[-1]))
     assert changed == (what_tf2_changes() if backend.is_tf2 else set())

@@ -94,6 +94,7 @@ session = get_session()
 session.run(y, {x: [[0.1] * 8] * 8}, options=options, run_metadata=metadata)
 names = [node.op for graph in metadata.partition_graphs for node in graph.node]
 print(sum(name in ("_XlaCompile", "_XlaRun", "XlaLaunch") for name in names))
-"""
+""",
+        bare=True,
     )
     assert int(said.splitlines()[-1]) > 0

@@ -166,4 +166,4 @@ try:
 except RuntimeError as error:
     print(error)
 """
-    assert "RECOMPUTE" in run_python("import os; os.environ['RECOMPUTE'] = '1'" + source)
+    assert "RECOMPUTE" in run_python("import os; os.environ['RECOMPUTE'] = '1'" + source, bare=True)

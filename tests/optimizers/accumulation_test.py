@@ -272,7 +272,6 @@ def embedding_model():
     )
 
 
-@pytest.mark.optimized_sessions  # which rounds differently, and is on in the fresh process
 def test_resume_in_mid_window_in_a_fresh_process(rng, tmp_path, run_python):
     tf1.keras.backend.set_session(tf1.Session())
     cases = {

@@ -75,7 +75,7 @@ def test_losses_are_those_without_it(run_python, no_flags, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["-c", "off"])
     exec(TRAIN, {})
     plain, none = json.loads(capsys.readouterr().out)
-    said = run_python(TRAIN, "full")
+    said = run_python(TRAIN, "full", bare=True)
     compiled, clusters = json.loads(said.splitlines()[-1])
     assert none == 0 and clusters > 0
     np.testing.assert_allclose(compiled, plain, rtol=2e-5)
