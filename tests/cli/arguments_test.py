@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 
-import pytest
 from conftest import ROOT
 
 from kexue_keras.cli import main as cli
@@ -52,7 +51,6 @@ def test_help_and_wrong_arguments_of_every_command_import_nothing_heavy():
     assert found == ["found %s %d [] False" % (call[0], 0 if call[1] == "--help" else 2) for call in calls]
 
 
-@pytest.mark.all_stacks
 def test_the_package_is_whole_where_a_command_works_and_after_one_that_was_refused():
     source = (
         "import kexue_keras_launcher as command\n"
