@@ -1,7 +1,8 @@
 # Needed beforehand: git, make, sh. `make demo` shows the main job, `make test` runs everything on all stacks.
 .PHONY: demo test test-all test-distributed horovod test-keras test-tf.keras test-tf2 test-tf2.16 lint format venv venv-tf2 readme clean help
 PY = .venv/bin/python
-QUIET = TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore
+# With bytecode, where it is turned off: a process that a test starts compiles the package otherwise, half a second.
+QUIET = TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore PYTHONDONTWRITEBYTECODE=
 # What of `make demo STACK=...`: the environment that chooses the stack, and its Python.
 STACK = keras
 ENV_keras = TF_KERAS=0
