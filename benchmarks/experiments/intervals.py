@@ -105,7 +105,7 @@ def _interval(values):
     return float(low), float(high)
 
 
-ENGLISH = "helps by %.1f to %.1f", "harms by %.1f to %.1f", "no effect larger than %.1f seen"
+ENGLISH = "helps by %.1f to %.1f", "worse by %.1f to %.1f", "no effect larger than %.1f seen"
 CHINESE = "提高 %.1f 至 %.1f", "降低 %.1f 至 %.1f", "没有看到大于 %.1f 的影响"
 
 
@@ -113,13 +113,13 @@ def verdict(low, high, words=ENGLISH):
     """What an interval of a difference (fractions) says, in points.
 
     >>> verdict(.004, .021), verdict(-.03, -.01), verdict(-.004, .006)
-    ('helps by 0.4 to 2.1', 'harms by 1.0 to 3.0', 'no effect larger than 0.6 seen')
+    ('helps by 0.4 to 2.1', 'worse by 1.0 to 3.0', 'no effect larger than 0.6 seen')
     """
-    helps, harms, neither = words
+    helps, worse, neither = words
     if low > 0:
         return helps % (100 * low, 100 * high)
     if high < 0:
-        return harms % (-100 * high, -100 * low)
+        return worse % (-100 * high, -100 * low)
     return neither % (100 * max(0.0, -low, high))
 
 
