@@ -1,4 +1,4 @@
-# Needed beforehand: git, make, sh. `make demo` shows the main job, `make test` runs everything on all stacks.
+# Needed beforehand: git, make, sh. `make demo` shows the main job, `make test` runs the tests on all stacks.
 .PHONY: demo test test-all test-distributed horovod test-keras test-tf.keras test-tf2 test-tf2.16 lint format venv venv-tf2 readme clean help
 PY = .venv/bin/python
 # With bytecode, where it is turned off: a process that a test starts compiles the package otherwise, half a second.

@@ -98,8 +98,8 @@ class Techniques(object):
             self._refuse_value("lookahead", "a whole number of updates is needed, e.g. 5, or 0 for none")
         if not 0 <= self.ema < 1:
             self._refuse_value("ema", "it has to lie between 0 and 1, e.g. 0.99")
-        usually = {"rdrop": "4", "fgm": "0.5", "gradient_penalty": "1", "vat": "1", "fgm_clean_weight": "0.1"}
-        for name, usual in dict(usually, weissi="0.01").items():
+        usually = {"rdrop": 4, "fgm": 0.5, "gradient_penalty": 1, "vat": 1, "weissi": 0.01, "fgm_clean_weight": 0.1}
+        for name, usual in usually.items():
             if not 0 <= getattr(self, name) < float("inf"):
                 self._refuse_value(name, "it has to be a number above 0, e.g. %s" % usual)
         attacks = [self.spelling(name) for name in ("fgm", "gradient_penalty", "vat") if getattr(self, name)]
