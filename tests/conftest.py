@@ -1,7 +1,6 @@
 """Fixtures and settings shared by all tests; all stacks run the same files (`make test` sets TF_KERAS)."""
 
 import gc
-import inspect
 import itertools
 import json
 import os
@@ -94,7 +93,7 @@ def quick_graphs():
     from kexue_keras.backend import quiet
 
     quiet()
-    remember_few_calls()
+    remember_one_call()
     gc.collect()
     gc.freeze()
     gc.set_threshold(1000000, 20, 20)
@@ -102,13 +101,12 @@ def quick_graphs():
     gc.freeze()  # the end of the process searches once more
 
 
-def remember_few_calls():
-    """TensorFlow 1.15 keeps of every operation by which calls it was made, and below pytest these are many."""
+def remember_one_call():
+    """TensorFlow keeps of every operation by which calls it was made: below pytest many, and here the same for all."""
     from tensorflow.python.util import tf_stack
 
-    extract = tf_stack.extract_stack
-    if "limit" in inspect.signature(extract).parameters:
-        tf_stack.extract_stack = lambda limit=-1: extract(4 if limit < 0 else limit)
+    kept = tf_stack.extract_stack()
+    tf_stack.extract_stack = lambda *args, **kwargs: kept
 
 
 def forget_graphs(tests_so_far):

@@ -64,44 +64,79 @@ def tree_of(path):
         return ast.parse(handle.read(), path)
 
 
-@pytest.mark.parametrize("path", PACKAGE, ids=relative)
-def test_private_apis_and_the_choice_of_keras_are_in_the_backend(path):
-    if relative(path).startswith(BACKEND):
-        return
-    for name, line in imports(tree_of(path)):
-        place = "%s:%d imports %s; " % (relative(path), line, name)
-        assert not name.startswith(("tensorflow.python", "tensorflow_core")), place + "put it into kexue_keras/backend/"
-        assert "contrib" not in name.split("."), place + "tf.contrib is gone in TensorFlow 2"
-        assert name != "keras" and not name.startswith(("keras.", "tensorflow.keras")), (
-            place + "take keras from kexue_keras.backend, which knows which one"
-        )
+def imports_that_belong_in_the_backend(tree):
+    for name, line in imports(tree):
+        if name.startswith(("tensorflow.python", "tensorflow_core")):
+            yield line, "imports %s; put it into kexue_keras/backend/" % name
+        if "contrib" in name.split("."):
+            yield line, "imports %s; tf.contrib is gone in TensorFlow 2" % name
+        if name == "keras" or name.startswith(("keras.", "tensorflow.keras")):
+            yield line, "imports %s; take keras from kexue_keras.backend, which knows which one" % name
 
 
-@pytest.mark.parametrize("path", PACKAGE, ids=relative)
-def test_only_the_backend_reads_the_environment(path):
-    if relative(path).startswith(BACKEND):
-        return
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"):
-            pytest.fail("%s:%d reads the environment; give it a parameter" % (relative(path), node.lineno))
-
-
-@pytest.mark.parametrize("path", PACKAGE, ids=relative)
-def test_house_style(path):
-    tree = tree_of(path)
-    assert ast.get_docstring(tree), "%s: no module docstring" % relative(path)
-    with open(path, encoding="utf-8") as handle:
-        lines = handle.read().count("\n")
-    assert lines <= 400, "%s has %d lines: two ideas?" % (relative(path), lines)
+def readings_of_the_environment(tree):
     for node in ast.walk(tree):
-        place = "%s:%d " % (relative(path), getattr(node, "lineno", 0))
-        if isinstance(node, ast.ExceptHandler):
-            assert node.type is not None, place + "bare except"
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"):
+            yield node.lineno, "reads the environment; give it a parameter"
+
+
+def breaches_of_style(tree):
+    if not ast.get_docstring(tree):
+        yield 1, "no module docstring"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler) and node.type is None:
+            yield node.lineno, "bare except"
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node in tree.body and not node.name.startswith("_"):
-            assert ast.get_docstring(node), place + "%s is public and has no docstring" % node.name
+            if not ast.get_docstring(node):
+                yield node.lineno, "%s is public and has no docstring" % node.name
         if isinstance(node, ast.FunctionDef):
-            for default in node.args.defaults + [d for d in node.args.kw_defaults if d]:
-                assert not isinstance(default, (ast.List, ast.Dict, ast.Set)), place + "mutable default"
+            for default in node.args.defaults + node.args.kw_defaults:
+                if isinstance(default, (ast.List, ast.Dict, ast.Set)):
+                    yield node.lineno, "mutable default"
+
+
+FAULTY = """
+import keras
+import tensorflow.python.framework
+from tensorflow.contrib import crf
+from tensorflow.keras import layers
+import os
+
+size = os.environ["SIZE"]
+
+def public(a, b=[], *, c={}):
+    try:
+        pass
+    except:
+        pass
+"""
+
+
+def test_rules_find_what_breaks_them():
+    tree = ast.parse(FAULTY)
+    assert sorted({line for line, _ in imports_that_belong_in_the_backend(tree)}) == [2, 3, 4, 5]
+    assert [line for line, _ in readings_of_the_environment(tree)] == [8]
+    assert sorted(line for line, _ in breaches_of_style(tree)) == [1, 10, 10, 10, 13]
+
+
+def test_the_package_keeps_the_rules():
+    """One parse of a file for all rules; every breach is named."""
+    faults = []
+    for path in PACKAGE:
+        tree, found = tree_of(path), []
+        if not relative(path).startswith(BACKEND):
+            found += list(imports_that_belong_in_the_backend(tree)) + list(readings_of_the_environment(tree))
+        found += breaches_of_style(tree)
+        faults += ["%s:%d %s" % (relative(path), line, fault) for line, fault in found]
+    assert faults == []
+
+
+def test_a_file_has_one_idea():
+    lengths = {}
+    for path in PACKAGE:
+        with open(path, encoding="utf-8") as handle:
+            lengths[relative(path)] = handle.read().count("\n")
+    assert {path: lines for path, lines in lengths.items() if lines > 400} == {}, "two ideas?"
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=relative)

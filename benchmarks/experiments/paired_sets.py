@@ -57,6 +57,7 @@ LABELS = {
     "sigmoid, three times the epochs": {"multilabel_loss": "sigmoid", "epochs times": 3},
     FROZEN: {"frozen": True, "multilabel_loss": "sigmoid"},  # one regression a label
     "ZLPR": {"multilabel_loss": "zlpr"},
+    "ZLPR, three times the epochs": {"multilabel_loss": "zlpr", "epochs times": 3},
 }
 BUDGET = {"model": "me5-zh-char-mlm", "epochs": 3, "batch_size": 16, "learning_rate": 1e-4, "train_layers": 6}
 # What the budget was chosen from, by the accuracy on the validation texts; names for `--variants` too.
