@@ -34,7 +34,7 @@ FIXTURES = os.path.join(ROOT, "tests", "fixtures")
 
 def pytest_addoption(parser):
     parser.addoption("--all-cases", action="store_true", help="run here also the cases that the stacks share out")
-    parser.addoption("--every-case", action="store_true", help="of dear tests run not one case a stack, but all")
+    parser.addoption("--every-case", action="store_true", help="of dear and alternating tests run all cases")
     parser.addoption("--draw", type=int, metavar="N", help="which of them have their turn (default: commits so far)")
     parser.addoption("--horovod", action="store_true", help="run the tests of processes that talk by Horovod")
     everyone = ",".join(stacks.STACKS)
@@ -75,7 +75,7 @@ def pytest_terminal_summary(terminalreporter, config):
     """Say how to see the same again."""
     draw = draw_of(config)
     if draw is not None:
-        line = "dear tests: the cases whose turn it is (again: --draw %d; all: --every-case)" % draw
+        line = "dear and alternating tests: the cases whose turn it is (again: --draw %d; all: --every-case)" % draw
         terminalreporter.write_line(line)
 
 

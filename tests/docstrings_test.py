@@ -26,6 +26,7 @@ def printed_as_ever():
     np.set_printoptions(**before)
 
 
+@pytest.mark.alternating
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name, printed_as_ever, monkeypatch):
     monkeypatch.delenv("TF_XLA_FLAGS", raising=False)  # as a user has it

@@ -55,6 +55,7 @@ def small(source, name):
     return source.replace("split_reviews(train=400,", "split_reviews(train=4,")
 
 
+@pytest.mark.alternating
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example_runs(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

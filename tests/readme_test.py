@@ -24,8 +24,17 @@ def blocks(page):
 WITH_BLOCKS = [page for page in PAGES if blocks(page) and not page.endswith((".zh.md", ".zh-CN.md"))]
 
 
-@pytest.mark.parametrize("page", WITH_BLOCKS)
+def test_what_the_readme_shows_runs(tmp_path, monkeypatch):
+    run_blocks("README.md", tmp_path, monkeypatch)
+
+
+@pytest.mark.alternating
+@pytest.mark.parametrize("page", [page for page in WITH_BLOCKS if page != "README.md"])
 def test_python_blocks_run(page, tmp_path, monkeypatch):
+    run_blocks(page, tmp_path, monkeypatch)
+
+
+def run_blocks(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # As pasted into a new session: nothing is there yet, and a later block of a page goes on from an earlier one.
     with script_names() as names:

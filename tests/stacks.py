@@ -7,6 +7,7 @@ share what takes long to set up on one stack. `make test-all` runs every case on
 
 Cases of a `@pytest.mark.dear` test take seconds each and have much in common: a stack runs one of them a time, another
 one after the next commit (`--draw`), until all have had their turn; `--every-case` runs all, shared out like the rest.
+Of `@pytest.mark.alternating` tests (what readers paste) every second case runs, after the next commit the others.
 """
 
 import collections
@@ -62,7 +63,7 @@ def left_out(items, stack, sharing, *, draw=None):
         stack: name of a stack.
         sharing: names of the stacks that run the tests this time; on a machine without a Python for TensorFlow 2 there
             are two.
-        draw: which cases of the dear tests have their turn; with None all have.
+        draw: which cases of the dear and the alternating tests have their turn; with None all have.
 
     Raises:
         ValueError: `stack` is not among them.
@@ -70,6 +71,7 @@ def left_out(items, stack, sharing, *, draw=None):
     if stack not in sharing or not set(sharing) <= set(STACKS):
         raise ValueError("--stacks %s: this is %s, of %s" % (",".join(sharing), stack, ", ".join(STACKS)))
     tests, files, dear = (collections.defaultdict(list) for _ in range(3))
+    alternating = {item.nodeid.split("[")[0] for item in items if item.get_closest_marker("alternating")}
     for item in items:
         if draw is not None and item.get_closest_marker("dear"):
             dear[item.nodeid.split("[")[0]].append(item.nodeid)
@@ -87,7 +89,9 @@ def left_out(items, stack, sharing, *, draw=None):
         # get all cases with one value of a parameter.
         first = number(test)
         for i, case in enumerate(sorted(cases, key=number)):
-            if (first + i) % len(sharing) != mine:
+            lap, turn = divmod(first + i, len(sharing))
+            waits = draw is not None and test in alternating and (lap + draw) % 2
+            if turn != mine or waits:
                 left.add(case)
     for test, cases in dear.items():
         cases.sort(key=number)

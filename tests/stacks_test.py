@@ -77,6 +77,23 @@ def test_of_dear_ones_a_stack_runs_one_case_and_in_time_all(monkeypatch, count, 
     assert without == count if "all_stacks" in marks else count // 3 <= without <= count // 3 + 1
 
 
+@pytest.mark.parametrize("names", [list("ab"), list("abc")])
+def test_alternating_ones_have_run_after_two_commits(monkeypatch, names):
+    monkeypatch.setattr(stacks, "STACKS", dict.fromkeys(names))
+    cases = [item("docs_test.py::test_it[%d]" % i, "alternating") for i in range(25)]
+    everything = {case.nodeid for case in cases}
+    for draw in (7, 8):
+        now, next_time = (
+            [everything - stacks.left_out(cases, name, names, draw=number) for name in names]
+            for number in (draw, draw + 1)
+        )
+        assert set().union(*now) | set().union(*next_time) == everything
+        assert not set().union(*now) & set().union(*next_time)
+        assert all(3 <= len(of_stack) <= 7 for of_stack in now)
+    whole = [everything - stacks.left_out(cases, name, names) for name in names]
+    assert sum(map(len, whole)) == 25 and set().union(*whole) == everything
+
+
 def test_a_commit_moves_the_turn_on(tmp_path):
     assert stacks.commits(str(tmp_path)) == 0
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
@@ -105,15 +122,17 @@ def test_two_stacks_share_what_three_would():
         stacks.left_out(cases, "tf2", ["keras", "tf.keras"])
 
 
-@pytest.mark.parametrize("path", sorted(glob.glob(os.path.join(HERE, "**", "*_test.py"), recursive=True)))
-def test_what_expects_something_else_of_a_stack_runs_on_all(path):
-    with open(path, encoding="utf-8") as handle:
-        parts = ast.parse(handle.read()).body
-    of_all = set().union(*[names(part) for part in parts if not isinstance(part, (ast.FunctionDef, ast.ClassDef))])
-    for test in parts:
-        if isinstance(test, ast.FunctionDef) and test.name.startswith("test_") and names(test) & DIFFERENT:
-            marked = (names(test) | of_all) & {"all_stacks", "skipif"}
-            assert marked, "%s: %s differs by the stack; it needs @pytest.mark.all_stacks" % (path, test.name)
+def test_what_expects_something_else_of_a_stack_runs_on_all():
+    faults = []
+    for path in sorted(glob.glob(os.path.join(HERE, "**", "*_test.py"), recursive=True)):
+        with open(path, encoding="utf-8") as handle:
+            parts = ast.parse(handle.read()).body
+        of_all = set().union(*[names(part) for part in parts if not isinstance(part, (ast.FunctionDef, ast.ClassDef))])
+        for test in parts:
+            if isinstance(test, ast.FunctionDef) and test.name.startswith("test_") and names(test) & DIFFERENT:
+                if not (names(test) | of_all) & {"all_stacks", "skipif"}:
+                    faults.append("%s: %s differs by the stack; it needs @pytest.mark.all_stacks" % (path, test.name))
+    assert faults == []
 
 
 def names(tree):
