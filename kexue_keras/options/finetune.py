@@ -115,7 +115,8 @@ def add_finetune_arguments(parser):
         "--head-init",
         choices=("random", "probe"),
         default="random",
-        help="probe: the head starts as a logistic regression on the encoder's vectors (scikit-learn; %(default)s)",
+        help="probe: the head starts as a logistic regression on the encoder's vectors, one for each of several labels "
+        "(scikit-learn; %(default)s)",
     )
     training.add_argument(
         "--frozen",

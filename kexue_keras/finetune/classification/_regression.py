@@ -5,6 +5,7 @@ Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-
 a few hundred texts the regression alone is hard to beat, and takes seconds.
 """
 
+import contextlib
 import time
 import warnings
 
@@ -37,8 +38,6 @@ def check_regression(run):
         return
     if options.task != "classification":
         raise UserError("%s takes labels of texts, which --task %s has not; leave it out here" % (option, options.task))
-    if not options.frozen and options.label_separator is not None:
-        raise UserError("--head-init probe takes a regression with one class a text; leave it out here")
     if options.frozen:
         idle = sorted(run.techniques.facts())
         idle += [
@@ -59,35 +58,56 @@ def check_regression(run):
 
 
 def start_as_probe(classifier, train, valid, say):
-    """Set the dense layer of a classifier to a logistic regression on its pooled vectors.
+    """Set the dense layer of a classifier to a logistic regression on its pooled vectors; several labels, one each.
 
     The vectors are standardised for the regression, and the layer has that folded in. C is the one with the best
-    accuracy on the validation texts, of equal ones the smallest.
+    accuracy (micro F1 with several labels per text) on the validation texts, of equal ones the smallest.
 
     Args:
         classifier: `Classifier`, its encoder as loaded.
-        train, valid: pairs of encoded texts and int `[N]`, their classes.
+        train, valid: pairs of encoded texts and what they are: int `[N]`, classes; or 0 and 1, `[N, C]`.
         say: function that takes a line.
 
     Raises:
         UserError: the training texts have one class only.
     """
     from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import accuracy_score, f1_score
+    from sklearn.multiclass import OneVsRestClassifier
     from sklearn.preprocessing import StandardScaler
 
     (x, y), (x_valid, y_valid) = (
-        (pooled(classifier, encoded), np.asarray(classes).reshape(-1)) for encoded, classes in (train, valid)
+        (pooled(classifier, encoded), np.asarray(classes)) for encoded, classes in (train, valid)
     )
-    check_two_classes(y, "--head-init probe")
+    several = y.ndim == 2
+    if not several:
+        check_two_classes(y, "--head-init probe")
     scaler, best = StandardScaler().fit(x), None
     for strength in STRENGTHS:
-        regression = LogisticRegression(C=strength, max_iter=2000).fit(scaler.transform(x), y)
-        accuracy = regression.score(scaler.transform(x_valid), y_valid)
-        if best is None or accuracy > best[0]:
-            best = accuracy, strength, regression
-    accuracy, strength, regression = best
+        regression = LogisticRegression(C=strength, max_iter=2000)
+        if several:
+            regression = OneVsRestClassifier(regression)
+        with rare_classes_are_known():
+            regression.fit(scaler.transform(x), y)
+            answers = regression.predict(scaler.transform(x_valid))
+            score = f1_score(y_valid, answers, average="micro") if several else accuracy_score(y_valid, answers)
+        if best is None or score > best[0]:
+            best = score, strength, regression
+    score, strength, regression = best
     set_regression(classifier, regression, scaler)
-    say("the head starts as a regression on the encoder's vectors: accuracy %.4f (C %.2g)" % (accuracy, strength))
+    measured = ", one a label: micro F1" if several else ": accuracy"
+    say("the head starts as a regression on the encoder's vectors%s %.4f (C %.2g)" % (measured, score, strength))
+
+
+@contextlib.contextmanager
+def rare_classes_are_known():
+    """Without scikit-learn's warnings of rare classes, and of the largest C, which does not converge."""
+    from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
+
+    with warnings.catch_warnings():
+        for category in (UserWarning, ConvergenceWarning, FitFailedWarning):
+            warnings.simplefilter("ignore", category)
+        yield
 
 
 def fit_frozen(classifier, encoded, targets, *, groups, weights=None, say=print):
@@ -110,7 +130,6 @@ def fit_frozen(classifier, encoded, targets, *, groups, weights=None, say=print)
     Raises:
         UserError: the training texts have one class only.
     """
-    from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedGroupKFold
     from sklearn.multiclass import OneVsRestClassifier
@@ -134,9 +153,7 @@ def fit_frozen(classifier, encoded, targets, *, groups, weights=None, say=print)
     # Where the other folds have one class only, nothing can be fitted, and all is wrong.
     search = GridSearchCV(model, {name: STRENGTHS}, scoring=scoring, cv=parts, error_score=0.0)
     more = {} if weights is None else {"logisticregression__sample_weight": weights}
-    with warnings.catch_warnings():
-        for category in (UserWarning, ConvergenceWarning, FitFailedWarning):  # of rare classes, and of the largest C
-            warnings.simplefilter("ignore", category)
+    with rare_classes_are_known():
         search.fit(x, targets, groups=groups, **more)
     scaler, fitted = (step for _, step in search.best_estimator_.steps)
     set_regression(classifier, fitted, scaler)

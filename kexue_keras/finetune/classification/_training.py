@@ -85,8 +85,6 @@ def finetune_classification(run):
         encoded = encode_texts(pretrained, valid.texts, options, "validation", say)
         valid_targets = head.targets(valid.labels, labels)
         if options.head_init == "probe":
-            if train.is_multilabel:
-                raise UserError("--head-init probe takes a regression with one class a text; these have several")
             start_as_probe(classifier, (train_encoded, targets), (encoded, valid_targets), say)
 
         def evaluate():

@@ -61,6 +61,35 @@ def test_training_starts_from_it(tiny, tmp_path):
     np.testing.assert_allclose(got, expected, atol=5e-3)
 
 
+@pytest.mark.parametrize("loss", ["zlpr", "sigmoid"])
+def test_training_with_several_labels_starts_from_one_each(tiny, tmp_path, loss):
+    texts = [text + "好坏"[i % 2] for i, (text, _) in enumerate(reviews(40))]
+    labels = [["每"] + ["偶"] * (i % 2 == 0) + ["三"] * (i % 3 == 0) for i in range(40)]
+    labels[7] += ["一"]
+    rows = [("text", "label")] + [(text, "|".join(several)) for text, several in zip(texts, labels)]
+    data, held = (
+        write_rows(tmp_path / name, rows[:1] + part, separator="\t")
+        for name, part in (("train.tsv", rows[1:31]), ("valid.tsv", rows[31:]))
+    )
+    said, out = [], str(tmp_path / "run")
+    options = dict(SMALL, valid=held, epochs=1, learning_rate=1e-12, label_separator="|", multilabel_loss=loss)
+    metrics = finetune(tiny, data, out, head_init="probe", say=said.append, **dict(options, quiet=False))
+    line = next(line for line in said if "starts as a regression" in line)
+    assert "one a label: micro F1 %.4f" % metrics["valid"]["micro_f1"] in line
+    classifier = Classifier.load(out)
+    x, x_valid = (pooled(classifier, classifier.encode(part)) for part in (texts[:30], texts[30:]))
+    scaler = preprocessing.StandardScaler().fit(x)
+    y = np.array([[name in several for name in classifier.labels] for several in labels[:30]]).astype(int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        regression = multiclass.OneVsRestClassifier(
+            linear_model.LogisticRegression(C=float(line.split("(C ")[1].rstrip(")")), max_iter=2000)
+        ).fit(scaler.transform(x), y)
+        expected = regression.predict_proba(scaler.transform(x_valid))
+    got = expit(classifier.logits(classifier.encode(texts[30:])))
+    np.testing.assert_allclose(got, expected, atol=5e-3)  # C is said with two digits
+
+
 def test_frozen_is_the_regression_alone(tiny, tmp_path):
     train, valid = reviews(60), reviews(20, 1)
     data, held = (
@@ -131,7 +160,6 @@ def test_what_is_refused(tiny, tmp_path):
     rows = [("label", "text")] + [("ab"[i % 2] + "|c", text) for i, (text, _) in enumerate(reviews(40))]
     several = write_rows(tmp_path / "several.csv", rows, ",")
     for more, message in (
-        ({"label_separator": "|"}, "--head-init probe takes a regression with one class a text"),
         ({"task": "similarity"}, "--head-init probe takes labels of texts, which --task similarity has not"),
         ({"frozen": True}, "--frozen trains no encoder, so there is nothing for --head-init to do"),
     ):
