@@ -3,6 +3,9 @@
 import numpy as np
 
 RESAMPLES = 2000
+# Of a score that is no sum over texts, whose draws a row of results has.
+DRAWS = 1000
+SCORES = "accuracy", "micro_f1", "spearman"
 
 
 def packed(right):
@@ -87,6 +90,45 @@ def f1_difference(counts, rival, *, seed=0):
     return (float(whole[0] - whole[1]),) + _interval(drawn[0] - drawn[1])
 
 
+def resampled(score, texts, *, seed=0):
+    """A score on draws of the test texts, in ten-thousandths; all runs with as many texts have the same draws.
+
+    Args:
+        score: function from places, int `[texts]`, to a float.
+        texts: int, how many test texts there are.
+        seed: int, of the draws.
+
+    Returns:
+        list of `DRAWS` int.
+
+    >>> resampled(lambda places: 0.25, 10)[:2]
+    [2500, 2500]
+    """
+    random = np.random.RandomState(seed)
+    return [int(round(1e4 * score(random.randint(0, texts, texts)))) for _ in range(DRAWS)]
+
+
+def resampled_difference(scores, rival, drawn, drawn_rival, *, seed=0):
+    """Mean difference of two scores and its 95% interval, seeds drawn as in `difference`, texts as in `resampled`.
+
+    Args:
+        scores, rival: float `[seeds]`; number s of both is of the same seed.
+        drawn, drawn_rival: what `resampled` found for each, int `[seeds, DRAWS]`.
+        seed: int, of the draws of seeds.
+
+    Returns:
+        (mean, lower end, upper end), floats.
+
+    >>> resampled_difference([0.75, 0.75], [0.5, 0.5], [[7500] * DRAWS] * 2, [[5000] * DRAWS] * 2)
+    (0.25, 0.25, 0.25)
+    """
+    each = (np.asarray(drawn, "float64") - drawn_rival) / 1e4
+    if each.ndim != 2 or len(each) < 2:
+        raise ValueError("[seeds, draws] with two seeds or more are needed, not %s" % (each.shape,))
+    of_seeds = _of_seeds(np.random.RandomState(seed), len(each), each.shape[1])
+    return (float(np.mean(np.subtract(scores, rival))),) + _interval(np.einsum("bs,sb->b", of_seeds, each))
+
+
 def _f1(sums):
     found, wrong, missed = np.moveaxis(sums, -1, 0)
     return 2 * found / np.maximum(2 * found + wrong + missed, 1e-12)
@@ -95,9 +137,13 @@ def _f1(sums):
 def _draws(seeds, texts, *, seed):
     """How much each seed, and each text, counts in each of the draws; each row sums to 1."""
     random = np.random.RandomState(seed)
-    of_seeds = random.multinomial(seeds - 1, np.full(seeds, 1.0 / seeds), RESAMPLES) / (seeds - 1.0)
+    of_seeds = _of_seeds(random, seeds, RESAMPLES)
     of_texts = random.multinomial(texts, np.full(texts, 1.0 / texts), RESAMPLES) / float(texts)
     return of_seeds, of_texts
+
+
+def _of_seeds(random, seeds, draws):
+    return random.multinomial(seeds - 1, np.full(seeds, 1.0 / seeds), draws) / (seeds - 1.0)
 
 
 def _interval(values):
@@ -123,12 +169,28 @@ def verdict(low, high, words=ENGLISH):
     return neither % (100 * max(0.0, -low, high))
 
 
+def score_of(row):
+    """The score that a row has."""
+    return next(row[name] for name in SCORES if name in row)
+
+
+def paired_difference(side, rival):
+    """(mean, lower end, upper end) for two lists of rows, of the same seeds in the same order."""
+    both = side, rival
+    if "counts" in side[0]:
+        return f1_difference(*[[unpacked_counts(row["counts"]) for row in rows] for rows in both])
+    if "resampled" in side[0]:
+        scores = [[score_of(row) for row in rows] for rows in both]
+        return resampled_difference(*scores, *[[row["resampled"] for row in rows] for rows in both])
+    return difference(*[[unpacked(row["right"], row["texts"]) for row in rows] for rows in both])
+
+
 def comparisons(rows, *, plain_of=lambda experiment: "plain"):
     """Each variant of each experiment beside the plain one, over the seeds that both have.
 
     Args:
-        rows: list of dict with experiment, variant, seed, budget, texts, seconds, and accuracy and right, or micro_f1
-            and counts; of a variant those count that have the budget of its last row.
+        rows: list of dict with experiment, variant, seed, budget, texts, seconds, and accuracy and right, micro_f1 and
+            counts, or spearman and resampled; of a variant those count that have the budget of its last row.
         plain_of: function from an experiment to the variant with which its others are compared.
 
     Returns:
@@ -144,7 +206,7 @@ def comparisons(rows, *, plain_of=lambda experiment: "plain"):
         one = {
             "experiment": experiment,
             "variant": variant,
-            "scores": np.array([row["accuracy"] if "accuracy" in row else row["micro_f1"] for row in of.values()]),
+            "scores": np.array([score_of(row) for row in of.values()]),
             "seconds": float(np.median([row["seconds"] for row in of.values()])),
         }
         plain = plain_of(experiment)
@@ -152,10 +214,6 @@ def comparisons(rows, *, plain_of=lambda experiment: "plain"):
         both = sorted(set(of) & set(rival))
         if variant != plain and len(both) > 1:
             sides = [[side[seed] for seed in both] for side in (of, rival)]
-            if "counts" in sides[0][0]:
-                one["difference"] = f1_difference(*[[unpacked_counts(row["counts"]) for row in side] for side in sides])
-            else:
-                answers = [[unpacked(row["right"], row["texts"]) for row in side] for side in sides]
-                one["difference"] = difference(*answers)
+            one["difference"] = paired_difference(*sides)
         found.append(one)
     return sorted(found, key=lambda one: [row["experiment"] for row in rows].index(one["experiment"]))

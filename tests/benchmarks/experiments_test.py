@@ -14,6 +14,7 @@ for helper in (
     "intervals",
     "paired_measures",
     "paired_sets",
+    "paired_similarity",
     "few_shot_methods",
     "few_shot_tasks",
     "few_shot_untrained",

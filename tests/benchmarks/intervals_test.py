@@ -2,7 +2,17 @@
 
 import numpy as np
 import pytest
-from intervals import comparisons, difference, f1_difference, packed, packed_counts, unpacked, unpacked_counts
+from intervals import (
+    comparisons,
+    difference,
+    f1_difference,
+    packed,
+    packed_counts,
+    resampled,
+    resampled_difference,
+    unpacked,
+    unpacked_counts,
+)
 
 
 def test_answers_are_packed_whole():
@@ -62,6 +72,17 @@ def test_variants_are_compared_over_the_seeds_of_both():
     assert plain["variant"] == "plain" and "difference" not in plain and plain["seconds"] == 20
     assert list(average["scores"]) == [0.75] * 3 and average["difference"][0] == 0.25
     assert "difference" not in frozen and list(frozen["scores"]) == [0.75]
+
+
+def test_the_draws_of_a_score_give_the_interval_of_the_answers_themselves():
+    random = np.random.RandomState(4)
+    right, rival = (random.rand(5, 400) < share for share in (0.8, 0.7))
+    sides = [[resampled(lambda places: one[places].mean(), 400) for one in side] for side in (right, rival)]
+    drawn = resampled_difference(right.mean(axis=1), rival.mean(axis=1), *sides)
+    # By 1,000 draws instead of 2,000.
+    np.testing.assert_allclose(drawn, difference(right, rival), atol=6e-3)
+    with pytest.raises(ValueError, match="two seeds"):
+        resampled_difference([0.5], [0.4], sides[0][:1], sides[1][:1])
 
 
 def test_f1_of_many_texts_and_of_none():

@@ -3,6 +3,7 @@
 import gzip
 import json
 
+import intervals
 import numpy as np
 import paired
 import paired_measures
@@ -20,12 +21,12 @@ def test_a_variant_changes_one_thing():
         plain = dict(paired_sets.BUDGET, **dict(sizes["budget"], **sizes.get("chosen", {})))
         for variant, changed in sizes["variants"].items():
             budget = paired.budget_of(experiment, variant)
-            if variant == paired_sets.FROZEN:
+            if changed.get("frozen"):
                 assert budget == dict(changed, max_length=plain["max_length"], model="me5-zh-sp") and budget["frozen"]
                 continue
             differ = {name for name in budget if budget[name] != plain.get(name)}
             named = {"epochs" if name == "epochs times" else name for name in changed}
-            assert differ <= named and (differ or variant in ("plain",) or variant.startswith(("head", "continued")))
+            assert differ <= named and (differ or not changed or variant.startswith(("head", "continued")))
     assert paired.budget_of("sentiment", "plain, twice the epochs")["epochs"] == 6
     candidate = paired.budget_of("sentiment", "me5-zh-char-mlm, rate of the head x 10")
     assert candidate == dict(paired_sets.BUDGET, max_length=64, head_lr_multiplier=10.0)
@@ -115,6 +116,26 @@ def test_the_demo_is_tested_on_its_own_reviews_whatever_is_drawn():
     assert [len(part) for part in first[:3]] == [400, 200, 4000] and first.test == other.test
     assert first.test == split_reviews(train=400, valid=200, test=4000, seed=2021)[2]
     assert len(set(first.train + first.valid)) == 600 and not set(first.train + first.valid) & set(first.test)
+
+
+def test_pairs_are_trained_and_compared_as_they_are(tmp_path):
+    folder = tmp_path / "senteval_cn" / "STS-B"
+    folder.mkdir(parents=True)
+    texts = [text for text, _ in paired_sets.made_up(8).train]
+    lines = ["%s\t%s\t%d" % (a, b, (i + j) % 6) for i, a in enumerate(texts) for j, b in enumerate(texts[:2])]
+    for part in ("train", "valid", "test"):
+        (folder / ("STS-B.%s.data" % part)).write_text("\n".join(lines), encoding="utf-8")
+    parts = paired_sets.read_parts(str(tmp_path), "sts-b", 1)
+    assert [len(part) for part in parts] == [32, 32, 32, 0] and parts.test[1] == ((texts[0], texts[1]), "1")
+    assert sorted(parts.train) == sorted(parts.test) and parts.train != parts.test
+    for variant in ("CoSENT", "not trained", "frozen, ridge regression"):
+        budget = dict(paired.budget_of("sts-b", variant), num_hidden_layers=1, max_length=16)
+        budget.update({"train_layers": 1, "epochs": 1} if variant == "CoSENT" else {})
+        found = paired.measure(parts, budget, seed=1, folder=str(tmp_path / "run"))[""]
+        assert -1 <= found["spearman"] <= 1 and len(found["resampled"]) == intervals.DRAWS
+        assert abs(np.mean(found["resampled"]) / 1e4 - found["spearman"]) < 0.1
+    again = paired.measure(parts, budget, seed=2, folder=str(tmp_path / "run"))[""]
+    assert again["resampled"] == found["resampled"]  # nothing in it is drawn, and the draws are the same
 
 
 def test_prompts_learn_from_what_has_no_label(tmp_path):

@@ -26,12 +26,21 @@ TITLES = {
     ),
     "demo": ("Book reviews of `make demo`: 400 to learn from", "`make demo` 的书评：400 条训练数据"),
     "duee": ("Events, 65 labels, several a text: 4,000 to learn from", "事件类型，65 个标签，多标签：4000 条训练数据"),
+    "duee-probe": (
+        "The same events, the head started as a regression a label",
+        "同样的事件类型，分类层由每个标签的回归初始化",
+    ),
+    "sts-b": ("Similarity: the 5,231 pairs of STS-B to learn from", "语义相似度：STS-B 的 5231 对训练数据"),
 }
 HEAD = (
     ("", "%s", "difference from %s, 95%% interval", "", "time", "seeds"),
     ("", "%s", "与 %s 之差，95%% 区间", "", "耗时", "种子数"),
 )
-SCORES = {"accuracy": ("accuracy", "准确率"), "micro_f1": ("micro F1", "micro F1")}
+SCORES = {
+    "accuracy": ("accuracy", "准确率"),
+    "micro_f1": ("micro F1", "micro F1"),
+    "spearman": ("Spearman x 100", "Spearman × 100"),
+}
 BUDGET = ("Budget: %s.", "设置：%s。")
 VERDICTS = intervals.ENGLISH, intervals.CHINESE
 
@@ -60,12 +69,12 @@ def tables(language):
 
 def variants(rows):
     """Names of all variants, without what the budget was chosen from."""
-    return [row["variant"] for row in rows if not row["variant"].startswith("me5-")]
+    return [row["variant"] for row in rows if row["variant"] not in paired_sets.CANDIDATES]
 
 
 def said(budget):
     """Options as on the command line."""
-    return ", ".join("`--%s %s`" % (name.replace("_", "-"), value) for name, value in sorted(budget.items()))
+    return ", ".join("`--%s %s`" % (name.replace("_", "-"), value) for name, value in sorted(budget.items()) if value)
 
 
 def cells(one, seconds, language):
