@@ -18,6 +18,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from comparison import mean_and_spread  # noqa: E402
 from intervals import comparisons, score_of, verdict  # noqa: E402
 from paired_measures import continued_mlm, measure_classes, measure_labels, measure_prompts  # noqa: E402
+from paired_phases import measure_phases  # noqa: E402
 from paired_sets import BUDGET, CANDIDATES, EXPERIMENTS, LABELS, MLM, made_up, plain_of, read_parts  # noqa: E402
 from paired_similarity import measure_pairs, measure_untrained  # noqa: E402
 from record import RESULTS, record, recorded, rows  # noqa: E402
@@ -81,6 +82,8 @@ def measure(parts, budget, *, seed, folder):
         return measure_untrained(parts, budget, seed, folder)
     if budget.get("task") == "similarity":
         return measure_pairs(parts, budget, seed, folder)
+    if "then" in budget:
+        return measure_phases(parts, budget, seed, folder)
     if "pattern" in budget:
         return measure_prompts(parts, budget, seed, folder)
     return (measure_labels if "multilabel_loss" in budget else measure_classes)(parts, budget, seed, folder)

@@ -33,6 +33,7 @@ USUAL = {
     "batch 4 x 4, buffers": {"batch_size": 4, "accumulate": 4},
     "batch 4 x 4, momentum": {"batch_size": 4, "accumulate": 4, "accumulate_in": "momentum"},
     "batch 4": {"batch_size": 4},
+    "one more epoch": {"then": {"epochs": 1, "learning_rate": 2e-5}},
 }
 # Few labels and many texts without.
 FEW = {

@@ -13,6 +13,7 @@ for helper in (
     "comparison",
     "intervals",
     "paired_measures",
+    "paired_phases",
     "paired_sets",
     "paired_similarity",
     "few_shot_methods",

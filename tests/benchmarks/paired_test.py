@@ -138,6 +138,15 @@ def test_pairs_are_trained_and_compared_as_they_are(tmp_path):
     assert again["resampled"] == found["resampled"]  # nothing in it is drawn, and the draws are the same
 
 
+def test_a_second_phase_goes_on_from_the_first(tmp_path):
+    parts = paired_sets.made_up(6)
+    budget = dict(paired.budget_of("tnews", "one more epoch"), model="me5-zh-char", head_init="random", epochs=1)
+    budget.update(num_hidden_layers=1, train_layers=1, max_length=24)
+    found = paired.measure(parts, budget, seed=1, folder=str(tmp_path / "phases"))
+    assert set(found) == {" of EXACT", " of cross-entropy"}
+    assert all(len(one["right"]) and one["texts"] == 12 for one in found.values())
+
+
 def test_prompts_learn_from_what_has_no_label(tmp_path):
     parts = paired_sets.made_up(3)
     budget = dict(paired.budget_of("chnsenticorp-200", "PET, with unlabelled"), max_length=24, repeats=1)
