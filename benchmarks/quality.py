@@ -20,17 +20,10 @@ SENTEVAL = os.path.join(DATA, "senteval_cn")
 
 # name -> (experiment, budget)
 RUNS = {
-    "multilabel": (
-        "multilabel_duee",
-        "--rows 2000 --num-hidden-layers 2 --epochs 3 --max-length 64 --learning-rate 5e-4 --seeds 1 2 3",
-    ),
-    "rdrop": ("rdrop_sentiment", "--rows 300 --test 800 --num-hidden-layers 2 --epochs 4 --seeds 1 2 3"),
-    "adversarial": ("adversarial_sentiment", "--rows 300 --test 800 --num-hidden-layers 2 --epochs 4 --seeds 1 2 3"),
     "simcse": (
         "contrastive_simcse",
         "--sentences 2048 --max-length 16 --num-hidden-layers 4 --learning-rate 5e-5 --seeds 1 2 3",
     ),
-    "accumulation": ("accumulation", "--rows 300 --test 800 --num-hidden-layers 2 --epochs 3 --seeds 1 2 3"),
     "multitask": (
         "multitask",
         "--sentiment %s --topic %s --rows 300 --test-rows 400 --epochs 3 --batch-size 16 "

@@ -151,17 +151,21 @@ def _interval(values):
     return float(low), float(high)
 
 
-ENGLISH = "helps by %.1f to %.1f", "worse by %.1f to %.1f", "no effect larger than %.1f seen"
-CHINESE = "提高 %.1f 至 %.1f", "降低 %.1f 至 %.1f", "没有看到大于 %.1f 的影响"
+ENGLISH = "helps by %.1f to %.1f", "worse by %.1f to %.1f", "no effect larger than %.1f seen", "too few seeds"
+CHINESE = "提高 %.1f 至 %.1f", "降低 %.1f 至 %.1f", "没有看到大于 %.1f 的影响", "种子太少"
+# With fewer nothing is claimed.
+ENOUGH_SEEDS = 3
 
 
-def verdict(low, high, words=ENGLISH):
-    """What an interval of a difference (fractions) says, in points.
+def verdict(low, high, seeds, words=ENGLISH):
+    """What an interval of a difference (fractions) over so many seeds says, in points.
 
-    >>> verdict(.004, .021), verdict(-.03, -.01), verdict(-.004, .006)
-    ('helps by 0.4 to 2.1', 'worse by 1.0 to 3.0', 'no effect larger than 0.6 seen')
+    >>> verdict(.004, .021, 3), verdict(-.03, -.01, 5), verdict(-.004, .006, 3), verdict(.004, .021, 2)
+    ('helps by 0.4 to 2.1', 'worse by 1.0 to 3.0', 'no effect larger than 0.6 seen', 'too few seeds')
     """
-    helps, worse, neither = words
+    helps, worse, neither, few = words
+    if seeds < ENOUGH_SEEDS:
+        return few
     if low > 0:
         return helps % (100 * low, 100 * high)
     if high < 0:
@@ -195,7 +199,7 @@ def comparisons(rows, *, plain_of=lambda experiment: "plain"):
 
     Returns:
         list of dict: experiment, variant, scores (float `[seeds]`), seconds (median), and, for others than the plain
-        one with two seeds or more in common, difference (mean, low, high).
+        one with two seeds or more in common, seeds (how many they are) and difference (mean, low, high).
     """
     runs = {}
     for row in rows:
@@ -213,6 +217,7 @@ def comparisons(rows, *, plain_of=lambda experiment: "plain"):
         rival = runs.get((experiment, plain), {})
         both = sorted(set(of) & set(rival))
         if variant != plain and len(both) > 1:
+            one["seeds"] = len(both)
             sides = [[side[seed] for seed in both] for side in (of, rival)]
             one["difference"] = paired_difference(*sides)
         found.append(one)

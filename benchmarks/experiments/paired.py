@@ -104,7 +104,8 @@ def table(measured):
         cells += ["%d" % len(one["scores"]), "", ""]
         if "difference" in one:
             mean, low, high = one["difference"]
-            cells[-2:] = "%+.2f (%+.2f to %+.2f)" % (100 * mean, 100 * low, 100 * high), verdict(low, high)
+            cells[-2] = "%+.2f (%+.2f to %+.2f)" % (100 * mean, 100 * low, 100 * high)
+            cells[-1] = verdict(low, high, one["seeds"])
         lines.append("| %s |" % " | ".join(cells))
     return "\n".join(lines)
 

@@ -26,6 +26,7 @@ USUAL = {
     "EMA 0.98": {"ema": 0.98},
     "Lookahead, 5 updates": {"lookahead": 5},
     "WEISSI, lambda 0.01": {"weissi": 0.01},
+    "WEISSI, lambda 1": {"weissi": 1.0},
     "layer-wise rates, 0.8": {"layerwise_lr_decay": 0.8},
     "rate of the head x 10": {"head_lr_multiplier": 10.0},
     "head from the regression": {"head_init": "probe"},

@@ -89,7 +89,6 @@ LABELS = {
     "median": ("median change", "变化的中位数"),
     "megabytes": ("MB", "MB"),
     "method": ("method", "方法"),
-    "micro_f1": ("micro F1", "微平均 F1"),
     "milliseconds_50_95_99>0": ("ms, median", "毫秒，中位数"),
     "milliseconds_50_95_99>1": ("ms, 95%", "毫秒，95%"),
     "milliseconds_median": ("ms", "毫秒"),

@@ -74,21 +74,6 @@ def recompute(figure, colours):
     ax.legend()
 
 
-def accumulation(figure, colours):
-    """Accuracy of the seeds, batch by batch."""
-    (ax,) = axes_of(figure)
-    dots(ax, [r for r in read("quality") if r["example"] == "accumulation"], ["variant"], "accuracy", colours, 100)
-    ax.set_xlabel("test accuracy, %, each seed and the median")
-
-
-def adversarial(figure, colours):
-    """Accuracy of the seeds with adversarial training and R-Drop."""
-    (ax,) = axes_of(figure)
-    rows = [row for row in read("quality") if row["example"] == "adversarial_sentiment"]
-    dots(ax, rows, ["variant"], "accuracy", colours, 100)
-    ax.set_xlabel("test accuracy, %, each seed and the median")
-
-
 def few_shot(figure, colours):
     """Accuracy of the splits with few labels, with the head as it is bundled (earlier rows are of another one)."""
     (ax,) = axes_of(figure)
@@ -243,8 +228,6 @@ def decoding(figure, colours):
 # Name -> (what draws it, inches).
 PICTURES = {
     "recompute": (recompute, (7, 3.6)),
-    "accumulation": (accumulation, (7, 2.2)),
-    "adversarial": (adversarial, (7, 2.2)),
     "few-shot": (few_shot, (7, 3.2)),
     "cosent": (cosent, (9, 2.2)),
     "entities": (entities, (7, 2.4)),

@@ -85,5 +85,7 @@ def cells(one, seconds, language):
     if "difference" in one:
         mean, low, high = 100 * np.array(one["difference"])
         between = ("%+.2f (%+.2f to %+.2f)", "%+.2f（%+.2f 至 %+.2f）")[language]
-        line[2:] = between % (mean, low, high), intervals.verdict(low / 100, high / 100, VERDICTS[language])
+        line[2:] = between % (mean, low, high), intervals.verdict(
+            low / 100, high / 100, one["seeds"], VERDICTS[language]
+        )
     return line + [number(round(one["seconds"] / seconds, 2)), "%d" % len(percent)]
