@@ -23,19 +23,24 @@ def entropy(p):
 
 
 class Graph(object):
-    """The layer on rows of any length, in a graph of its own, for all tests of this file."""
+    """The layer on rows of any length, in a graph of its own, which the first test that needs it makes for all."""
 
     def __init__(self, dtype, **options):
+        self.dtype, self.options, self.session = dtype, options, None
+
+    def build(self):
         self.graph = tf.Graph()
         with self.graph.as_default():
-            self.x = tf1.placeholder(dtype, (None, None))
-            self.target = tf1.placeholder(dtype, (None,))
+            self.x = tf1.placeholder(self.dtype, (None, None))
+            self.target = tf1.placeholder(self.dtype, (None,))
             self.mask = tf1.placeholder(tf.bool, (None, None))
-            layer = EntropyNormalization(return_gamma=True, **options)
+            layer = EntropyNormalization(return_gamma=True, **self.options)
             self.output = layer.call([self.x, self.target], mask=[self.mask, None])
             self.session = tf1.Session()
 
     def __call__(self, x, target, mask=None):
+        if self.session is None:
+            self.build()
         x = np.atleast_2d(x)
         mask = np.ones(x.shape, bool) if mask is None else mask
         target = np.broadcast_to(target, len(x))
