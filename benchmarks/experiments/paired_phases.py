@@ -30,12 +30,12 @@ def measure_phases(parts, options, seed, folder):
     options = dict(options)
     then = options.pop("then")
     first, _, found = run_finetune(parts, options, seed, folder)
-    settings, measured = first, {}
+    measured = {}
     for name, loss in LOSSES.items():
         K.clear_session()
         set_seed(seed)
         began = time.time()
-        classifier = trainable(os.path.join(folder, "run"), settings, options, seed)
+        classifier = trainable(os.path.join(folder, "run"), first, options, seed)
         train(classifier, loss(), parts.train, dict(options, **then), seed)
         seconds = round(found["seconds"] + time.time() - began, 1)
         measured[name] = dict(found, seconds=seconds, **answered(classifier, parts.test))
@@ -44,15 +44,14 @@ def measure_phases(parts, options, seed, folder):
     return measured
 
 
-def trainable(run, settings, options, seed):
-    """`Classifier` of a run with dropout, and with the layers frozen that the run left alone."""
+def trainable(run, first, options, seed):
+    """The `Classifier` `first` of a run once more, with dropout, and with the layers frozen that the run left alone."""
     dropout = {"dropout_rate": DROPOUT, "attention_dropout_rate": DROPOUT}
     encoder = load(os.path.join(run, "encoder"), **dropout)
     freeze_below(encoder.bert, encoder.bert.num_hidden_layers - options["train_layers"])
-    model = build_classifier(encoder.model, len(settings.labels), pooling="mean", dropout_rate=DROPOUT, seed=seed)
+    model = build_classifier(encoder.model, len(first.labels), pooling="mean", dropout_rate=DROPOUT, seed=seed)
     load_head(os.path.join(run, HEAD), model)
-    limits = type("Limits", (), {"max_length": settings.max_length, "batch_size": settings.batch_size})
-    return Classifier(model, encoder.tokenizer, settings.labels, settings.head, limits, False)
+    return Classifier(model, encoder.tokenizer, first.labels, first.head, first, False)
 
 
 def train(classifier, loss, rows, options, seed):

@@ -41,9 +41,11 @@ def measure_untrained(parts, options, seed, folder):
     began = time.time()
     layers = {"num_hidden_layers": options["num_hidden_layers"]} if "num_hidden_layers" in options else {}
     encoder = SentenceEncoder(options["model"], max_length=options["max_length"], **layers)
-    answer = encoder.similarity if options["frozen"] == "cosine" else ridge(encoder, parts.train).predict
-    test = texts_of(parts.test) if options["frozen"] == "cosine" else (features(encoder, parts.test),)
-    found = scored(answer(*test), parts.test)
+    if options["frozen"] == "cosine":
+        answers = encoder.similarity(*texts_of(parts.test))
+    else:
+        answers = ridge(encoder, parts.train).predict(features(encoder, parts.test))
+    found = scored(answers, parts.test)
     return {"": dict(found, seconds=round(time.time() - began, 1))}
 
 
