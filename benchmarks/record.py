@@ -107,9 +107,21 @@ def rows(name, results=RESULTS):
         return [json.loads(line) for line in handle if line.strip()]
 
 
-def recorded(name, results=RESULTS, **keys):
+def last_row(name, results=RESULTS, **key):
+    """The last row that has these values, or None.
+
+    Args:
+        name, results: of the file.
+        **key: all that tells the run apart, settings included, so that a changed setting runs again; a row that lacks
+            one of the names is none with the value None.
+    """
+    of = [row for row in rows(name, results) if all(name in row and row[name] == value for name, value in key.items())]
+    return of[-1] if of else None
+
+
+def recorded(name, results=RESULTS, **key):
     """Whether there is a row with these values, so that a run that was cut off goes on where it was."""
-    return any(all(row.get(k) == v for k, v in keys.items()) for row in rows(name, results))
+    return last_row(name, results, **key) is not None
 
 
 def ratio(times, above, below):

@@ -1,10 +1,6 @@
-"""Rows of runs in a file of JSON lines, found by all that tells them apart; tables of their means and spreads."""
+"""Tables of the means and spreads of runs."""
 
-import json
 import math
-import os
-
-from kexue_keras.data import read_table
 
 
 def mean_and_spread(values):
@@ -41,27 +37,3 @@ def side_by_side(rows, *, row, column, value):
             cells.append("%.2f ± %.2f (%d)" % (mean_and_spread(values) + (len(values),)) if values else "")
         lines.append("| %s | %s |" % (name, " | ".join(cells)))
     return "\n".join(lines)
-
-
-def read_rows(path):
-    """Rows of a file of JSON lines, a list of dict; empty if there is no such file."""
-    if not os.path.exists(path):
-        return []
-    return read_table(path, format="jsonl", max_line=10**6).rows
-
-
-def find_row(path, key):
-    """Last row of a file of JSON lines that has all of the key's values, or None.
-
-    Args:
-        path: the file; it need not be there.
-        key: dict of what tells the run apart, settings included, so that a changed setting runs again.
-    """
-    found = [row for row in read_rows(path) if all(name in row and row[name] == key[name] for name in key)]
-    return found[-1] if found else None
-
-
-def add_row(path, row):
-    """Append a row to a file of JSON lines."""
-    with open(path, "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n")

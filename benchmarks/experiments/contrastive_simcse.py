@@ -15,16 +15,18 @@ import random
 import sys
 import time
 
-import numpy as np
-from comparison import add_row, read_rows
-from scipy.stats import spearmanr
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-from kexue_keras import losses, models, optimizers, training
-from kexue_keras.backend import K, keras, quiet, set_seed
-from kexue_keras.data import BucketedBatches, encode
-from kexue_keras.data._batches import pad
-from kexue_keras.errors import UserError
-from kexue_keras.training.gradient_cache import gradient_cache
+import numpy as np  # noqa: E402
+from record import record, rows  # noqa: E402
+from scipy.stats import spearmanr  # noqa: E402
+
+from kexue_keras import losses, models, optimizers, training  # noqa: E402
+from kexue_keras.backend import K, keras, quiet, set_seed  # noqa: E402
+from kexue_keras.data import BucketedBatches, encode  # noqa: E402
+from kexue_keras.data._batches import pad  # noqa: E402
+from kexue_keras.errors import UserError  # noqa: E402
+from kexue_keras.training.gradient_cache import gradient_cache  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHARED = os.path.join(HERE, "..", "..", "..", "shared", "data", "senteval_cn", "STS-B")
@@ -148,18 +150,15 @@ def main(argv=None):
         sentences = sentences[: options.sentences]
     if len(sentences) < options.sentences:
         raise UserError("there are %d sentences; --sentences asks for %d" % (len(sentences), options.sentences))
-    os.makedirs(options.out, exist_ok=True)
-    path = os.path.join(options.out, "rows.jsonl")
     kept = ("sentences", "max_length", "num_hidden_layers", "learning_rate", "dropout_rate", "temperature", "quick")
     budget = {name: getattr(options, name) for name in kept}
-    rows = [row for row in read_rows(path) if row["budget"] == budget]
+    found = [row for row in rows("rows", options.out) if row["budget"] == budget]
 
     def done(row):
-        rows.append(dict(row, budget=budget))
-        add_row(path, rows[-1])
+        found.append(record("rows", dict(row, budget=budget), options.out))
         print("%(name)s, seed %(seed)d: Spearman %(spearman).4f" % row, flush=True)
 
-    there = {(row["name"], row["seed"]) for row in rows}
+    there = {(row["name"], row["seed"]) for row in found}
     if ("before", 0) not in there:
         start, score = time.time(), evaluate(*build(options), test)
         done({"name": "before", "seed": 0, "spearman": score, "seconds": time.time() - start})
@@ -167,8 +166,8 @@ def main(argv=None):
         for batch_size in options.batch_sizes:
             if ("SimCSE, batch %d" % batch_size, seed) not in there:
                 done(train(options, sentences, test, batch_size, seed))
-    print(table(rows))
-    return rows
+    print(table(found))
+    return found
 
 
 if __name__ == "__main__":

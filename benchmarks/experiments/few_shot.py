@@ -14,10 +14,10 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
 import few_shot_prompted  # noqa: E402, F401  puts its methods into METHODS
-from comparison import find_row, side_by_side  # noqa: E402
+from comparison import side_by_side  # noqa: E402
 from few_shot_methods import METHODS, FewShot  # noqa: E402
 from few_shot_tasks import TASKS, read_task  # noqa: E402
-from record import RESULTS, record  # noqa: E402
+from record import RESULTS, last_row, record  # noqa: E402
 
 from kexue_keras.backend import quiet  # noqa: E402
 from kexue_keras.errors import UserError  # noqa: E402
@@ -71,7 +71,6 @@ def main(argv=None):
     quiet()
     options = parse(argv)
     os.makedirs(options.out, exist_ok=True)
-    path = os.path.join(options.results, "few_shot.jsonl")
     settings = {name: getattr(options, name) for name in SETTINGS}
     tiny = {"load": {"num_hidden_layers": 1, "missing": "initialise"}, "num_hidden_layers": 1, "steps": 2}
     tiny["allow_untrained_head"] = True
@@ -86,7 +85,7 @@ def main(argv=None):
                 key = {"task": task, "model": options.model, "method": method, "split": split, "settings": settings}
                 if "MLM" in method:
                     key["settings"] = dict(settings, **{name: getattr(options, name) for name in OF_MLM})
-                row = find_row(path, key)
+                row = last_row("few_shot", options.results, **key)
                 if row is None:
                     if data is None:
                         data = made_up(options) if options.quick else read_task(options.data, task, split, MOST)

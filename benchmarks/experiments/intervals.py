@@ -5,7 +5,7 @@ import numpy as np
 RESAMPLES = 2000
 # Of a score that is no sum over texts, whose draws a row of results has.
 DRAWS = 1000
-SCORES = "accuracy", "micro_f1", "spearman"
+SCORES = "accuracy", "micro_f1", "spearman", "rouge_l"
 
 
 def packed(right):
@@ -186,6 +186,8 @@ def paired_difference(side, rival):
     if "resampled" in side[0]:
         scores = [[score_of(row) for row in rows] for rows in both]
         return resampled_difference(*scores, *[[row["resampled"] for row in rows] for rows in both])
+    if "each" in side[0]:
+        return difference(*[np.array([row["each"] for row in rows]) / 1e4 for rows in both])
     return difference(*[[unpacked(row["right"], row["texts"]) for row in rows] for rows in both])
 
 
@@ -194,7 +196,8 @@ def comparisons(rows, *, plain_of=lambda experiment: "plain"):
 
     Args:
         rows: list of dict with experiment, variant, seed, budget, texts, seconds, and accuracy and right, micro_f1 and
-            counts, or spearman and resampled; of a variant those count that have the budget of its last row.
+            counts, spearman and resampled, or rouge_l and each; of a variant those count that have the budget of its
+            last row.
         plain_of: function from an experiment to the variant with which its others are compared.
 
     Returns:

@@ -21,7 +21,8 @@ from paired_measures import continued_mlm, measure_classes, measure_labels, meas
 from paired_phases import measure_phases  # noqa: E402
 from paired_sets import BUDGET, CANDIDATES, EXPERIMENTS, LABELS, MLM, made_up, plain_of, read_parts  # noqa: E402
 from paired_similarity import measure_pairs, measure_untrained  # noqa: E402
-from record import RESULTS, record, recorded, rows  # noqa: E402
+from paired_titles import COPIED, measure_copied, measure_titles  # noqa: E402
+from record import RESULTS, last_row, record, recorded, rows  # noqa: E402
 
 from kexue_keras.backend import quiet  # noqa: E402
 from kexue_keras.errors import UserError  # noqa: E402
@@ -31,7 +32,7 @@ def parse(argv):
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--data", metavar="FOLDER", help="with sentiment, fewclue/tnews, chnsenticorp, duee_multilabel, senteval_cn"
+        "--data", metavar="FOLDER", help="with sentiment, fewclue/tnews, chnsenticorp, duee_multilabel, csl, ..."
     )
     parser.add_argument("--experiments", nargs="+", choices=list(EXPERIMENTS), default=["sentiment", "tnews"])
     names = sorted({name for one in EXPERIMENTS.values() for name in one["variants"]} | set(CANDIDATES))
@@ -60,7 +61,7 @@ def budget_of(experiment, variant):
     options["epochs"] *= changed.pop("epochs times", 1)
     if changed.get("frozen"):
         # The sentence encoder is the stronger rival; what trains says nothing here.
-        return dict(changed, max_length=options["max_length"], model="me5-zh-sp")
+        return dict({"model": "me5-zh-sp", "max_length": options["max_length"]}, **changed)
     return dict(options, **changed)
 
 
@@ -80,6 +81,10 @@ def measure(parts, budget, *, seed, folder):
         budget = dict(budget, model=continued_mlm(parts, budget, home))
     if budget.get("frozen") in ("cosine", "ridge"):
         return measure_untrained(parts, budget, seed, folder)
+    if budget.get("frozen") in COPIED:
+        return measure_copied(parts, budget, seed, folder)
+    if "max_target_length" in budget:
+        return measure_titles(parts, budget, seed, folder)
     if budget.get("task") == "similarity":
         return measure_pairs(parts, budget, seed, folder)
     if "then" in budget:
@@ -89,11 +94,11 @@ def measure(parts, budget, *, seed, folder):
     return (measure_labels if "multilabel_loss" in budget else measure_classes)(parts, budget, seed, folder)
 
 
-def under_another_name(run, measured):
+def under_another_name(run, results):
     """What was measured of the same run as a candidate, or None."""
-    same = [row for row in measured if all(row[key] == value for key, value in run.items())]
+    same = last_row("paired", results, **run) or {}
     kept = ("accuracy", "valid", "best_epoch", "seconds", "texts", "right")
-    return {"": {key: same[0][key] for key in kept}} if same and "right" in same[0] else None
+    return {"": {key: same[key] for key in kept}} if "right" in same else None
 
 
 def table(measured):
@@ -124,7 +129,7 @@ def main(argv=None):
                 run = {"experiment": experiment, "seed": seed, "budget": budget}
                 if recorded("paired", options.results, variant=variant, **run):
                     continue
-                found = under_another_name(run, rows("paired", options.results))
+                found = under_another_name(run, options.results)
                 if found is None:
                     if parts is None:
                         several = EXPERIMENTS[experiment]["variants"] is LABELS

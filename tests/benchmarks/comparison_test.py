@@ -4,19 +4,20 @@ import os
 
 import pytest
 import similarity_cosent
-from comparison import add_row, find_row, read_rows
+from record import last_row, record, recorded, rows
 
 
 def test_a_row_is_found_by_all_of_its_key(tmp_path):
-    path = str(tmp_path / "rows.jsonl")
+    results = str(tmp_path)
     key = {"method": "甲", "seed": None, "settings": {"epochs": 2}}
-    assert find_row(path, key) is None and read_rows(path) == []
-    add_row(path, {"method": "甲", "settings": {"epochs": 2}, "score": 0.1})
-    assert find_row(path, key) is None, "a row without the name is none with the value None"
-    add_row(path, dict(key, score=0.2))
-    add_row(path, dict(key, score=0.3))
-    assert find_row(path, key)["score"] == 0.3 and len(read_rows(path)) == 3
-    assert find_row(path, dict(key, settings={"epochs": 3})) is None
+    assert last_row("rows", results, **key) is None and rows("rows", results) == []
+    record("rows", {"method": "甲", "settings": {"epochs": 2}, "score": 0.1}, results)
+    assert not recorded("rows", results, **key), "a row without the name is none with the value None"
+    record("rows", dict(key, score=0.2), results)
+    record("rows", dict(key, score=0.3), results)
+    assert last_row("rows", results, **key)["score"] == 0.3 and len(rows("rows", results)) == 3
+    assert recorded("rows", results, **key)
+    assert not recorded("rows", results, **dict(key, settings={"epochs": 3}))
 
 
 def test_the_similarity_experiment_runs_again_when_a_setting_changes(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ for helper in (
     "paired_phases",
     "paired_sets",
     "paired_similarity",
+    "paired_titles",
     "few_shot_methods",
     "few_shot_tasks",
     "few_shot_untrained",

@@ -9,10 +9,10 @@ import few_shot_tasks
 import few_shot_untrained
 import numpy as np
 import pytest
-from comparison import read_rows
 from few_shot_methods import FewShot
 from few_shot_tasks import read_labelled, read_unlabelled
 from prompts import PATTERN, WORDS, tiny_lm, tiny_mlm
+from record import rows
 from reviews import reviews
 
 from kexue_keras.backend import K
@@ -245,7 +245,7 @@ def test_the_experiment_goes_on_with_what_is_missing(tmp_path, monkeypatch, caps
         first = handle.readline()
     (tmp_path / "few_shot.jsonl").write_text(first, encoding="utf-8")
     assert [row["accuracy"] for row in few_shot.main(arguments)] == [0.1, pytest.approx(0.3)] and len(ran) == 3
-    assert len(read_rows(str(tmp_path / "few_shot.jsonl"))) == 2
+    assert len(rows("few_shot", str(tmp_path))) == 2
     assert "| zero-shot | 10.00 ± 0.00 (1) |" in capsys.readouterr().out
     assert all(len(task["patterns"] + task["prompts"]) >= 3 for task in few_shot.TASKS.values())
     assert {len(word) for word in few_shot.TASKS["tnews"]["words"].values()} == {2}

@@ -8,6 +8,7 @@ import numpy as np
 import paired
 import paired_measures
 import paired_sets
+import paired_titles
 import pytest
 from intervals import packed
 
@@ -22,7 +23,8 @@ def test_a_variant_changes_one_thing():
         for variant, changed in sizes["variants"].items():
             budget = paired.budget_of(experiment, variant)
             if changed.get("frozen"):
-                assert budget == dict(changed, max_length=plain["max_length"], model="me5-zh-sp") and budget["frozen"]
+                rival = {"model": "me5-zh-sp", "max_length": plain["max_length"]}
+                assert budget == dict(rival, **changed)
                 continue
             differ = {name for name in budget if budget[name] != plain.get(name)}
             named = {"epochs" if name == "epochs times" else name for name in changed}
@@ -57,7 +59,7 @@ def test_headlines_are_read_with_all_their_labels(tmp_path):
         (folder / name).write_text(rows, encoding="utf-8")
     with gzip.open(str(folder / "test_public.json.gz"), "wt", encoding="utf-8") as handle:
         handle.write(rows)
-    train, valid, test, unlabelled = paired_sets.read_parts(str(tmp_path), "tnews", 1)
+    train, valid, test, unlabelled, _ = paired_sets.read_parts(str(tmp_path), "tnews", 1)
     assert not unlabelled
     assert (len(train), len(valid), len(test)) == (400, 300, 400) and {label for _, label in train} == {
         "100",
@@ -119,23 +121,56 @@ def test_the_demo_is_tested_on_its_own_reviews_whatever_is_drawn():
 
 
 def test_pairs_are_trained_and_compared_as_they_are(tmp_path):
-    folder = tmp_path / "senteval_cn" / "STS-B"
-    folder.mkdir(parents=True)
+    folder, questions = (tmp_path / "senteval_cn" / name for name in ("STS-B", "LCQMC"))
+    inference = tmp_path / "ocnli"
+    for one in (folder, questions, inference):
+        one.mkdir(parents=True)
     texts = [text for text, _ in paired_sets.made_up(8).train]
     lines = ["%s\t%s\t%d" % (a, b, (i + j) % 6) for i, a in enumerate(texts) for j, b in enumerate(texts[:2])]
     for part in ("train", "valid", "test"):
         (folder / ("STS-B.%s.data" % part)).write_text("\n".join(lines), encoding="utf-8")
+    (questions / "LCQMC.valid.data").write_text("a\tb\t1\nc\td\t0\n", encoding="utf-8")
+    with gzip.open(str(questions / "LCQMC.test.data.gz"), "wt", encoding="utf-8") as handle:
+        handle.write("今天\t今天天气\t1\n东西\t天气\t0\n")
+    row = {"sentence1": "他在看书", "sentence2": "他醒着", "label": "entailment"}
+    (inference / "train.10k.json").write_text(json.dumps(row) + "\n", encoding="utf-8")
     parts = paired_sets.read_parts(str(tmp_path), "sts-b", 1)
-    assert [len(part) for part in parts] == [32, 32, 32, 0] and parts.test[1] == ((texts[0], texts[1]), "1")
+    assert [len(part) for part in parts[:4]] == [32, 32, 32, 0] and parts.test[1] == ((texts[0], texts[1]), "1")
     assert sorted(parts.train) == sorted(parts.test) and parts.train != parts.test
-    for variant in ("CoSENT", "not trained", "frozen, ridge regression"):
+    first = "CoSENT, first questions and inference"
+    for variant in ("CoSENT", first, "only questions and inference", "not trained", "frozen, ridge regression"):
         budget = dict(paired.budget_of("sts-b", variant), num_hidden_layers=1, max_length=16)
-        budget.update({"train_layers": 1, "epochs": 1} if variant == "CoSENT" else {})
+        if "epochs" in budget:
+            budget.update(train_layers=1, epochs=min(budget["epochs"], 1))
+        if "first" in budget:
+            budget["first"] = {"steps": 3, "batch_size": 2, "learning_rate": 0.1}
         found = paired.measure(parts, budget, seed=1, folder=str(tmp_path / "run"))[""]
         assert -1 <= found["spearman"] <= 1 and len(found["resampled"]) == intervals.DRAWS
         assert abs(np.mean(found["resampled"]) / 1e4 - found["spearman"]) < 0.1
+        before, after = found.get("opposites", ([0], [1]))
+        assert before != after and len(before) == len(after) and found.get("best_epoch", 1) == 1
     again = paired.measure(parts, budget, seed=2, folder=str(tmp_path / "run"))[""]
     assert again["resampled"] == found["resampled"]  # nothing in it is drawn, and the draws are the same
+
+
+def test_titles_are_written_or_copied(tmp_path):
+    texts = ["今天天气很好，我们去公园看花，下次还来。明天下雨。", "这家书店的书不贵，服务也周到，可以常去；离家不远。"]
+    rows = [(text, text[5:11]) for text in texts] * 2
+    parts = paired_sets.Parts(rows, rows[:2], rows[:2], [], {})
+    plain = dict(paired.budget_of("titles", "UniLM"), num_hidden_layers=1, max_length=16, max_target_length=6)
+    for variant in ("UniLM", "R-Drop, alpha 4, dropout 0.3", "first sentence", "first characters", "nearest clause"):
+        budget = paired.budget_of("titles", variant)
+        if "frozen" not in budget:
+            budget = dict(plain, epochs=1, **{name: budget[name] for name in budget if name not in plain})
+        found = paired.measure(parts, budget, seed=1, folder=str(tmp_path / "titles"))[""]
+        assert 0 <= found["rouge_l"] <= 1 and len(found["each"]) == 2 and not (tmp_path / "titles").exists()
+    assert paired_titles.first_sentence(parts, {}) == ["今天天气很好，我们去公园看花，下次还来", "这家书店的书不贵，服务也周到，可以常去"]
+    assert paired_titles.scored(["abcd", ""], [("", "abcd"), ("", "efgh")])["each"] == [10000, 0]
+    one = {"experiment": "titles", "variant": "UniLM", "budget": {}, "seconds": 1.0, "texts": 2}
+    rows = [dict(one, seed=seed, rouge_l=0.5, each=[10000, 0]) for seed in (1, 2)]
+    rows += [dict(one, seed=seed, rouge_l=0.25, each=[5000, 0], variant="first sentence") for seed in (1, 2)]
+    plain, rival = intervals.comparisons(rows, plain_of=paired_sets.plain_of)
+    assert rival["difference"][0] == -0.25 and rival["difference"][1] < -0.25 < rival["difference"][2]
 
 
 def test_a_second_phase_goes_on_from_the_first(tmp_path):

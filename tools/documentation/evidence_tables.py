@@ -31,6 +31,7 @@ TITLES = {
         "同样的事件类型，分类层由每个标签的回归初始化",
     ),
     "sts-b": ("Similarity: the 5,231 pairs of STS-B to learn from", "语义相似度：STS-B 的 5231 对训练数据"),
+    "titles": ("Titles of abstracts: 900 to learn from", "摘要生成标题：900 条训练数据"),
 }
 HEAD = (
     ("", "%s", "difference from %s, 95%% interval", "", "time", "seeds"),
@@ -40,6 +41,7 @@ SCORES = {
     "accuracy": ("accuracy", "准确率"),
     "micro_f1": ("micro F1", "micro F1"),
     "spearman": ("Spearman x 100", "Spearman × 100"),
+    "rouge_l": ("ROUGE-L", "ROUGE-L"),
 }
 BUDGET = ("Budget: %s.", "设置：%s。")
 VERDICTS = intervals.ENGLISH, intervals.CHINESE
