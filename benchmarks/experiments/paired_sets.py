@@ -99,6 +99,8 @@ SIMILARITY = {
 # Titles of abstracts; the rivals copy a piece of the abstract.
 TITLES = {
     "UniLM": {},
+    "UniLM, me5-zh-char-mlm": {"model": "me5-zh-char-mlm"},
+    "UniLM, three times the epochs": {"epochs times": 3},
     "first sentence": {"frozen": "first sentence"},
     "first characters": {"frozen": "first characters"},
     "nearest clause": {"frozen": "nearest clause"},
@@ -197,6 +199,7 @@ EXPERIMENTS = {
         "valid": 100,
         "test": 300,
         "budget": {
+            "model": "roformer-sim-zh-small",  # has learnt to say a text in other words
             "max_length": 96,
             "max_target_length": 32,
             "epochs": 3,
