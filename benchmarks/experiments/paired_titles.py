@@ -26,7 +26,7 @@ def measure_titles(parts, options, seed, folder):
     """The trained model's greedy titles."""
     K.clear_session()
     os.makedirs(folder, exist_ok=True)
-    options = {name: value for name, value in options.items() if name not in ("train_layers", "title")}
+    options = {name: value for name, value in options.items() if name != "train_layers"}
     options["max_source_length"] = options.pop("max_length")
     techniques = Techniques(**{name: options.pop(name) for name in TECHNIQUES if name in options})
     run = os.path.join(folder, "run")
