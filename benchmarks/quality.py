@@ -22,7 +22,8 @@ SENTEVAL = os.path.join(DATA, "senteval_cn")
 RUNS = {
     "simcse": (
         "contrastive_simcse",
-        "--sentences 2048 --max-length 16 --num-hidden-layers 4 --learning-rate 5e-5 --seeds 1 2 3",
+        "--sentences 2048 --max-length 16 --num-hidden-layers 4 --learning-rate 5e-5 --batch-sizes 64 256 512 1024 "
+        "--seeds 1 2 3",
     ),
     "multitask": (
         "multitask",

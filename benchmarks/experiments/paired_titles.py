@@ -53,7 +53,7 @@ def first_sentence(parts, options):
 
 
 def first_characters(parts, options):
-    """So many characters from the start as are best for the texts to choose by."""
+    """So many characters from the start as are best for the texts to learn from and to choose by."""
     known = parts.train + parts.valid
 
     def score(count):
