@@ -11,7 +11,7 @@ from typing import List, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from kexue_keras.data import checked_texts, encode, inference_classes
-from kexue_keras.data._batches import ROUNDING, pad
+from kexue_keras.data._batches import POOL, ROUNDING, pad
 from kexue_keras.errors import UserError
 from kexue_keras.finetune._schedule import warmed_up
 from kexue_keras.losses import GroupedCrossentropy
@@ -67,6 +67,9 @@ class PairSet(object):
 class PairSampler(object):
     """Batches of pairs drawn from several sets, each group as often as the others, in a group each set.
 
+    Pairs are drawn for a pool of batches at a time. Sorted by padded length within their group, they are dealt out so
+    that a batch has pairs of about equal length of every group, and the batches of the pool are shuffled.
+
     Args:
         tokenizer: bert4keras tokenizer.
         sets: list of `PairSet`.
@@ -93,28 +96,49 @@ class PairSampler(object):
                     % (number, wrong[0], groups[one.group] - 1)
                 )
             texts = [text for pair in one.pairs for text in pair]
-            self.sets[one.group].append((encode(tokenizer, texts, max_length)[0], one.labels + first[one.group]))
+            encoded = encode(tokenizer, texts, max_length)[0]
+            pairs = list(zip(encoded[::2], encoded[1::2]))
+            self.sets[one.group].append((pairs, one.labels + first[one.group]))
         empty = [group for group, members in enumerate(self.sets) if not members]
         if empty:
             raise UserError("group %d has no set; give groups for what there is" % empty[0])
         self.max_length, self.batch_size, self.seed, self.rounding = max_length, batch_size, seed, rounding
+        self._pool = None, []
 
     def __call__(self, step):
         """The batch of a step: ([token ids, segment ids] of 2P rows, labels `[2P]`)."""
-        random = np.random.RandomState([self.seed % 2**32, step])
+        if self._pool[0] != step // POOL:
+            self._pool = step // POOL, self._draw(step // POOL)
         rows, labels = [], []
-        for _ in range(self.batch_size):
-            members = self.sets[random.randint(len(self.sets))]
-            encoded, known = members[random.randint(len(members))]
-            i = random.randint(len(known))
-            pair = [encoded[2 * i], encoded[2 * i + 1]]
-            # The features of a pair are not symmetric, its meaning is (or may be taught to be).
-            rows.extend(pair[:: 1 - 2 * random.randint(2)])
-            labels.extend([known[i]] * 2)
+        for pair, label in self._pool[1][step % POOL]:
+            rows.extend(pair)
+            labels.extend([label] * 2)
+        return list(pad(rows, self._padded_length(rows))), np.array(labels, "int32")
+
+    def _draw(self, number):
+        """The batches of a pool, lists of (pair, label)."""
+        random = np.random.RandomState([self.seed % 2**32, number])
+        group_of = random.randint(len(self.sets), size=(POOL, self.batch_size))
+        batches = [[] for _ in range(POOL)]
+        for group, members in enumerate(self.sets):
+            drawn = [self._pair(members, random) for _ in range(np.sum(group_of == group))]
+            drawn.sort(key=lambda one: self._padded_length(one[0]))
+            for batch, count in zip(batches, np.sum(group_of == group, axis=1)):
+                batch.extend(drawn[:count])
+                del drawn[:count]
+        return [batches[i] for i in random.permutation(POOL)]
+
+    def _padded_length(self, rows):
+        """Tokens of each of the rows in a batch of them alone."""
         longest = max(len(token_ids) for token_ids, _ in rows)
-        return list(pad(rows, min(-(-longest // self.rounding) * self.rounding, self.max_length))), np.array(
-            labels, "int32"
-        )
+        return min(-(-longest // self.rounding) * self.rounding, self.max_length)
+
+    def _pair(self, members, random):
+        """(pair, label) of one of the sets."""
+        pairs, labels = members[random.randint(len(members))]
+        i = random.randint(len(labels))
+        # The features of a pair are not symmetric, its meaning is (or may be taught to be).
+        return pairs[i][:: 1 - 2 * random.randint(2)], labels[i]
 
 
 def train_sentence_bert(

@@ -219,7 +219,11 @@ def test_sampling_pairs_of_several_sets():
     assert abs((labels == 4).mean() - 0.5) < 0.08 and set(labels) == {0, 1, 4}
     first = tokens[::2, 1][labels[::2] == 4]
     assert abs((first == ord("a") - 90).mean() - 0.5) < 0.1
-    assert np.array_equal(sampler(7)[1], labels) and not np.array_equal(sampler(8)[0][0], tokens)
+    again = PairSampler(Tokenizer(), [large, small], groups=(2, 3), max_length=8, batch_size=400)
+    again(60)  # of the next pool: a run that goes on from its point begins there
+    for same in (sampler, again):
+        assert np.array_equal(same(7)[1], labels) and np.array_equal(same(7)[0][0], tokens)
+    assert not np.array_equal(sampler(8)[0][0], tokens) and not np.array_equal(sampler(57)[0][0], tokens)
     for sets, message in [
         ([large], "group 1 has no set"),
         ([large, PairSet([("a", "b")], [3], group=1)], "set 1 has the label 3; its group has the classes 0 to 2"),
@@ -230,6 +234,36 @@ def test_sampling_pairs_of_several_sets():
     with pytest.raises(ValueError, match="1 pairs and 2 labels"):
         PairSet([("a", "b")], [1, 2])
     assert list(PairSet.from_scores([("a", "b")] * 3, [0, 2.5, 3], 2.5).labels) == [0, 0, 1]
+
+
+def test_a_batch_has_pairs_of_about_equal_length_of_every_group():
+    class Tokenizer(object):
+        def tokenize(self, text):
+            return list(text)
+
+        def encode(self, tokens, second, maxlen):
+            return [ord(t) for t in tokens][:maxlen], [0] * len(tokens)
+
+    def pairs(letters, longest):
+        lengths = range(1, longest + 1)
+        return [(letters[0] * length, letters[1] * (length // 2 + 1)) for length in lengths], [0] * longest
+
+    sets = [PairSet(*pairs("ab", 60)), PairSet(*pairs("cd", 30), group=1)]
+    sampler = PairSampler(Tokenizer(), sets, groups=(2, 3), max_length=64, batch_size=16)
+    batches = [sampler(step) for step in range(100)]
+    widths = [inputs[0].shape[1] for inputs, _ in batches]
+    # Drawn at random, nearly all would have 56 or 64 tokens.
+    assert np.mean(widths) < 40 and len(set(widths)) >= 7
+    assert np.mean(widths[::2]) == pytest.approx(np.mean(widths[1::2]), abs=8)  # in no order
+    assert abs(np.mean([np.mean(labels == 2) for _, labels in batches]) - 0.5) < 0.05
+    for inputs, labels in batches:
+        tokens = inputs[0]
+        assert tokens.shape == (32, tokens.shape[1]) and set(labels) <= {0, 2}
+        for first, second in zip(tokens[::2], tokens[1::2]):
+            assert {chr(token) for row in (first, second) for token in row if token} in ({"a", "b"}, {"c", "d"})
+    of_second = np.concatenate([inputs[0][labels == 2, 0] for inputs, labels in batches])
+    assert set(of_second) == {ord("c"), ord("d")}
+    assert abs(np.mean(of_second[::2] == ord("c")) - 0.5) < 0.1  # either side first
 
 
 GROUPS = [["我喜欢电影", "电影很好看"], ["书店服务差", "书店的服务很差"], ["上国人来", "国人来上"], ["我讨厌书", "书很坏"]]
