@@ -9,7 +9,7 @@ kexue.fm/archives/8295; Schick and Schütze, arXiv 2001.07676; R-Drop, arXiv 210
 import numpy as np
 from few_shot_distillation import distilled
 from few_shot_methods import method
-from few_shot_untrained import accuracy
+from few_shot_untrained import accuracy, calibrated
 
 from kexue_keras.backend import K
 from kexue_keras.models import load
@@ -101,6 +101,19 @@ def pet_distilled(few):
     on_test, valid = distilled(few, few.unlabelled, taught)
     result = {"valid": valid, "accuracy": on_test, "ensemble": accuracy(ensemble, few.test, few)}
     return dict(result, unlabelled=len(few.unlabelled))
+
+
+@method("zero-shot, distilled")
+def zero_shot_distilled(few):
+    """An ordinary classifier learns what all prompts, calibrated and with nothing trained, say of unlabelled texts.
+
+    The labelled texts are not learnt from; those of `few.valid` choose the epoch.
+    """
+    scores = few.remembered("prompts", few.prompt_scores)
+    taught = np.exp(calibrated(scores(few.unlabelled), scores(few.calibration))).mean(axis=1)
+    K.clear_session()
+    on_test, valid = distilled(few, few.unlabelled, taught)
+    return {"valid": valid, "accuracy": on_test, "unlabelled": len(few.unlabelled)}
 
 
 def soft_pattern_before_answer(template):

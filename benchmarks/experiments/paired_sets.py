@@ -132,6 +132,15 @@ EXPERIMENTS = {
         "chosen": {"model": "me5-zh-sp", "head_init": "probe"},
         "variants": USUAL,
     },
+    # One epoch of all of them, about six times the steps.
+    "sentiment-all": {
+        "train": None,
+        "valid": 300,
+        "test": 2110,
+        "budget": {"max_length": 64, "epochs": 1},
+        "chosen": {"model": "me5-zh-sp", "head_init": "probe"},
+        "variants": USUAL,
+    },
     "tnews": {
         "train": None,
         "valid": 300,
@@ -215,6 +224,7 @@ EXPERIMENTS = {
 REVIEWS = 12000
 FILES = {
     "sentiment": ("sentiment", "sentiment.train.data.gz", "sentiment.valid.data", "sentiment.test.data"),
+    "sentiment-all": ("sentiment", "sentiment.train.data.gz", "sentiment.valid.data", "sentiment.test.data"),
     "tnews": (os.path.join("fewclue", "tnews"), "train_few_all.json", "dev_few_all.json", "test_public.json.gz"),
     "chnsenticorp": ("chnsenticorp", "train.tsv", "dev.tsv", "test.tsv"),
     "chnsenticorp-200": ("chnsenticorp", "train.tsv", "dev.tsv", "test.tsv"),

@@ -115,6 +115,23 @@ def test_methods(tiny, tmp_path, monkeypatch, method):
         np.testing.assert_allclose(probabilities.sum(axis=1), np.ones(4), rtol=1e-6)
 
 
+def test_what_calibrated_prompts_say_is_learnt(tiny, tmp_path, monkeypatch):
+    taught = []
+    monkeypatch.setattr(few_shot_prompted, "distilled", lambda *given: taught.append(given) or (0.75, 0.5))
+    calibration = [text for text, _ in reviews(5, 4)]
+    few = few_of(tiny, tmp_path, calibration=calibration, patterns=[PATTERN, "{text}{mask}"])
+    row = few.run("zero-shot, distilled")
+    assert (row["accuracy"], row["valid"], row["unlabelled"]) == (0.75, 0.5, 4)
+    ((_, texts, probabilities),) = taught
+    each = []
+    for pattern in few.patterns:
+        classifier = few.classifier(pattern)
+        classifier.calibrate(calibration)
+        each.append(classifier.predict_proba(few.unlabelled))
+    assert texts == few.unlabelled
+    np.testing.assert_allclose(probabilities, np.mean(each, axis=0), rtol=1e-4)
+
+
 def test_scores_of_a_classifier_are_those_that_it_says_itself(tiny, tmp_path):
     few = few_of(tiny, tmp_path, calibration=[text for text, _ in reviews(5, 4)], patterns=[PATTERN, "{text}{mask}"])
     classifier = few.classifier(few.patterns)

@@ -18,6 +18,7 @@ import paired_sets  # noqa: E402
 ENGLISH, CHINESE = 0, 1
 TITLES = {
     "sentiment": ("Reviews: 1,000 to learn from", "评论情感：1000 条训练数据"),
+    "sentiment-all": ("Reviews: all 16,883, one epoch", "评论情感：全部 16883 条，一轮"),
     "tnews": ("Headlines, 15 classes: all 1,185 that there are", "新闻标题，15 类：全部 1185 条训练数据"),
     "chnsenticorp": ("Hotel reviews: 1,000 to learn from", "酒店评论：1000 条训练数据"),
     "chnsenticorp-200": (
