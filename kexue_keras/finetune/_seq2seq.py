@@ -20,7 +20,7 @@ from kexue_keras.checkpoints._bundled import ASSETS, BUNDLED
 from kexue_keras.checkpoints._load import PretrainedModel, is_t5
 from kexue_keras.checkpoints._vocabulary import read_vocabulary
 from kexue_keras.checkpoints.t5.loading import PretrainedT5
-from kexue_keras.data import checked_texts
+from kexue_keras.data import checked_texts, gather_places
 from kexue_keras.decoding import Generator
 from kexue_keras.errors import UserError, WeightsError
 from kexue_keras.files.paths import path_text
@@ -47,8 +47,9 @@ class Seq2Seq(object):
 
     Attributes:
         architecture: 't5' or 'unilm'.
-        model: Keras model whose output are logits `[B, m, V]`; train it on `inputs` and `targets` of `batch` with
-            `losses.MaskedCrossentropy()`.
+        model: Keras model whose output are logits `[B, m, V]`, of a UniLM at every token of source and target.
+        training_model: the same weights, with logits for target tokens only; train it on what `training_batch` returns
+            with `losses.MaskedCrossentropy()`.
 
     Raises:
         UserError: no tokenizer, or more tokens than the model has positions.
@@ -74,6 +75,8 @@ class Seq2Seq(object):
                 "max_source_length %d + max_target_length %d are more than the %d positions of %s"
                 % (max_source_length, max_target_length, positions, pretrained.name)
             )
+        # The head over all of a long source costs as much as a layer or two, and nothing is predicted there.
+        self.training_model = self.model if self.architecture == "t5" else models.predict_at(pretrained.transformer)
         start = 0 if self.architecture == "t5" else None
         self._scored = None
         self._generator = Generator(self.model, end_id=self.tokenizer._token_end_id, start_id=start)
@@ -114,6 +117,23 @@ class Seq2Seq(object):
         after = np.concatenate([tokens * segments, np.zeros_like(tokens[:, :1])], axis=1)[:, 1:]
         return [tokens, segments], after
 
+    def training_batch(
+        self, encoded: Sequence[Tuple[Sequence[int], Sequence[int]]], *, rounding: int = 1
+    ) -> Tuple[List[Array], Array]:
+        """What `training_model` is trained on: the same as `batch`, of a UniLM with the places of the target tokens.
+
+        Args:
+            encoded, rounding: see `batch`.
+
+        Returns:
+            (list of input arrays, targets int `[B, m, 1]`, 0 where nothing is to be predicted).
+        """
+        inputs, targets = self.batch(encoded, rounding=rounding)
+        if self.architecture == "unilm":
+            places, targets = (_padded(rows, rounding) for rows in gather_places(targets))
+            inputs = inputs + [places]
+        return inputs, targets[:, :, None]
+
     def token_loss(self, pairs: Sequence[Tuple[str, str]], *, batch_size: int = 32) -> float:
         """Mean cross-entropy of a target token, in nats, without dropout, whatever the model is trained with.
 
@@ -126,13 +146,13 @@ class Seq2Seq(object):
         """
         if self._scored is None:
             # The same layers: how the model itself is compiled is the business of who trains it.
-            self._scored = keras.models.Model(self.model.inputs, self.model.output)
+            self._scored = keras.models.Model(self.training_model.inputs, self.training_model.output)
             self._scored.compile("sgd", MaskedCrossentropy())
         encoded, total, tokens = self.encode_pairs(pairs), 0.0, 0
         for start in range(0, len(encoded), batch_size):
-            inputs, targets = self.batch(encoded[start : start + batch_size])
+            inputs, targets = self.training_batch(encoded[start : start + batch_size])
             count = int((targets > 0).sum())
-            total += count * float(self._scored.test_on_batch(inputs, targets[:, :, None]))
+            total += count * float(self._scored.test_on_batch(inputs, targets))
             tokens += count
         return total / max(tokens, 1)
 

@@ -180,7 +180,7 @@ def _train(model, parts, out, config, build, options, say):
     make_batch, epoch_steps = _batches(seq2seq, parts["train"], options, build["techniques"])
     length = {"steps": epoch_steps * options.epochs, "epoch_steps": epoch_steps}
     with wrapped(
-        seq2seq.model,
+        seq2seq.training_model,
         make_batch,
         loss=losses.MaskedCrossentropy(),
         optimizer=AdamW(rate),
@@ -234,8 +234,7 @@ def _batches(seq2seq, pairs, options, techniques):
     rows_of, rounding = rows_by_step(batches), 1 if techniques.xla is None else techniques.rounding
 
     def make_batch(step):
-        inputs, targets = seq2seq.batch([encoded[i] for i in rows_of(step)], rounding=rounding)
-        return inputs, targets[:, :, None]
+        return seq2seq.training_batch([encoded[i] for i in rows_of(step)], rounding=rounding)
 
     return make_batch, len(batches)
 

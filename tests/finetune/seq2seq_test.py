@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from helpers import tiny_bert_folder, tiny_vocabulary
 
-from kexue_keras.backend import K, stack_name
+from kexue_keras.backend import K, keras, stack_name
 from kexue_keras.errors import UserError
 from kexue_keras.finetune import finetune_seq2seq, generation_scores, load_seq2seq, read_pairs
+from kexue_keras.losses import MaskedCrossentropy
 
 PAIRS = [("今天电影很好", "电影"), ("书店服务好", "书店"), ("我们看电影", "电影"), ("我喜欢书店", "书店")]
 SIZES = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, max_source_length=12, max_target_length=5)
@@ -55,6 +56,34 @@ def test_teacher_forcing_of_a_unilm(tmp_path):
 
 
 @pytest.mark.all_stacks
+@pytest.mark.filterwarnings("ignore:.*start from random values")
+def test_a_unilm_is_trained_on_the_target_tokens_alone(tmp_path):
+    seq2seq = load_seq2seq(
+        tiny_bert_folder(tmp_path, num_hidden_layers=1), max_source_length=12, max_target_length=5, dropout_rate=0.0
+    )
+    encoded = seq2seq.encode_pairs(PAIRS)
+    everywhere, targets = seq2seq.batch(encoded, rounding=8)
+    inputs, wanted = seq2seq.training_batch(encoded, rounding=8)
+    assert [x.shape for x in inputs] == [(4, 16), (4, 16), (4, 8)] and wanted.shape == (4, 8, 1)
+    for row in range(4):
+        assert list(wanted[row, wanted[row, :, 0] > 0, 0]) == list(targets[row][targets[row] > 0])
+    logits = [seq2seq.model.predict(everywhere), seq2seq.training_model.predict(inputs)]
+    np.testing.assert_allclose(logits[1][wanted[..., 0] > 0], logits[0][targets > 0], atol=1e-5)
+    # A step is the same, and of the same weights: those that generate and that are saved.
+    steps, before = [], seq2seq.model.get_weights()
+    for model, batch in (
+        (seq2seq.model, (everywhere, targets[..., None])),
+        (seq2seq.training_model, (inputs, wanted)),
+    ):
+        seq2seq.model.set_weights(before)
+        model.compile(keras.optimizers.SGD(0.5), MaskedCrossentropy())
+        steps.append([model.train_on_batch(*batch)] + seq2seq.model.get_weights())
+    for everywhere, alone in zip(*steps):
+        np.testing.assert_allclose(alone, everywhere, atol=1e-5)
+    assert max(np.abs(after - b).max() for after, b in zip(steps[1][1:], before)) > 1e-3
+
+
+@pytest.mark.all_stacks
 @pytest.mark.parametrize("kind", ["t5", "unilm"])
 @pytest.mark.filterwarnings("ignore:.*start from random values")
 def test_the_loss_of_a_token_is_that_of_the_texts_however_they_are_batched_or_trained(kind, vocabulary, tmp_path):
@@ -72,7 +101,8 @@ def test_the_loss_of_a_token_is_that_of_the_texts_however_they_are_batched_or_tr
     for batch_size in (1, 2, 3):
         assert abs(seq2seq.token_loss(PAIRS[:3], batch_size=batch_size) - np.mean(losses)) < 1e-5
     # The training has another loss.
-    seq2seq.model.compile("sgd", "mse")
+    for model in (seq2seq.model, seq2seq.training_model):
+        model.compile("sgd", "mse")
     assert abs(seq2seq.token_loss(PAIRS[:3]) - np.mean(losses)) < 1e-5
     assert seq2seq.token_loss([]) == 0
 

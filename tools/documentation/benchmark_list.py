@@ -156,6 +156,13 @@ TABLES = [
         what="memory",
     ),
     table(
+        "seq2seq_step",
+        "finetune/seq2seq.md",
+        ("A step of a UniLM: the head at target tokens alone over everywhere", "UniLM 的一步：输出层只算目标 token 与处处都算之比"),
+        "stack source",
+        "ratio processor_time_ratio peak_ratio",
+    ),
+    table(
         "precision",
         "training/precision.md",
         ("Loss scaling over AdamW", "损失缩放相对 AdamW"),

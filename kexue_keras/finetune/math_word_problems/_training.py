@@ -54,7 +54,7 @@ def finetune_math_word_problems(run):
         set_seed(options.seed)
         with repeatable_dropout(options.seed) as random_step:
             solver = _build(options, parts["train"], run.techniques)
-            model = _trained_model(solver.seq2seq.model, options)
+            model = _trained_model(solver.seq2seq, options)
         make_batch, epoch_steps = _batches(solver, parts["train"], options, run)
 
         def scores(name, beams):
@@ -153,11 +153,11 @@ class _Head(object):
         """None."""
 
 
-def _trained_model(model, options):
+def _trained_model(seq2seq, options):
     """The model that is trained: the language model, or its N orders, whose first the solver decodes with."""
     if options.teaforn == 1:
-        return model
-    return models.build_teaforn_model(model, options.teaforn)
+        return seq2seq.training_model
+    return models.build_teaforn_model(seq2seq.model, options.teaforn)
 
 
 def _read_parts(options, say):
@@ -246,7 +246,10 @@ def _batches(solver, problems, options, run):
     rows_of, rounding = rows_by_step(batches), run.techniques.rounding
 
     def make_batch(step):
-        inputs, targets = seq2seq.batch([encoded[i] for i in rows_of(step)], rounding=rounding)
+        rows = [encoded[i] for i in rows_of(step)]
+        if options.teaforn == 1:
+            return seq2seq.training_batch(rows, rounding=rounding)
+        inputs, targets = seq2seq.batch(rows, rounding=rounding)
         return inputs, targets[:, :, None]
 
     return make_batch, len(batches)
