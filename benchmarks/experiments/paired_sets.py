@@ -94,6 +94,11 @@ SIMILARITY = {
     "not trained, roformer-sim-zh-small": dict(SIM, frozen="cosine"),
     "RoFormer-Sim-FT": dict(SIM, first=FIRST, epochs=0),
     "CoSENT, first questions and inference": {"first": FIRST},
+    "CoSENT, first questions and inference, all layers, 5e-5": {
+        "first": FIRST,
+        "train_layers": None,
+        "learning_rate": 5e-5,
+    },
     "only questions and inference": {"first": FIRST, "epochs": 0},
 }
 # Titles of abstracts; the rivals copy a piece of the abstract.

@@ -74,7 +74,8 @@ def trained_on_classes(parts, options, stage, seed, folder):
         attention_dropout_rate=DROPOUT,
     )
     bert = encoder.pretrained.bert
-    freeze_below(bert, bert.num_hidden_layers - options["train_layers"])
+    if options["train_layers"] is not None:
+        freeze_below(bert, bert.num_hidden_layers - options["train_layers"])
     alike = [(parts.train, ABOVE), (scored_pairs(parts.more["questions"]), 0.5)]
     sets = [
         PairSet.from_scores([texts for texts, _ in rows], [float(score) for _, score in rows], above)
