@@ -6,7 +6,8 @@ Reference: Schick and Schütze, arXiv 2001.07676 (temperature 2); Hinton et al.,
 import numpy as np
 import tensorflow as tf
 from few_shot_untrained import accuracy
-from scipy.special import softmax
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
 
 from kexue_keras.data import BucketedBatches, encode
 from kexue_keras.data._batches import rows_by_step
@@ -38,7 +39,33 @@ def softened(probabilities):
     return softmax(np.log(np.maximum(probabilities, 1e-12)) / TEMPERATURE, axis=-1)
 
 
-def distilled(few, texts, probabilities, *, epochs=3):
+def likeliest_weights(scores, answers):
+    """Weights w >= 0 with which the sum of several teachers' scores makes the right answers likeliest.
+
+    They minimise -sum_n log softmax(sum_k w_k s_k)[n, answer of n] + sum_k (w_k std(s_k))^2 / 2: a teacher that is sure
+    of nothing, and often right, gets a large one. The second term keeps them finite where the teachers are never wrong.
+
+    Args:
+        scores: list of float `[N, labels]`, log-probabilities.
+        answers: list of int, columns.
+
+    >>> p = np.log([[.5, .3, .2], [.3, .4, .3], [.2, .3, .5]])
+    >>> likeliest_weights([p, p[::-1]], [0, 1, 2]).round(1).tolist()
+    [3.4, 0.0]
+    """
+    scores = np.stack([one - one.mean(axis=-1, keepdims=True) for one in scores])
+    spread = np.maximum(np.std(scores, axis=(1, 2)), 1e-6)
+    scores = scores / spread[:, None, None]
+
+    def loss(weights):
+        said = log_softmax(np.tensordot(weights, scores, 1), axis=-1)
+        return weights @ weights / 2 - np.sum(said[np.arange(len(answers)), answers])
+
+    found = minimize(loss, np.ones(len(scores)), method="L-BFGS-B", bounds=[(0, None)] * len(scores))
+    return found.x / spread
+
+
+def distilled(few, texts, probabilities, *, epochs=3, model=None):
     """Train an ordinary classifier on the teachers' answers; the epoch that is best on `few.valid` counts.
 
     Args:
@@ -46,11 +73,12 @@ def distilled(few, texts, probabilities, *, epochs=3):
         texts: list of texts.
         probabilities: float `[N, labels]`, what the teachers say of them.
         epochs: int.
+        model: the encoder that learns; None: `few.model`.
 
     Returns:
         (accuracy on `few.test`, accuracy on `few.valid`).
     """
-    pretrained = load(few.model, **dict(few.load_options, with_mlm=False))
+    pretrained = load(model or few.model, **dict(few.load_options, with_mlm=False))
     bert = pretrained.bert
     if few.train_layers is not None:
         freeze_below(bert, bert.num_hidden_layers - few.train_layers)

@@ -7,9 +7,10 @@ kexue.fm/archives/8295; Schick and Schütze, arXiv 2001.07676; R-Drop, arXiv 210
 """
 
 import numpy as np
-from few_shot_distillation import distilled
+from few_shot_distillation import distilled, likeliest_weights
 from few_shot_methods import method
-from few_shot_untrained import accuracy, calibrated
+from few_shot_untrained import accuracy, calibrated, regression
+from scipy.special import softmax
 
 from kexue_keras.backend import K
 from kexue_keras.models import load
@@ -17,6 +18,7 @@ from kexue_keras.prompting import PromptClassifier
 from kexue_keras.trainer import Techniques
 
 UNILM = "roformer-sim-zh-small"
+SENTENCES = "me5-zh-sp"
 RDROP = 4.0
 
 
@@ -114,6 +116,34 @@ def zero_shot_distilled(few):
     K.clear_session()
     on_test, valid = distilled(few, few.unlabelled, taught)
     return {"valid": valid, "accuracy": on_test, "unlabelled": len(few.unlabelled)}
+
+
+@method("PET and frozen, distilled")
+def pet_and_frozen_distilled(few):
+    """PET and a regression on sentence vectors, which are wrong about different texts, teach an ordinary classifier.
+
+    What they say is multiplied, PET with and without its prior, with the weights that are likeliest on `few.valid`.
+    The classifier has the sentence encoder, and learns from `few.unlabelled` alone.
+    """
+    parts = [[text for text, _ in few.test], [text for text, _ in few.valid], few.unlabelled]
+    texts, ends = sum(parts, []), np.cumsum([len(part) for part in parts])[:-1]
+    ask, _ = regression(few, SENTENCES)
+    teachers = {"frozen": np.log(ask(texts))}
+    K.clear_session()
+    classifier = few.classifier(few.patterns)
+    few.fit(classifier)
+    each = np.log(np.stack(classifier.probabilities_by_pattern(texts), axis=1))
+    K.clear_session()
+    teachers["PET"] = np.log(np.exp(each).mean(axis=1))
+    teachers["PET, calibrated"] = np.log(np.exp(calibrated(each, each[ends[-1] :])).mean(axis=1))
+    on_test, on_valid, _ = zip(*(np.split(said, ends) for said in teachers.values()))
+    weights = likeliest_weights(on_valid, [few.verbalizer.labels.index(label) for _, label in few.valid])
+    together = np.tensordot(weights, list(teachers.values()), 1)
+    result = {name: accuracy(said, few.test, few) for name, said in zip(teachers, on_test)}
+    result.update(ensemble=accuracy(together[: ends[0]], few.test, few), weights=np.round(weights, 3).tolist())
+    taught = softmax(together[ends[-1] :], axis=-1)
+    learnt, valid = distilled(few, few.unlabelled, taught, model=SENTENCES)
+    return dict(result, valid=valid, accuracy=learnt, unlabelled=len(few.unlabelled), student=SENTENCES)
 
 
 def soft_pattern_before_answer(template):

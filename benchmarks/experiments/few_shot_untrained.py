@@ -105,12 +105,22 @@ def accuracy(scores, rows, few):
 
 
 def frozen(few, model):
+    """What `regression` scores.
+
+    Returns:
+        dict: accuracy, valid, C.
+    """
+    ask, found = regression(few, model)
+    return dict(found, accuracy=accuracy(ask([text for text, _ in few.test]), few.test, few))
+
+
+def regression(few, model):
     """Logistic regression on the mean vectors of an encoder; of a pair |u - v| and u v.
 
     scikit-learn's, on standardised vectors; C by the accuracy on `valid`, of equal ones the smallest.
 
     Returns:
-        dict: accuracy, valid, C.
+        (function of texts -> float `[N, labels]`, in the order of `few.verbalizer.labels`; dict: valid, C).
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -124,19 +134,25 @@ def frozen(few, model):
     # At one go, so that the model is loaded once.
     vectors([part for text in known for part in (text if isinstance(text, tuple) else (text,))])
 
-    def features(rows):
-        texts = [text for text, _ in rows]
+    def features(texts):
         if not isinstance(texts[0], tuple):
             return vectors(texts)
         u, v = (vectors([text[i] for text in texts]) for i in (0, 1))
         return np.concatenate([np.abs(u - v), u * v], axis=1)
 
-    x, y = features(few.train), [label for _, label in few.train]
+    (x, y), (x_valid, y_valid) = (
+        (features([text for text, _ in rows]), [label for _, label in rows]) for rows in (few.train, few.valid)
+    )
     best = None
     for C in REGRESSION_C:
-        regression = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000))
-        on_valid = regression.fit(x, y).score(features(few.valid), [label for _, label in few.valid])
+        fitted = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000)).fit(x, y)
+        on_valid = fitted.score(x_valid, y_valid)
         if best is None or on_valid > best[0]:
-            best = on_valid, C, regression
-    on_test = best[2].score(features(few.test), [label for _, label in few.test])
-    return {"valid": float(best[0]), "accuracy": float(on_test), "C": float(best[1])}
+            best = on_valid, C, fitted
+    on_valid, C, fitted = best
+    places = [list(fitted.classes_).index(label) for label in few.verbalizer.labels]
+
+    def ask(texts):
+        return fitted.predict_proba(features(texts))[:, places]
+
+    return ask, {"valid": float(on_valid), "C": float(C)}

@@ -20,7 +20,7 @@ from intervals import comparisons, score_of, verdict  # noqa: E402
 from paired_measures import continued_mlm, measure_classes, measure_labels, measure_prompts  # noqa: E402
 from paired_phases import measure_phases  # noqa: E402
 from paired_sets import BUDGET, CANDIDATES, EXPERIMENTS, LABELS, MLM, made_up, plain_of, read_parts  # noqa: E402
-from paired_similarity import measure_pairs, measure_untrained  # noqa: E402
+from paired_similarity import measure_mean, measure_pairs, measure_untrained  # noqa: E402
 from paired_titles import COPIED, measure_copied, measure_titles  # noqa: E402
 from record import RESULTS, last_row, record, recorded, rows  # noqa: E402
 
@@ -85,6 +85,8 @@ def measure(parts, budget, *, seed, folder):
         return measure_copied(parts, budget, seed, folder)
     if "max_target_length" in budget:
         return measure_titles(parts, budget, seed, folder)
+    if "runs" in budget:
+        return measure_mean(parts, budget, seed, folder)
     if budget.get("task") == "similarity":
         return measure_pairs(parts, budget, seed, folder)
     if "then" in budget:

@@ -99,6 +99,7 @@ SIMILARITY = {
         "train_layers": None,
         "learning_rate": 5e-5,
     },
+    "CoSENT, first questions and inference, mean of three runs": {"first": FIRST, "runs": 3},
     "only questions and inference": {"first": FIRST, "epochs": 0},
 }
 # Titles of abstracts; the rivals copy a piece of the abstract.

@@ -4,8 +4,11 @@ Takes and returns what the functions of paired_measures.py do; of the answers it
 test pairs, the same draws for all runs.
 """
 
+import json
 import os
+import shutil
 import time
+import zlib
 
 import numpy as np
 from intervals import resampled
@@ -15,6 +18,7 @@ from scipy.stats import spearmanr
 
 from kexue_keras.backend import K
 from kexue_keras.data import read_inference_pairs
+from kexue_keras.files import atomic
 from kexue_keras.finetune import PairSet, train_sentence_bert
 from kexue_keras.finetune._finetune import finetune
 from kexue_keras.models._freezing import freeze_below
@@ -25,12 +29,71 @@ PENALTIES = np.logspace(-1, 5, 13)
 DROPOUT = 0.1
 # Scores of STS-B above it say that two texts mean the same.
 ABOVE = 2.5
+# Of the way from the encoder as it was to the mean of several trained ones.
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 # A denial, another place and another way of saying it; the article's question is whether the first stays high.
 OPPOSITES = [("我喜欢北京", "我不喜欢北京"), ("我喜欢北京", "我喜欢上海"), ("我喜欢北京", "我很喜欢北京")]
 
 
 def measure_pairs(parts, options, seed, folder):
     """Cosines of the trained encoder's vectors; with the option `first`, after the stage of `trained_on_classes`."""
+    trained, found = trained_encoder(parts, options, seed, folder)
+    K.clear_session()
+    answers = SentenceEncoder.load(trained).similarity(*texts_of(parts.test))
+    finish(folder)
+    return {"": dict(found, **scored(answers, parts.test))}
+
+
+def measure_mean(parts, options, seed, folder):
+    """The same with the mean of the weights of as many runs as the option `runs` says, with seeds from `seed` on.
+
+    Of the way from the weights before training to that mean, the share counts whose Spearman is best on the validation
+    pairs (arXiv 2203.05482, 2109.01903). The runs are kept beside `folder`, and are not repeated.
+    """
+    options = dict(options)
+    runs = range(seed, seed + options.pop("runs"))
+    said = "%08x" % zlib.crc32(json.dumps(options, sort_keys=True).encode())
+    homes = [os.path.join(os.path.dirname(folder), "encoder-%s-%d" % (said, one)) for one in runs]
+    for one, home in zip(runs, homes):
+        if not os.path.exists(home + ".json"):
+            trained, found = trained_encoder(parts, options, one, folder)
+            shutil.rmtree(home, ignore_errors=True)
+            shutil.copytree(trained, home)
+            with atomic(home + ".json", "w") as handle:
+                json.dump({"seconds": found["seconds"]}, handle)
+            finish(folder)
+    start, _ = weights_of(SentenceEncoder, options["model"], pooling=options.get("pooling", "mean"), **size(options))
+    each = [weights_of(SentenceEncoder.load, home) for home in homes]
+    mean, encoder = [np.mean(same, axis=0) for same in zip(*(weights for weights, _ in each))], each[-1][1]
+    answers = {}
+    for share in SHARES:
+        encoder.pretrained.bert.model.set_weights([a + share * (b - a) for a, b in zip(start, mean)])
+        answers[share] = [encoder.similarity(*texts_of(part)) for part in (parts.valid, parts.test)]
+    on_valid = {share: scored(found, parts.valid)["spearman"] for share, (found, _) in answers.items()}
+    best = max(SHARES, key=on_valid.get)
+    seconds = 0
+    for home in homes:
+        with open(home + ".json") as handle:
+            seconds += json.load(handle)["seconds"]
+    shares = {"%g" % share: round(scored(found, parts.test)["spearman"], 4) for share, (_, found) in answers.items()}
+    result = {"share": best, "shares": shares, "valid": on_valid[best], "seconds": round(seconds, 1)}
+    return {"": dict(result, **scored(answers[best][1], parts.test))}
+
+
+def weights_of(make, *given, **options):
+    """(weights of the encoder that `make` returns in a new session, encoder)."""
+    K.clear_session()
+    encoder = make(*given, **options)
+    return encoder.pretrained.bert.model.get_weights(), encoder
+
+
+def size(options):
+    """What of the options is for `SentenceEncoder`."""
+    return {name: options[name] for name in ("max_length", "num_hidden_layers") if name in options}
+
+
+def trained_encoder(parts, options, seed, folder):
+    """(Folder of the encoder, part of a row): the stages that there are, one after the other."""
     os.makedirs(folder, exist_ok=True)
     options = dict(options)
     stage = options.pop("first", None)
@@ -41,10 +104,7 @@ def measure_pairs(parts, options, seed, folder):
     if options["epochs"]:
         trained, of_cosent = trained_on_scores(parts, options, seed, folder)
         found = dict(found, **dict(of_cosent, seconds=found["seconds"] + of_cosent["seconds"]))
-    K.clear_session()
-    answers = SentenceEncoder.load(trained).similarity(*texts_of(parts.test))
-    finish(folder)
-    return {"": dict(found, **scored(answers, parts.test))}
+    return trained, found
 
 
 def trained_on_scores(parts, options, seed, folder):
@@ -68,8 +128,7 @@ def trained_on_classes(parts, options, stage, seed, folder):
     encoder = SentenceEncoder(
         options["model"],
         pooling=options.get("pooling", "mean"),
-        max_length=options["max_length"],
-        num_hidden_layers=options.get("num_hidden_layers"),
+        **size(options),
         dropout_rate=DROPOUT,
         attention_dropout_rate=DROPOUT,
     )
@@ -103,9 +162,7 @@ def measure_untrained(parts, options, seed, folder):
     """The encoder as it is: cosines, or a ridge regression of the scores on u * v and |u - v|."""
     K.clear_session()
     began = time.time()
-    layers = {"num_hidden_layers": options["num_hidden_layers"]} if "num_hidden_layers" in options else {}
-    pooling = options.get("pooling", "mean")
-    encoder = SentenceEncoder(options["model"], pooling=pooling, max_length=options["max_length"], **layers)
+    encoder = SentenceEncoder(options["model"], pooling=options.get("pooling", "mean"), **size(options))
     if options["frozen"] == "cosine":
         answers = encoder.similarity(*texts_of(parts.test))
     else:

@@ -132,6 +132,50 @@ def test_what_calibrated_prompts_say_is_learnt(tiny, tmp_path, monkeypatch):
     np.testing.assert_allclose(probabilities, np.mean(each, axis=0), rtol=1e-4)
 
 
+def test_two_teachers_are_weighed_by_what_they_say_of_the_validation_texts(tiny, tmp_path, monkeypatch):
+    taught = []
+    monkeypatch.setattr(
+        PromptClassifier, "fit", lambda classifier, labelled, unlabelled=None, **options: [{"valid": 1}]
+    )
+    monkeypatch.setattr(few_shot_prompted, "SENTENCES", tiny)
+    distilled = lambda *given, **options: taught.append((given, options)) or (0.75, 0.5)  # noqa: E731
+    monkeypatch.setattr(few_shot_prompted, "distilled", distilled)
+    few = few_of(tiny, tmp_path, patterns=[PATTERN, "{text}{mask}"])
+    row = few.run("PET and frozen, distilled")
+    assert (row["accuracy"], row["valid"], row["unlabelled"], row["student"]) == (0.75, 0.5, 4, tiny)
+    ((_, texts, probabilities), options), *rest = taught
+    assert texts == few.unlabelled and options == {"model": tiny} and not rest
+    np.testing.assert_allclose(probabilities.sum(axis=1), np.ones(4), rtol=1e-6)
+    assert row["frozen"] == few.run("frozen")["accuracy"] and len(row["weights"]) == 3
+    ask, _ = few_shot_untrained.regression(few, tiny)
+    classifier, labels = few.classifier(few.patterns), few.verbalizer.labels
+    assert row["PET"] == classifier.accuracy(few.test)
+    parts = [[text for text, _ in few.valid], few.unlabelled]
+    plain = [classifier.predict_proba(part) for part in parts]
+    classifier.calibrate(few.unlabelled)
+    assert row["PET, calibrated"] == classifier.accuracy(few.test)
+    teachers = [[ask(part), one, classifier.predict_proba(part)] for part, one in zip(parts, plain)]
+    answers = [labels.index(label) for _, label in few.valid]
+    weights = few_shot_distillation.likeliest_weights(np.log(teachers[0]), answers)
+    np.testing.assert_allclose(row["weights"], weights, atol=0.02, rtol=0.02)
+    together = np.exp(np.tensordot(weights, np.log(teachers[1]), 1))
+    np.testing.assert_allclose(probabilities, together / together.sum(axis=1, keepdims=True), atol=0.01)
+
+
+def test_likeliest_weights_are_where_the_gradient_vanishes(rng):
+    scores, answers = np.log(rng.dirichlet(np.ones(4), size=(3, 50))), rng.randint(4, size=50)
+    scores[0] += 3 * np.eye(4)[answers]  # often right
+    scores[1] -= 2 * np.eye(4)[answers]  # rather wrong than right
+    weights = few_shot_distillation.likeliest_weights(list(scores), answers.tolist())
+    spread = np.std(scores - scores.mean(axis=-1, keepdims=True), axis=(1, 2))
+    p = np.exp(np.tensordot(weights, scores, 1))
+    p /= p.sum(axis=1, keepdims=True)
+    gradient = np.sum(scores * (p - np.eye(4)[answers]), axis=(1, 2)) + weights * spread**2
+    assert weights[0] > 0.3 and weights[1] == 0 and gradient[1] > 0
+    free = weights > 0
+    np.testing.assert_allclose(gradient[free] / spread[free], 0, atol=1e-3)
+
+
 def test_scores_of_a_classifier_are_those_that_it_says_itself(tiny, tmp_path):
     few = few_of(tiny, tmp_path, calibration=[text for text, _ in reviews(5, 4)], patterns=[PATTERN, "{text}{mask}"])
     classifier = few.classifier(few.patterns)

@@ -8,6 +8,7 @@ import numpy as np
 import paired
 import paired_measures
 import paired_sets
+import paired_similarity
 import paired_titles
 import pytest
 from intervals import packed
@@ -151,6 +152,29 @@ def test_pairs_are_trained_and_compared_as_they_are(tmp_path):
         assert before != after and len(before) == len(after) and found.get("best_epoch", 1) == 1
     again = paired.measure(parts, budget, seed=2, folder=str(tmp_path / "run"))[""]
     assert again["resampled"] == found["resampled"]  # nothing in it is drawn, and the draws are the same
+
+
+def test_the_mean_of_several_runs_is_between_them_and_the_start(tmp_path, monkeypatch):
+    texts = [text for text, _ in paired_sets.made_up(4).train]
+    pairs = [((a, b), "%d" % ((i + j) % 6)) for i, a in enumerate(texts) for j, b in enumerate(texts)]
+    parts = paired_sets.Parts(pairs[:8], pairs[8:24], pairs[8:], [], {})
+    budget = dict(paired.budget_of("sts-b", "CoSENT"), num_hidden_layers=1, max_length=16, train_layers=1, epochs=1)
+
+    def run(seed, **more):
+        return paired.measure(parts, dict(budget, **more), seed=seed, folder=str(tmp_path / "run"))[""]
+
+    single, found = [run(seed) for seed in (1, 2)], run(1, runs=2)
+    assert list(found["shares"]) == ["0.5", "0.6", "0.7", "0.8", "0.9", "1"]
+    assert found["share"] in paired_similarity.SHARES
+    # With one run and all of the way, it is that run.
+    monkeypatch.setattr(paired_similarity, "SHARES", (1.0,))
+    monkeypatch.setattr(paired_similarity, "trained_encoder", lambda *given: pytest.fail("trained again"))
+    for seed in (1, 2):
+        again = run(seed, runs=1)
+        assert again["spearman"] == pytest.approx(single[seed - 1]["spearman"], abs=1e-6)
+    monkeypatch.setattr(paired_similarity, "SHARES", (0.0,))
+    untrained = paired.measure(parts, dict(budget, frozen="cosine"), seed=1, folder="")[""]["spearman"]
+    assert run(1, runs=2)["spearman"] == pytest.approx(untrained, abs=1e-6)
 
 
 def test_titles_are_written_or_copied(tmp_path):
