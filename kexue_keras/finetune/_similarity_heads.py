@@ -110,17 +110,20 @@ def measure_similarity(cosines, scores, scale=20.0):
         scale: of the CoSENT value.
 
     Returns:
-        JSON-able dict: pairs, spearman, pearson (0 if all cosines are equal), loss: CoSENT of all pairs together.
+        JSON-able dict: pairs, spearman (of cosines rounded to 6 decimals), pearson (both 0 if all cosines are equal),
+            loss: CoSENT of all pairs together.
 
     >>> measure_similarity([.1, .5, .9], [0, 3, 5])['spearman']
     1.0
     """
     from scipy.stats import pearsonr, spearmanr
 
-    different = np.ptp(cosines) > 0
+    # The cosine of two equal texts is 1 but for the last digit of a float32, which must not decide who is first.
+    ranked = np.round(np.asarray(cosines, "float64"), 6)
+    different = np.ptp(ranked) > 0
     return {
         "pairs": len(scores),
-        "spearman": round(float(spearmanr(cosines, scores)[0]), 6) if different else 0.0,
+        "spearman": round(float(spearmanr(ranked, scores)[0]), 6) if different else 0.0,
         "pearson": round(float(pearsonr(cosines, scores)[0]), 6) if different else 0.0,
         "loss": cosent_value(cosines, scores, scale),
     }

@@ -94,9 +94,10 @@ def _classification(true, predicted):
 def _similarity(scores, cosines):
     from scipy.stats import pearsonr, spearmanr
 
-    if np.ptp(scores) == 0 or np.ptp(cosines) == 0:
+    ranked = np.round(cosines, 6)  # as in `measure_similarity`
+    if np.ptp(scores) == 0 or np.ptp(ranked) == 0:
         return {"spearman": float("nan"), "pearson": float("nan")}
-    return {"spearman": spearmanr(cosines, scores)[0], "pearson": pearsonr(cosines, scores)[0]}
+    return {"spearman": spearmanr(ranked, scores)[0], "pearson": pearsonr(cosines, scores)[0]}
 
 
 def _resampled(groups, seed, draws):

@@ -75,6 +75,11 @@ def test_scores_are_those_of_scikit_learn_and_intervals_cover_them(rng):
     alone = width(list(range(60)), 1)
     assert width(list(range(60)) * 4, 4) == pytest.approx(alone, rel=0.3)
     assert width(list(range(240)), 4) < 0.7 * alone
+    # Cosines of equal texts differ by rounding errors alone, and are equal.
+    noisy = [0.2, 0.4, 1 + 2e-7, 1 - 1e-7, 1 + 1e-7, 1 - 2e-7]
+    found = [out_of_fold_scores("similarity", [0, 1, 2, 3, 3, 2], [round(one, 3) for one in noisy], list(range(6)))]
+    found.append(out_of_fold_scores("similarity", [0, 1, 2, 3, 3, 2], noisy, list(range(6))))
+    assert found[1]["spearman"] == pytest.approx(found[0]["spearman"], abs=1e-9)
 
 
 def test_the_folds_of_a_classification_and_going_on_with_them(place, tmp_path, capsys):
