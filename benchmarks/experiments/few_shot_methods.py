@@ -10,7 +10,7 @@ import os
 import time
 
 import numpy as np
-from few_shot_untrained import accuracy, by_prompt, calibrated, frozen, prompt_scores
+from few_shot_untrained import SENTENCES, accuracy, by_prompt, calibrated, frozen, prompt_scores
 
 from kexue_keras.backend import K, preserved_random_state, set_seed
 from kexue_keras.errors import UserError
@@ -266,7 +266,7 @@ def frozen_own(few):
 @method("frozen me5-zh-sp")
 def frozen_sentences(few):
     """The same on those of the bundled sentence encoder."""
-    return frozen(few, "me5-zh-sp")
+    return frozen(few, SENTENCES)
 
 
 @method("continued MLM, then zero-shot")

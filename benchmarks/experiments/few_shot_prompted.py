@@ -9,7 +9,7 @@ kexue.fm/archives/8295; Schick and Schütze, arXiv 2001.07676; R-Drop, arXiv 210
 import numpy as np
 from few_shot_distillation import distilled, likeliest_weights
 from few_shot_methods import method
-from few_shot_untrained import accuracy, calibrated, regression
+from few_shot_untrained import SENTENCES, accuracy, calibrated, regression
 from scipy.special import softmax
 
 from kexue_keras.backend import K
@@ -18,7 +18,6 @@ from kexue_keras.prompting import PromptClassifier
 from kexue_keras.trainer import Techniques
 
 UNILM = "roformer-sim-zh-small"
-SENTENCES = "me5-zh-sp"
 RDROP = 4.0
 
 

@@ -12,6 +12,7 @@ from kexue_keras.models import load
 from kexue_keras.prompting import PromptClassifier
 from kexue_keras.similarity import SentenceEncoder
 
+SENTENCES = "me5-zh-sp"
 REGRESSION_C = np.logspace(-4, 0.5, 10)
 
 

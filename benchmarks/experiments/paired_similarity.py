@@ -69,13 +69,13 @@ def measure_mean(parts, options, seed, folder):
     for share in SHARES:
         encoder.pretrained.bert.model.set_weights([a + share * (b - a) for a, b in zip(start, mean)])
         answers[share] = [encoder.similarity(*texts_of(part)) for part in (parts.valid, parts.test)]
-    on_valid = {share: scored(found, parts.valid)["spearman"] for share, (found, _) in answers.items()}
+    on_valid = {share: correlation(found, parts.valid) for share, (found, _) in answers.items()}
     best = max(SHARES, key=on_valid.get)
     seconds = 0
     for home in homes:
         with open(home + ".json") as handle:
             seconds += json.load(handle)["seconds"]
-    shares = {"%g" % share: round(scored(found, parts.test)["spearman"], 4) for share, (_, found) in answers.items()}
+    shares = {"%g" % share: round(correlation(found, parts.test), 4) for share, (_, found) in answers.items()}
     result = {"share": best, "shares": shares, "valid": on_valid[best], "seconds": round(seconds, 1)}
     return {"": dict(result, **scored(answers[best][1], parts.test))}
 
@@ -153,9 +153,9 @@ def trained_on_classes(parts, options, stage, seed, folder):
 
 def told(encoder, questions):
     """Spearman on other questions, and the cosines of `OPPOSITES`."""
-    spearman = spearmanr(encoder.similarity(*texts_of(questions)), [float(score) for _, score in questions])[0]
+    spearman = correlation(encoder.similarity(*texts_of(questions)), questions)
     cosines = encoder.similarity(*zip(*OPPOSITES))
-    return {"questions": round(float(spearman), 4), "opposites": np.round(cosines.astype("float64"), 3).tolist()}
+    return {"questions": round(spearman, 4), "opposites": np.round(cosines.astype("float64"), 3).tolist()}
 
 
 def measure_untrained(parts, options, seed, folder):
@@ -199,6 +199,11 @@ def scored(answers, pairs):
         "resampled": resampled(of, len(pairs)),
         "texts": len(pairs),
     }
+
+
+def correlation(answers, pairs):
+    """Spearman of the answers with the scores."""
+    return float(spearmanr(answers, [float(score) for _, score in pairs])[0])
 
 
 def texts_of(pairs):

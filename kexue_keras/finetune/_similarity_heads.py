@@ -102,6 +102,14 @@ def cosent_value(cosines, scores, scale=20.0):
     return float(np.logaddexp(0, np.logaddexp.reduce(sums[below] - cosines)))
 
 
+def rankable(cosines):
+    """float64 `[N]`: rounded to 6 decimals.
+
+    The cosine of two equal texts is 1 but for the last digit of a float32, which must not decide who is first.
+    """
+    return np.round(np.asarray(cosines, "float64"), 6)
+
+
 def measure_similarity(cosines, scores, scale=20.0):
     """How well cosines follow scores.
 
@@ -110,7 +118,7 @@ def measure_similarity(cosines, scores, scale=20.0):
         scale: of the CoSENT value.
 
     Returns:
-        JSON-able dict: pairs, spearman (of cosines rounded to 6 decimals), pearson (both 0 if all cosines are equal),
+        JSON-able dict: pairs, spearman (of `rankable` cosines), pearson (both 0 if all cosines are equal),
             loss: CoSENT of all pairs together.
 
     >>> measure_similarity([.1, .5, .9], [0, 3, 5])['spearman']
@@ -118,8 +126,7 @@ def measure_similarity(cosines, scores, scale=20.0):
     """
     from scipy.stats import pearsonr, spearmanr
 
-    # The cosine of two equal texts is 1 but for the last digit of a float32, which must not decide who is first.
-    ranked = np.round(np.asarray(cosines, "float64"), 6)
+    ranked = rankable(cosines)
     different = np.ptp(ranked) > 0
     return {
         "pairs": len(scores),

@@ -5,6 +5,7 @@ import re
 import numpy as np
 
 from kexue_keras.finetune._report import class_counts, precision_recall_f1, wilson_interval
+from kexue_keras.finetune._similarity_heads import rankable
 
 RESAMPLES = 1000
 # Larger files have so narrow intervals that fewer draws do.
@@ -94,7 +95,7 @@ def _classification(true, predicted):
 def _similarity(scores, cosines):
     from scipy.stats import pearsonr, spearmanr
 
-    ranked = np.round(cosines, 6)  # as in `measure_similarity`
+    ranked = rankable(cosines)
     if np.ptp(scores) == 0 or np.ptp(ranked) == 0:
         return {"spearman": float("nan"), "pearson": float("nan")}
     return {"spearman": spearmanr(ranked, scores)[0], "pearson": pearsonr(cosines, scores)[0]}
