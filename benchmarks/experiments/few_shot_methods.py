@@ -269,13 +269,14 @@ def frozen_sentences(few):
     return frozen(few, SENTENCES)
 
 
-@method("continued MLM, then zero-shot")
-def continued_mlm(few):
-    """Masked language modelling on the task's unlabelled texts, once for all splits; then the prompts as in zero-shot.
+def continued_model(few):
+    """Masked language modelling on the task's unlabelled texts, once for all splits; the folder of the model.
 
-    `accuracy` is that of the calibrated pattern chosen by `valid`.
+    The folder bears the steps and the rate, since others make another model.
     """
-    folder = os.path.join(os.path.dirname(few.folder), "%s-mlm" % os.path.basename(few.folder).rsplit("-", 1)[0])
+    task = os.path.basename(few.folder).rsplit("-", 1)[0]
+    name = "%s-mlm-%d-%g" % (task, few.mlm["steps"], few.mlm["learning_rate"])
+    folder = os.path.join(os.path.dirname(few.folder), name)
     if not os.path.exists(folder):
         model = MaskedLanguageModel(few.model, max_length=few.max_length, **few.load_options)
         if few.train_layers is not None:
@@ -284,6 +285,16 @@ def continued_mlm(few):
         model.train(few.mlm["texts"], steps=few.mlm["steps"], batch_size=few.batch_size, **how)
         model.save(folder)
         K.clear_session()
+    return folder
+
+
+@method("continued MLM, then zero-shot")
+def continued_mlm(few):
+    """The prompts as in zero-shot, asked of `continued_model`.
+
+    `accuracy` is that of the calibrated pattern chosen by `valid`.
+    """
+    folder = continued_model(few)
     scores = few.remembered(("prompts", folder), lambda: few.prompt_scores(folder))
     result = {"texts for MLM": len(few.mlm["texts"])}
     for calibrate, front in ((False, ""), (True, "calibrated ")):

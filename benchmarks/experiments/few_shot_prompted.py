@@ -8,7 +8,7 @@ kexue.fm/archives/8295; Schick and Schütze, arXiv 2001.07676; R-Drop, arXiv 210
 
 import numpy as np
 from few_shot_distillation import distilled, likeliest_weights
-from few_shot_methods import method
+from few_shot_methods import continued_model, method
 from few_shot_untrained import SENTENCES, accuracy, calibrated, regression
 from scipy.special import softmax
 
@@ -115,6 +115,29 @@ def zero_shot_distilled(few):
     K.clear_session()
     on_test, valid = distilled(few, few.unlabelled, taught)
     return {"valid": valid, "accuracy": on_test, "unlabelled": len(few.unlabelled)}
+
+
+@method("continued MLM, then zero-shot, distilled")
+def continued_mlm_distilled(few):
+    """A classifier with the sentence encoder learns what all prompts, calibrated, say after masked language modelling.
+
+    The labelled texts are not learnt from; those of `few.valid` choose the epoch. `ensemble` is what the prompts score,
+    and `frozen` what a regression on sentence vectors does that learns their answers beside the labelled texts.
+    """
+    folder = continued_model(few)
+    scores = few.remembered(("prompts", folder), lambda: few.prompt_scores(folder))
+    # At one go, so that the model is loaded once.
+    said = scores(few.unlabelled + few.calibration + [text for text, _ in few.test])
+    K.clear_session()
+    said, prior, on_test = np.split(said, np.cumsum([len(few.unlabelled), len(few.calibration)]))
+    taught, on_test = (np.exp(calibrated(part, prior)).mean(axis=1) for part in (said, on_test))
+    labels = few.verbalizer.labels
+    answers = [(text, labels[i]) for text, i in zip(few.unlabelled, np.argmax(taught, axis=-1))]
+    ask, _ = regression(few, SENTENCES, train=few.train + answers)
+    cheap = accuracy(ask([text for text, _ in few.test]), few.test, few)
+    learnt, valid = distilled(few, few.unlabelled, taught, model=SENTENCES)
+    result = {"accuracy": learnt, "valid": valid, "ensemble": accuracy(on_test, few.test, few), "frozen": cheap}
+    return dict(result, unlabelled=len(few.unlabelled), student=SENTENCES, **{"texts for MLM": len(few.mlm["texts"])})
 
 
 @method("PET and frozen, distilled")

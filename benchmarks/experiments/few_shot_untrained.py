@@ -115,10 +115,15 @@ def frozen(few, model):
     return dict(found, accuracy=accuracy(ask([text for text, _ in few.test]), few.test, few))
 
 
-def regression(few, model):
+def regression(few, model, *, train=None):
     """Logistic regression on the mean vectors of an encoder; of a pair |u - v| and u v.
 
     scikit-learn's, on standardised vectors; C by the accuracy on `valid`, of equal ones the smallest.
+
+    Args:
+        few: `FewShot`.
+        model: the encoder.
+        train: list of (text, label); None: `few.train`.
 
     Returns:
         (function of texts -> float `[N, labels]`, in the order of `few.verbalizer.labels`; dict: valid, C).
@@ -131,7 +136,8 @@ def regression(few, model):
         return SentenceEncoder(model, max_length=few.max_length, **few.load_options).encode(texts)
 
     vectors = few.remembered(("vectors", model), lambda: Remembered(encode))
-    known = [text for text, _ in few.train + few.valid + few.test]
+    train = few.train if train is None else train
+    known = [text for text, _ in train + few.valid + few.test]
     # At one go, so that the model is loaded once.
     vectors([part for text in known for part in (text if isinstance(text, tuple) else (text,))])
 
@@ -142,7 +148,7 @@ def regression(few, model):
         return np.concatenate([np.abs(u - v), u * v], axis=1)
 
     (x, y), (x_valid, y_valid) = (
-        (features([text for text, _ in rows]), [label for _, label in rows]) for rows in (few.train, few.valid)
+        (features([text for text, _ in rows]), [label for _, label in rows]) for rows in (train, few.valid)
     )
     best = None
     for C in REGRESSION_C:

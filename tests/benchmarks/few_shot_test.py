@@ -115,21 +115,33 @@ def test_methods(tiny, tmp_path, monkeypatch, method):
         np.testing.assert_allclose(probabilities.sum(axis=1), np.ones(4), rtol=1e-6)
 
 
-def test_what_calibrated_prompts_say_is_learnt(tiny, tmp_path, monkeypatch):
+@pytest.mark.parametrize("front", ["", "continued MLM, then "])
+def test_what_calibrated_prompts_say_is_learnt(tiny, tmp_path, monkeypatch, front):
     taught = []
-    monkeypatch.setattr(few_shot_prompted, "distilled", lambda *given: taught.append(given) or (0.75, 0.5))
+    distilled = lambda *given, **options: taught.append((given, options)) or (0.75, 0.5)  # noqa: E731
+    monkeypatch.setattr(few_shot_prompted, "distilled", distilled)
+    monkeypatch.setattr(few_shot_prompted, "SENTENCES", tiny)
     calibration = [text for text, _ in reviews(5, 4)]
-    few = few_of(tiny, tmp_path, calibration=calibration, patterns=[PATTERN, "{text}{mask}"])
-    row = few.run("zero-shot, distilled")
+    few = few_of(tiny, tmp_path / "task-0", calibration=calibration, patterns=[PATTERN, "{text}{mask}"])
+    few.mlm = {"texts": calibration, "steps": 2, "learning_rate": 1e-2}
+    row = few.run(front + "zero-shot, distilled")
     assert (row["accuracy"], row["valid"], row["unlabelled"]) == (0.75, 0.5, 4)
-    ((_, texts, probabilities),) = taught
-    each = []
+    ((_, texts, probabilities), options), *rest = taught
+    assert texts == few.unlabelled and options == ({"model": tiny} if front else {}) and not rest
+    few.model = str(tmp_path / "task-mlm-2-0.01") if front else tiny
+    each, ensemble = [], 0
     for pattern in few.patterns:
         classifier = few.classifier(pattern)
         classifier.calibrate(calibration)
         each.append(classifier.predict_proba(few.unlabelled))
-    assert texts == few.unlabelled
+        ensemble = ensemble + classifier.predict_proba([text for text, _ in few.test])
     np.testing.assert_allclose(probabilities, np.mean(each, axis=0), rtol=1e-4)
+    if front:
+        K.clear_session()
+        assert row["ensemble"] == few_shot_untrained.accuracy(ensemble, few.test, few)
+        answers = [few.verbalizer.labels[i] for i in np.argmax(probabilities, axis=1)]
+        few.train = few.train + list(zip(few.unlabelled, answers))
+        assert (row["frozen"], row["student"]) == (few_shot_untrained.frozen(few, tiny)["accuracy"], tiny)
 
 
 def test_two_teachers_are_weighed_by_what_they_say_of_the_validation_texts(tiny, tmp_path, monkeypatch):
@@ -254,7 +266,7 @@ def test_nothing_is_trained_and_the_model_is_asked_once(tiny, tmp_path, monkeypa
     few.mlm, few.train_layers = {"texts": texts, "steps": 2, "learning_rate": 1e-2}, 1
     row = few.run("continued MLM, then zero-shot")
     assert row["accuracy"] == row["calibrated chosen"] and row["texts for MLM"] == 6
-    trained = K.clear_session() or load(str(tmp_path / "task-mlm"), with_mlm="linear")
+    trained = K.clear_session() or load(str(tmp_path / "task-mlm-2-0.01"), with_mlm="linear")
     assert row["first"] == PromptClassifier(trained, PATTERN, WORDS, max_length=24).accuracy(few.test)
     assert few.run("continued MLM, then zero-shot") == dict(row, seconds=0.0)  # trained and asked once
     found = few.run("frozen")
