@@ -41,6 +41,7 @@ USUAL = {
     "plain, twice the epochs": {"epochs times": 2},  # about the time that R-Drop, FGM, ... take
     "dropout 0.3": {"dropout_rate": 0.3},
     "R-Drop, alpha 4, dropout 0.3": {"dropout_rate": 0.3, "rdrop": 4.0},
+    "R-Drop, alpha 1, dropout 0.1": {"dropout_rate": 0.1, "rdrop": 1.0},  # the article chose the other for BERT base
     "FGM, epsilon 0.5": {"fgm": 0.5},
     "gradient penalty, epsilon 1": {"gradient_penalty": 1.0},
     "VAT, epsilon 1": {"vat": 1.0},
