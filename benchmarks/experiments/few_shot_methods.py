@@ -269,10 +269,13 @@ def frozen_sentences(few):
     return frozen(few, SENTENCES)
 
 
-def continued_model(few):
-    """Masked language modelling on the task's unlabelled texts, once for all splits; the folder of the model.
+def continued_prompt_scores(few):
+    """What all prompts say after masked language modelling on the task's unlabelled texts, trained once for all splits.
 
-    The folder bears the steps and the rate, since others make another model.
+    The model's folder bears the steps and the rate, since others make another model.
+
+    Returns:
+        As `FewShot.prompt_scores`.
     """
     task = os.path.basename(few.folder).rsplit("-", 1)[0]
     name = "%s-mlm-%d-%g" % (task, few.mlm["steps"], few.mlm["learning_rate"])
@@ -285,17 +288,16 @@ def continued_model(few):
         model.train(few.mlm["texts"], steps=few.mlm["steps"], batch_size=few.batch_size, **how)
         model.save(folder)
         K.clear_session()
-    return folder
+    return few.remembered(("prompts", folder), lambda: few.prompt_scores(folder))
 
 
 @method("continued MLM, then zero-shot")
 def continued_mlm(few):
-    """The prompts as in zero-shot, asked of `continued_model`.
+    """The prompts as in zero-shot, after masked language modelling.
 
     `accuracy` is that of the calibrated pattern chosen by `valid`.
     """
-    folder = continued_model(few)
-    scores = few.remembered(("prompts", folder), lambda: few.prompt_scores(folder))
+    scores = continued_prompt_scores(few)
     result = {"texts for MLM": len(few.mlm["texts"])}
     for calibrate, front in ((False, ""), (True, "calibrated ")):
         found = by_prompt(few, calibrate, scores=scores)

@@ -8,7 +8,7 @@ kexue.fm/archives/8295; Schick and Schütze, arXiv 2001.07676; R-Drop, arXiv 210
 
 import numpy as np
 from few_shot_distillation import distilled, likeliest_weights
-from few_shot_methods import continued_model, method
+from few_shot_methods import continued_prompt_scores, method
 from few_shot_untrained import SENTENCES, accuracy, calibrated, regression
 from scipy.special import softmax
 
@@ -108,13 +108,12 @@ def pet_distilled(few):
 def zero_shot_distilled(few):
     """An ordinary classifier learns what all prompts, calibrated and with nothing trained, say of unlabelled texts.
 
-    The labelled texts are not learnt from; those of `few.valid` choose the epoch.
+    The labelled texts are not learnt from; those of `few.valid` choose the epoch. `ensemble` is what the prompts score.
     """
-    scores = few.remembered("prompts", few.prompt_scores)
-    taught = np.exp(calibrated(scores(few.unlabelled), scores(few.calibration))).mean(axis=1)
-    K.clear_session()
-    on_test, valid = distilled(few, few.unlabelled, taught)
-    return {"valid": valid, "accuracy": on_test, "unlabelled": len(few.unlabelled)}
+    taught, on_test = said_by_prompts(few, few.remembered("prompts", few.prompt_scores))
+    learnt, valid = distilled(few, few.unlabelled, taught)
+    result = {"valid": valid, "accuracy": learnt, "ensemble": accuracy(on_test, few.test, few)}
+    return dict(result, unlabelled=len(few.unlabelled))
 
 
 @method("continued MLM, then zero-shot, distilled")
@@ -124,13 +123,7 @@ def continued_mlm_distilled(few):
     The labelled texts are not learnt from; those of `few.valid` choose the epoch. `ensemble` is what the prompts score,
     and `frozen` what a regression on sentence vectors does that learns their answers beside the labelled texts.
     """
-    folder = continued_model(few)
-    scores = few.remembered(("prompts", folder), lambda: few.prompt_scores(folder))
-    # At one go, so that the model is loaded once.
-    said = scores(few.unlabelled + few.calibration + [text for text, _ in few.test])
-    K.clear_session()
-    said, prior, on_test = np.split(said, np.cumsum([len(few.unlabelled), len(few.calibration)]))
-    taught, on_test = (np.exp(calibrated(part, prior)).mean(axis=1) for part in (said, on_test))
+    taught, on_test = said_by_prompts(few, continued_prompt_scores(few))
     labels = few.verbalizer.labels
     answers = [(text, labels[i]) for text, i in zip(few.unlabelled, np.argmax(taught, axis=-1))]
     ask, _ = regression(few, SENTENCES, train=few.train + answers)
@@ -138,6 +131,23 @@ def continued_mlm_distilled(few):
     learnt, valid = distilled(few, few.unlabelled, taught, model=SENTENCES)
     result = {"accuracy": learnt, "valid": valid, "ensemble": accuracy(on_test, few.test, few), "frozen": cheap}
     return dict(result, unlabelled=len(few.unlabelled), student=SENTENCES, **{"texts for MLM": len(few.mlm["texts"])})
+
+
+def said_by_prompts(few, scores):
+    """Mean probabilities of all prompts, calibrated, of the unlabelled texts and of the test texts.
+
+    Args:
+        few: `FewShot`.
+        scores: what `FewShot.prompt_scores` returned; its session is cleared afterwards.
+
+    Returns:
+        Two float `[N, labels]`.
+    """
+    # At one go, so that the model is loaded once.
+    scores = scores(few.unlabelled + few.calibration + [text for text, _ in few.test])
+    K.clear_session()
+    unlabelled, prior, test = np.split(scores, np.cumsum([len(few.unlabelled), len(few.calibration)]))
+    return tuple(np.exp(calibrated(part, prior)).mean(axis=1) for part in (unlabelled, test))
 
 
 @method("PET and frozen, distilled")
