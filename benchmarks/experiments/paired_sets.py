@@ -112,6 +112,7 @@ TITLES = {
     "first characters": {"frozen": "first characters"},
     "nearest clause": {"frozen": "nearest clause"},
     "R-Drop, alpha 4, dropout 0.3": {"dropout_rate": 0.3, "rdrop": 4.0},
+    "R-Drop, alpha 1, dropout 0.1": {"dropout_rate": 0.1, "rdrop": 1.0},
     "gradient penalty, epsilon 1": {"gradient_penalty": 1.0},
 }
 BUDGET = {"model": "me5-zh-char-mlm", "epochs": 3, "batch_size": 16, "learning_rate": 1e-4, "train_layers": 6}
