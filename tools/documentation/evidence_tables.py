@@ -5,6 +5,7 @@ benchmarks/experiments/paired.py measures, intervals.py says what an interval is
 
 import os
 import sys
+from collections import Counter
 
 import numpy as np
 from benchmark_tables import number, read
@@ -44,7 +45,7 @@ SCORES = {
     "spearman": ("Spearman x 100", "Spearman × 100"),
     "rouge_l": ("ROUGE-L", "ROUGE-L"),
 }
-BUDGET = ("Budget: %s.", "设置：%s。")
+BUDGET = ("Budget: %s. Run on TensorFlow %s.", "设置：%s。运行于 TensorFlow %s。")
 VERDICTS = intervals.ENGLISH, intervals.CHINESE
 
 
@@ -63,7 +64,10 @@ def tables(language):
             continue
         score = next(name for name in SCORES if name in of_rival[-1])
         head = " | ".join(HEAD[language]) % (SCORES[score][language], rival)
-        text += ["## %s" % TITLES[experiment][language], "", BUDGET[language] % said(of_rival[-1]["budget"]), ""]
+        names = [one["variant"] for one in of]
+        ran = [row for row in rows if row["experiment"] == experiment and row["variant"] in names]
+        budget = BUDGET[language] % (said(of_rival[-1]["budget"]), versions(ran, language))
+        text += ["## %s" % TITLES[experiment][language], "", budget, ""]
         text += ["| %s |" % head, "|%s" % ("---|" * len(HEAD[language]))]
         seconds = next(one["seconds"] for one in of if one["variant"] == rival)
         text += ["| %s |" % " | ".join(cells(one, seconds, language)) for one in of] + [""]
@@ -78,6 +82,15 @@ def variants(rows):
 def said(budget):
     """Options as on the command line."""
     return ", ".join("`--%s %s`" % (name.replace("_", "-"), value) for name, value in sorted(budget.items()) if value)
+
+
+def versions(rows, language):
+    """The TensorFlow of all rows; with how many have which where they differ."""
+    found = Counter(row["versions"]["tensorflow"] for row in rows).most_common()
+    if len(found) == 1:
+        return found[0][0]
+    each, between = (("%s (%d rows)", ", "), ("%s（%d 行）", "、"))[language]
+    return between.join(each % one for one in found)
 
 
 def cells(one, seconds, language):
