@@ -5,7 +5,6 @@ benchmarks/experiments/paired.py measures, intervals.py says what an interval is
 
 import os
 import sys
-from collections import Counter
 
 import numpy as np
 from benchmark_tables import number, read
@@ -66,7 +65,8 @@ def tables(language):
         head = " | ".join(HEAD[language]) % (SCORES[score][language], rival)
         names = [one["variant"] for one in of]
         ran = [row for row in rows if row["experiment"] == experiment and row["variant"] in names]
-        budget = BUDGET[language] % (said(of_rival[-1]["budget"]), versions(ran, language))
+        stacks = sorted({row["versions"]["tensorflow"] for row in ran}, reverse=True)
+        budget = BUDGET[language] % (said(of_rival[-1]["budget"]), (", ", "、")[language].join(stacks))
         text += ["## %s" % TITLES[experiment][language], "", budget, ""]
         text += ["| %s |" % head, "|%s" % ("---|" * len(HEAD[language]))]
         seconds = next(one["seconds"] for one in of if one["variant"] == rival)
@@ -82,15 +82,6 @@ def variants(rows):
 def said(budget):
     """Options as on the command line."""
     return ", ".join("`--%s %s`" % (name.replace("_", "-"), value) for name, value in sorted(budget.items()) if value)
-
-
-def versions(rows, language):
-    """The TensorFlow of all rows; with how many have which where they differ."""
-    found = Counter(row["versions"]["tensorflow"] for row in rows).most_common()
-    if len(found) == 1:
-        return found[0][0]
-    each, between = (("%s (%d rows)", ", "), ("%s（%d 行）", "、"))[language]
-    return between.join(each % one for one in found)
 
 
 def cells(one, seconds, language):
