@@ -152,12 +152,12 @@ class FewShot(object):
         options = {"max_length": self.max_length, "allow_untrained_head": self.allow_untrained_head}
         return prompt_scores(model or self.model, self.prompts, options, self.load_options)
 
-    def classifier(self, patterns, **options):
-        """`PromptClassifier` on a freshly loaded model."""
+    def classifier(self, patterns, *, model=None, **options):
+        """`PromptClassifier` on the model freshly loaded, or on another one."""
         given = dict(self.load_options)
         if given.get("kind") not in GPT_KINDS:  # a GPT has its head, and refuses the argument
             given.setdefault("with_mlm", "linear")
-        pretrained = load(self.model, **given)
+        pretrained = load(model or self.model, **given)
         if self.train_layers is not None and options.get("trained") != "soft_tokens":
             freeze_below(pretrained.bert, pretrained.bert.num_hidden_layers - self.train_layers)
         options["allow_untrained_head"] = self.allow_untrained_head
@@ -269,13 +269,10 @@ def frozen_sentences(few):
     return frozen(few, SENTENCES)
 
 
-def continued_prompt_scores(few):
-    """What all prompts say after masked language modelling on the task's unlabelled texts, trained once for all splits.
+def continued_mlm(few):
+    """Folder of the model after masked language modelling on the task's unlabelled texts, trained once for all splits.
 
-    The model's folder bears the steps and the rate, since others make another model.
-
-    Returns:
-        As `FewShot.prompt_scores`.
+    It bears the steps and the rate, since others make another model.
     """
     task = os.path.basename(few.folder).rsplit("-", 1)[0]
     name = "%s-mlm-%d-%g" % (task, few.mlm["steps"], few.mlm["learning_rate"])
@@ -288,11 +285,17 @@ def continued_prompt_scores(few):
         model.train(few.mlm["texts"], steps=few.mlm["steps"], batch_size=few.batch_size, **how)
         model.save(folder)
         K.clear_session()
+    return folder
+
+
+def continued_prompt_scores(few):
+    """What all prompts say after `continued_mlm`; as `FewShot.prompt_scores`."""
+    folder = continued_mlm(few)
     return few.remembered(("prompts", folder), lambda: few.prompt_scores(folder))
 
 
 @method("continued MLM, then zero-shot")
-def continued_mlm(few):
+def continued_mlm_zero_shot(few):
     """The prompts as in zero-shot, after masked language modelling.
 
     `accuracy` is that of the calibrated pattern chosen by `valid`.

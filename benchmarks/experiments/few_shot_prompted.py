@@ -8,7 +8,7 @@ kexue.fm/archives/8295; Schick and Schütze, arXiv 2001.07676; R-Drop, arXiv 210
 
 import numpy as np
 from few_shot_distillation import distilled, likeliest_weights
-from few_shot_methods import continued_prompt_scores, method
+from few_shot_methods import continued_mlm, continued_prompt_scores, method
 from few_shot_untrained import SENTENCES, accuracy, calibrated, regression
 from scipy.special import softmax
 
@@ -152,17 +152,35 @@ def said_by_prompts(few, scores):
 
 @method("PET and frozen, distilled")
 def pet_and_frozen_distilled(few):
-    """PET and a regression on sentence vectors, which are wrong about different texts, teach an ordinary classifier.
+    """PET and a regression on sentence vectors, which are wrong about different texts, teach an ordinary classifier."""
+    return taught_by_pet_and_frozen(few, few.model)
 
-    What they say is multiplied, PET with and without its prior, with the weights that are likeliest on `few.valid`.
-    The classifier has the sentence encoder, and learns from `few.unlabelled` alone.
+
+@method("continued MLM, PET and frozen, distilled")
+def continued_mlm_pet_and_frozen_distilled(few):
+    """The same, PET after masked language modelling on the task's texts."""
+    return dict(taught_by_pet_and_frozen(few, continued_mlm(few)), **{"texts for MLM": len(few.mlm["texts"])})
+
+
+def taught_by_pet_and_frozen(few, model):
+    """Multiply what the two teachers say, and train a classifier on it.
+
+    PET counts with and without its prior; the weights are those that are likeliest on `few.valid`. The classifier has
+    the sentence encoder, and learns from `few.unlabelled` alone.
+
+    Args:
+        few: `FewShot`.
+        model: name or folder of PET's encoder.
+
+    Returns:
+        dict: accuracy and valid of the classifier, accuracy of each teacher and of the ensemble, weights.
     """
     parts = [[text for text, _ in few.test], [text for text, _ in few.valid], few.unlabelled]
     texts, ends = sum(parts, []), np.cumsum([len(part) for part in parts])[:-1]
     ask, _ = regression(few, SENTENCES)
     teachers = {"frozen": np.log(ask(texts))}
     K.clear_session()
-    classifier = few.classifier(few.patterns)
+    classifier = few.classifier(few.patterns, model=model)
     few.fit(classifier)
     each = np.log(np.stack(classifier.probabilities_by_pattern(texts), axis=1))
     K.clear_session()
