@@ -33,6 +33,13 @@ def pet_all(few):
     return few.fit(few.classifier(few.patterns))
 
 
+@method("continued MLM, then PET, all patterns")
+def continued_mlm_pet(few):
+    """One model for all patterns, which has read the task's texts before."""
+    found = few.fit(few.classifier(few.patterns, model=continued_mlm(few)))
+    return dict(found, **{"texts for MLM": len(few.mlm["texts"])})
+
+
 @method("P-tuning")
 def p_tuning(few):
     """Soft tokens instead of a pattern, and nothing else trained."""

@@ -78,14 +78,23 @@ def test_a_gpt_reads_left_to_right(tmp_path):
 # The training of both is tested where it is written.
 @pytest.mark.parametrize(
     "method",
-    ["P-tuning", "PET + unlabelled", "PET, all patterns", "PET, answers alone", "PET + R-Drop", "PET, distilled"],
+    [
+        "P-tuning",
+        "PET + unlabelled",
+        "PET, all patterns",
+        "continued MLM, then PET, all patterns",
+        "PET, answers alone",
+        "PET + R-Drop",
+        "PET, distilled",
+    ],
 )
 def test_methods(tiny, tmp_path, monkeypatch, method):
     fitted, taught = [], []
 
     def fit(classifier, labelled, unlabelled=None, **options):
         frozen = not classifier.pretrained.bert.layers["Embedding-Token"].trainable_weights
-        fitted.append(dict(options, trained=classifier.trained, unlabelled=len(unlabelled), frozen=frozen))
+        head = classifier.pretrained.bert.layers["MLM-Bias"].get_weights()[0]
+        fitted.append(dict(options, trained=classifier.trained, unlabelled=len(unlabelled), frozen=frozen, head=head))
         return [{"valid": 0.5}, {"valid": 0.25}]
 
     def distilled(few, texts, probabilities):
@@ -94,8 +103,10 @@ def test_methods(tiny, tmp_path, monkeypatch, method):
 
     monkeypatch.setattr(PromptClassifier, "fit", fit)
     monkeypatch.setattr(few_shot_prompted, "distilled", distilled)
-    few = few_of(tiny, tmp_path, patterns=[PATTERN, "{text}{mask}"] if "all" in method else [PATTERN])
+    few = few_of(tiny, tmp_path / "task-0", patterns=[PATTERN, "{text}{mask}"] if "all" in method else [PATTERN])
+    few.mlm = {"texts": few.unlabelled, "steps": 2, "learning_rate": 1e-2}
     row = few.run(method)
+    assert fitted[0]["head"].any() == ("MLM" in method)  # a bias that nothing has trained is zero
     assert row["method"] == method and row["texts"] == 6 and 0 <= row["accuracy"] <= 1
     assert (
         row["valid"] == 0.5

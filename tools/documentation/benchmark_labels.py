@@ -6,6 +6,7 @@ A path has one name everywhere, unless it stands as 'file:path'.
 LABELS = {
     "calibrated": ("calibrated", "校准后"),
     "settings>learning_rate": ("learning rate", "学习率"),
+    "few_shot:unlabelled": ("unlabelled texts", "无标注文本数"),
     "experiment": ("experiment", "实验"),
     "valid": ("validation", "验证集"),
     "distributed:rows": ("rows per rank", "每个进程的行数"),

@@ -417,7 +417,7 @@ TABLES = [
         "few_shot",
         "prompting.md",
         ("Few labelled texts", "小样本"),
-        "task method settings>learning_rate",
+        "task method settings>learning_rate unlabelled",
         "accuracy calibrated",
         picture="few-shot",
         script="experiments/few_shot.py",
