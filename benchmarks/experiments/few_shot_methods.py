@@ -269,23 +269,50 @@ def frozen_sentences(few):
     return frozen(few, SENTENCES)
 
 
-def continued_mlm(few):
-    """Folder of the model after masked language modelling on the task's unlabelled texts, trained once for all splits.
+def continue_mlm(name, texts, folder, *, max_length, train_layers, load_options=None, **how):
+    """Train an encoder on by masked language modelling, and save it; nothing is done where the folder is there.
 
-    It bears the steps and the rate, since others make another model.
+    Args:
+        name: name or folder of an encoder with a trained head.
+        texts: list of str.
+        folder: where it is saved.
+        max_length: tokens a row.
+        train_layers: number of highest layers to train; None: everything.
+        load_options: dict of further arguments of `models.load`.
+        **how: steps, batch_size, learning_rate and what else `MaskedLanguageModel.train` takes.
+
+    Returns:
+        The folder.
     """
-    task = os.path.basename(few.folder).rsplit("-", 1)[0]
-    name = "%s-mlm-%d-%g" % (task, few.mlm["steps"], few.mlm["learning_rate"])
-    folder = os.path.join(os.path.dirname(few.folder), name)
     if not os.path.exists(folder):
-        model = MaskedLanguageModel(few.model, max_length=few.max_length, **few.load_options)
-        if few.train_layers is not None:
-            freeze_below(model.pretrained.bert, model.pretrained.bert.num_hidden_layers - few.train_layers)
-        how = {"learning_rate": few.mlm["learning_rate"], "head_lr_multiplier": 1.0, "seed": 1, "say": few.say}
-        model.train(few.mlm["texts"], steps=few.mlm["steps"], batch_size=few.batch_size, **how)
+        model = MaskedLanguageModel(name, max_length=max_length, **(load_options or {}))
+        if train_layers is not None:
+            freeze_below(model.pretrained.bert, model.pretrained.bert.num_hidden_layers - train_layers)
+        model.train(texts, head_lr_multiplier=1.0, seed=1, **how)
         model.save(folder)
         K.clear_session()
     return folder
+
+
+def continued_mlm(few):
+    """Folder of the model after masked language modelling on the task's unlabelled texts, trained once for all splits.
+
+    Its name holds the steps and the rate, since others make another model.
+    """
+    task = os.path.basename(few.folder).rsplit("-", 1)[0]
+    steps, rate = few.mlm["steps"], few.mlm["learning_rate"]
+    return continue_mlm(
+        few.model,
+        few.mlm["texts"],
+        os.path.join(os.path.dirname(few.folder), "%s-mlm-%d-%g" % (task, steps, rate)),
+        max_length=few.max_length,
+        train_layers=few.train_layers,
+        load_options=few.load_options,
+        steps=steps,
+        batch_size=few.batch_size,
+        learning_rate=rate,
+        say=few.say,
+    )
 
 
 def continued_prompt_scores(few):

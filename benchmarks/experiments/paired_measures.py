@@ -9,12 +9,13 @@ import shutil
 import time
 
 import numpy as np
+from few_shot_methods import continue_mlm
 from few_shot_untrained import calibrated
 from intervals import packed, packed_counts
 
 from kexue_keras.backend import K
 from kexue_keras.data import write_parts
-from kexue_keras.finetune import Classifier, MaskedLanguageModel
+from kexue_keras.finetune import Classifier
 from kexue_keras.finetune._finetune import finetune
 from kexue_keras.models import load
 from kexue_keras.models._freezing import freeze_below
@@ -110,16 +111,10 @@ def measure_prompts(parts, options, seed, folder):
 
 def continued_mlm(parts, options, folder):
     """Folder of `MLM_MODEL` after masked language modelling on all texts to learn from; made once."""
-    if not os.path.exists(folder):
-        K.clear_session()
-        model = MaskedLanguageModel(MLM_MODEL, max_length=options["max_length"])
-        freeze_below(model.pretrained.bert, model.pretrained.bert.num_hidden_layers - options["train_layers"])
-        texts = [text for text, _ in parts.train] + parts.unlabelled
-        how = dict(batch_size=options["batch_size"], learning_rate=options["learning_rate"], head_lr_multiplier=1.0)
-        model.train(sorted(texts), steps=MLM_STEPS, seed=1, **how)
-        model.save(folder)
-        K.clear_session()
-    return folder
+    K.clear_session()
+    texts = sorted([text for text, _ in parts.train] + parts.unlabelled)
+    how = {name: options[name] for name in ("max_length", "train_layers", "batch_size", "learning_rate")}
+    return continue_mlm(MLM_MODEL, texts, folder, steps=MLM_STEPS, **how)
 
 
 def scored(answers, test):

@@ -12,8 +12,13 @@ import paired_similarity
 import paired_titles
 import pytest
 from intervals import packed
+from prompts import tiny_mlm
+from reviews import reviews
 
+from kexue_keras.backend import K
 from kexue_keras.data import split_reviews
+from kexue_keras.finetune import MaskedLanguageModel
+from kexue_keras.models import load, save
 
 
 def test_a_variant_changes_one_thing():
@@ -214,3 +219,28 @@ def test_prompts_learn_from_what_has_no_label(tmp_path):
     found = paired.measure(parts, dict(budget, train_layers=1), seed=1, folder=str(tmp_path / "pet-1"))
     assert set(found) == {"", ", calibrated"} and found[""]["texts"] == 2
     assert found[""]["accuracy"] in (0.0, 0.5, 1.0) and "right" in found[", calibrated"]
+
+
+def test_masked_language_modelling_on_all_texts_is_done_once(tmp_path, monkeypatch):
+    folders = [str(tmp_path / name) for name in ("tiny", "trained")]
+    save(tiny_mlm(), folders[0])
+    K.clear_session()
+    monkeypatch.setattr(paired_measures, "MLM_MODEL", folders[0])
+    monkeypatch.setattr(paired_measures, "MLM_STEPS", 2)
+    trained = []
+    train = MaskedLanguageModel.train
+    monkeypatch.setattr(
+        MaskedLanguageModel, "train", lambda self, texts, **how: trained.append(texts) or train(self, texts, **how)
+    )
+    texts = [text for text, _ in reviews(6)]
+    parts = paired_sets.Parts([(text, "1") for text in texts[:4]], [], [], texts[4:], None)
+    options = {"max_length": 24, "train_layers": 1, "batch_size": 4, "learning_rate": 1e-2}
+    for _ in range(2):
+        assert paired_measures.continued_mlm(parts, options, folders[1]) == folders[1]
+    assert trained == [sorted(texts)]
+    layers = [load(folder, with_mlm="linear").bert.layers for folder in folders]
+    before, after = (of["MLM-Bias"].get_weights()[0] for of in layers)
+    assert not before.any() and after.any()
+    before, after = (of["Embedding-Token"].get_weights()[0] for of in layers)
+    np.testing.assert_array_equal(before, after)  # below the layers that are trained
+    K.clear_session()
